@@ -1,0 +1,20 @@
+"""metalearn: train, check and use MAML-family few-shot learners.
+
+The command line is the way in; from Python, `load(checkpoint).adapt(images, labels).predict(images)`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.adaptation import Adaptable, Classifier, load, load_classifier
+
+__all__ = ["Adaptable", "Classifier", "load", "load_classifier"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that `metalearn --help` does not wait for torch.
+    if name in __all__:
+        from metalearn_cli.runtime import adaptation
+
+        return getattr(adaptation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

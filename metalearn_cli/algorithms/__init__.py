@@ -1,0 +1,1 @@
+"""One file for one paper: each exports a `Config` and a `build`, and that is all it takes to add one."""

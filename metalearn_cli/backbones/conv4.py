@@ -1,0 +1,82 @@
+"""Conv4: four 3x3 convolutions, each with a norm and ReLU; the network of nearly every few-shot table.
+
+Vinyals et al. 2016, section 4.1, with the strides of Finn et al. 2017, section 5.2.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.settings import Choice
+
+
+class Config(Choice):
+    """`pool: false` halves the picture by strides and averages what is left (the paper on Omniglot).
+
+    `pool: true` halves it by 2x2 max-pooling and keeps what is left (the paper on miniImageNet, with 32 channels).
+    """
+
+    name: Literal["conv4"] = "conv4"
+    channels: int = Field(64, ge=1)
+    pool: bool = False
+
+
+class Conv4(nn.Module):
+    """Pictures [N, C, H, W] to outputs [N, outputs]; `body` ends in features [N, F], `head` is linear."""
+
+    def __init__(self, body: nn.Sequential, features: int, outputs: int) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(features, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs, before any softmax."""
+        outputs: Tensor = self.head(self.body(inputs))
+        return outputs
+
+
+class SpatialMean(nn.Module):
+    """Features [N, C]: the mean over height and width."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The mean over the last two axes."""
+        return inputs.mean((-2, -1))
+
+
+def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A Conv4 for pictures of `input_shape` (C, H, W), initialised as in the paper's code.
+
+    Convolutions are Xavier-uniform and have no bias (a norm follows and would cancel it), the head is Xavier-uniform
+    with a bias of zero.
+
+    Raises ConfigError if the picture is too small to be halved four times.
+    """
+    if len(input_shape) != 3:
+        raise ConfigError(f"backbone.name: conv4 needs pictures, the dataset gives inputs of shape {input_shape}")
+    channels, height, width = input_shape
+    if config.pool and min(height, width) < 16:
+        raise ConfigError(f"backbone.pool: needs pictures of 16x16 or more, the dataset's are {height}x{width}")
+    blocks: list[nn.Module] = []
+    for layer in range(4):
+        blocks += _block(channels if layer == 0 else config.channels, config)
+        height, width = (height // 2, width // 2) if config.pool else (math.ceil(height / 2), math.ceil(width / 2))
+    end: nn.Module = nn.Flatten() if config.pool else SpatialMean()
+    network = Conv4(nn.Sequential(*blocks, end), config.channels * (height * width if config.pool else 1), outputs)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    with torch.no_grad():
+        network.head.bias.zero_()
+    return network
+
+
+def _block(channels: int, config: Config) -> list[nn.Module]:
+    stride = 1 if config.pool else 2
+    convolution = nn.Conv2d(channels, config.channels, 3, stride=stride, padding=1, bias=False)
+    block: list[nn.Module] = [convolution, TaskNorm(config.channels), nn.ReLU()]
+    return [*block, nn.MaxPool2d(2)] if config.pool else block

@@ -1,0 +1,118 @@
+"""`metalearn eval`: accuracy on test tasks before and after every inner step."""
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metalearn_cli.cli import tables
+from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
+from metalearn_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.testing import Tested
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Option("--checkpoint", metavar="FILE", help="A training checkpoint; repeat to compare."),
+    ],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    episodes: Annotated[int | None, typer.Option(min=2, help="How many tasks; default the experiment's.")] = None,
+    until_ci: Annotated[float | None, typer.Option(help="Stop when the half-width is below this fraction.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Exit 3 if the interval's lower end is below.")] = None,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure checkpoints on test tasks; episode i is the same for every checkpoint."""
+    from metalearn_cli.runtime import testing
+
+    if split not in ("test", "val"):
+        raise ConfigError(f"--split: found {split!r}, expected test or val")
+    for option, fraction in (("--until-ci", until_ci), ("--min-accuracy", min_accuracy)):
+        if fraction is not None and not 0 < fraction <= 1:
+            raise ConfigError(f"{option}: found {fraction}, expected a fraction between 0 and 1, such as 0.95 for 95 %")
+    results = []
+    for path in checkpoints:
+        started = time.monotonic()
+        with tables.bar(quiet) as progress:
+            stages = tables.Stages(progress)
+            tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages)
+        results.append((tested, _fields(path, tested, time.monotonic() - started)))
+        if not json:
+            _print(path, tested, verbose)
+    compared = [_paired(results[0][0], other) for other, _ in results[1:]]
+    if json:
+        alone = results[0][1]
+        tables.print_json(alone if len(results) == 1 else {"checkpoints": [f for _, f in results], "paired": compared})
+    else:
+        _print_paired(checkpoints, compared)
+    tables.hint(f"metalearn finetune --checkpoint {checkpoints[0]} --support DIR --query DIR", quiet)
+    _gate(min_accuracy, [tested for tested, _ in results])
+
+
+def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
+    task = tested.spec
+    key = "accuracy" if tested.accuracy else "mse"
+    rows = [
+        {"step": row.step, key: row.score, "ci95": row.ci95, "loss": row.loss, "median": row.median,
+         "diverged": row.diverged}
+        for row in tested.steps
+    ]  # fmt: skip
+    return {
+        "checkpoint": str(path), "dataset": tested.dataset, "split": tested.part, "ways": task.ways,
+        "shots": task.shots, "queries": task.queries, "episodes": tested.episodes, "statistics": tested.statistics,
+        "algorithm": tested.algorithm, "second_order": tested.second_order, "fingerprint": tested.fingerprint,
+        "chance": 1 / task.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
+        "ci95": rows[-1]["ci95"], "seconds": seconds,
+    }  # fmt: skip
+
+
+def _print(path: Path, tested: "Tested", verbose: bool) -> None:
+    task, out = tested.spec, tables.console(stderr=False)
+    order = "second order" if tested.second_order else "first order"
+    size = f"{task.ways}-way {task.shots}-shot" if tested.accuracy else f"{task.shots}-shot"
+    title = (
+        f"{tested.algorithm}, {order}: {tested.dataset} {tested.part}, {size}, {task.queries} queries\n"
+        f"{tested.episodes} episodes, {tested.statistics} statistics"
+        + (f", chance {100 / task.ways:.1f} %" if tested.accuracy else "")
+    )
+    out.print(tables.steps_table(title, tested.steps, tested.accuracy))
+    if verbose:
+        out.print(f"{path}, episodes {tested.fingerprint}", markup=False)
+
+
+def _paired(first: "Tested", other: "Tested") -> dict[str, float]:
+    """Mean over episodes of (other - first) and the half-width of its 95 % interval."""
+    if first.fingerprint != other.fingerprint or len(first.scores) != len(other.scores):
+        raise ConfigError("the checkpoints were measured on different episodes (dataset, task or number differ)")
+    difference = (other.scores - first.scores).double()
+    return {
+        "difference": float(difference.mean()),
+        "ci95": 1.96 * float(difference.std()) / math.sqrt(len(difference)),
+    }
+
+
+def _print_paired(checkpoints: list[Path], compared: list[dict[str, float]]) -> None:
+    out = tables.console(stderr=False)
+    for path, row in zip(checkpoints[1:], compared, strict=True):
+        sign = tables.plus_minus()
+        percent = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
+        out.print(f"{path} against {checkpoints[0]}, same episodes: {percent}", markup=False)
+
+
+def _gate(least: float | None, results: "list[Tested]") -> None:
+    for tested in results if least is not None else []:
+        if not tested.accuracy:
+            raise ConfigError("--min-accuracy: this checkpoint is measured in squared error, not in accuracy")
+        lower = tested.steps[-1].score - tested.steps[-1].ci95
+        if least is not None and lower < least:
+            message = f"accuracy is at least {100 * lower:.2f} % (95 % interval), {100 * least:.2f} % was asked"
+            tables.console(stderr=True).print(f"error: {message}", markup=False)
+            raise typer.Exit(3)

@@ -1,0 +1,45 @@
+"""Options that several commands share, and how their values are read."""
+
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metalearn_cli.errors import ConfigError
+
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the experiment, as YAML; repeat for more."),
+]
+OneCheckpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="A file that metalearn wrote.")]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def version_asked(asked: bool) -> None:
+    """Print the version and end, if it was asked for."""
+    if asked:
+        try:
+            typer.echo(version("metalearn-cli"))
+        except PackageNotFoundError:
+            typer.echo("unknown (not installed)")
+        raise typer.Exit
+
+
+def seconds_in(text: str | None) -> float | None:
+    """The seconds in "90s", "55m", "2h", "1h30m" or "3600".
+
+    Raises ConfigError for anything else.
+    """
+    if text is None:
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ConfigError(f"--max-time: found {text!r}, expected a duration such as 90s, 55m or 1h30m")
+    return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)

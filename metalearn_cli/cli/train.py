@@ -1,0 +1,192 @@
+"""`metalearn train`: an experiment from its file to checkpoints."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from metalearn_cli.cli import tables
+from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.stopping import Stopper
+
+if TYPE_CHECKING:
+    from metalearn_cli.experiment import Experiment
+    from metalearn_cli.runtime.state import State
+    from metalearn_cli.runtime.training import Report, Session
+    from metalearn_cli.storage.sinks import Sink
+
+EPILOG = (
+    "CONFIG is a path or the name of a config that ships with metalearn: quickstart, sinusoid, omniglot/5way1shot, "
+    "... `metalearn train list` prints all names; `metalearn train NAME --dry-run > mine.yaml` copies one."
+)
+
+
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="An experiment file, or the name of a shipped one.")],
+    overrides: Overrides = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; default runs/<name>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    max_time: Annotated[str | None, typer.Option(help="Stop cleanly after 90s, 55m, 2h.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the experiment, prove the gradient, stop.")] = False,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Meta-train a learner; validation picks the best checkpoint, the test split is never touched."""
+    from metalearn_cli import experiment as experiments
+
+    if config == "list" and not Path(config).exists():
+        print("\n".join(experiments.shipped()))  # noqa: T201
+        return
+    started, stopper = time.monotonic(), Stopper(seconds_in(max_time))
+    experiment = experiments.load(config, overrides or [])
+    if dry_run:
+        _dry_run(experiment, device, json, quiet)
+        return
+    folder = run_dir or Path("runs") / experiment.name
+    again = [config, *(part for one in overrides or [] for part in ("--set", one))]
+    again += ["--run-dir", str(folder)] if run_dir else []
+    call = Call(shlex.join(again), json, quiet, verbose, started)
+    _run(experiment, folder, resume, device, stopper, call)
+
+
+class Call(NamedTuple):
+    """How the command was called, as far as what it prints depends on it."""
+
+    again: str
+    json: bool
+    quiet: bool
+    verbose: bool
+    started: float
+
+
+def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
+    from metalearn_cli.experiment import to_yaml
+    from metalearn_cli.runtime import assembly, training
+    from metalearn_cli.storage import preparation, runs, sinks
+
+    place = assembly.device_named(device)
+    with tables.bar(call.quiet) as progress:
+        data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
+    with runs.opened(path, resume) as folder:
+        session = training.open_session(experiment, folder, data, place)
+        state = training.start(session, resume)
+        folder.keep_config(to_yaml(experiment))
+        came_from = state.iteration if resume and folder.last.exists() else None
+        if not call.quiet:
+            lines = [_title(experiment, session.learner.second_order, place)]
+            lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
+            tables.console(stderr=True).print("\n".join(lines), markup=False)
+        receivers = sinks.installed(folder.path)
+        reports = _reports(session, state, receivers, stopper, call.quiet)
+        for sink in receivers:
+            sink.close()
+    _finish(session, reports, state.iteration, came_from, stopper, call)
+
+
+def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
+    """Train to the end or to a stop, printing a row for each report."""
+    from metalearn_cli.runtime import assembly, execution, training
+
+    experiment = session.experiment
+    reports: list[Report] = []
+    steps = assembly.evaluation_steps(experiment, session.validator)
+    lines = tables.ReportLines(steps, session.data.interface.objective.name == "accuracy", experiment.outer.iterations)
+    with execution.running(session.plan) as runner, tables.bar(quiet) as progress:
+        shown = progress.add_task("training", total=experiment.outer.iterations, completed=state.iteration)
+        watch = training.Watch(sinks, stopper, lambda iteration: progress.update(shown, completed=iteration))
+        for report in training.train(session, runner, state, watch):
+            if not quiet:
+                text = lines.row(report) if reports else f"{lines.header()}\n{lines.row(report)}"
+                progress.console.print(text, markup=False)
+            reports.append(report)
+    return reports
+
+
+def _finish(
+    session: "Session", reports: "list[Report]", iteration: int, came_from: int | None, stopper: Stopper, call: Call
+) -> None:
+    experiment, folder = session.experiment, session.folder
+    last = reports[-1] if reports else None
+    if call.json:
+        tables.print_json(_fields(session, last, iteration) | {
+            "seconds": time.monotonic() - call.started, "resumed_from": came_from
+        })  # fmt: skip
+    elif last is not None:
+        episodes = experiment.eval.val_episodes
+        title = f"{experiment.name}: validation after {last.iteration} iterations, {episodes} episodes"
+        out = tables.console(stderr=False)
+        out.print(tables.steps_table(title, last.val, session.data.interface.objective.name == "accuracy"))
+        out.print(f"best checkpoint {folder.best}", markup=False)
+    if iteration < experiment.outer.iterations:
+        tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", call.quiet)
+    else:
+        tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(folder.best))}", call.quiet)
+    if stopper.signal is not None:
+        raise typer.Exit(128 + stopper.signal)
+
+
+def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[str, Any]:
+    val = None
+    if last is not None:
+        steps = [step._asdict() for step in last.val]
+        val = {"per_step": steps, "accuracy": last.val[-1].score, "ci95": last.val[-1].ci95}
+    return {
+        "run_dir": str(session.folder.path),
+        "checkpoint": str(session.folder.best),
+        "last_checkpoint": str(session.folder.last),
+        "iterations": iteration,
+        "algorithm": session.experiment.algorithm.name,
+        "second_order": session.learner.second_order,
+        "device": str(session.device),
+        "val": val,
+        "tasks_per_second": last.tasks_per_second if last else None,
+    }
+
+
+def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> None:
+    """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
+    from metalearn_cli.experiment import to_yaml
+    from metalearn_cli.runtime import assembly, proof, training
+    from metalearn_cli.storage import preparation, runs
+
+    place = assembly.device_named(device)
+    with tables.bar(quiet) as progress:
+        data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
+    session = training.open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
+    second_order, outer = session.learner.second_order, experiment.outer
+    parameters = sum(value.numel() for value in session.learner.init().params.values())
+    proved = proof.prove(experiment, data.interface, place)
+    if json:
+        tables.print_json({
+            "experiment": experiment.model_dump(mode="json"), "device": str(place), "parameters": parameters,
+            "tasks": outer.iterations * outer.meta_batch_size, "data_sha256": data.sha256,
+            "second_order": second_order,
+            "proof": {"task_parallel_error": proved.parallel, "finite_difference_error": proved.order},
+        })  # fmt: skip
+        return
+    print(to_yaml(experiment), end="")  # noqa: T201
+    if quiet:
+        return
+    exact = f"second order, finite differences agree to {proved.order:.0e}"
+    lines = [
+        _title(experiment, second_order, place),
+        f"parameters     {parameters:,}",
+        f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
+        f"data           {data.sha256[:16]}",
+        f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)",
+        f"meta-gradient  {exact if second_order else f'first order, {proved.order:.0%} off the true one'} (float64)",
+    ]
+    tables.console(stderr=True).print("\n".join(lines), markup=False)
+
+
+def _title(experiment: "Experiment", second_order: bool, device: object) -> str:
+    task, order = experiment.task, "second order" if second_order else "first order"
+    size = f"{task.ways}-way {task.shots}-shot" if task.ways > 1 else f"{task.shots}-shot"
+    return (
+        f"{experiment.algorithm.name}, {order} | {size}, {task.queries} queries, {task.statistics} statistics | "
+        f"{experiment.dataset.name}, {experiment.backbone.name} | {device}"
+    )

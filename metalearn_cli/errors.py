@@ -1,0 +1,42 @@
+"""Every expected failure of metalearn, in one tree.
+
+MetalearnError                the user can mend it: one line on stderr, exit code 2
+├── ConfigError               an experiment file, a --set or an option
+├── DataError                 a dataset, an archive, a picture
+├── CheckpointError           a checkpoint or an adapted classifier
+├── RunError                  a run folder: in use, of another experiment, not writable
+├── DeviceError               no such device, or out of memory
+└── DivergedError             a loss or a gradient is not finite: exit code 4
+"""
+
+
+class MetalearnError(Exception):
+    """The user can mend this; `str(error)` is one line that says what was wrong and what would be right."""
+
+    exit_code = 2
+
+
+class ConfigError(MetalearnError):
+    """An experiment file, a `--set` or an option asks for something that cannot be."""
+
+
+class DataError(MetalearnError):
+    """A dataset, an archive or a picture is missing, damaged or too small."""
+
+
+class CheckpointError(MetalearnError):
+    """A checkpoint cannot be read, or does not fit what is asked of it."""
+
+
+class RunError(MetalearnError):
+    """A run folder cannot be used as asked."""
+
+
+class DeviceError(MetalearnError):
+    """The device asked for is not there, or has too little memory."""
+
+
+class DivergedError(MetalearnError):
+    """A loss or a gradient is not finite; the last good checkpoint is kept."""
+
+    exit_code = 4

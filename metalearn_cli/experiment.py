@@ -1,0 +1,241 @@
+"""The whole experiment, typed and frozen: YAML and `--set` in, `Experiment` out.
+
+`name` in the blocks dataset, backbone and algorithm picks a file of the folder of that name, and the
+block's other keys are that file's `Config`: the folder is the registry. Importing this module imports no
+torch; `load` does, through the files it picks.
+"""
+
+import functools
+import pkgutil
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, create_model, field_validator
+
+from metalearn_cli import yaml_lines
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.mistakes import Mistake, Source, did_you_mean, found, key, refusal, validated
+from metalearn_cli.overrides import overridden
+from metalearn_cli.settings import Choice, Settings
+from metalearn_cli.yaml_lines import Location, shown
+
+ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithms"}
+"""The blocks whose `name` picks a file, and the folder it is in."""
+
+LARGEST_SEED = 2**63 - 1
+
+_READERS = {
+    "momentum": ("optimizer", "sgd"),
+    "min_lr": ("schedule", "cosine"),
+    "step_every": ("schedule", "step"),
+    "step_factor": ("schedule", "step"),
+}
+
+
+class Task(Settings):
+    """N-way K-shot: `ways` classes, `shots` labelled examples of each, and `queries` more of each to predict.
+
+    `statistics`: the norms see all the queries at once ("transductive", as in MAML's code) or the support set
+    alone ("support"), so that no prediction depends on the other queries.
+    """
+
+    ways: int = Field(default=5, ge=1)
+    shots: int = Field(default=1, ge=1)
+    queries: int = Field(default=15, ge=1)
+    statistics: Literal["transductive", "support"] = "transductive"
+
+
+class Outer(Settings):
+    """The meta-update; by default MAML's (Finn et al. 2017, appendix A): Adam at a constant 1e-3.
+
+    `min_lr` is where the cosine ends; `step` multiplies the rate by `step_factor` every `step_every`
+    iterations (by default as CAVIA does, Zintgraf et al. 2019). `clip_norm` bounds the norm of the whole
+    meta-gradient, `clip_value` each of its elements; null does not clip. What the chosen optimizer or
+    schedule would not read is refused.
+    """
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    min_lr: float = Field(default=0.0, ge=0)
+    step_every: int = Field(default=5000, ge=1)
+    step_factor: float = Field(default=0.9, gt=0, le=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    clip_value: float | None = Field(default=None, gt=0)
+    meta_batch_size: int = Field(default=4, ge=1)
+    iterations: int = Field(default=60_000, ge=1)
+
+    @field_validator(*_READERS)
+    @classmethod
+    def _has_a_reader(cls, value: float, info: ValidationInfo) -> float:
+        name = str(info.field_name)
+        reader, choice = _READERS[name]
+        if value != cls.model_fields[name].default and info.data.get(reader, choice) != choice:
+            raise ValueError(f"has no effect unless {reader} is {choice}; it is {info.data[reader]}")
+        return value
+
+
+class Eval(Settings):
+    """How accuracy is measured: on `episodes` test tasks, and on `val_episodes` every `every` iterations.
+
+    `inner_steps` and `statistics`: null means as in training. `seed` picks the episodes, the same for every
+    checkpoint.
+    """
+
+    inner_steps: int | None = Field(default=None, ge=0)
+    queries: int = Field(default=15, ge=1)
+    episodes: int = Field(default=600, ge=2)
+    val_episodes: int = Field(default=200, ge=2)
+    every: int = Field(default=500, ge=1)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    statistics: Literal["transductive", "support"] | None = None
+
+
+class Execution(Settings):
+    """How the tasks of a meta-batch run at once; but for rounding, what is learned does not depend on it.
+
+    `chunk`: the tasks of one vmap, where all would not fit the memory. `threads`: how many; null, one a core.
+    """
+
+    mode: Literal["auto", "loop", "vmap", "threads"] = "auto"
+    chunk: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+
+
+class Experiment(Settings):
+    """All that decides a run. `name` names its folder; `seed` decides the initialisation and the tasks."""
+
+    name: str
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    dataset: Choice
+    task: Task = Task()
+    backbone: Choice
+    algorithm: Choice
+    outer: Outer = Outer()
+    eval: Eval = Eval()
+    execution: Execution = Execution()
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(f"found {found(name)}, expected a folder's name: letters, digits, '.', '_' and '-'")
+        return name
+
+
+def load(reference: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a file, or in the shipped config of that name, after each `key.path=value`.
+
+    Raises ConfigError with one line for each mistake.
+    """
+    file = _find(reference)
+    document = yaml_lines.read(file)
+    return _experiment(document.values, overrides, shown(str(file)), document.lines)
+
+
+def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment after each `key.path=value`. Raises ConfigError with one line for each mistake."""
+    return _experiment(experiment.model_dump(mode="json"), overrides, "experiment")
+
+
+def from_mapping(values: object, where: str) -> Experiment:
+    """The experiment that `model_dump(mode="json")` gave; `where` is what errors call its source."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: found {found(values)}, expected an experiment")
+    return _experiment(values, (), where)
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The experiment as a file that `load` turns back into an equal one; no key is left out."""
+    return yaml_lines.write(experiment.model_dump(mode="json"))
+
+
+def dataset_settings(name: str, overrides: Sequence[str] = ()) -> Choice:
+    """The settings of dataset `name` after each `dataset.key=value`. Raises ConfigError as `load` does."""
+    values, given = overridden({"dataset": {"name": name}}, overrides)
+    for location in given:
+        if location[0] != "dataset" or location[1:] in ((), ("name",)):
+            raise ConfigError(f"--set {key(location)}: here only the dataset's keys can be set, as dataset.KEY")
+    source = Source("prepare", {}, given)
+    chosen = _chosen("dataset", values["dataset"])
+    if isinstance(chosen, Mistake):
+        raise refusal([chosen], source)
+    model: Any = create_model("Prepared", __base__=Settings, dataset=(chosen, ...))
+    settings: Choice = validated(model, values, source).dataset  # type: ignore[attr-defined]
+    return settings
+
+
+def shipped() -> dict[str, Path]:
+    """The configs that ship with the package, by name, such as `quickstart` or `omniglot/5way1shot`."""
+    package = Path(__file__).parent
+    installed, checkout = package / "configs", package.parent / "configs"
+    folder = installed if installed.is_dir() else checkout
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
+
+
+def names_in(room: str) -> list[str]:
+    """The names that a block may pick from the folder `room`; none of these files is imported."""
+    folder = import_module(f"metalearn_cli.{room}").__path__
+    return sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
+
+
+def module_of(settings: Choice) -> ModuleType:
+    """The file whose `Config` these settings are; its `build` takes them."""
+    return sys.modules[type(settings).__module__]
+
+
+def _find(reference: str) -> Path:
+    file, configs = Path(reference), shipped()
+    if reference in configs:
+        return file if file.is_file() else configs[reference]
+    with suppress(OSError):  # a name too long or a folder without permission: `read` says which
+        if not file.exists():
+            hint = did_you_mean(reference.removeprefix("configs/").removesuffix(".yaml"), list(configs))
+            known = f"one of the shipped {', '.join(configs)}{hint}"
+            raise ConfigError(f"{shown(reference)}: no such file; expected one, or {known}")
+    return file
+
+
+def _experiment(
+    values: dict[str, Any],
+    overrides: Sequence[str],
+    where: str,
+    lines: Mapping[Location, int] = MappingProxyType({}),
+) -> Experiment:
+    values, given = overridden(values, overrides)
+    choices = [_chosen(block, values.get(block)) for block in ROOMS]
+    mistakes = [choice for choice in choices if isinstance(choice, Mistake)]
+    model = _model(*(object if isinstance(choice, Mistake) else choice for choice in choices))
+    # A block that is missing is a mistake already; as null it is not reported a second time.
+    return validated(model, {**dict.fromkeys(ROOMS), **values}, Source(where, lines, given), mistakes)
+
+
+def _chosen(block: str, values: object) -> type[Choice] | Mistake:
+    """The `Config` that the block's name picks."""
+    names = names_in(ROOMS[block])
+    expected = f"one of {', '.join(names)}"
+    if values is None:
+        return Mistake((block,), f"missing; expected a block with a name, {expected}")
+    if not isinstance(values, dict):
+        return Mistake((block,), f"found {found(values)}, expected a block with a name, {expected}")
+    if "name" not in values:
+        return Mistake((block, "name"), f"missing; expected {expected}")
+    if (name := values["name"]) not in names:
+        return Mistake((block, "name"), f"found {found(name)}, expected {expected}{did_you_mean(name, names)}")
+    config: type[Choice] = import_module(f"metalearn_cli.{ROOMS[block]}.{name}").Config
+    return config
+
+
+@functools.cache
+def _model(*blocks: type) -> type[Experiment]:
+    """The Experiment whose ROOMS have these types; always the same class, without which no two were equal."""
+    fields: Any = {name: (block, ...) for name, block in zip(ROOMS, blocks, strict=True)}
+    return create_model("Experiment", __base__=Experiment, **fields)

@@ -1,0 +1,88 @@
+"""Accuracy (or squared error) before and after every inner step, with a 95 % interval over episodes.
+
+Legend: E episodes, K inner steps.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Learner, Meta, Scores, scores_per_step
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.runtime.execution import Runner
+from metalearn_cli.runtime.sampling import Sampler
+
+_EPISODES_AT_ONCE = 32
+
+
+class Step(NamedTuple):
+    """Over episodes: mean score and the half-width of its 95 % interval, mean loss, median score.
+
+    `diverged` is the share of episodes whose loss is not finite or is larger than before the first step.
+    """
+
+    step: int
+    score: float
+    ci95: float
+    loss: float
+    median: float
+    diverged: float
+
+
+def evaluate(
+    learner: Learner,
+    runner: Runner,
+    meta: Meta,
+    sampler: Sampler,
+    steps: int,
+    episodes: int,
+    enough: Callable[[Scores], bool] = lambda _scores: False,
+) -> Scores:
+    """Loss and score [E, K + 1] of episodes 0, 1, ... of a sampler, until `episodes` or until `enough` of them.
+
+    `meta` stays as it is. Episode i is the same whichever learner is evaluated.
+    """
+    device = next(iter(meta.params.values())).device
+    one = partial(scores_per_step, learner, steps)
+    collected: list[Scores] = []
+    for start in range(0, episodes, _EPISODES_AT_ONCE):
+        tasks = on_device(sampler(0, range(start, min(start + _EPISODES_AT_ONCE, episodes))), device)
+        collected.append(runner.each(one, meta, tasks))
+        if enough(_joined(collected)):
+            break
+    return _joined(collected)
+
+
+def summary(scores: Scores) -> list[Step]:
+    """One Step for each of 0..K; the interval is 1.96 * s / sqrt(E), with s the sample standard deviation."""
+    episodes = scores.score.shape[0]
+    loss, score = scores.loss.double(), scores.score.double()
+    half = 1.96 * score.std(0) / math.sqrt(episodes) if episodes > 1 else torch.full_like(score[0], math.inf)
+    diverged = (~loss.isfinite() | (loss > loss[:, :1])).double().mean(0)
+    columns = (score.mean(0), half, loss.mean(0), score.median(0).values, diverged)
+    return [Step(step, *(float(column[step]) for column in columns)) for step in range(score.shape[1])]
+
+
+def narrow(width: float) -> Callable[[Scores], bool]:
+    """A stopping rule: the last step's half-width is at most `width`, over 100 episodes or more."""
+
+    def enough(scores: Scores) -> bool:
+        return scores.score.shape[0] >= 100 and summary(scores)[-1].ci95 <= width
+
+    return enough
+
+
+def on_device(tasks: Task, device: torch.device) -> Task:
+    """The same tasks on a device."""
+    return Task(*(Examples(*(tensor.to(device, non_blocking=True) for tensor in part)) for part in tasks))
+
+
+def _joined(collected: list[Scores]) -> Scores:
+    def joined(parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts).cpu()
+
+    return Scores(joined([one.loss for one in collected]), joined([one.score for one in collected]))

@@ -1,0 +1,178 @@
+"""Tasks without state: task i of step s is a function of (seed, part, s, i) and of nothing else.
+
+Legend: T tasks, W ways, E examples per class (shots + queries).
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.datasets import Part, Sampling, TaskSource
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.storage.prepared import Prepared
+
+Sampler = Callable[[int, Sequence[int]], Task]
+"""`sampler(step, numbers)`: the tasks `numbers` of meta-batch `step`, on the CPU."""
+
+
+class TaskSpec(NamedTuple):
+    """The size of a task: W classes, K shots and Q queries of each."""
+
+    ways: int
+    shots: int
+    queries: int
+
+    def values(self, input_shape: tuple[int, ...]) -> int:
+        """How many input values a task holds."""
+        return self.ways * (self.shots + self.queries) * math.prod(input_shape)
+
+
+class Pool(NamedTuple):
+    """The classes that one part may draw from.
+
+    Class c is `counts[c]` images from `starts[c]` on, turned by `turns[c]` quarters; with `turn_per_task` each
+    class of a task is turned by a random number of quarters instead. Pixels become (pixel / 255 - mean) / std.
+    """
+
+    part: Part
+    images: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    turns: NDArray[np.int64]
+    turn_per_task: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Draw(NamedTuple):
+    """Which images make one task: image numbers [W, E] (shots first) and quarter turns [W]."""
+
+    images: NDArray[np.int64]
+    turns: NDArray[np.int64]
+
+
+def pool_of(prepared: Prepared, sampling: Sampling, part: Part) -> Pool:
+    """The classes of `part` in the named split of a prepared dataset."""
+    manifest = prepared.manifest
+    index = {entry.name: number for number, entry in enumerate(manifest.classes)}
+    chosen = np.array([index[name] for name in manifest.splits[sampling.split][part]], dtype=np.int64)
+    rotated = part in sampling.rotated
+    copies = 4 if rotated and sampling.rotations == "classes" else 1
+    counts = np.array([entry.count for entry in manifest.classes], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return Pool(
+        part=part,
+        images=prepared.images,
+        starts=np.tile(starts[chosen], copies),
+        counts=np.tile(counts[chosen], copies),
+        turns=np.repeat(np.arange(copies), len(chosen)),
+        turn_per_task=rotated and sampling.rotations == "task",
+        mean=manifest.preprocessing.mean,
+        std=manifest.preprocessing.std,
+    )
+
+
+def check(pool: Pool, spec: TaskSpec, dataset: str) -> None:
+    """Raise before training starts what could not be drawn later: too few classes, or images in a class."""
+    if spec.ways > len(pool.counts):
+        raise ConfigError(
+            f"task.ways: {spec.ways} asked, but part '{pool.part}' of {dataset} has {len(pool.counts)} classes"
+        )
+    needed, fewest = spec.shots + spec.queries, int(pool.counts.min())
+    if needed > fewest:
+        raise DataError(
+            f"{dataset}: a class of part '{pool.part}' has {fewest} images, "
+            f"{needed} are needed ({spec.shots} shots + {spec.queries} queries)"
+        )
+
+
+def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
+    """Task `number` of meta-batch `step`: distinct classes in random order, distinct images of each.
+
+    Episodes as in Vinyals et al. 2016, section 4.1 (https://arxiv.org/abs/1606.04080).
+    """
+    generator = _generator(seed, pool.part, step, number)
+    classes = generator.choice(len(pool.starts), spec.ways, replace=False)
+    examples = spec.shots + spec.queries
+    images = [pool.starts[c] + generator.choice(pool.counts[c], examples, replace=False) for c in classes]
+    turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
+    return Draw(np.stack(images), turns)
+
+
+def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
+    """The tasks that `draws` name.
+
+    Shapes: support.inputs [T, W * shots, C, H, W], query.inputs [T, W * queries, C, H, W], class after class;
+    targets 0..W-1 as int64. Inputs are float32.
+    """
+    numbers = np.stack([one.images for one in draws])
+    turns = np.stack([one.turns for one in draws])
+    pixels = pool.images[numbers]
+    for quarters in (1, 2, 3):
+        turned = turns == quarters
+        if turned.any():
+            pixels[turned] = np.rot90(pixels[turned], quarters, axes=(2, 3))
+    inputs = normalised(pixels, pool.mean, pool.std)
+    return Task(_examples(inputs[:, :, : spec.shots]), _examples(inputs[:, :, spec.shots :]))
+
+
+def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels [..., H, W, C] as network inputs [..., C, H, W], float32."""
+    inputs = torch.from_numpy(pixels).movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    scale = [1 / (255 * deviation) for deviation in std]
+    shift = [-average / deviation for average, deviation in zip(mean, std, strict=True)]
+    return inputs.mul_(torch.tensor(scale).view(-1, 1, 1)).add_(torch.tensor(shift).view(-1, 1, 1))
+
+
+def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
+    """A Sampler of classification tasks."""
+    return lambda step, numbers: gather(pool, spec, [draw(pool, spec, seed, step, number) for number in numbers])
+
+
+def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) -> Sampler:
+    """A Sampler of regression tasks: support [T, shots, ...], query [T, queries, ...]."""
+
+    def sampler(step: int, numbers: Sequence[int]) -> Task:
+        examples = spec.shots + spec.queries
+        drawn = [source.draw(_generator(seed, part, step, number), examples) for number in numbers]
+        inputs = torch.from_numpy(np.stack([one[0] for one in drawn]))
+        targets = torch.from_numpy(np.stack([one[1] for one in drawn]))
+        return Task(
+            Examples(inputs[:, : spec.shots], targets[:, : spec.shots]),
+            Examples(inputs[:, spec.shots :], targets[:, spec.shots :]),
+        )
+
+    return sampler
+
+
+def fingerprint(sampler: Sampler, episodes: int) -> str:
+    """A digest of the first 16 episodes and of how many there are: equal digests, equal episodes."""
+    tasks = sampler(0, range(min(episodes, 16)))
+    digest = hashlib.sha256(str(episodes).encode())
+    for tensor in (*tasks.support, *tasks.query):
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _examples(inputs: Tensor) -> Examples:
+    tasks, ways, each = inputs.shape[:3]
+    targets = torch.arange(ways).repeat_interleave(each).expand(tasks, -1)
+    return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets)
+
+
+def _generator(seed: int, part: Part, step: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
+
+
+@lru_cache
+def _stream(seed: int, part: Part) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest(), "little")

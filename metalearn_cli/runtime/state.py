@@ -1,0 +1,167 @@
+"""What changes while a run goes on, and how it becomes a checkpoint and comes back."""
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Learner, Meta, Objective, classification, regression
+from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.runtime.assembly import Data, Interface
+from metalearn_cli.runtime.outer import leaves, optimizer_for
+from metalearn_cli.storage.checkpoints import Checkpoint, save
+
+_MAY_CHANGE = {("name",), ("outer", "iterations"), ("eval", "episodes")}
+_SCHEDULE_READS = ("outer", "iterations")
+
+
+class Window(NamedTuple):
+    """Means of the training loss and score over the iterations since the last report."""
+
+    iterations: int = 0
+    loss: float = 0.0
+    score: float = 0.0
+
+    def plus(self, loss: float, score: float) -> "Window":
+        """The window with one iteration more."""
+        n = self.iterations + 1
+        return Window(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
+
+
+@dataclass
+class State:
+    """Iterations done, meta-parameters, outer optimizer, best validation score so far."""
+
+    iteration: int
+    meta: Meta
+    optimizer: torch.optim.Optimizer
+    best: float | None = None
+    window: Window = field(default_factory=Window)
+
+    def improves(self, score: float, objective: Objective) -> bool:
+        """Whether a validation score beats the best so far: a larger accuracy, a smaller error."""
+        if score != score:
+            return False
+        if self.best is None:
+            return True
+        return score > self.best if objective is classification else score < self.best
+
+
+def fresh(experiment: Experiment, learner: Learner, device: torch.device) -> State:
+    """The state before the first iteration."""
+    meta = on(learner.init(), device)
+    return State(0, meta, optimizer_for(experiment.outer, meta))
+
+
+def keep(path: Path, experiment: Experiment, data: Data, state: State) -> None:
+    """`path` is a checkpoint of the state."""
+    header = {
+        "kind": "meta",
+        "experiment": experiment.model_dump(mode="json"),
+        "interface": interface_header(data.interface),
+        "data_sha256": data.sha256,
+        "iteration": state.iteration,
+        "best": state.best,
+        "window": list(state.window),
+        "versions": versions(),
+    }
+    tensors = leaves(state.meta)
+    for number, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
+    save(path, Checkpoint(header, tensors))
+
+
+def restored(checkpoint: Checkpoint, path: Path, experiment: Experiment, data: Data, device: torch.device) -> State:
+    """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
+
+    Raises ConfigError, by name, if the experiment changed in a way that would end in other weights, CheckpointError
+    if the checkpoint is none of training or the dataset is another one.
+    """
+    require_kind(checkpoint, "meta", path)
+    _require_same(from_mapping(checkpoint.header["experiment"], str(path)), experiment)
+    if checkpoint.header["data_sha256"] != data.sha256:
+        raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
+    meta = meta_of(checkpoint, device)
+    optimizer = optimizer_for(experiment.outer, meta)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in checkpoint.below("optimizer.").items():
+        number, slot = name.split(".")
+        slots.setdefault(int(number), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    header = checkpoint.header
+    return State(header["iteration"], meta, optimizer, header["best"], Window(*header["window"]))
+
+
+def meta_of(checkpoint: Checkpoint, device: torch.device) -> Meta:
+    """The meta-parameters in a checkpoint."""
+    return on(Meta(checkpoint.below("params."), checkpoint.below("coefficients.")), device)
+
+
+def on(meta: Meta, device: torch.device) -> Meta:
+    """The same meta-parameters on a device."""
+    moved = ({name: value.to(device) for name, value in part.items()} for part in meta)
+    return Meta(*moved)
+
+
+def require_kind(checkpoint: Checkpoint, kind: str, path: Path) -> None:
+    """Raise CheckpointError if the file is of another kind than "meta" (of training) or "adapted" (of finetune)."""
+    names = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
+    found = checkpoint.header.get("kind")
+    if found != kind:
+        hint = "; use it with --query alone" if found == "adapted" else "; give --support to adapt it first"
+        raise CheckpointError(f"{path}: holds {names.get(str(found), repr(found))}, {names[kind]} is needed{hint}")
+
+
+def interface_header(interface: Interface) -> dict[str, Any]:
+    """An Interface as JSON."""
+    pictures = interface.preprocessing
+    return {
+        "input_shape": list(interface.input_shape),
+        "outputs": interface.outputs,
+        "objective": interface.objective.name,
+        "preprocessing": None if pictures is None else pictures.model_dump(mode="json"),
+    }
+
+
+def interface_of(checkpoint: Checkpoint) -> Interface:
+    """The Interface in a checkpoint's header."""
+    fields = checkpoint.header["interface"]
+    pictures = fields["preprocessing"]
+    return Interface(
+        tuple(fields["input_shape"]),
+        fields["outputs"],
+        classification if fields["objective"] == "accuracy" else regression,
+        None if pictures is None else Preprocessing.model_validate(pictures, strict=False),
+    )
+
+
+def versions() -> dict[str, str]:
+    """What made a file."""
+    try:
+        own = version("metalearn-cli")
+    except PackageNotFoundError:
+        own = "unknown"
+    return {"metalearn": own, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _require_same(trained: Experiment, asked: Experiment) -> None:
+    before, after = _flat(trained.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    may_change = _MAY_CHANGE - ({_SCHEDULE_READS} if asked.outer.schedule == "cosine" else set())
+    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    broken = [key for key in changed if key not in may_change]
+    if broken:
+        listed = "; ".join(f"{'.'.join(key)}: {before.get(key)!r} before, {after.get(key)!r} now" for key in broken)
+        raise ConfigError(f"--resume: the run was started with other settings: {listed}")
+
+
+def _flat(values: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, (*above, key)) if isinstance(value, dict) else {(*above, key): value}
+    return flat

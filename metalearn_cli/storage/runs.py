@@ -1,0 +1,95 @@
+"""A run folder: config.yaml, metrics.jsonl, checkpoints/last.pt and best.pt, and one writer at a time."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metalearn_cli.errors import RunError
+from metalearn_cli.storage.atomic import disk_errors, write_file
+
+
+class RunFolder(NamedTuple):
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """One Report a line, as JSON."""
+        return self.path / "metrics.jsonl"
+
+    def keep_config(self, text: str) -> None:
+        """config.yaml holds the resolved experiment."""
+        write_file(self.path / "config.yaml", text.encode())
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """metrics.jsonl has one row more."""
+        with disk_errors(self.metrics), self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def forget_after(self, iteration: int) -> None:
+        """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again."""
+        if not self.metrics.exists():
+            return
+        rows = self.metrics.read_text().splitlines()
+        kept = [row for row in rows if (_iteration(row) or iteration + 1) <= iteration]
+        write_file(self.metrics, "".join(row + "\n" for row in kept).encode())
+
+
+@contextmanager
+def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
+    """The run folder at `path`, made if need be and locked for this process until the block ends.
+
+    Raises RunError if it holds a run and `resume` is false, if another process writes it, or if the disk refuses.
+    """
+    folder = RunFolder(path)
+    if folder.last.exists() and not resume:
+        raise RunError(f"{path}: holds a run already; add --resume to go on with it, or --run-dir DIR for a new one")
+    with disk_errors(path):
+        folder.last.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(path):
+        if not resume:
+            folder.metrics.unlink(missing_ok=True)
+        yield folder
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """The kernel drops the lock with the process, so there is no stale one; where it has none, names are private."""
+    with disk_errors(path), (path / ".lock").open("a+") as file:
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _iteration(row: str) -> int | None:
+    try:
+        value = json.loads(row)["iteration"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, int) else None

@@ -1,0 +1,44 @@
+"""Where numbers go besides metrics.jsonl: a sink is one small interface, filled here for TensorBoard.
+
+For W&B or MLflow write a class with the same two methods and pass it to runtime.training.train.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Sink(Protocol):
+    """A receiver of scalars."""
+
+    def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Take the numbers of one report."""
+
+    def close(self) -> None:
+        """Write out what is pending."""
+
+
+class TensorBoard:
+    """TensorBoard events in a run folder, through tensorboardX (the extra `metalearn-cli[tensorboard]`)."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder))
+
+    def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Take the numbers of one report."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._writer.close()
+
+
+def installed(folder: Path) -> list[Sink]:
+    """The sinks whose library is installed: TensorBoard, or none."""
+    try:
+        return [TensorBoard(folder)]
+    except ImportError:
+        return []

@@ -1,0 +1,220 @@
+"""YAML 1.2 to plain values and back, with the line of every key.
+
+Scalars follow the core schema (https://yaml.org/spec/1.2.2/#103-core-schema): 1e-3 is a number, `no` and
+`on` are words, 010 is ten, 1:30 is text. PyYAML resolves YAML 1.1, which disagrees on each, so it supplies
+no more than the events. Refused: tags, anchors, aliases, merge keys, keys given twice, keys that are no
+text, more than one document.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import yaml
+
+from metalearn_cli.errors import ConfigError
+
+Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
+Location = tuple[str | int, ...]
+"""Keys and list indices from the top of the file to a value."""
+
+MAX_BYTES = 65_536  # the pure-Python parser reads 65 kB a second, and no experiment needs a tenth of that
+MAX_DEPTH = 32
+MAX_DIGITS = 100
+_TOO_LARGE = f"larger than {MAX_BYTES} bytes, too large for an experiment"
+
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGERS = {
+    10: re.compile(r"[-+]?[0-9]+"),
+    8: re.compile(r"0o[0-7]+"),
+    16: re.compile(r"0x[0-9a-fA-F]+"),
+}
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class Document(NamedTuple):
+    """The values of a file, and the line (from 1) where each key or list item stands."""
+
+    values: dict[str, Value]
+    lines: dict[Location, int]
+
+
+class _RefusedError(Exception):
+    def __init__(self, what: str, line: int | None = None) -> None:
+        super().__init__(what)
+        self.what, self.line = what, line
+
+
+def read(file: Path) -> Document:
+    """The document in `file`.
+
+    Raises ConfigError, one line, if it cannot be read or is no mapping in safe YAML 1.2 and UTF-8.
+    """
+    where = shown(str(file))
+    try:
+        if not file.is_file():
+            found = "a folder" if file.is_dir() else "not a regular file" if file.exists() else "no such file"
+            raise ConfigError(f"{where}: {found}; expected a YAML file")
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{where}: {_TOO_LARGE}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{where}:{line}: not UTF-8: byte 0x{content[error.start]:02x}") from error
+    return parse(text, where)
+
+
+def parse(text: str, where: str) -> Document:
+    """The document in `text`; `where` is what errors call it.
+
+    Raises ConfigError, `where:line: what`, unless it is one mapping in safe YAML 1.2.
+    """
+    try:
+        values, lines = _load(text)
+    except _RefusedError as error:
+        line = "" if error.line is None else f":{error.line}"
+        raise ConfigError(f"{where}{line}: {error.what}") from error
+    if values is None:
+        raise ConfigError(f"{where}: empty; expected keys and values")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}:{lines[()]}: found a {type(values).__name__}, expected keys and values")
+    return Document(values, lines)
+
+
+def parse_value(text: str, where: str) -> Value:
+    """The one value in `text`, of any kind; nothing at all is null. Raises ConfigError, `where: what`."""
+    try:
+        return _load(text)[0]
+    except _RefusedError as error:
+        raise ConfigError(f"{where}: {error.what}") from error
+
+
+def write(values: dict[str, Value]) -> str:
+    """Text that `parse` turns back into the same values; a leaf block takes one line."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
+
+
+def shown(text: str) -> str:
+    """`text` as it may stand in a message: escaped if it holds line breaks, control codes or the like."""
+    return text if text.isprintable() else repr(text)
+
+
+def _load(text: str) -> tuple[Value, dict[Location, int]]:
+    lines: dict[Location, int] = {}
+    if len(text) > MAX_BYTES:
+        raise _RefusedError(_TOO_LARGE)
+    try:
+        events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+        next(events)
+        if isinstance(next(events), yaml.StreamEndEvent):
+            return None, lines
+        value = _value(next(events), events, (), lines)
+        next(events)
+        after = next(events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise _RefusedError("a second document starts here; expected one", after.start_mark.line + 1)
+    except _RefusedError:
+        raise
+    except Exception as error:
+        # PyYAML documents YAMLError alone; on hostile text it also raises ValueError and others.
+        raise _not_yaml(error, text) from error
+    return value, lines
+
+
+def _not_yaml(error: Exception, text: str) -> _RefusedError:
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        what = " ".join(str(error.problem).split())
+        return _RefusedError(f"not YAML: {what}", mark.line + 1)
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return _RefusedError(f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", line)
+    return _RefusedError(f"not YAML: {shown(str(error))}")
+
+
+def _value(event: Any, events: Iterator[Any], location: Location, lines: dict[Location, int]) -> Value:
+    line = lines.setdefault(location, event.start_mark.line + 1)
+    if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        raise _RefusedError("anchors and aliases (& and *) are refused; write the value out", line)
+    if event.tag is not None:
+        raise _RefusedError(f"the tag {shown(event.tag)} is refused; write the value alone", line)
+    if len(location) > MAX_DEPTH:
+        raise _RefusedError(f"nested deeper than {MAX_DEPTH} levels", line)
+    if isinstance(event, yaml.ScalarEvent):
+        return _scalar(event, line)
+    if isinstance(event, yaml.SequenceStartEvent):
+        return _sequence(events, location, lines)
+    return _mapping(events, location, lines)
+
+
+def _sequence(events: Iterator[Any], location: Location, lines: dict[Location, int]) -> list[Value]:
+    items: list[Value] = []
+    while not isinstance(event := next(events), yaml.SequenceEndEvent):
+        items.append(_value(event, events, (*location, len(items)), lines))
+    return items
+
+
+def _mapping(events: Iterator[Any], location: Location, lines: dict[Location, int]) -> dict[str, Value]:
+    entries: dict[str, Value] = {}
+    while not isinstance(event := next(events), yaml.MappingEndEvent):
+        line = event.start_mark.line + 1
+        key = _value(event, events, (*location, ""), {}) if isinstance(event, yaml.ScalarEvent) else None
+        if not isinstance(key, str):
+            raise _RefusedError("a key that is no text; put it in quotes", line)
+        if key == "<<":
+            raise _RefusedError("merge keys (<<) are refused; write the keys out", line)
+        if key in entries:
+            first = lines[*location, key]
+            raise _RefusedError(f"{shown(key)}: given twice, first on line {first}", line)
+        lines[*location, key] = line
+        entries[key] = _value(next(events), events, (*location, key), lines)
+    return entries
+
+
+def _scalar(event: Any, line: int) -> Value:
+    text: str = event.value
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _RefusedError("half of a surrogate pair is no character", line)
+    value = _resolved(text) if event.implicit[0] else text
+    if isinstance(value, int) and len(text) > MAX_DIGITS:
+        raise _RefusedError(f"a number of more than {MAX_DIGITS} digits", line)
+    return value
+
+
+def _resolved(text: str) -> Value:
+    """What plain `text` means in the core schema of YAML 1.2."""
+    if text in _WORDS:
+        return _WORDS[text]
+    for base, pattern in _INTEGERS.items():
+        if pattern.fullmatch(text):
+            # Python refuses to convert thousands of digits; what is cut here is refused by its length.
+            return int(text[: MAX_DIGITS + 1], base)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_FINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
+def _quoted_where_needed(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # SafeDumper quotes what YAML 1.1 would misread; 1.2 would misread more, such as '1e3'.
+    style = None if isinstance(_resolved(text), str) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted_where_needed)

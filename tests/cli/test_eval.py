@@ -1,0 +1,62 @@
+def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
+    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--json", "--quiet")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    promised = (
+        "schema checkpoint dataset split ways shots queries episodes statistics second_order fingerprint chance "
+        "per_step accuracy ci95 seconds algorithm"
+    )
+    assert set(outcome.fields) == set(promised.split())
+    assert [row["step"] for row in outcome.fields["per_step"]] == [0, 1, 2]
+    assert outcome.fields["accuracy"] == outcome.fields["per_step"][-1]["accuracy"]
+    assert outcome.fields["chance"] == 0.5
+    assert outcome.fields["split"] == "test"
+
+
+def test_the_same_checkpoint_scores_the_same_twice(cli, tiny_run):
+    first, second = (cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--json") for _ in range(2))
+    assert first.fields["per_step"] == second.fields["per_step"]
+    assert first.fields["fingerprint"] == second.fields["fingerprint"]
+
+
+def test_statistics_and_queries_can_be_overridden_and_are_named(cli, tiny_run):
+    options = ["--set", "eval.statistics=support", "--set", "eval.queries=5"]
+    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", *options, "--json")
+    assert outcome.fields["statistics"] == "support"
+    assert outcome.fields["queries"] == 5
+
+
+def test_more_inner_steps_than_in_training_can_be_asked(cli, tiny_run):
+    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--set", "eval.inner_steps=5", "--json")
+    assert len(outcome.fields["per_step"]) == 6
+
+
+def test_val_can_be_asked_and_train_cannot(cli, tiny_run):
+    assert cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--split", "val").code == 0
+    assert cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--split", "train").code == 2
+
+
+def test_until_ci_draws_more_episodes_only_while_the_interval_is_wide(cli, tiny_run):
+    options = ["--episodes", "400", "--json"]
+    wide = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--until-ci", "0.9", *options)
+    narrow = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--until-ci", "0.0001", *options)
+    assert wide.fields["episodes"] < 400
+    assert narrow.fields["episodes"] == 400
+
+
+def test_two_checkpoints_are_compared_on_the_same_episodes(cli, tiny_run):
+    best, last = tiny_run / "checkpoints/best.pt", tiny_run / "checkpoints/last.pt"
+    outcome = cli("eval", "--checkpoint", best, "--checkpoint", last, "--checkpoint", best, "--json")
+    left, right, again = outcome.fields["checkpoints"]
+    assert left["fingerprint"] == right["fingerprint"]
+    difference = outcome.fields["paired"][0]["difference"]
+    assert abs(difference - (right["accuracy"] - left["accuracy"])) < 1e-6
+    assert outcome.fields["paired"][1] == {"difference": 0.0, "ci95": 0.0}
+    assert again["accuracy"] == left["accuracy"]
+
+
+def test_the_table_fits_80_columns_and_names_protocol_and_order(cli, tiny_run):
+    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt")
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    for words in ("second order", "transductive", "chance 50.0 %", "20 episodes"):
+        assert words in outcome.out

@@ -1,0 +1,111 @@
+import shutil
+
+import pytest
+
+from metalearn_cli.storage.checkpoints import load
+
+
+@pytest.fixture
+def best(tiny_run):
+    return tiny_run / "checkpoints/best.pt"
+
+
+def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
+    outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
+    assert outcome.code == 0, outcome.err
+    fields = outcome.fields
+    promised = "schema checkpoint classes support measured_on per_step predictions output"
+    assert set(fields) == set(promised.split())
+    assert fields["classes"] == ["one", "three bars"]
+    assert fields["support"] == {"one": 3, "three bars": 3}
+    assert fields["measured_on"] == "query"
+    assert len(fields["predictions"]) == 8
+    right = [row["label"] == row["known"] for row in fields["predictions"]]
+    assert sum(right) / 8 == fields["per_step"][-1]["accuracy"]
+    assert all(0.5 <= row["probability"] <= 1 for row in fields["predictions"])
+
+
+def test_loose_pictures_are_predicted_without_an_accuracy_of_theirs(cli, best, support, query, tmp_path):
+    shutil.copy(query / "one/0.png", tmp_path / "new.png")
+    outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", "new.png", "--json")
+    assert [row["file"] for row in outcome.fields["predictions"]] == ["new.png"]
+    assert outcome.fields["measured_on"] == "support, leaving one out"
+
+
+def test_without_queries_accuracy_is_estimated_by_leaving_one_out(cli, best, support):
+    outcome = cli("finetune", "--checkpoint", best, "--support", support)
+    assert outcome.code == 0, outcome.err
+    assert "accuracy on support, leaving one out" in outcome.out
+
+
+def test_one_picture_a_class_is_enough_and_measured_on_itself(cli, best, support):
+    for name in ("one", "three bars"):
+        for number in (1, 2):
+            (support / name / f"{number}.png").unlink()
+    outcome = cli("finetune", "--checkpoint", best, "--support", support, "--json")
+    assert outcome.fields["measured_on"] == "support"
+
+
+def test_an_adapted_file_answers_alone_and_the_same(cli, best, support, query):
+    first = cli(
+        "finetune", "--checkpoint", best, "--support", support, "--query", query, "--output", "mine.pt", "--json"
+    )
+    second = cli("finetune", "--checkpoint", "mine.pt", "--query", query, "--json")
+    assert second.code == 0, second.err
+    assert first.fields["output"] == "mine.pt"
+    assert second.fields["predictions"] == first.fields["predictions"]
+    assert second.fields["support"] is None
+
+
+def test_finetuning_leaves_the_checkpoint_bit_identical(cli, best, support, query):
+    before = best.read_bytes()
+    cli("finetune", "--checkpoint", best, "--support", support, "--query", query)
+    assert best.read_bytes() == before
+    assert load(best).header["kind"] == "meta"
+
+
+def test_no_query_changes_the_answer_for_another(cli, best, support, query, tmp_path):
+    together = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
+    alone = cli("finetune", "--checkpoint", best, "--support", support, "--query", query / "one/2.png", "--json")
+    row = next(row for row in together.fields["predictions"] if row["file"].endswith("one/2.png"))
+    assert abs(alone.fields["predictions"][0]["probability"] - row["probability"]) < 1e-5
+
+
+def refused(outcome, *words):
+    assert outcome.code == 2, outcome
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err
+
+
+def test_another_number_of_classes_says_what_to_do(cli, best, support):
+    shutil.copytree(support / "one", support / "two")
+    refused(cli("finetune", "--checkpoint", best, "--support", support), "3 classes", "task.ways=3")
+
+
+def test_a_single_class_is_refused(cli, best, support):
+    shutil.rmtree(support / "one")
+    refused(cli("finetune", "--checkpoint", best, "--support", support), "two or more")
+
+
+def test_pictures_outside_a_class_folder_are_named(cli, best, support):
+    shutil.move(support / "one/0.png", support / "loose.png")
+    refused(cli("finetune", "--checkpoint", best, "--support", support), "loose.png", "CLASS")
+
+
+def test_a_text_file_named_png_is_named(cli, best, support):
+    (support / "one/0.png").write_text("not a picture")
+    refused(cli("finetune", "--checkpoint", best, "--support", support), "one/0.png")
+
+
+def test_a_folder_that_is_not_there_is_named(cli, best):
+    refused(cli("finetune", "--checkpoint", best, "--support", "nowhere"), "nowhere")
+
+
+def test_an_adapted_file_is_not_evaluated(cli, best, support):
+    cli("finetune", "--checkpoint", best, "--support", support, "--output", "mine.pt")
+    refused(cli("eval", "--checkpoint", "mine.pt"), "mine.pt", "an adapted classifier")
+
+
+def test_a_training_checkpoint_needs_a_support_set(cli, best, query):
+    refused(cli("finetune", "--checkpoint", best, "--query", query), "--support")

@@ -1,0 +1,39 @@
+"""The option lists are a contract: new knobs go into the experiment file, not here."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from metalearn_cli.cli import app
+
+FROZEN = {
+    "prepare": "--source --data-dir --set --list --verify --force --json --quiet --verbose",
+    "train": "--set --run-dir --resume --max-time --dry-run --device --json --quiet --verbose",
+    "eval": "--checkpoint --set --split --episodes --until-ci --min-accuracy --device --json --quiet --verbose",
+    "finetune": "--checkpoint --support --query --set --output --device --json --quiet --verbose",
+}
+
+
+@pytest.mark.parametrize("command", FROZEN)
+def test_the_options_of_a_command_are_frozen(command):
+    parameters = typer.main.get_command(app).commands[command].params
+    long = {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
+    assert long - {"--help"} == set(FROZEN[command].split())
+
+
+def test_the_commands_are_frozen():
+    assert set(typer.main.get_command(app).commands) == set(FROZEN)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_answers_quickly(arguments):
+    command = [sys.executable, "-m", "metalearn_cli", *arguments]
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert subprocess.run(command, capture_output=True).returncode == 0
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 1  # half a second on an idle machine; the bound leaves room for a busy one

@@ -1,0 +1,118 @@
+"""The meta-gradient against finite differences, closed forms and identities; float64 throughout."""
+
+import pytest
+import torch
+from torch import nn
+
+from metalearn_cli.algorithms import maml
+from metalearn_cli.core.meta import Learner, Meta, classification, regression
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.tasks import Task, task_at
+from tests import problems
+
+
+def learner_on_smooth_network(steps: int, second_order: bool, inner_lr: float = 0.5) -> Learner:
+    config = maml.Config(inner_lr=inner_lr, inner_steps=steps, second_order=second_order)
+    return maml.build(config, problems.smooth_network(), classification, "transductive", problems.WAYS)
+
+
+def relative_error(learner: Learner, task: Task) -> float:
+    meta = problems.double(learner.init())
+    gradient = learner.meta_gradient(meta, task)[0]
+    slope, along = problems.slope_by_differences(lambda m: float(learner.meta_gradient(m, task)[1].loss), meta)
+    ours = float(problems.flat(gradient) @ problems.flat(along))
+    return abs(ours - slope) / abs(slope)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+def test_second_order_gradient_equals_finite_differences(steps):
+    task = task_at(problems.picture_tasks(1), 0)
+    assert relative_error(learner_on_smooth_network(steps, second_order=True), task) < 1e-7
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_first_order_gradient_does_not_equal_finite_differences(steps):
+    task = task_at(problems.picture_tasks(1), 0)
+    assert relative_error(learner_on_smooth_network(steps, second_order=False), task) > 1e-2
+
+
+def test_first_and_second_order_differ_but_agree_on_the_loss():
+    task = task_at(problems.picture_tasks(1), 0)
+    first, second = learner_on_smooth_network(2, False), learner_on_smooth_network(2, True)
+    meta = problems.double(first.init())
+    gradient1, scores1 = first.meta_gradient(meta, task)
+    gradient2, scores2 = second.meta_gradient(meta, task)
+    torch.testing.assert_close(scores1, scores2, rtol=1e-12, atol=0)
+    difference = (problems.flat(gradient1) - problems.flat(gradient2)).norm() / problems.flat(gradient2).norm()
+    assert difference > 0.05
+
+
+def test_first_order_gradient_is_the_query_gradient_at_the_adapted_parameters():
+    task = task_at(problems.picture_tasks(1), 0)
+    learner = learner_on_smooth_network(3, second_order=False)
+    meta = problems.double(learner.init())
+    adapted = learner.adapt(meta, task.support, 3)[-1]
+    at = {name: value.detach().clone().requires_grad_() for name, value in adapted.params.items()}
+    loss = classification.loss(problems.smooth_network()(at, task.query.inputs), task.query.targets)
+    expected = torch.autograd.grad(loss, list(at.values()))
+    found = learner.meta_gradient(meta, task)[0].params
+    for name, value in zip(at, expected, strict=True):
+        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-14)
+
+
+def test_no_inner_steps_give_the_gradient_of_joint_training():
+    task = task_at(problems.picture_tasks(1), 0)
+    learner = learner_on_smooth_network(0, second_order=True)
+    meta = problems.double(learner.init())
+    at = {name: value.clone().requires_grad_() for name, value in meta.params.items()}
+    loss = classification.loss(problems.smooth_network()(at, task.query.inputs), task.query.targets)
+    expected = torch.autograd.grad(loss, list(at.values()))
+    found = learner.meta_gradient(meta, task)[0].params
+    for name, value in zip(at, expected, strict=True):
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_linear_regression_has_the_closed_form_of_the_paper(steps):
+    rate, task = 0.1, task_at(problems.value_tasks(1, inputs=3), 0)
+    linear = nn.Linear(3, 1, bias=False)
+    config = maml.Config(inner_lr=rate, inner_steps=steps)
+    learner = maml.build(config, Network(linear), regression, "transductive", None)
+    meta = problems.double(learner.init())
+    weights = meta.params["weight"].squeeze(0)
+
+    def pieces(part):  # the mean squared error is w A w / 2 - b w + c
+        x, y = part.inputs, part.targets.squeeze(-1)
+        return 2 * x.T @ x / len(x), 2 * x.T @ y / len(x)
+
+    (a_support, b_support), (a_query, b_query) = pieces(task.support), pieces(task.query)
+    shrink = torch.eye(3, dtype=torch.float64) - rate * a_support
+    for _ in range(steps):
+        weights = weights - rate * (a_support @ weights - b_support)
+    expected = torch.linalg.matrix_power(shrink, steps) @ (a_query @ weights - b_query)
+    found = learner.meta_gradient(meta, task)[0].params["weight"].squeeze(0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_first_order_equals_second_order_where_the_support_loss_is_linear():
+    objective = regression._replace(loss=lambda outputs, targets: (outputs * targets).mean())
+    task = task_at(problems.value_tasks(1, inputs=3), 0)
+    gradients = []
+    for second_order in (False, True):
+        config = maml.Config(inner_lr=0.3, inner_steps=2, second_order=second_order)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Network(nn.Linear(3, 1))
+        learner = maml.build(config, network, objective, "transductive", None)
+        gradients.append(problems.flat(learner.meta_gradient(problems.double(learner.init()), task)[0]))
+    torch.testing.assert_close(*gradients, rtol=1e-13, atol=1e-15)
+
+
+def test_neither_adapting_nor_differentiating_changes_the_meta_parameters():
+    task = task_at(problems.picture_tasks(1), 0)
+    learner = learner_on_smooth_network(2, second_order=True)
+    meta = problems.double(learner.init())
+    before = Meta(*({name: value.clone() for name, value in part.items()} for part in meta))
+    learner.meta_gradient(meta, task)
+    learner.predict(learner.adapt(meta, task.support, 4)[-1], task.query.inputs)
+    assert all(torch.equal(meta.params[name], value) for name, value in before.params.items())

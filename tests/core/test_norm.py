@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from metalearn_cli.core.meta import Adapted, predict
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.norm import TaskNorm, statistics_of_first
+from metalearn_cli.errors import ConfigError
+from tests import problems
+
+
+def changed_logits(statistics: str) -> float:
+    """How far the first query's logits move when all other queries are replaced."""
+    network = problems.smooth_network()
+    params = {name: value.double() for name, value in network.initial().items()}
+    tasks = problems.picture_tasks(2)
+    adapted = Adapted(params, tasks.support.inputs[0])
+    queries = tasks.query.inputs[0]
+    others = torch.cat([queries[:1], tasks.query.inputs[1][1:]])
+    before = predict(network, statistics, adapted, queries)[0]
+    after = predict(network, statistics, adapted, others)[0]
+    return float((before - after).abs().max())
+
+
+def test_with_support_statistics_no_query_changes_another():
+    assert changed_logits("support") == 0
+
+
+def test_with_transductive_statistics_queries_change_each_other():
+    assert changed_logits("transductive") > 1e-3
+
+
+def test_statistics_of_all_rows_equal_batch_norm():
+    inputs = torch.randn(6, 4, 5, 5, dtype=torch.float64)
+    norm = TaskNorm(4).double()
+    with statistics_of_first(6):
+        found = norm(inputs)
+    torch.testing.assert_close(found, F.batch_norm(inputs, None, None, training=True))
+    torch.testing.assert_close(norm(inputs), found)
+
+
+def test_the_first_rows_are_normalised_as_if_they_were_alone():
+    inputs = torch.randn(6, 4, 5, 5, dtype=torch.float64)
+    norm = TaskNorm(4).double()
+    with statistics_of_first(2):
+        found = norm(inputs)
+    torch.testing.assert_close(found[:2], norm(inputs[:2]))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 5), (6, 4, 5, 5)])
+def test_it_keeps_the_shape_of_vectors_sequences_and_pictures(shape):
+    assert TaskNorm(4)(torch.randn(shape)).shape == shape
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True)])
+def test_a_network_with_another_norm_is_refused_by_name(norm):
+    with pytest.raises(ConfigError, match=type(norm).__name__):
+        Network(nn.Sequential(nn.Linear(4, 4), norm))

@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from metalearn_cli.core.meta import classification, regression, scores_per_step
+from metalearn_cli.core.network import Network
+from metalearn_cli.experiment import Execution, import_module, names_in
+from metalearn_cli.runtime.execution import Plan, plan_for, running
+from tests import problems
+
+CPU = torch.device("cpu")
+PICTURES = {"conv4", "layers"}
+OPTIONS = {
+    "conv4": [{"channels": 4}, {"channels": 4, "pool": True}],
+    "mlp": [{"hidden": [6, 5]}],
+    "layers": [{"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]}],
+}
+CASES = [
+    (algorithm, name, options)
+    for algorithm in names_in("algorithms")
+    for name in names_in("backbones")
+    for options in OPTIONS[name]
+]
+
+
+def learner_and_tasks(algorithm, backbone, options, count=5):
+    room = import_module(f"metalearn_cli.backbones.{backbone}")
+    pictures = backbone in PICTURES
+    shape, outputs = ((1, 16, 16), problems.WAYS) if pictures else ((1,), 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(room.build(room.Config(**options), shape, outputs))
+    module = import_module(f"metalearn_cli.algorithms.{algorithm}")
+    objective = classification if pictures else regression
+    learner = module.build(module.Config(), network, objective, "transductive", problems.WAYS if pictures else None)
+    tasks = problems.picture_tasks(count, shape=shape) if pictures else problems.value_tasks(count)
+    return learner, problems.double(learner.init()), tasks
+
+
+@pytest.mark.parametrize(
+    "plan", [Plan("vmap", 2, 1), Plan("vmap", 64, 1), Plan("threads", 1, 2), Plan("threads", 2, 3)]
+)
+@pytest.mark.parametrize(("algorithm", "backbone", "options"), CASES)
+def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, backbone, options, plan):
+    learner, meta, tasks = learner_and_tasks(algorithm, backbone, options)
+    with running(Plan("loop", 1, 1)) as runner:
+        expected = runner.mean(learner.meta_gradient, meta, tasks)
+    with running(plan) as runner:
+        found = runner.mean(learner.meta_gradient, meta, tasks)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("plan", [Plan("vmap", 3, 1), Plan("threads", 2, 2)])
+def test_scores_of_each_task_come_in_the_order_of_the_tasks(plan):
+    learner, meta, tasks = learner_and_tasks("maml", "conv4", {"channels": 4})
+
+    def one(meta, task):
+        return scores_per_step(learner, 2, meta, task)
+
+    with running(Plan("loop", 1, 1)) as runner:
+        expected = runner.each(one, meta, tasks)
+    with running(plan) as runner:
+        found = runner.each(one, meta, tasks)
+    assert found.loss.shape == (5, 3)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_the_number_of_threads_does_not_change_a_bit():
+    learner, meta, tasks = learner_and_tasks("maml", "conv4", {"channels": 4})
+    gradients = []
+    for threads in (1, 3):
+        with running(Plan("threads", 2, threads)) as runner:
+            gradients.append(problems.flat(runner.mean(learner.meta_gradient, meta, tasks)[0]))
+    assert torch.equal(*gradients)
+
+
+def test_auto_is_threads_on_a_cpu_and_vmap_on_an_accelerator():
+    assert plan_for(CPU, Execution(), 30 * 784).mode == "threads"
+    assert plan_for(torch.device("cuda"), Execution(), 30 * 784).mode == "vmap"
+
+
+def test_tiny_tasks_go_in_one_chunk():
+    assert plan_for(CPU, Execution(), 20).chunk > plan_for(CPU, Execution(), 30 * 784).chunk
+
+
+def test_what_is_set_is_what_is_planned():
+    assert plan_for(CPU, Execution(mode="loop", chunk=3, threads=5), 20) == Plan("loop", 3, 5)
