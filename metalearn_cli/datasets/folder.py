@@ -82,7 +82,9 @@ def arrange(config: Config, members: Sequence[str]) -> Arrangement:
     split = {part: [n for n in classes if part_of[n] == part] for part in PARTS} if given else _by_seed(config, classes)
     empty = [part for part in PARTS if not split[part]]
     if empty:
-        raise DataError(f"no classes for {' and '.join(empty)}; expected folders train, val and test with classes in each")
+        raise DataError(
+            f"no classes for {' and '.join(empty)}; expected folders train, val and test with classes in each"
+        )
     return Arrangement(classes, {"classes": split})
 
 

@@ -94,7 +94,11 @@ def perform(strokes: Path, drawings: int, generator: np.random.Generator) -> NDA
     moved = moved + generator.normal(0, 0.07, (drawings, count, 1, 2)) + _wobble(generator, (drawings, count))
     whole = _turned(moved, generator.normal(0, 0.15, (drawings, 1)))
     whole[..., 0] += generator.normal(0, 0.15, (drawings, 1, 1)) * whole[..., 1]
-    whole = whole * generator.uniform(7.5, 11.0, (drawings, 1, 1, 1)) * np.exp(generator.normal(0, 0.08, (drawings, 1, 1, 2)))
+    whole = (
+        whole
+        * generator.uniform(7.5, 11.0, (drawings, 1, 1, 1))
+        * np.exp(generator.normal(0, 0.08, (drawings, 1, 1, 2)))
+    )
     whole = whole + generator.normal(0, 1.3, (drawings, 1, 1, 2)) + SIZE / 2
     return _inked(whole.reshape(drawings, -1, 2), generator.uniform(0.5, 0.85, drawings))
 

@@ -76,7 +76,9 @@ def arrange(members: Sequence[str]) -> Arrangement:
             f"omniglot: found {len(classes):,} characters, expected {CHARACTERS:,} "
             f"(both images_background and images_evaluation){odd}"
         )
-    return Arrangement(classes, {"vinyals": _vinyals(classes), "official": _official(classes), "maml1200": _maml(classes)})
+    return Arrangement(
+        classes, {"vinyals": _vinyals(classes), "official": _official(classes), "maml1200": _maml(classes)}
+    )
 
 
 def _vinyals(classes: Mapping[str, Any]) -> Split:
@@ -113,5 +115,7 @@ def _named(classes: Mapping[str, Any], alphabets: Mapping[str, int | list[int]])
 
 
 def _list(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(files("metalearn_cli.datasets").joinpath(f"lists/{name}.json").read_text("utf-8"))
+    found: dict[str, Any] = json.loads(
+        files("metalearn_cli.datasets").joinpath(f"lists/{name}.json").read_text("utf-8")
+    )
     return found

@@ -10,9 +10,13 @@ from metalearn_cli.experiment import Outer
 
 
 def leaves(meta: Meta) -> dict[str, Tensor]:
-    """Every tensor of Meta by a name that is stable across versions: "params.<name>", "coefficients.<name>"."""
+    """Every tensor of Meta, sorted by names that are stable: "params.<name>", "coefficients.<name>".
+
+    Sorted, because sums over them must have one order, whether Meta is new or comes from a checkpoint.
+    """
     named = {f"params.{name}": value for name, value in meta.params.items()}
-    return named | {f"coefficients.{name}": value for name, value in meta.coefficients.items()}
+    named |= {f"coefficients.{name}": value for name, value in meta.coefficients.items()}
+    return dict(sorted(named.items()))
 
 
 def optimizer_for(settings: Outer, meta: Meta) -> torch.optim.Optimizer:

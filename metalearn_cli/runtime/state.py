@@ -72,8 +72,10 @@ def keep(path: Path, experiment: Experiment, data: Data, state: State) -> None:
         "versions": versions(),
     }
     tensors = leaves(state.meta)
-    for number, slots in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
+    slots_of = state.optimizer.state_dict()["state"]
+    for number, name in enumerate(list(tensors)):
+        slots = slots_of.get(number, {}).items()
+        tensors |= {f"optimizer.{slot}.{name}": value for slot, value in slots if value is not None}
     save(path, Checkpoint(header, tensors))
 
 
@@ -90,9 +92,10 @@ def restored(checkpoint: Checkpoint, path: Path, experiment: Experiment, data: D
     meta = meta_of(checkpoint, device)
     optimizer = optimizer_for(experiment.outer, meta)
     slots: dict[int, dict[str, Tensor]] = {}
+    numbers = {name: number for number, name in enumerate(leaves(meta))}
     for name, value in checkpoint.below("optimizer.").items():
-        number, slot = name.split(".")
-        slots.setdefault(int(number), {})[slot] = value
+        slot, leaf = name.split(".", 1)
+        slots.setdefault(numbers[leaf], {})[slot] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     header = checkpoint.header
     return State(header["iteration"], meta, optimizer, header["best"], Window(*header["window"]))

@@ -62,7 +62,9 @@ def _receive(url: str, part: Path, download: Download, progress: Callable[[int, 
                 file.write(piece)
                 progress(have, download.size)
     if have < download.size:
-        raise _WrongAnswer(f"the connection ended after {have:,} of {download.size:,} bytes; the next try goes on there")
+        raise _WrongAnswer(
+            f"the connection ended after {have:,} of {download.size:,} bytes; the next try goes on there"
+        )
     if not _is_right(part, download):
         part.unlink()
         raise _WrongAnswer("what came has another size or checksum than the official file")

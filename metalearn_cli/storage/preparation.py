@@ -142,9 +142,13 @@ def _require_settings(name: str, dataset: Archive | Generated, manifest: Manifes
     asked = dict(dataset.settings)
     if manifest.settings == asked:
         return
-    keys = sorted(key for key in asked.keys() | manifest.settings.keys() if manifest.settings.get(key) != asked.get(key))
+    keys = sorted(
+        key for key in asked.keys() | manifest.settings.keys() if manifest.settings.get(key) != asked.get(key)
+    )
     listed = "; ".join(f"dataset.{key}: {manifest.settings.get(key)!r} there, {asked.get(key)!r} asked" for key in keys)
-    raise DataError(f"dataset {name} was prepared with other settings ({listed}); type: {_command(name, dataset)} --force")
+    raise DataError(
+        f"dataset {name} was prepared with other settings ({listed}); type: {_command(name, dataset)} --force"
+    )
 
 
 def _require_source(source: Path, manifest: Manifest, folder: Path) -> None:

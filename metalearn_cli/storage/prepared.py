@@ -199,7 +199,12 @@ def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
 def _header(shape: tuple[int, ...]) -> bytes:
     """The header of a .npy file (format 1.0), padded to a fixed size, as the number of pictures is known last."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    return b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little") + text.ljust(_HEADER_BYTES - 11).encode() + b"\n"
+    return (
+        b"\x93NUMPY\x01\x00"
+        + (_HEADER_BYTES - 10).to_bytes(2, "little")
+        + text.ljust(_HEADER_BYTES - 11).encode()
+        + b"\n"
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, TINY, environment
+
+from tests.commands import ROOT, TINY, environment
 
 
 def fails(outcome, code, *words):

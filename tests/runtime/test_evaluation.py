@@ -18,9 +18,7 @@ def sampler(_step, numbers):
 
 
 def learner():
-    return maml.build(
-        maml.Config(), problems.smooth_network(), classification, "transductive", problems.WAYS
-    )
+    return maml.build(maml.Config(), problems.smooth_network(), classification, "transductive", problems.WAYS)
 
 
 def test_the_interval_is_1_96_standard_errors_over_episodes():
