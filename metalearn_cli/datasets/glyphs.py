@@ -88,12 +88,12 @@ def perform(strokes: Path, drawings: int, generator: np.random.Generator) -> NDA
     """Drawings [D, 28, 28, 1] of the strokes [S, P, 2], each by an unsteady hand."""
     count = len(strokes)
     middle = strokes.mean(1, keepdims=True)
-    turn = generator.normal(0, 0.10, (drawings, count))
-    scale = np.exp(generator.normal(0, 0.09, (drawings, count, 1, 2)))
+    turn = generator.normal(0, 0.07, (drawings, count))
+    scale = np.exp(generator.normal(0, 0.06, (drawings, count, 1, 2)))
     moved = _turned((strokes - middle) * scale, turn) + middle
-    moved = moved + generator.normal(0, 0.07, (drawings, count, 1, 2)) + _wobble(generator, (drawings, count))
-    whole = _turned(moved, generator.normal(0, 0.15, (drawings, 1)))
-    whole[..., 0] += generator.normal(0, 0.15, (drawings, 1, 1)) * whole[..., 1]
+    moved = moved + generator.normal(0, 0.045, (drawings, count, 1, 2)) + _wobble(generator, (drawings, count))
+    whole = _turned(moved, generator.normal(0, 0.10, (drawings, 1)))
+    whole[..., 0] += generator.normal(0, 0.10, (drawings, 1, 1)) * whole[..., 1]
     whole = (
         whole
         * generator.uniform(7.5, 11.0, (drawings, 1, 1, 1))
@@ -135,7 +135,7 @@ def _wobble(generator: np.random.Generator, shape: tuple[int, int]) -> Path:
     """A smooth displacement along each stroke, [D, S, P, 2]: three slow waves of random phase."""
     waves = np.arange(1, 4)
     phase = generator.uniform(0, 2 * np.pi, (*shape, 1, 2, 3))
-    height = generator.normal(0, 0.05, (*shape, 1, 2, 3)) / waves
+    height = generator.normal(0, 0.035, (*shape, 1, 2, 3)) / waves
     wobble: Path = (height * np.sin(np.pi * waves * _ALONG[:, None, None] + phase)).sum(-1)
     return wobble
 
