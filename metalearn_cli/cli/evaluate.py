@@ -53,18 +53,15 @@ def evaluate(
         tables.print_json(alone if len(results) == 1 else {"checkpoints": [f for _, f in results], "paired": compared})
     else:
         _print_paired(checkpoints, compared)
-    tables.hint(f"metalearn finetune --checkpoint {checkpoints[0]} --support DIR --query DIR", quiet)
+    if results[0][0].accuracy:
+        tables.hint(f"metalearn finetune --checkpoint {checkpoints[0]} --support DIR --query DIR", quiet)
     _gate(min_accuracy, [tested for tested, _ in results])
 
 
 def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
     task = tested.spec
     key = "accuracy" if tested.accuracy else "mse"
-    rows = [
-        {"step": row.step, key: row.score, "ci95": row.ci95, "loss": row.loss, "median": row.median,
-         "diverged": row.diverged}
-        for row in tested.steps
-    ]  # fmt: skip
+    rows = tables.steps_fields(tested.steps, tested.accuracy)
     return {
         "checkpoint": str(path), "dataset": tested.dataset, "split": tested.part, "ways": task.ways,
         "shots": task.shots, "queries": task.queries, "episodes": tested.episodes, "statistics": tested.statistics,

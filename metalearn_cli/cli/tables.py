@@ -56,13 +56,21 @@ def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:
     return table
 
 
+def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, float]]:
+    """The same rows for JSON: accuracy as a fraction, or squared error with its median and diverged share."""
+    if accuracy:
+        return [{"step": row.step, "accuracy": row.score, "ci95": row.ci95, "loss": row.loss} for row in steps]
+    names = ("step", "ci95", "loss", "median", "diverged")
+    return [{"mse": row.score} | {name: getattr(row, name) for name in names} for row in steps]
+
+
 class ReportLines:
     """One line per Report, in columns fixed at the start: header once, then a row whenever one is due."""
 
-    def __init__(self, steps: int, accuracy: bool, iterations: int) -> None:
-        shown = range(steps + 1) if steps <= 3 else (0, 1, steps)
-        self._shown = list(shown)
+    def __init__(self, steps: int, accuracy: bool, first: int, iterations: int) -> None:
+        self._shown = list(range(steps + 1)) if steps <= 3 else [0, 1, steps]
         self._accuracy = accuracy
+        self._first = first
         self._iterations = iterations
 
     def header(self) -> str:
@@ -76,7 +84,7 @@ class ReportLines:
         """One Report, aligned under the header; a star marks the best so far."""
         val = report.val
         scores = "".join(f"{self._number(val[step].score):>8}" for step in self._shown)
-        remaining = (self._iterations - report.iteration) * report.seconds / max(report.iteration, 1)
+        remaining = (self._iterations - report.iteration) * report.seconds / (report.iteration - self._first)
         interval = plus_minus() + self._number(val[-1].ci95).strip()
         cells = f"{report.iteration:>10}{report.loss:>9.4f}{scores}{interval:>9}"
         return f"{cells}{report.tasks_per_second:>9.0f}{clock(remaining):>9}{' *' if report.best else ''}"

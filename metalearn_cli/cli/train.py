@@ -41,7 +41,7 @@ def train(
     if config == "list" and not Path(config).exists():
         print("\n".join(experiments.shipped()))  # noqa: T201
         return
-    started, stopper = time.monotonic(), Stopper(seconds_in(max_time))
+    started, seconds = time.monotonic(), seconds_in(max_time)
     experiment = experiments.load(config, overrides or [])
     if dry_run:
         _dry_run(experiment, device, json, quiet)
@@ -50,7 +50,7 @@ def train(
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(folder)] if run_dir else []
     call = Call(shlex.join(again), json, quiet, verbose, started)
-    _run(experiment, folder, resume, device, stopper, call)
+    _run(experiment, folder, resume, device, Stopper(seconds), call)
 
 
 class Call(NamedTuple):
@@ -94,7 +94,8 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
     experiment = session.experiment
     reports: list[Report] = []
     steps = assembly.evaluation_steps(experiment, session.validator)
-    lines = tables.ReportLines(steps, session.data.interface.objective.name == "accuracy", experiment.outer.iterations)
+    accuracy = session.data.interface.objective.name == "accuracy"
+    lines = tables.ReportLines(steps, accuracy, state.iteration, experiment.outer.iterations)
     with execution.running(session.plan) as runner, tables.bar(quiet) as progress:
         shown = progress.add_task("training", total=experiment.outer.iterations, completed=state.iteration)
         watch = training.Watch(sinks, stopper, lambda iteration: progress.update(shown, completed=iteration))
@@ -121,10 +122,11 @@ def _finish(
         out = tables.console(stderr=False)
         out.print(tables.steps_table(title, last.val, session.data.interface.objective.name == "accuracy"))
         out.print(f"best checkpoint {folder.best}", markup=False)
+    quiet = call.quiet and stopper.signal is None
     if iteration < experiment.outer.iterations:
-        tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", call.quiet)
+        tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
     else:
-        tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(folder.best))}", call.quiet)
+        tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(folder.best))}", quiet)
     if stopper.signal is not None:
         raise typer.Exit(128 + stopper.signal)
 
@@ -132,8 +134,11 @@ def _finish(
 def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[str, Any]:
     val = None
     if last is not None:
-        steps = [step._asdict() for step in last.val]
-        val = {"per_step": steps, "accuracy": last.val[-1].score, "ci95": last.val[-1].ci95}
+        accuracy = session.data.interface.objective.name == "accuracy"
+        steps = tables.steps_fields(last.val, accuracy)
+        val = {"per_step": steps} | {
+            key: value for key, value in steps[-1].items() if key in ("accuracy", "mse", "ci95")
+        }
     return {
         "run_dir": str(session.folder.path),
         "checkpoint": str(session.folder.best),

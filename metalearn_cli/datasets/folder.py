@@ -13,7 +13,8 @@ from metalearn_cli.settings import Choice
 
 _SUFFIX = re.compile(r"\.(png|jpe?g|webp|bmp)$", re.IGNORECASE)
 _PARTS: Mapping[str, Part] = {
-    "train": "train", "base": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "novel": "test",
+    "train": "train", "base": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "novel": "test",
 }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def arrange(config: Config, members: Sequence[str]) -> Arrangement:
         classes.setdefault(name, []).append(member)
         if given and part_of.setdefault(name, _PARTS[path[0].lower()]) != _PARTS[path[0].lower()]:
             raise DataError(f"class {name!r} is in two of the folders train, val and test")
-    split = {part: [n for n in classes if part_of[n] == part] for part in PARTS} if given else _by_seed(config, classes)
+    split = _given(part_of) if given else _by_seed(config, classes)
     empty = [part for part in PARTS if not split[part]]
     if empty:
         raise DataError(
@@ -93,6 +94,10 @@ def _unwrapped(paths: list[list[str]]) -> list[list[str]]:
     while min(len(path) for path in paths) > 2 and len({path[0] for path in paths}) == 1:
         paths = [path[1:] for path in paths]
     return paths
+
+
+def _given(part_of: Mapping[str, Part]) -> Split:
+    return {part: [name for name, found in part_of.items() if found == part] for part in PARTS}
 
 
 def _by_seed(config: Config, classes: Mapping[str, Sequence[str]]) -> Split:

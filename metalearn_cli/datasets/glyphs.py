@@ -152,4 +152,5 @@ def _inked(points: Path, radius: NDArray[np.float64]) -> NDArray[np.uint8]:
     ink.reshape(-1)[rows * (fine + 2) + cells[..., 0]] = 1
     paper = ink[:, 1:-1, 1:-1].reshape(len(points), SIZE, _SUPER, SIZE, _SUPER)
     share = paper.sum((2, 4), dtype=np.uint8) / _SUPER**2
-    return (share * 255).round().astype(np.uint8)[..., None]
+    grey: NDArray[np.uint8] = (share * 255).round().astype(np.uint8)[..., None]
+    return grey

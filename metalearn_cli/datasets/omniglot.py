@@ -87,7 +87,7 @@ def _vinyals(classes: Mapping[str, Any]) -> Split:
 
 
 def _official(classes: Mapping[str, Any]) -> Split:
-    """Lake's background set for training, less the five alphabets that vinyals has in val; his evaluation set for test."""
+    """Lake's background set, less the five alphabets that vinyals has in val, and his evaluation set for test."""
     evaluation = set(_list("omniglot_evaluation")["alphabets"])
     val = set(_list("omniglot_vinyals")["val"])
     alphabets = {name: name.split("/")[0] for name in classes}

@@ -1,0 +1,1 @@
+"""What a run does, in the order it does it: sampling, execution, training, evaluation, adaptation."""

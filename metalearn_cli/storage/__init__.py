@@ -1,0 +1,1 @@
+"""What lies on disk: prepared datasets, checkpoints, run folders, downloads, archives."""

@@ -32,7 +32,7 @@ def fetch(download: Download, folder: Path, progress: Callable[[int, int], None]
                 _receive(url, part, download, progress)
                 part.replace(target)
                 return target
-            except (_WrongAnswer, urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+            except (_WrongAnswerError, urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
                 reasons.append(f"{url}: {error}")
     raise DataError(
         f"{download.file} could not be downloaded ({'; '.join(reasons)}); "
@@ -40,7 +40,7 @@ def fetch(download: Download, folder: Path, progress: Callable[[int, int], None]
     )
 
 
-class _WrongAnswer(Exception):
+class _WrongAnswerError(Exception):
     """A mirror answered with something else than the file."""
 
 
@@ -51,7 +51,7 @@ def _receive(url: str, part: Path, download: Download, progress: Callable[[int, 
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
         if "text/html" in answer.headers.get("Content-Type", ""):
-            raise _WrongAnswer("a web page came instead of the file")
+            raise _WrongAnswerError("a web page came instead of the file")
         if answer.status != 206:
             have = 0
         with part.open("ab" if have else "wb") as file:
@@ -62,12 +62,12 @@ def _receive(url: str, part: Path, download: Download, progress: Callable[[int, 
                 file.write(piece)
                 progress(have, download.size)
     if have < download.size:
-        raise _WrongAnswer(
+        raise _WrongAnswerError(
             f"the connection ended after {have:,} of {download.size:,} bytes; the next try goes on there"
         )
     if not _is_right(part, download):
         part.unlink()
-        raise _WrongAnswer("what came has another size or checksum than the official file")
+        raise _WrongAnswerError("what came has another size or checksum than the official file")
 
 
 def _is_right(path: Path, download: Download) -> bool:

@@ -176,7 +176,7 @@ def _with_moments(contents: Contents, moments: Mapping[str, NDArray[np.float64]]
     if contents.preprocessing.mean:
         return contents.preprocessing
     train = next(iter(contents.splits.values()))["train"]
-    number, total, squares = sum(moments[name] for name in train)
+    number, total, squares = np.sum([moments[name] for name in train], axis=0)
     mean = total / number
     std = np.sqrt(np.maximum(squares / number - mean**2, 1e-6))
     update = {"mean": tuple(mean.round(4).tolist()), "std": tuple(std.round(4).tolist())}
@@ -191,7 +191,8 @@ def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
         raise DataError(f"{path}: damaged ({error}); prepare the dataset again with --force") from error
     if images.shape != expected or images.dtype != np.uint8 or path.stat().st_size != manifest.bytes:
         raise DataError(
-            f"{path}: holds {images.dtype} {images.shape}, the manifest says uint8 {expected}; prepare again with --force"
+            f"{path}: holds {images.dtype} {images.shape}, the manifest says uint8 {expected}; "
+            "prepare the dataset again with --force"
         )
     return images
 

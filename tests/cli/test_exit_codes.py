@@ -1,7 +1,6 @@
 """Every row of the table of exit codes, through the real command; none shows a traceback."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ def test_0_a_training_run_prints_its_table_and_the_next_command(cli, tiny_config
     assert outcome.code == 0, outcome.err
     assert "accuracy %" in outcome.out
     assert "metalearn eval --checkpoint runs/tiny/checkpoints/best.pt" in outcome.err
-    assert {"config.yaml", "metrics.jsonl", "checkpoints"} <= set(os.listdir(tmp_path / "runs/tiny"))
+    assert {"config.yaml", "metrics.jsonl", "checkpoints"} <= {path.name for path in (tmp_path / "runs/tiny").iterdir()}
 
 
 def test_1_a_fault_shows_a_traceback_and_where_to_report_it():

@@ -64,7 +64,7 @@ def test_resuming_what_is_finished_changes_nothing(cli, tiny_config, tmp_path):
 def test_json_is_one_object_with_the_promised_fields(cli, tiny_config):
     outcome = cli("train", tiny_config, "--json", "--quiet")
     assert outcome.err == ""
-    assert list(outcome.fields)[0] == "schema"
+    assert next(iter(outcome.fields)) == "schema"
     promised = "run_dir checkpoint last_checkpoint iterations algorithm second_order device val tasks_per_second"
     assert set(outcome.fields) == {"schema", "seconds", "resumed_from", *promised.split()}
     assert len(outcome.fields["val"]["per_step"]) == 3
