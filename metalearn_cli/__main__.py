@@ -19,11 +19,16 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
-    except MemoryError:
-        _fail("out of memory; ask for smaller tasks or meta-batches", 2)
-    except Exception:
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
         _fail("this is a fault in metalearn; please report it with the lines above", 1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

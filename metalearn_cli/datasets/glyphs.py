@@ -22,7 +22,8 @@ SIZE = 28
 
 _VERSION = 1
 _SUPER = 3
-_POINTS = 48
+_MARGIN = 8
+_POINTS = 96
 _ALONG = np.linspace(0.0, 1.0, _POINTS)
 _STROKES = (0.06, 0.38, 0.36, 0.20)
 
@@ -142,15 +143,15 @@ def _wobble(generator: np.random.Generator, shape: tuple[int, int]) -> Path:
 
 def _inked(points: Path, radius: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Drawings [D, 28, 28, 1] of points [D, N, 2] (x, y in pixels) under a round pen of `radius` [D] pixels."""
-    fine = SIZE * _SUPER
-    ring = np.array([(dx, dy) for dx in range(-2, 3) for dy in range(-2, 3) if dx * dx + dy * dy <= 5]) / np.sqrt(5)
-    tips = points[:, :, None] + radius[:, None, None, None] * ring
-    # One cell of margin takes what falls off the paper.
-    cells = np.clip(np.floor(tips * _SUPER).astype(np.int32) + 1, 0, fine + 1)
-    rows = np.arange(len(points), dtype=np.int32)[:, None, None] * (fine + 2) + cells[..., 1]
-    ink = np.zeros((len(points), fine + 2, fine + 2), np.uint8)
-    ink.reshape(-1)[rows * (fine + 2) + cells[..., 0]] = 1
-    paper = ink[:, 1:-1, 1:-1].reshape(len(points), SIZE, _SUPER, SIZE, _SUPER)
-    share = paper.sum((2, 4), dtype=np.uint8) / _SUPER**2
+    fine, wide = SIZE * _SUPER, SIZE * _SUPER + 2 * _MARGIN
+    disc = np.array([(dx, dy) for dx in range(-2, 3) for dy in range(-2, 3) if dx * dx + dy * dy <= 5]) / np.sqrt(5)
+    pens = np.rint(radius[:, None, None] * _SUPER * disc).astype(np.int32)
+    # What falls off the paper stays in the margin, which is wider than the widest pen.
+    cells = np.clip(np.floor(points * _SUPER), -_MARGIN // 2, fine - 1 + _MARGIN // 2).astype(np.int32) + _MARGIN
+    tips = (cells @ [1, wide])[:, :, None] + (pens @ [1, wide])[:, None]
+    ink = np.zeros((len(points), wide * wide), np.uint8)
+    ink[np.arange(len(points))[:, None, None], tips] = 1
+    paper = ink.reshape(-1, wide, wide)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    share = paper.reshape(-1, SIZE, _SUPER, SIZE, _SUPER).sum((2, 4), dtype=np.uint8) / _SUPER**2
     grey: NDArray[np.uint8] = (share * 255).round().astype(np.uint8)[..., None]
     return grey

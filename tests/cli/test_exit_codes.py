@@ -7,7 +7,9 @@ import sys
 import time
 
 import pytest
+import torch
 
+from metalearn_cli.storage.checkpoints import load
 from tests.commands import ROOT, TINY, environment
 
 
@@ -137,6 +139,18 @@ def test_4_divergence_names_the_iteration_and_keeps_the_last_good_checkpoint(cli
     assert (tmp_path / "runs/tiny/checkpoints/last.pt").read_bytes() == kept
 
 
+@pytest.mark.parametrize("error", ["MemoryError()", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory")'])
+def test_2_too_little_memory_says_what_to_lower(error):
+    code = (
+        "import metalearn_cli.cli as cli\nfrom metalearn_cli.__main__ import main\n"
+        f"def hungry(): raise {error}\ncli.app = hungry\nmain()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2
+    assert "execution.chunk" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_130_and_143_leave_a_checkpoint_and_say_how_to_resume(number, code, tiny_config, data_dir, tmp_path):
     command = [sys.executable, "-m", "metalearn_cli", "train", str(tiny_config), "--set", "outer.iterations=100000"]
@@ -152,7 +166,17 @@ def test_130_and_143_leave_a_checkpoint_and_say_how_to_resume(number, code, tiny
     assert process.returncode == code, err
     assert "--resume" in err
     assert "Traceback" not in err
-    assert (tmp_path / "runs/tiny/checkpoints/last.pt").exists()
+    stopped = load(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"]
+    size = ["--set", f"outer.iterations={stopped + 2}", "--quiet"]
+    run = [sys.executable, "-m", "metalearn_cli", "train", str(tiny_config), *size]
+    for more in (["--resume"], ["--run-dir", "never-stopped"]):
+        assert (
+            subprocess.run([*run, *more], cwd=tmp_path, env=environment(data_dir), stdout=subprocess.PIPE).returncode
+            == 0
+        )
+    resumed, whole = (load(tmp_path / place / "checkpoints/last.pt") for place in ("runs/tiny", "never-stopped"))
+    assert resumed.header["iteration"] == whole.header["iteration"] == stopped + 2
+    assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -89,6 +89,14 @@ def test_edges_are_smooth(small):
     assert all(len(np.unique(images)) > 5 for images in small.values())
 
 
+@pytest.mark.parametrize("size", [4, 8, 12])
+def test_a_loop_of_any_size_lays_at_least_its_length_times_the_pens_width_in_ink(size):
+    angles = np.linspace(0, 2 * np.pi, glyphs._POINTS)
+    circle = size * np.stack([np.cos(angles), np.sin(angles)], -1)[None]
+    ink = glyphs._inked(circle + glyphs.SIZE / 2, np.array([0.5])).sum() / 255
+    assert ink > 0.98 * 2 * np.pi * size
+
+
 def test_the_paper_holds_nearly_all_the_ink(default):
     every = np.stack(list(default.values())).astype(np.int64)
     assert every[:, :, 1:-1, 1:-1].sum() > 0.98 * every.sum()

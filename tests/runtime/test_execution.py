@@ -22,7 +22,7 @@ CASES = [
 ]
 
 
-def learner_and_tasks(algorithm, backbone, options, count=5):
+def learner_and_tasks(algorithm, backbone, options, count=5, statistics="transductive"):
     room = import_module(f"metalearn_cli.backbones.{backbone}")
     pictures = backbone in PICTURES
     shape, outputs = ((1, 16, 16), problems.WAYS) if pictures else ((1,), 1)
@@ -31,7 +31,7 @@ def learner_and_tasks(algorithm, backbone, options, count=5):
         network = Network(room.build(room.Config(**options), shape, outputs))
     module = import_module(f"metalearn_cli.algorithms.{algorithm}")
     objective = classification if pictures else regression
-    learner = module.build(module.Config(), network, objective, "transductive", problems.WAYS if pictures else None)
+    learner = module.build(module.Config(), network, objective, statistics, problems.WAYS if pictures else None)
     tasks = problems.picture_tasks(count, shape=shape) if pictures else problems.value_tasks(count)
     return learner, problems.double(learner.init()), tasks
 
@@ -45,6 +45,16 @@ def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, bac
     with running(Plan("loop", 1, 1)) as runner:
         expected = runner.mean(learner.meta_gradient, meta, tasks)
     with running(plan) as runner:
+        found = runner.mean(learner.meta_gradient, meta, tasks)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(("algorithm", "backbone", "options"), CASES)
+def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, backbone, options):
+    learner, meta, tasks = learner_and_tasks(algorithm, backbone, options, statistics="support")
+    with running(Plan("loop", 1, 1)) as runner:
+        expected = runner.mean(learner.meta_gradient, meta, tasks)
+    with running(Plan("threads", 2, 2)) as runner:
         found = runner.mean(learner.meta_gradient, meta, tasks)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 

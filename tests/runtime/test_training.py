@@ -1,0 +1,149 @@
+"""The loop in process, on sines: reports, checkpoints before the yield, sinks, stops and divergence."""
+
+import json
+
+import pytest
+import torch
+
+from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError
+from metalearn_cli.experiment import from_mapping
+from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime.execution import running
+from metalearn_cli.runtime.state import State, Window, restored
+from metalearn_cli.runtime.training import Watch
+from metalearn_cli.storage import runs
+from metalearn_cli.storage.checkpoints import load
+
+SINES = {
+    "name": "sines",
+    "dataset": {"name": "sinusoid"},
+    "task": {"ways": 1, "shots": 5, "queries": 5},
+    "backbone": {"name": "mlp", "hidden": [8]},
+    "algorithm": {"name": "maml", "inner_lr": 0.01},
+    "outer": {"meta_batch_size": 4, "iterations": 6},
+    "eval": {"every": 2, "val_episodes": 8, "inner_steps": 2},
+}
+
+
+class Fake:
+    def __init__(self):
+        self.rows = []
+
+    def scalars(self, iteration, values):
+        self.rows.append((iteration, values))
+
+    def close(self):
+        pass
+
+
+def session_in(path, **changes):
+    values = {key: value | changes.get(key, {}) if isinstance(value, dict) else value for key, value in SINES.items()}
+    experiment = from_mapping(values, "test")
+    data = assembly.open_data(experiment, path, lambda *_: None)
+    (path / "checkpoints").mkdir(exist_ok=True)
+    return training.open_session(experiment, runs.RunFolder(path), data, torch.device("cpu"))
+
+
+def reports_of(session, resume=False, watch=None):
+    with running(session.plan) as runner:
+        return list(training.train(session, runner, training.start(session, resume), watch or Watch()))
+
+
+def test_a_report_is_due_every_so_often_and_at_the_end(tmp_path):
+    reports = reports_of(session_in(tmp_path, outer={"iterations": 5}))
+    assert [report.iteration for report in reports] == [2, 4, 5]
+    assert [step.step for step in reports[0].val] == [0, 1, 2]
+
+
+def test_the_checkpoint_is_there_before_the_report_is_yielded(tmp_path):
+    session = session_in(tmp_path)
+    with running(session.plan) as runner:
+        report = next(training.train(session, runner, training.start(session, False), Watch()))
+    assert load(session.folder.last).header["iteration"] == report.iteration == 2
+    assert session.folder.best.exists()
+
+
+def test_the_best_checkpoint_is_the_one_with_the_smallest_error_on_validation(tmp_path):
+    session = session_in(tmp_path, outer={"iterations": 20, "lr": 0.05})
+    reports = reports_of(session)
+    best = min(reports, key=lambda report: report.val[-1].score)
+    assert load(session.folder.best).header["iteration"] == best.iteration
+    assert best.best
+
+
+def test_a_larger_accuracy_and_a_smaller_error_are_better():
+    from metalearn_cli.core.meta import classification, regression
+
+    state = State(0, None, None, best=0.5)
+    assert state.improves(0.6, classification)
+    assert state.improves(0.4, regression)
+    assert not state.improves(0.4, classification)
+    assert not state.improves(float("nan"), regression)
+
+
+def test_stopping_keeps_a_checkpoint_between_reports(tmp_path):
+    session = session_in(tmp_path)
+    assert reports_of(session, watch=Watch(stop=lambda: True)) == []
+    assert load(session.folder.last).header["iteration"] == 1
+
+
+def test_resumed_at_any_step_it_ends_in_the_same_bits(tmp_path):
+    whole = session_in(tmp_path)
+    reports_of(whole)
+    expected = load(whole.folder.last).tensors
+    (tmp_path / "parts").mkdir()
+    parts = session_in(tmp_path / "parts")
+    for _ in range(6):
+        reports_of(parts, resume=True, watch=Watch(stop=lambda: True))
+    found = load(parts.folder.last)
+    assert found.header["iteration"] == 6
+    assert all(torch.equal(found.tensors[name], value) for name, value in expected.items())
+    rows = [json.loads(row)["iteration"] for row in parts.folder.metrics.read_text().splitlines()]
+    assert rows == [2, 4, 6]
+
+
+def test_sinks_receive_every_report(tmp_path):
+    fake = Fake()
+    reports_of(session_in(tmp_path), watch=Watch(sinks=[fake]))
+    assert [iteration for iteration, _ in fake.rows] == [2, 4, 6]
+    assert {"train/loss", "train/score", "val/step 0", "val/step 2"} <= set(fake.rows[0][1])
+
+
+def test_divergence_names_the_iteration_and_changes_no_checkpoint(tmp_path):
+    session = session_in(tmp_path, algorithm={"inner_lr": 1e30}, eval={"every": 1})
+    with pytest.raises(DivergedError, match=r"iteration \d+: the (loss|gradient) is not finite"):
+        reports_of(session)
+    for checkpoint in (session.folder.last, session.folder.best):
+        if checkpoint.exists():
+            assert all(value.isfinite().all() for value in load(checkpoint).tensors.values())
+
+
+def test_a_run_on_other_data_is_not_resumed(tmp_path):
+    session = session_in(tmp_path)
+    reports_of(session)
+    other = session.data._replace(sha256="other")
+    with pytest.raises(CheckpointError, match="other data"):
+        restored(load(session.folder.last), session.folder.last, session.experiment, other, session.device)
+
+
+@pytest.mark.parametrize(("block", "change"), [("outer", {"lr": 0.5}), ("eval", {"every": 3}), ("task", {"shots": 4})])
+def test_settings_that_end_in_other_weights_are_refused_by_name(tmp_path, block, change):
+    reports_of(session_in(tmp_path))
+    with pytest.raises(ConfigError, match=rf"{block}\.{next(iter(change))}"):
+        training.start(session_in(tmp_path, **{block: change}), resume=True)
+
+
+def test_a_cosine_schedule_reads_the_iterations_so_they_may_not_change(tmp_path):
+    reports_of(session_in(tmp_path, outer={"schedule": "cosine"}))
+    with pytest.raises(ConfigError, match=r"outer\.iterations: 6 before, 8 now"):
+        training.start(session_in(tmp_path, outer={"schedule": "cosine", "iterations": 8}), resume=True)
+
+
+def test_the_window_is_the_mean_since_the_last_report():
+    window = Window().plus(1.0, 0.0).plus(2.0, 0.5).plus(6.0, 1.0)
+    assert window == pytest.approx((3, 3.0, 0.5))
+
+
+def test_regression_needs_one_way(tmp_path):
+    with pytest.raises(ConfigError, match="task.ways: found 5, but sinusoid has no classes"):
+        session_in(tmp_path, task={"ways": 5})
