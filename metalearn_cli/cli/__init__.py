@@ -3,11 +3,10 @@
 import typer
 
 from metalearn_cli.cli import evaluate, finetune, prepare, train
-from metalearn_cli.cli.options import version_asked
+from metalearn_cli.cli.options import Version
 
 app = typer.Typer(
     name="metalearn",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -18,8 +17,12 @@ app.command("eval")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def main(
-    version: bool = typer.Option(False, "--version", is_eager=True, callback=version_asked, help="Print the version."),
+    context: typer.Context,
+    _version: Version = False,
 ) -> None:
     """Train, check and use MAML-family few-shot learners."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)

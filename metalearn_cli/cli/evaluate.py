@@ -30,7 +30,10 @@ def evaluate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure checkpoints on test tasks; episode i is the same for every checkpoint."""
+    """Measure checkpoints on test tasks.
+
+    Episode i is the same for every checkpoint, so several can be compared.
+    """
     from metalearn_cli.runtime import testing
 
     if split not in ("test", "val"):
@@ -72,14 +75,9 @@ def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
 
 
 def _print(path: Path, tested: "Tested", verbose: bool) -> None:
-    task, out = tested.spec, tables.console(stderr=False)
-    order = "second order" if tested.second_order else "first order"
-    size = f"{task.ways}-way {task.shots}-shot" if tested.accuracy else f"{task.shots}-shot"
-    title = (
-        f"{tested.algorithm}, {order}: {tested.dataset} {tested.part}, {size}, {task.queries} queries\n"
-        f"{tested.episodes} episodes, {tested.statistics} statistics"
-        + (f", chance {100 / task.ways:.1f} %" if tested.accuracy else "")
-    )
+    out = tables.console(stderr=False)
+    learner, where = (tested.algorithm, tested.second_order), (tested.dataset, tested.part)
+    title = tables.protocol(learner, where, tested.spec, tested.accuracy, tested.episodes, tested.statistics)
     out.print(tables.steps_table(title, tested.steps, tested.accuracy))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)

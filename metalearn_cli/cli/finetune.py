@@ -29,7 +29,10 @@ def finetune(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Adapt a checkpoint to your own classes, or use a classifier that was adapted before (--query alone)."""
+    """Adapt a checkpoint to your own classes.
+
+    A classifier that was adapted before needs --query alone.
+    """
     if support is None and query is None:
         raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
     fields, classifier = _adapted(checkpoint, support, query or [], overrides or [], device)
@@ -107,7 +110,7 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
         if len(predictions) > 50 and not verbose:
             out.print(f"and {len(predictions) - 50} more; --verbose or --json shows all", markup=False)
     if fields["per_step"]:
-        title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes"
+        title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes, support statistics"
         table = Table(title=title, title_justify="left", title_style="bold")
         table.add_column("step", justify="right")
         table.add_column("accuracy %", justify="right")

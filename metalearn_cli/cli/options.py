@@ -9,6 +9,18 @@ import typer
 
 from metalearn_cli.errors import ConfigError
 
+
+def version_asked(asked: bool) -> None:
+    """Print the version and end, if it was asked for."""
+    if asked:
+        try:
+            typer.echo(version("metalearn-cli"))
+        except PackageNotFoundError:
+            typer.echo("unknown (not installed)")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=version_asked, help="Print the version.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -20,16 +32,6 @@ Overrides = Annotated[
 OneCheckpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="A file that metalearn wrote.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def version_asked(asked: bool) -> None:
-    """Print the version and end, if it was asked for."""
-    if asked:
-        try:
-            typer.echo(version("metalearn-cli"))
-        except PackageNotFoundError:
-            typer.echo("unknown (not installed)")
-        raise typer.Exit
 
 
 def seconds_in(text: str | None) -> float | None:

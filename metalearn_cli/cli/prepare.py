@@ -24,7 +24,9 @@ def prepare(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Turn a dataset's pictures into the one array that training reads.
+    """Make a dataset ready for training.
+
+    Its pictures become one array, checked and stored below the data folder.
 
     Pictures of your own: `metalearn prepare folder --source DIR`, with one sub-folder per class.
     """

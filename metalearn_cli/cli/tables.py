@@ -17,6 +17,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
+    from metalearn_cli.runtime.sampling import TaskSpec
     from metalearn_cli.runtime.training import Report
 
 
@@ -39,6 +40,20 @@ def hint(text: str, quiet: bool) -> None:
     """The next command to type, on stderr."""
     if not quiet:
         console(stderr=True).print(Text(f"next: {text}", style="dim"))
+
+
+def protocol(
+    learner: tuple[str, bool], where: tuple[str, str], spec: "TaskSpec", accuracy: bool, episodes: int, statistics: str
+) -> str:
+    """What was measured, in two lines: an algorithm (name, second order?), where (dataset, part), and how."""
+    (algorithm, second_order), (dataset, part) = learner, where
+    size = f"{spec.ways}-way {spec.shots}-shot" if accuracy else f"{spec.shots}-shot"
+    chance = f", chance {100 / spec.ways:.1f} %" if accuracy else ""
+    order = "second order" if second_order else "first order"
+    return (
+        f"{algorithm}, {order}: {dataset} {part}, {size}, {spec.queries} queries\n"
+        f"{episodes} episodes, {statistics} statistics{chance}"
+    )
 
 
 def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:

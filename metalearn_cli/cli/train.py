@@ -35,7 +35,10 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Meta-train a learner; validation picks the best checkpoint, the test split is never touched."""
+    """Meta-train a learner.
+
+    Validation picks the best checkpoint; the test split is never touched.
+    """
     from metalearn_cli import experiment as experiments
 
     if config == "list" and not Path(config).exists():
@@ -117,11 +120,9 @@ def _finish(
             "seconds": time.monotonic() - call.started, "resumed_from": came_from
         })  # fmt: skip
     elif last is not None:
-        episodes = experiment.eval.val_episodes
-        title = f"{experiment.name}: validation after {last.iteration} iterations, {episodes} episodes"
         out = tables.console(stderr=False)
-        out.print(tables.steps_table(title, last.val, session.data.interface.objective.name == "accuracy"))
-        out.print(f"best checkpoint {folder.best}", markup=False)
+        out.print(tables.steps_table(_protocol(session), last.val, session.data.interface.objective.name == "accuracy"))
+        out.print(f"after {last.iteration} iterations; best checkpoint {folder.best}", markup=False)
     quiet = call.quiet and stopper.signal is None
     if iteration < experiment.outer.iterations:
         tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
@@ -129,6 +130,20 @@ def _finish(
         tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(folder.best))}", quiet)
     if stopper.signal is not None:
         raise typer.Exit(128 + stopper.signal)
+
+
+def _protocol(session: "Session") -> str:
+    from metalearn_cli.runtime import assembly
+
+    experiment = session.experiment
+    return tables.protocol(
+        (experiment.algorithm.name, session.validator.second_order),
+        (experiment.dataset.name, "val"),
+        assembly.evaluation_spec(experiment),
+        session.data.interface.objective.name == "accuracy",
+        experiment.eval.val_episodes,
+        assembly.evaluation_statistics(experiment),
+    )
 
 
 def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[str, Any]:

@@ -69,7 +69,9 @@ def arrange(config: Config, members: Sequence[str]) -> Arrangement:
     if not pictures:
         raise DataError("no pictures there (png, jpg, webp, bmp)")
     paths = _unwrapped([member.split("/") for member in pictures])
-    loose = [member for member, path in zip(pictures, paths, strict=True) if len(path) < 2]
+    # Beside folders of classes a picture is loose too: taken for a class, it would undo train/, val/ and test/.
+    above = {tuple(path[:depth]) for path in paths for depth in range(len(path) - 1)}
+    loose = [m for m, path in zip(pictures, paths, strict=True) if len(path) < 2 or tuple(path[:-1]) in above]
     if loose:
         raise DataError(f"{loose[0]!r} lies outside a class; expected CLASS/picture.jpg")
     given = {path[0].lower() for path in paths} <= _PARTS.keys() and all(len(path) > 2 for path in paths)

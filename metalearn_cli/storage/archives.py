@@ -14,7 +14,7 @@ from metalearn_cli.errors import DataError
 
 _MOST_BYTES = 64 << 20
 _MOST_MEMBERS = 5_000_000
-_JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|__MACOSX(/.*)?|desktop\.ini)$", re.IGNORECASE)
+_JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|__MACOSX(/.*)?|desktop\.ini|Icon\r)$", re.IGNORECASE)
 
 
 class Source(NamedTuple):
@@ -31,7 +31,7 @@ def open_source(path: Path) -> Iterator[Source]:
 
     Hidden junk, links that leave the folder, and members whose name would leave it are passed over.
 
-    Raises DataError if it is not there, damaged, encrypted, or has a member twice.
+    Raises DataError if it is not there, damaged, encrypted, has a member twice or a file whose name cannot be printed.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -61,12 +61,15 @@ def _files_in(folder: Path) -> dict[str, Callable[[], bytes]]:
             continue
         if file.is_symlink() and not file.resolve().is_relative_to(root):
             continue
+        if not name.isprintable():  # a line break, or bytes that are not UTF-8: no manifest could hold it
+            raise DataError(f"{folder}: {name!r} has a name that cannot be printed; rename it")
         found[name] = lambda file=file: _read_file(file)  # type: ignore[misc]
     return found
 
 
 def _zips_in(folder: Path) -> list[Path]:
-    return sorted(file for pattern in ("*.zip", "*/*.zip") for file in folder.glob(pattern) if file.is_file())
+    found = [file for pattern in ("*.[zZ][iI][pP]", "*/*.[zZ][iI][pP]") for file in folder.glob(pattern)]
+    return sorted(file for file in found if file.is_file() and not _JUNK.search(file.name))
 
 
 def _read_file(file: Path) -> bytes:

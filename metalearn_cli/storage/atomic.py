@@ -76,7 +76,12 @@ def _swap(aside: Path, target: Path) -> None:
     replaced = target.exists()
     if replaced:
         target.rename(old)
-    aside.rename(target)
+    try:
+        aside.rename(target)
+    except BaseException:
+        if replaced and not target.exists():
+            old.rename(target)
+        raise
     _flush_folder(target.parent)
     if replaced:
         shutil.rmtree(old, ignore_errors=True)

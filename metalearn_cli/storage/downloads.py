@@ -46,7 +46,7 @@ class _WrongAnswerError(Exception):
 
 def _receive(url: str, part: Path, download: Download, progress: Callable[[int, int], None]) -> None:
     have = part.stat().st_size if part.exists() else 0
-    if have > download.size:
+    if have >= download.size:
         have = 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=_SECONDS) as answer:

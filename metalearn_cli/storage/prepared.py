@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
@@ -28,7 +29,7 @@ class ClassEntry(Settings):
     """One class: its name and how many pictures it has."""
 
     name: str
-    count: int
+    count: int = Field(ge=1)
 
 
 class Manifest(Settings):
@@ -119,9 +120,12 @@ def open_prepared(folder: Path) -> Prepared:
         raise DataError(f"{path}: has format {found!r}, this metalearn reads {FORMAT}; prepare again with --force")
     try:
         manifest = Manifest.model_validate_json(json.dumps(fields))
+        _check_splits(manifest.classes, manifest.splits)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise DataError(f"{path}: {where} was edited or cut; prepare the dataset again with --force") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}; prepare the dataset again with --force") from None
     return Prepared(manifest, _mapped(folder / "images.npy", manifest))
 
 
@@ -186,7 +190,7 @@ def _with_moments(contents: Contents, moments: Mapping[str, NDArray[np.float64]]
 def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     expected = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
     try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        images: NDArray[np.uint8] = open_memmap(path, mode="r")
     except Exception as error:  # numpy raises ValueError, EOFError, OSError and tokenizer errors here
         raise DataError(f"{path}: damaged ({error}); prepare the dataset again with --force") from error
     if images.shape != expected or images.dtype != np.uint8 or path.stat().st_size != manifest.bytes:

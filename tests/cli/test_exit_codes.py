@@ -37,7 +37,7 @@ def test_0_a_training_run_prints_its_table_and_the_next_command(cli, tiny_config
 def test_1_a_fault_shows_a_traceback_and_where_to_report_it():
     code = (
         "import sys, metalearn_cli.cli as cli\nfrom metalearn_cli.__main__ import main\n"
-        "def broken(): raise RuntimeError('inner')\ncli.app = broken\nmain()"
+        "def broken(**_): raise RuntimeError('inner')\ncli.app = broken\nmain()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 1
@@ -45,11 +45,17 @@ def test_1_a_fault_shows_a_traceback_and_where_to_report_it():
     assert "please report it" in result.stderr
 
 
-def test_2_a_wrong_option_names_it(cli):
-    outcome = cli("train", "quickstart", "--epoch", "3")
+def test_2_usage_errors_are_one_line_that_names_what_is_wrong(cli):
+    fails(cli("train", "quickstart", "--epoch", "3"), 2, "--epoch")
+    fails(cli("eval"), 2, "--checkpoint")
+    fails(cli("frobnicate"), 2, "frobnicate")
+    assert len(cli("train").err.splitlines()) == 1
+
+
+def test_2_without_a_command_the_help_is_shown(cli):
+    outcome = cli()
     assert outcome.code == 2
-    assert "--epoch" in outcome.err
-    assert "Traceback" not in outcome.err
+    assert "finetune" in outcome.err
 
 
 def test_2_a_missing_config_names_near_ones(cli):
@@ -143,7 +149,7 @@ def test_4_divergence_names_the_iteration_and_keeps_the_last_good_checkpoint(cli
 def test_2_too_little_memory_says_what_to_lower(error):
     code = (
         "import metalearn_cli.cli as cli\nfrom metalearn_cli.__main__ import main\n"
-        f"def hungry(): raise {error}\ncli.app = hungry\nmain()"
+        f"def hungry(**_): raise {error}\ncli.app = hungry\nmain()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2

@@ -145,5 +145,5 @@ def test_the_window_is_the_mean_since_the_last_report():
 
 
 def test_regression_needs_one_way(tmp_path):
-    with pytest.raises(ConfigError, match="task.ways: found 5, but sinusoid has no classes"):
+    with pytest.raises(ConfigError, match=r"task\.ways: found 5, but sinusoid has no classes"):
         session_in(tmp_path, task={"ways": 5})

@@ -1,0 +1,153 @@
+import pytest
+from pydantic import ValidationError
+
+from metalearn_cli.datasets import PARTS
+from metalearn_cli.datasets.folder import Config, arrange, build
+from metalearn_cli.errors import DataError
+from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.prepared import verify
+
+GIVEN = ["train/ant/1.png", "train/ant/2.png", "train/bee/1.jpg", "val/cat/1.webp", "test/dog/1.bmp"]
+SPLIT = {"train": ["ant", "bee"], "val": ["cat"], "test": ["dog"]}
+TEN = [f"class{number}/{picture}.png" for number in range(10) for picture in range(3)]
+
+
+def split_of(members, **settings):
+    return arrange(Config(**settings), members).splits["classes"]
+
+
+def test_folders_train_val_and_test_are_the_split():
+    assert split_of(GIVEN) == SPLIT
+
+
+def test_a_class_holds_the_pictures_below_its_folder():
+    assert arrange(Config(), GIVEN[::-1]).classes == {
+        "ant": ["train/ant/1.png", "train/ant/2.png"],
+        "bee": ["train/bee/1.jpg"],
+        "cat": ["val/cat/1.webp"],
+        "dog": ["test/dog/1.bmp"],
+    }
+
+
+@pytest.mark.parametrize(
+    "names", [("base", "val", "novel"), ("Train", "VALID", "Test"), ("train", "validation", "novel")]
+)
+def test_the_parts_have_their_other_names_too(names):
+    renamed = {"train": names[0], "val": names[1], "test": names[2]}
+    assert split_of(["/".join([renamed[part], rest]) for part, rest in (m.split("/", 1) for m in GIVEN)]) == SPLIT
+
+
+@pytest.mark.parametrize("above", ["shop", "my/old/shop"])
+def test_folders_around_the_whole_collection_are_passed_over(above):
+    assert split_of([f"{above}/{member}" for member in GIVEN]) == SPLIT
+    assert set(arrange(Config(), [f"{above}/{member}" for member in TEN]).classes) == {f"class{n}" for n in range(10)}
+
+
+def test_a_group_is_part_of_its_classes_names():
+    members = ["train/pets/ant/1.png", "train/wild/ant/1.png", "val/cat/1.png", "test/dog/1.png"]
+    assert split_of(members)["train"] == ["pets/ant", "wild/ant"]
+
+
+def test_without_part_folders_the_classes_are_split_by_seed():
+    split = split_of(TEN)
+    assert [len(split[part]) for part in PARTS] == [6, 2, 2]
+    assert sorted(name for part in PARTS for name in split[part]) == [f"class{number}" for number in range(10)]
+
+
+def test_the_same_seed_splits_alike_and_another_otherwise():
+    assert split_of(TEN) == split_of(TEN[::-1])
+    assert split_of(TEN) != split_of(TEN, split_seed=1)
+
+
+def test_the_fractions_are_those_of_the_classes():
+    split = split_of(TEN, val_fraction=0.1, test_fraction=0.5)
+    assert [len(split[part]) for part in PARTS] == [4, 1, 5]
+
+
+def test_three_classes_are_enough():
+    split = split_of(TEN[:9])
+    assert [len(split[part]) for part in PARTS] == [1, 1, 1]
+
+
+def test_other_files_are_passed_over():
+    assert arrange(Config(), [*GIVEN, "readme.txt", "train/ant/notes.md", "anim/x.gif"]) == arrange(Config(), GIVEN)
+
+
+@pytest.mark.parametrize("members", [[], ["a/b.txt", "c/d.gif"]])
+def test_no_pictures_are_an_error_that_says_which_kinds_are_read(members):
+    with pytest.raises(DataError, match=r"no pictures there \(png, jpg, webp, bmp\)"):
+        arrange(Config(), members)
+
+
+@pytest.mark.parametrize("loose", ["loose.png", "train/loose.png"])
+@pytest.mark.parametrize("above", ["", "shop/"])
+def test_a_picture_outside_any_class_is_an_error(loose, above):
+    with pytest.raises(DataError, match=rf"'{above}{loose}' lies outside a class; expected CLASS/picture\.jpg"):
+        arrange(Config(), [above + member for member in [*GIVEN, loose]])
+
+
+def test_pictures_without_any_folder_are_an_error():
+    with pytest.raises(DataError, match=r"'a\.png' lies outside a class"):
+        arrange(Config(), ["a.png", "b.png"])
+
+
+def test_a_class_in_two_parts_is_an_error():
+    with pytest.raises(DataError, match="class 'ant' is in two of the folders train, val and test"):
+        arrange(Config(), [*GIVEN, "test/ant/3.png"])
+
+
+def test_too_few_classes_to_split_are_an_error():
+    with pytest.raises(DataError, match="2 classes; 3 or more are needed"):
+        arrange(Config(), TEN[:6])
+
+
+def test_a_part_without_classes_is_an_error():
+    with pytest.raises(DataError, match="no classes for val; expected folders train, val and test"):
+        arrange(Config(), [member for member in GIVEN if not member.startswith("val")])
+
+
+def test_fractions_that_leave_nothing_to_train_on_are_an_error():
+    with pytest.raises(DataError, match="no classes for train"):
+        arrange(Config(val_fraction=0.9, test_fraction=0.5), TEN)
+
+
+@pytest.mark.parametrize("change", [{"title": "birds"}, {"image_size": 28}, {"channels": 1}])
+def test_the_store_is_named_by_title_size_and_channels(change):
+    assert build(Config(**change)).store != build(Config()).store
+
+
+@pytest.mark.parametrize("change", [{"resize": "box"}, {"fit": "squash"}, {"split_seed": 1}, {"val_fraction": 0.3}])
+def test_what_pixels_and_splits_depend_on_is_in_the_settings(change):
+    assert build(Config(**change)).settings != build(Config()).settings
+
+
+def test_rotations_are_not_in_the_settings():
+    assert build(Config(rotations="task")).settings == build(Config()).settings
+
+
+@pytest.mark.parametrize("title", ["", "../up", "a b", "a/b", "x" * 61, "é"])
+def test_a_title_that_cannot_name_a_folder_is_refused(title):
+    with pytest.raises(ValidationError, match="expected letters, digits"):
+        Config(title=title)
+
+
+@pytest.fixture(scope="module")
+def grocery(test_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grocery")
+    source = test_data / "grocery" / "grocery84.zip"
+    return prepare("folder", build(Config(title="grocery")), folder, source, False, lambda *_moved: None)
+
+
+def test_the_grocery_archive_gives_its_classes_pictures_and_parts(grocery):
+    manifest, _folder = grocery
+    assert len(manifest.classes) == 81
+    assert sum(entry.count for entry in manifest.classes) == 5421
+    assert [len(manifest.splits["classes"][part]) for part in PARTS] == [52, 13, 16]
+
+
+def test_the_grocery_manifest_has_a_mean_and_spread_per_channel_and_verifies(grocery):
+    manifest, folder = grocery
+    assert len(manifest.preprocessing.mean) == len(manifest.preprocessing.std) == 3
+    assert all(0.2 < value < 0.8 for value in manifest.preprocessing.mean)
+    assert all(0.1 < value < 0.4 for value in manifest.preprocessing.std)
+    assert verify(folder) == manifest

@@ -1,0 +1,211 @@
+import os
+import unicodedata
+import warnings
+import zipfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from metalearn_cli.errors import DataError
+from metalearn_cli.storage import archives
+from metalearn_cli.storage.archives import open_source
+
+NFC, NFD = (unicodedata.normalize(form, "crème/é.png") for form in ("NFC", "NFD"))
+
+
+def zipped(path: Path, members: Mapping[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def unpacked(folder: Path, members: Mapping[str, bytes]) -> Path:
+    for name, content in members.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def held(path: Path) -> dict[str, bytes]:
+    with open_source(path) as source:
+        assert source.members == sorted(source.members)
+        return {member: source.read(member) for member in source.members}
+
+
+@pytest.mark.parametrize("made", [zipped, unpacked])
+def test_a_zip_and_a_folder_give_the_same_members(made, tmp_path):
+    members = {"b/2.png": b"two", "a/1.png": b"one", "a/deep/3.png": b""}
+    assert held(made(tmp_path / "it.zip", members)) == members
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.png", "a/../../out.png", "/etc/out.png", "C:/out.png", "..\\out.png", "a//out.png", "a/\x07.png"]
+)
+def test_a_member_that_would_leave_the_archive_is_passed_over(name, tmp_path):
+    assert held(zipped(tmp_path / "it.zip", {name: b"", "a/1.png": b"one"})) == {"a/1.png": b"one"}
+
+
+def test_backslashes_of_a_windows_zip_part_folders(tmp_path):
+    assert held(zipped(tmp_path / "it.zip", {"a\\1.png": b"one"})) == {"a/1.png": b"one"}
+
+
+def test_a_link_in_a_zip_is_passed_over(tmp_path):
+    link = zipfile.ZipInfo("a/link.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "it.zip", "w") as archive:
+        archive.writestr(link, "/etc/hostname")
+        archive.writestr("a/1.png", b"one")
+    assert held(tmp_path / "it.zip") == {"a/1.png": b"one"}
+
+
+def test_a_link_out_of_a_folder_is_passed_over_and_one_within_is_read(tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    folder = unpacked(tmp_path / "it", {"a/1.png": b"one"})
+    (folder / "a" / "out.png").symlink_to(tmp_path / "secret.png")
+    (folder / "a" / "within.png").symlink_to(folder / "a" / "1.png")
+    (folder / "outside").symlink_to(tmp_path)
+    assert held(folder) == {"a/1.png": b"one", "a/within.png": b"one"}
+
+
+@pytest.mark.parametrize("made", [zipped, unpacked])
+@pytest.mark.parametrize("junk", ["a/._1.png", ".DS_Store", "a/Thumbs.db", "__MACOSX/1.png", "desktop.ini", "Icon\r"])
+def test_what_file_managers_leave_is_passed_over(made, junk, tmp_path):
+    assert held(made(tmp_path / "it.zip", {junk: b"", "a/1.png": b"one"})) == {"a/1.png": b"one"}
+
+
+def test_a_name_that_only_looks_like_junk_is_kept(tmp_path):
+    members = {"a/my.DS_Store.png": b"", "not__MACOSX/1.png": b""}
+    assert held(zipped(tmp_path / "it.zip", members)) == members
+
+
+@pytest.mark.parametrize("made", [zipped, unpacked])
+def test_names_come_in_composed_form(made, tmp_path):
+    assert NFC != NFD
+    assert list(held(made(tmp_path / "it.zip", {NFD: b""}))) == [NFC]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png"])
+def test_a_file_whose_name_cannot_be_printed_is_an_error_of_one_line(name, tmp_path):
+    (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    with pytest.raises(DataError, match="has a name that cannot be printed; rename it") as caught:
+        held(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "a/1.png"), (NFC, NFD)])
+def test_a_member_that_is_there_twice_is_an_error(names, tmp_path):
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "it.zip", "w") as archive:
+        warnings.simplefilter("ignore")
+        for name in names:
+            archive.writestr(name, name.encode())
+    with pytest.raises(DataError, match=r"it\.zip: member .* is there twice"):
+        held(tmp_path / "it.zip")
+
+
+@pytest.mark.parametrize("inner", ["x.zip", "below/x.zip", "X.ZIP"])
+def test_a_zip_in_a_folder_counts_as_unpacked(inner, tmp_path):
+    zipped(tmp_path / inner, {"a/1.png": b"one"})
+    unpacked(tmp_path, {"b/2.png": b"two"})
+    assert held(tmp_path) == {"a/1.png": b"one", "b/2.png": b"two"}
+
+
+def test_the_shadow_of_a_zip_from_a_mac_is_passed_over(tmp_path):
+    zipped(tmp_path / "x.zip", {"a/1.png": b"one"})
+    (tmp_path / "._x.zip").write_bytes(b"\x00\x05\x16\x07")
+    assert held(tmp_path) == {"a/1.png": b"one"}
+
+
+def test_a_member_in_two_zips_of_a_folder_is_an_error(tmp_path):
+    for name in ("x.zip", "y.zip"):
+        zipped(tmp_path / name, {"a/1.png": b""})
+    with pytest.raises(DataError, match=r"y\.zip: 'a/1\.png' is there twice"):
+        held(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04" + bytes(60)])
+def test_a_file_that_is_no_zip_is_an_error(content, tmp_path):
+    (tmp_path / "it.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"it\.zip: is not a readable zip"):
+        held(tmp_path / "it.zip")
+
+
+def test_a_zip_that_was_cut_is_an_error(tmp_path):
+    path = zipped(tmp_path / "it.zip", {"a/1.png": bytes(1000)})
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match="is not a readable zip"):
+        held(path)
+
+
+def test_a_flipped_byte_in_a_member_names_the_member(tmp_path):
+    path = zipped(tmp_path / "it.zip", {"a/1.png": b"needle"})
+    path.write_bytes(path.read_bytes().replace(b"needle", b"noodle"))
+    with pytest.raises(DataError, match=r"it\.zip: member 'a/1\.png' cannot be read: .*CRC"):
+        held(path)
+
+
+def test_an_encrypted_zip_is_an_error(tmp_path):
+    path = zipped(tmp_path / "it.zip", {"a/1.png": b"one"})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"member 'a/1\.png' cannot be read: .*encrypted"):
+        held(path)
+
+
+@pytest.mark.parametrize("made", [zipped, unpacked])
+def test_a_member_that_is_too_large_is_an_error(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_MOST_BYTES", 1 << 20)
+    path = made(tmp_path / "it.zip", {"a/1.png": bytes((1 << 20) + 1)})
+    with pytest.raises(DataError, match=r"1\.png.* is larger than 1 MB"):
+        held(path)
+
+
+def test_too_many_members_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_MOST_MEMBERS", 1)
+    with pytest.raises(DataError, match="has more than 1 members"):
+        held(zipped(tmp_path / "it.zip", {"a": b"", "b": b""}))
+
+
+def test_a_path_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        held(tmp_path / "nowhere")
+
+
+def test_a_file_of_another_kind_is_an_error(tmp_path):
+    (tmp_path / "it.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"it\.tar: expected a folder or a \.zip"):
+        held(tmp_path / "it.tar")
+
+
+def test_members_can_be_read_from_many_threads_at_once(tmp_path):
+    members = {f"a/{number}.png": bytes([number]) * 5000 for number in range(200)}
+    with open_source(zipped(tmp_path / "it.zip", members)) as source, ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(source.read, source.members))
+    assert read == [members[member] for member in sorted(members)]
+
+
+def test_reading_extracts_nothing(tmp_path):
+    zipped(tmp_path / "x.zip", {"a/1.png": b"one"})
+    held(tmp_path)
+    assert [file.name for file in tmp_path.rglob("*")] == ["x.zip"]
+
+
+def test_the_description_of_a_zip_follows_its_bytes(tmp_path):
+    descriptions = []
+    for folder, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / folder).mkdir()
+        with zipfile.ZipFile(tmp_path / folder / "it.zip", "w") as archive:
+            archive.writestr(zipfile.ZipInfo("a/1.png"), content)
+        with open_source(tmp_path / folder / "it.zip") as source:
+            descriptions.append(source.description)
+    assert descriptions[0] == descriptions[1] != descriptions[2]
+    assert descriptions[0].startswith("it.zip sha256 ")
+
+
+def test_the_description_of_a_folder_names_and_counts_it(tmp_path):
+    with open_source(unpacked(tmp_path / "mine", {"a/1.png": b"", "a/2.png": b""})) as source:
+        assert source.description == "folder mine (2 files)"

@@ -1,0 +1,133 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from metalearn_cli.errors import RunError
+from metalearn_cli.storage.atomic import disk_errors, new_folder, write_file
+
+
+def refuse(error):
+    def refused(*_arguments):
+        raise error
+
+    return refused
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_a_written_file_holds_the_content_and_nothing_lies_beside_it(tmp_path):
+    write_file(tmp_path / "a", b"one")
+    write_file(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
+    write_file(tmp_path / "a", b"old")
+    monkeypatch.setattr(os, "fsync", refuse(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(RunError, match=r"a: cannot be written: the disk is full; free some space"):
+        write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_an_interrupt_while_writing_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", refuse(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "a", b"new")
+    assert names(tmp_path) == []
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    there = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: there.append((tmp_path / "a").exists()))
+    write_file(tmp_path / "a", b"new")
+    assert there == [False, True]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"missing.*the folder does not exist"):
+        write_file(tmp_path / "missing" / "a", b"")
+
+
+def test_a_folder_gets_its_name_when_the_block_ends(tmp_path):
+    target = tmp_path / "below" / "it"
+    with new_folder(target) as aside:
+        (aside / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+    assert names(target.parent) == ["it"]
+
+
+@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
+def test_a_block_that_fails_leaves_what_was_there_before(tmp_path, stop):
+    def fill():
+        with new_folder(tmp_path / "it") as aside:
+            (aside / "a").write_text("half")
+            raise stop
+
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "a").write_text("old")
+    with pytest.raises(stop):
+        fill()
+    assert (tmp_path / "it" / "a").read_text() == "old"
+    assert names(tmp_path) == ["it"]
+
+
+def test_a_new_folder_replaces_all_of_the_old(tmp_path):
+    for name in "ab":
+        with new_folder(tmp_path / "it") as aside:
+            (aside / name).write_text("")
+    assert names(tmp_path / "it") == ["b"]
+    assert names(tmp_path) == ["it"]
+
+
+def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "a").write_text("old")
+    rename = Path.rename
+
+    def refused(self, target):
+        if (self / "b").exists():
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(RunError, match="no permission"), new_folder(tmp_path / "it") as aside:
+        (aside / "b").write_text("new")
+    assert names(tmp_path / "it") == ["a"]
+    assert names(tmp_path) == ["it"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunError, match=r"file.*a file stands where a folder is needed"),
+        new_folder(tmp_path / "file" / "it"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "flawed cable"),
+    ],
+)
+def test_what_the_disk_refuses_is_one_line_with_path_and_reason(number, cure):
+    with pytest.raises(RunError, match=f"^there: cannot be written: .*{cure}") as caught, disk_errors(Path("there")):
+        raise OSError(number, "flawed cable")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(KeyError, match="mine"), disk_errors(Path("there")):
+        raise KeyError("mine")

@@ -1,0 +1,233 @@
+import json
+
+import numpy as np
+import pytest
+from numpy.lib.format import open_memmap
+
+from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.errors import DataError
+from metalearn_cli.storage import prepared
+from metalearn_cli.storage.prepared import Contents, open_prepared, verify
+
+COUNTS = {"a": 3, "b": 1, "c": 2, "d": 4}
+SPLITS = {"one": {"train": ["a", "d"], "val": ["b"], "test": ["c"]}}
+CONTENTS = Contents("pets", SPLITS, Preprocessing(channels=3, height=4, width=5), {"size": 4}, "here")
+
+
+def pictures(seed=0):
+    generator = np.random.default_rng(seed)
+    return {name: generator.integers(0, 256, (count, 4, 5, 3), dtype=np.uint8) for name, count in COUNTS.items()}
+
+
+def written(folder, contents=CONTENTS, classes=None):
+    return prepared.write(folder, contents, iter((pictures() if classes is None else classes).items()))
+
+
+def edited(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    written(tmp_path / "pets")
+    return tmp_path / "pets"
+
+
+def test_what_was_written_is_what_is_opened(tmp_path):
+    manifest = written(tmp_path / "pets")
+    opened = open_prepared(tmp_path / "pets")
+    assert opened.manifest == manifest
+    assert np.array_equal(opened.images, np.concatenate(list(pictures().values())))
+
+
+def test_the_manifest_says_what_is_there(folder):
+    manifest = open_prepared(folder).manifest
+    assert {entry.name: entry.count for entry in manifest.classes} == COUNTS
+    assert manifest.image_shape == (4, 5, 3)
+    assert manifest.splits == SPLITS
+    assert (manifest.dataset, manifest.settings, manifest.source) == ("pets", {"size": 4}, "here")
+    assert manifest.bytes == (folder / "images.npy").stat().st_size
+
+
+def test_the_pictures_are_a_plain_numpy_file(folder):
+    assert np.load(folder / "images.npy").shape == (10, 4, 5, 3)
+
+
+def test_opening_maps_the_pictures_and_reads_none(folder, monkeypatch):
+    monkeypatch.setattr(prepared, "_sha256", lambda path: pytest.fail(f"{path} was read"))
+    images = open_prepared(folder).images
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+
+
+def test_a_given_mean_is_kept(folder):
+    assert open_prepared(folder).manifest.preprocessing == CONTENTS.preprocessing
+
+
+def test_without_a_mean_it_is_that_of_the_train_classes_per_channel(tmp_path):
+    preprocessing = CONTENTS.preprocessing.model_copy(update={"mean": (), "std": ()})
+    found = written(tmp_path / "x", CONTENTS._replace(preprocessing=preprocessing)).preprocessing
+    train = np.concatenate([pictures()["a"], pictures()["d"]]) / 255
+    assert found.mean == pytest.approx(train.mean((0, 1, 2)), abs=1e-4)
+    assert found.std == pytest.approx(train.std((0, 1, 2)), abs=1e-4)
+    assert len(found.mean) == len(found.std) == 3
+
+
+def test_a_channel_without_variation_has_a_spread_that_can_divide(tmp_path):
+    preprocessing = CONTENTS.preprocessing.model_copy(update={"mean": (), "std": ()})
+    flat = {name: np.full_like(images, 7) for name, images in pictures().items()}
+    assert min(written(tmp_path / "x", CONTENTS._replace(preprocessing=preprocessing), flat).preprocessing.std) > 0
+
+
+@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
+def test_writing_that_is_interrupted_leaves_nothing(tmp_path, stop):
+    def interrupted():
+        yield "a", pictures()["a"]
+        raise stop
+
+    with pytest.raises(stop):
+        prepared.write(tmp_path / "pets", CONTENTS, interrupted())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replacing_that_is_interrupted_leaves_the_old_one(folder):
+    def interrupted():
+        yield "a", pictures(1)["a"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared.write(folder, CONTENTS, interrupted())
+    assert verify(folder).source == "here"
+    assert [file.name for file in folder.parent.iterdir()] == ["pets"]
+
+
+def test_who_has_the_old_one_open_keeps_its_pictures_when_it_is_replaced(folder):
+    old = open_prepared(folder).images
+    written(folder, classes=pictures(1))
+    assert np.array_equal(old, np.concatenate(list(pictures().values())))
+    assert np.array_equal(open_prepared(folder).images, np.concatenate(list(pictures(1).values())))
+
+
+def test_the_same_pictures_give_the_same_bytes(tmp_path):
+    assert written(tmp_path / "x") == written(tmp_path / "y")
+    assert (tmp_path / "x" / "images.npy").read_bytes() == (tmp_path / "y" / "images.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("splits", "classes", "message"),
+    [
+        (SPLITS, {}, "there are no classes"),
+        (SPLITS, {"a": pictures()["a"][:0]}, "class 'a' has no pictures"),
+        ({"one": {"train": ["a"], "val": ["e"]}}, None, "split 'one' names class 'e', which has no pictures"),
+        ({"one": {"train": ["a", "b"], "val": ["b"]}}, None, "split 'one' has 1 classes in two parts"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_and_leaves_nothing(tmp_path, splits, classes, message):
+    with pytest.raises(DataError, match=message):
+        written(tmp_path / "pets", CONTENTS._replace(splits=splits), classes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    with pytest.raises(DataError, match="two classes have the same name"):
+        prepared.write(tmp_path / "x", CONTENTS, iter([*pictures().items(), ("a", pictures()["a"])]))
+
+
+def test_a_folder_without_a_dataset_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no prepared dataset there"):
+        open_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_manifest_that_is_no_json_is_an_error(folder, content):
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"manifest\.json: damaged; prepare the dataset again with --force"):
+        open_prepared(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"format": 2}', '{"format": "1"}'])
+def test_a_manifest_of_another_format_is_an_error(folder, content):
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=r"has format .*, this metalearn reads 1; prepare again with --force"):
+        open_prepared(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"image_shape": [4, 5]}, "image_shape"),
+        ({"classes": None}, "classes"),
+        ({"classes": [{"name": "a"}]}, "classes"),
+        ({"preprocessing": {"channels": 2}}, "preprocessing"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_an_edited_manifest_names_the_place(folder, changes, where):
+    edited(folder, **changes)
+    with pytest.raises(DataError, match=rf"manifest\.json: {where}.* was edited or cut"):
+        open_prepared(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_shape": [5, 4, 3]},
+        {"classes": [{"name": "a", "count": 9}]},
+        {"bytes": 1},
+        {"splits": {"one": {"train": ["nobody"], "val": ["b"], "test": ["c"]}}},
+        {"splits": {"one": {"train": ["a"], "val": ["a"], "test": ["c"]}}},
+        {"classes": [{"name": name, "count": count} for name, count in zip("abcd", [3, -1, 2, 6], strict=True)]},
+    ],
+)
+def test_an_edited_manifest_that_no_longer_fits_is_an_error(folder, changes):
+    edited(folder, **changes)
+    with pytest.raises(DataError):
+        open_prepared(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 127, 128, -1])
+def test_a_cut_array_is_an_error(folder, kept):
+    path = folder / "images.npy"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"images\.npy: .*prepare the dataset again with --force"):
+        open_prepared(folder)
+
+
+def test_an_array_with_more_behind_it_is_an_error(folder):
+    with (folder / "images.npy").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(DataError, match=r"images\.npy: "):
+        open_prepared(folder)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32, object])
+def test_an_array_of_another_type_is_an_error(folder, dtype):
+    np.save(folder / "images.npy", np.zeros((10, 4, 5, 3), dtype), allow_pickle=True)
+    with pytest.raises(DataError, match=r"images\.npy: "):
+        open_prepared(folder)
+
+
+def test_an_archive_of_arrays_in_place_of_the_array_is_an_error(folder):
+    with (folder / "images.npy").open("wb") as file:
+        np.savez(file, images=np.zeros((10, 4, 5, 3), np.uint8))
+    with pytest.raises(DataError, match=r"images\.npy: damaged"):
+        open_prepared(folder)
+
+
+def test_a_missing_array_is_an_error(folder):
+    (folder / "images.npy").unlink()
+    with pytest.raises(DataError, match=r"images\.npy: damaged"):
+        open_prepared(folder)
+
+
+def test_verify_passes_what_was_written(folder):
+    assert verify(folder) == open_prepared(folder).manifest
+
+
+def test_verify_finds_one_flipped_bit(folder):
+    images = open_memmap(folder / "images.npy", mode="r+")
+    images[7, 2, 2, 1] ^= 1
+    images.flush()
+    with pytest.raises(DataError, match=r"images\.npy: is not as it was written"):
+        verify(folder)
