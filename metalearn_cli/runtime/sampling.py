@@ -60,10 +60,18 @@ class Draw(NamedTuple):
 
 
 def pool_of(prepared: Prepared, sampling: Sampling, part: Part) -> Pool:
-    """The classes of `part` in the named split of a prepared dataset."""
+    """The classes of `part` in the named split of a prepared dataset.
+
+    Raises DataError if the store has no such split.
+    """
     manifest = prepared.manifest
+    names = manifest.splits.get(sampling.split, {}).get(part)
+    if not names:
+        raise DataError(
+            f"{manifest.dataset} has no part '{part}' of split '{sampling.split}'; prepare it again with --force"
+        )
     index = {entry.name: number for number, entry in enumerate(manifest.classes)}
-    chosen = np.array([index[name] for name in manifest.splits[sampling.split][part]], dtype=np.int64)
+    chosen = np.array([index[name] for name in names], dtype=np.int64)
     rotated = part in sampling.rotated
     copies = 4 if rotated and sampling.rotations == "classes" else 1
     counts = np.array([entry.count for entry in manifest.classes], dtype=np.int64)

@@ -86,6 +86,7 @@ def _decoded(
     """Class after class. All damaged pictures are found before the first ten are reported."""
     total, done = sum(len(members) for members in arrangement.classes.values()), 0
     failures: list[str] = []
+    cores = os.cpu_count() or 1
 
     def whole(members: Sequence[str]) -> list[NDArray[np.uint8]]:
         pictures = []
@@ -97,8 +98,8 @@ def _decoded(
         return pictures
 
     # A class at a time for each thread: single small pictures would spend their time waiting for the interpreter.
-    with ThreadPoolExecutor(1) as pool:
-        for names in _batched(arrangement.classes, 4 * (os.cpu_count() or 1)):
+    with ThreadPoolExecutor(cores) as pool:
+        for names in _batched(arrangement.classes, 4 * cores):
             decoded = pool.map(whole, [arrangement.classes[name] for name in names])
             for name, pictures in zip(names, decoded, strict=True):
                 done += len(arrangement.classes[name])
