@@ -207,6 +207,6 @@ def _title(experiment: "Experiment", second_order: bool, device: object) -> str:
     task, order = experiment.task, "second order" if second_order else "first order"
     size = f"{task.ways}-way {task.shots}-shot" if task.ways > 1 else f"{task.shots}-shot"
     return (
-        f"{experiment.algorithm.name}, {order} | {size}, {task.queries} queries, {task.statistics} statistics | "
-        f"{experiment.dataset.name}, {experiment.backbone.name} | {device}"
+        f"{experiment.algorithm.name}, {order}; {experiment.backbone.name} on {device}\n"
+        f"{experiment.dataset.name}, {size}, {task.queries} queries, {task.statistics} statistics"
     )
