@@ -17,7 +17,7 @@ from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, count, task_at, tasks_between
 from metalearn_cli.experiment import Execution
 
-_TINY = 4096
+_TINY, _SMALL = 4096, 250_000
 
 Result = TypeVar("Result")
 OneTask = Callable[[Meta, Task], Result]
@@ -39,13 +39,13 @@ class Plan(NamedTuple):
 def plan_for(device: torch.device, settings: Execution, values_per_task: int) -> Plan:
     """The plan that the settings mean on a device for tasks of that many input values.
 
-    `auto` is vmap on an accelerator and threads on a CPU, in chunks whose activations stay near a core's cache;
-    tiny tasks, whose dispatch costs more than their arithmetic, go in one chunk. It does not measure: the same
-    experiment takes the same plan, and so the same numbers, every time.
+    `auto` is vmap on an accelerator and threads on a CPU: tiny tasks, whose dispatch costs more than their
+    arithmetic, in one chunk, small ones in chunks that stay near a core's cache, large ones (84 x 84 colour) one by
+    one. It does not measure: the same experiment takes the same plan, and so the same numbers, every time.
     """
     on_cpu = device.type == "cpu"
     mode = settings.mode if settings.mode != "auto" else "threads" if on_cpu else "vmap"
-    chunk = 4 if on_cpu and values_per_task > _TINY else 64
+    chunk = 64 if values_per_task <= _TINY or not on_cpu else 4 if values_per_task <= _SMALL else 1
     return Plan(mode, settings.chunk or chunk, settings.threads or usable_cores())
 
 

@@ -88,8 +88,9 @@ def test_auto_is_threads_on_a_cpu_and_vmap_on_an_accelerator():
     assert plan_for(torch.device("cuda"), Execution(), 30 * 784).mode == "vmap"
 
 
-def test_tiny_tasks_go_in_one_chunk():
-    assert plan_for(CPU, Execution(), 20).chunk > plan_for(CPU, Execution(), 30 * 784).chunk
+def test_the_smaller_the_tasks_the_more_go_in_one_chunk():
+    sizes = (20, 30 * 784, 50 * 84 * 84 * 3)
+    assert [plan_for(CPU, Execution(), size).chunk for size in sizes] == [64, 4, 1]
 
 
 def test_what_is_set_is_what_is_planned():
