@@ -108,7 +108,7 @@ class Adaptable:
         if self.interface.preprocessing is None:
             raise CheckpointError(f"{path}: was trained on numbers, not on pictures; it cannot classify pictures")
         self._learner = learner_for(self.experiment, self.interface, "support")
-        self._meta = meta_of(checkpoint, device)
+        self._meta = meta_of(checkpoint, path, self._learner, device)
         self._device = device
 
     def adapt(self, images: Pictures, labels: Sequence[Hashable]) -> Classifier:

@@ -79,7 +79,9 @@ def keep(path: Path, experiment: Experiment, data: Data, state: State) -> None:
     save(path, Checkpoint(header, tensors))
 
 
-def restored(checkpoint: Checkpoint, path: Path, experiment: Experiment, data: Data, device: torch.device) -> State:
+def restored(
+    checkpoint: Checkpoint, path: Path, experiment: Experiment, data: Data, learner: Learner, device: torch.device
+) -> State:
     """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
 
     Raises ConfigError, by name, if the experiment changed in a way that would end in other weights, CheckpointError
@@ -89,7 +91,7 @@ def restored(checkpoint: Checkpoint, path: Path, experiment: Experiment, data: D
     _require_same(from_mapping(checkpoint.header["experiment"], str(path)), experiment)
     if checkpoint.header["data_sha256"] != data.sha256:
         raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
-    meta = meta_of(checkpoint, device)
+    meta = meta_of(checkpoint, path, learner, device)
     optimizer = optimizer_for(experiment.outer, meta)
     slots: dict[int, dict[str, Tensor]] = {}
     numbers = {name: number for number, name in enumerate(leaves(meta))}
@@ -101,9 +103,24 @@ def restored(checkpoint: Checkpoint, path: Path, experiment: Experiment, data: D
     return State(header["iteration"], meta, optimizer, header["best"], Window(*header["window"]))
 
 
-def meta_of(checkpoint: Checkpoint, device: torch.device) -> Meta:
-    """The meta-parameters in a checkpoint."""
-    return on(Meta(checkpoint.below("params."), checkpoint.below("coefficients.")), device)
+def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
+    """The meta-parameters in a checkpoint.
+
+    Raises CheckpointError if they are not those of the learner.
+    """
+    meta = Meta(checkpoint.below("params."), checkpoint.below("coefficients."))
+    stored, wanted = ({name: value.shape for name, value in leaves(one).items()} for one in (meta, learner.init()))
+    odd = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
+    if odd:
+        raise CheckpointError(
+            f"{path}: does not fit the experiment: {odd[0]} is {_shape(stored.get(odd[0]))} in the file, "
+            f"{_shape(wanted.get(odd[0]))} in the learner; leave backbone and algorithm as they were in training"
+        )
+    return on(meta, device)
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else str(list(shape))
 
 
 def on(meta: Meta, device: torch.device) -> Meta:
@@ -116,6 +133,9 @@ def require_kind(checkpoint: Checkpoint, kind: str, path: Path) -> None:
     """Raise CheckpointError if the file is of another kind than "meta" (of training) or "adapted" (of finetune)."""
     names = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
     found = checkpoint.header.get("kind")
+    missing = {"experiment", "interface"} - checkpoint.header.keys()
+    if found in names and missing:
+        raise CheckpointError(f"{path}: its header has no {min(missing)!r}; metalearn did not write it")
     if found != kind:
         hint = "; use it with --query alone" if found == "adapted" else "; give --support to adapt it first"
         raise CheckpointError(f"{path}: holds {names.get(str(found), repr(found))}, {names[kind]} is needed{hint}")

@@ -74,7 +74,7 @@ def tested(
         return until_ci is not None and narrow(until_ci)(scores)
 
     with running(plan) as runner:
-        meta, steps = meta_of(checkpoint, place), assembly.evaluation_steps(experiment, learner)
+        meta, steps = meta_of(checkpoint, path, learner, place), assembly.evaluation_steps(experiment, learner)
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
         experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,

@@ -91,7 +91,7 @@ def start(session: Session, resume: bool) -> State:
     folder, experiment = session.folder, session.experiment
     if not (resume and folder.last.exists()):
         return fresh(experiment, session.learner, session.device)
-    state = restored(load(folder.last), folder.last, experiment, session.data, session.device)
+    state = restored(load(folder.last), folder.last, experiment, session.data, session.learner, session.device)
     folder.forget_after(state.iteration)
     return state
 

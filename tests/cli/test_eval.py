@@ -60,3 +60,15 @@ def test_the_table_fits_80_columns_and_names_protocol_and_order(cli, tiny_run):
     assert max(len(line) for line in outcome.out.splitlines()) <= 80
     for words in ("second order", "transductive", "chance 50.0 %", "20 episodes"):
         assert words in outcome.out
+
+
+def test_settings_that_do_not_fit_the_stored_parameters_are_refused(cli, tiny_run):
+    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--set", "backbone.channels=8")
+    assert outcome.code == 2
+    assert "does not fit the experiment" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_no_inner_step_can_be_asked(cli, tiny_run):
+    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--set", "eval.inner_steps=0", "--json")
+    assert [row["step"] for row in outcome.fields["per_step"]] == [0]

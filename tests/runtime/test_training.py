@@ -123,7 +123,9 @@ def test_a_run_on_other_data_is_not_resumed(tmp_path):
     reports_of(session)
     other = session.data._replace(sha256="other")
     with pytest.raises(CheckpointError, match="other data"):
-        restored(load(session.folder.last), session.folder.last, session.experiment, other, session.device)
+        restored(
+            load(session.folder.last), session.folder.last, session.experiment, other, session.learner, session.device
+        )
 
 
 @pytest.mark.parametrize(("block", "change"), [("outer", {"lr": 0.5}), ("eval", {"every": 3}), ("task", {"shots": 4})])
