@@ -78,7 +78,7 @@ def _adapted(
         "classes": last.classes,
         "support": None if shown is None else dict(sorted(Counter(shown.labels).items())),
         "measured_on": measured_on,
-        "per_step": [{"step": step, "accuracy": score} for step, score in enumerate(per_step or [])],
+        "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
         "predictions": [] if queries is None else _predictions(last, queries),
     }
     return fields, last

@@ -34,17 +34,22 @@ _PICTURES_AT_ONCE = 256
 
 
 class Classifier:
-    """Tells the classes of one support set apart. `classes` are its labels, in the order of the probabilities."""
+    """Tells the classes of one support set apart, after `steps` inner steps.
+
+    `classes` are its labels, in the order of the probabilities.
+    """
 
     def __init__(
         self,
         experiment: Experiment,
         interface: Interface,
         learner: Learner,
-        adapted: Adapted,
         classes: Sequence[Any],
+        adapted: Adapted,
+        steps: int,
     ) -> None:
         self.classes = list(classes)
+        self.steps = steps
         self._experiment = experiment
         self._interface = interface
         self._learner = learner
@@ -86,6 +91,7 @@ class Classifier:
             "experiment": self._experiment.model_dump(mode="json"),
             "interface": interface_header(self._interface),
             "classes": self.classes,
+            "inner_steps": self.steps,
             "versions": versions(),
         }
         tensors = {f"adapted.{name}": value for name, value in self._adapted.params.items()}
@@ -133,8 +139,8 @@ class Adaptable:
             )
         support = Examples(inputs.to(self._device), targets.to(self._device))
         states = self._learner.adapt(self._meta, support, evaluation_steps(self.experiment, self._learner))
-        make = partial(Classifier, self.experiment, self.interface, self._learner)
-        return [make(_detached(state), classes) for state in states]
+        make = partial(Classifier, self.experiment, self.interface, self._learner, classes)
+        return [make(_detached(state), step) for step, state in enumerate(states)]
 
 
 def load(path: str | Path, device: str = "cpu") -> Adaptable:
@@ -171,7 +177,8 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     params = {name: value.to(device) for name, value in checkpoint.below("adapted.").items()}
     adapted = Adapted(params, checkpoint.tensors["support"].to(device))
     learner = learner_for(experiment, interface, "support")
-    return Classifier(experiment, interface, learner, adapted, checkpoint.header["classes"])
+    header = checkpoint.header
+    return Classifier(experiment, interface, learner, header["classes"], adapted, header["inner_steps"])
 
 
 def inputs_of(images: Pictures, interface: Interface) -> Tensor:

@@ -55,6 +55,7 @@ def test_an_adapted_file_answers_alone_and_the_same(cli, best, support, query):
     assert first.fields["output"] == "mine.pt"
     assert second.fields["predictions"] == first.fields["predictions"]
     assert second.fields["support"] is None
+    assert second.fields["per_step"] == first.fields["per_step"][-1:]
 
 
 def test_finetuning_leaves_the_checkpoint_bit_identical(cli, best, support, query):
