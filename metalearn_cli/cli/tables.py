@@ -3,7 +3,6 @@
 stdout holds results, stderr holds progress.
 """
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from metalearn_cli.storage.runs import as_json
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
@@ -33,7 +34,7 @@ def plus_minus() -> str:
 
 def print_json(fields: Mapping[str, Any]) -> None:
     """One JSON object on stdout; numbers that are not finite become null."""
-    print(json.dumps(_finite({"schema": 1, **fields})))  # noqa: T201
+    print(as_json({"schema": 1, **fields}))  # noqa: T201
 
 
 def hint(text: str, quiet: bool) -> None:
@@ -144,13 +145,3 @@ class Stages:
         if label not in self._tasks:
             self._tasks[label] = self._progress.add_task(label, total=total)
         self._progress.update(self._tasks[label], completed=done, total=total)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

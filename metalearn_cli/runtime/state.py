@@ -1,5 +1,6 @@
 """What changes while a run goes on, and how it becomes a checkpoint and comes back."""
 
+import math
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -46,7 +47,7 @@ class State:
 
     def improves(self, score: float, objective: Objective) -> bool:
         """Whether a validation score beats the best so far: a larger accuracy, a smaller error."""
-        if score != score:
+        if not math.isfinite(score):
             return False
         if self.best is None:
             return True

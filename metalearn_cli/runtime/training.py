@@ -119,15 +119,16 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
         seconds = time.monotonic() - started
         tasks_per_second = trained / (seconds - validating)
         watch.tick(state.iteration)
+        stopping = watch.stop()  # asked once: a stop that comes between two questions would leave without a checkpoint
         if state.iteration % every == 0 or state.iteration == outer.iterations:
             report = _report(session, runner, state, tasks_per_second, seconds)
             for sink in watch.sinks:
                 sink.scalars(report.iteration, scalars(report))
             validating += time.monotonic() - started - seconds
             yield report
-        elif watch.stop():
+        elif stopping:
             keep(session.folder.last, experiment, session.data, state)
-        if watch.stop():
+        if stopping:
             return
 
 

@@ -1,6 +1,7 @@
 """A run folder: config.yaml, metrics.jsonl, checkpoints/last.pt and best.pt, and one writer at a time."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ class RunFolder(NamedTuple):
     def append(self, row: Mapping[str, Any]) -> None:
         """metrics.jsonl has one row more."""
         with disk_errors(self.metrics), self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(as_json(row) + "\n")
 
     def forget_after(self, iteration: int) -> None:
         """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again."""
@@ -85,6 +86,21 @@ def _lock(path: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()}")
         file.flush()
         yield
+
+
+def as_json(value: Any) -> str:
+    """The value as JSON, which has no numbers that are not finite: they become null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _iteration(row: str) -> int | None:

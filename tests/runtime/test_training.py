@@ -79,12 +79,24 @@ def test_a_larger_accuracy_and_a_smaller_error_are_better():
     assert state.improves(0.4, regression)
     assert not state.improves(0.4, classification)
     assert not state.improves(float("nan"), regression)
+    assert not State(0, None, None).improves(float("inf"), regression)
 
 
 def test_stopping_keeps_a_checkpoint_between_reports(tmp_path):
     session = session_in(tmp_path)
     assert reports_of(session, watch=Watch(stop=lambda: True)) == []
     assert load(session.folder.last).header["iteration"] == 1
+
+
+def test_a_stop_that_comes_late_in_a_step_still_leaves_a_checkpoint_of_the_last_step(tmp_path):
+    session, asked = session_in(tmp_path, eval={"every": 100}), []
+
+    def stop():
+        asked.append(1)
+        return len(asked) >= 2
+
+    reports_of(session, watch=Watch(stop=stop))
+    assert load(session.folder.last).header["iteration"] == len(asked)
 
 
 def test_resumed_at_any_step_it_ends_in_the_same_bits(tmp_path):

@@ -46,6 +46,12 @@ def test_rows_after_an_iteration_are_forgotten(tmp_path):
     assert [json.loads(row)["iteration"] for row in folder.metrics.read_text().splitlines()] == [10, 20]
 
 
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    folder = runs.RunFolder(tmp_path)
+    folder.append({"iteration": 1, "val": [{"loss": float("inf")}, float("nan"), 0.5]})
+    assert json.loads(folder.metrics.read_text())["val"] == [{"loss": None}, None, 0.5]
+
+
 def test_a_path_that_is_a_file_is_an_error_of_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="file"), runs.opened(tmp_path / "file", resume=False):
