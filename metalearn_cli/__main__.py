@@ -1,5 +1,6 @@
 """`python -m metalearn_cli`, and the `metalearn` command: exit codes and one-line errors live here."""
 
+import io
 import signal
 import sys
 import traceback
@@ -11,19 +12,31 @@ from metalearn_cli.errors import MetalearnError
 
 def main() -> NoReturn:
     """Run the command line; never returns."""
-    signal.signal(signal.SIGTERM, _terminated)
+    stopped_by: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        # As an exception, so that temporary files go the way they go for any other failure.
+        stopped_by.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a class may have a name that the terminal cannot write
     try:
         from metalearn_cli.cli import app
 
         code = app(standalone_mode=False)
     except MetalearnError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
-    except Exception as error:
-        # Typer's own exceptions, which cannot be imported by name across its versions.
-        if type(error).__name__ == "Abort":
-            _fail("interrupted", 130)
+    except BaseException as error:
+        # A library that was being imported may have turned the signal into an error of its own.
+        if stopped_by or isinstance(error, KeyboardInterrupt):
+            _fail("interrupted", 128 + (stopped_by or [signal.SIGINT])[0])
+        if isinstance(error, SystemExit):
+            raise
+        # Typer's own exceptions cannot be imported by name across its versions.
         if isinstance(message := getattr(error, "format_message", lambda: None)(), str):
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if _is_out_of_memory(error):
@@ -33,14 +46,9 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
     return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    # As an exception, so that temporary files go the way they go for any other failure.
-    sys.exit(143)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -173,6 +173,8 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
     from metalearn_cli.runtime import assembly, proof, training
     from metalearn_cli.storage import preparation, runs
 
+    if not json:
+        print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)
     with tables.bar(quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
@@ -188,7 +190,6 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
             "proof": {"task_parallel_error": proved.parallel, "finite_difference_error": proved.order},
         })  # fmt: skip
         return
-    print(to_yaml(experiment), end="")  # noqa: T201
     if quiet:
         return
     exact = f"second order, finite differences agree to {proved.order:.0e}"

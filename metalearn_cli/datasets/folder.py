@@ -31,7 +31,7 @@ class Config(Choice):
     channels: Literal[1, 3] = 3
     resize: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
     fit: Literal["crop", "squash"] = "crop"
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
     val_fraction: float = Field(default=0.2, gt=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     rotations: Literal["none", "classes", "task"] = "none"

@@ -63,6 +63,8 @@ def open_data(experiment: Experiment, data_dir: Path, progress: Progress) -> Dat
         interface = Interface(dataset.input_shape, dataset.outputs, regression, None)
         return Data(interface, name, lambda part, spec, seed: function_sampler(dataset, part, spec, seed))
 
+    if experiment.task.ways < 2:
+        raise ConfigError(f"task.ways: found {experiment.task.ways}, expected 2 or more classes to tell apart")
     prepared = open_or_explain(name, dataset, data_dir, progress)
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
@@ -118,7 +120,7 @@ def device_named(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
+        torch.empty(1, device=device).add(1).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise DeviceError(f"--device {name}: no such device here; use --device cpu or --device auto") from None
     return device

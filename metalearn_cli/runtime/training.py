@@ -127,6 +127,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
             validating += time.monotonic() - started - seconds
             yield report
         elif stopping:
+            _require_finite_meta(state, session.folder)
             keep(session.folder.last, experiment, session.data, state)
         if stopping:
             return
@@ -134,6 +135,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
 
 def _report(session: Session, runner: Runner, state: State, tasks_per_second: float, seconds: float) -> Report:
     """Validate, remember the best, and put it all on disk."""
+    _require_finite_meta(state, session.folder)
     experiment, validator = session.experiment, session.validator
     sampler = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     steps = evaluation_steps(experiment, validator)
@@ -169,9 +171,18 @@ def _require_finite(state: State, folder: RunFolder, query: Scores, *gradient: t
     finite = torch.stack([query.loss.isfinite(), *(value.isfinite().all() for value in gradient)])
     if bool(finite.all()):
         return
-    what = "loss" if not finite[0] else "gradient"
+    raise _diverged(state, folder, "loss" if not finite[0] else "gradient")
+
+
+def _require_finite_meta(state: State, folder: RunFolder) -> None:
+    """A finite gradient can still take a step to infinity; no checkpoint may hold one."""
+    if not all(bool(value.isfinite().all()) for value in leaves(state.meta).values()):
+        raise _diverged(state, folder, "learner")
+
+
+def _diverged(state: State, folder: RunFolder, what: str) -> DivergedError:
     kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint was written yet"
-    raise DivergedError(
+    return DivergedError(
         f"iteration {state.iteration}: the {what} is not finite; {kept}; "
         "try a smaller algorithm.inner_lr or outer.lr, or outer.clip_norm=10"
     )

@@ -130,6 +130,14 @@ def test_divergence_names_the_iteration_and_changes_no_checkpoint(tmp_path):
             assert all(value.isfinite().all() for value in load(checkpoint).tensors.values())
 
 
+def test_a_step_to_infinity_is_divergence_and_is_kept_in_no_checkpoint(tmp_path):
+    session = session_in(tmp_path, outer={"optimizer": "sgd", "lr": 1e38, "iterations": 1})
+    with pytest.raises(DivergedError, match="the learner is not finite"):
+        reports_of(session)
+    assert not session.folder.last.exists()
+    assert not session.folder.best.exists()
+
+
 def test_a_run_on_other_data_is_not_resumed(tmp_path):
     session = session_in(tmp_path)
     reports_of(session)
