@@ -43,6 +43,8 @@ def main() -> NoReturn:
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
         _fail("this is a fault in metalearn; please report it with the lines above", 1)
+    if stopped_by:  # typer has taken the exception and answers 130 for every signal
+        _fail("interrupted", 128 + stopped_by[0])
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -131,9 +131,14 @@ def test_divergence_names_the_iteration_and_changes_no_checkpoint(tmp_path):
 
 
 def test_a_step_to_infinity_is_divergence_and_is_kept_in_no_checkpoint(tmp_path):
-    session = session_in(tmp_path, outer={"optimizer": "sgd", "lr": 1e38, "iterations": 1})
-    with pytest.raises(DivergedError, match="the learner is not finite"):
-        reports_of(session)
+    session = session_in(tmp_path, outer={"iterations": 2})
+    state = training.start(session, False)
+    state.meta.params["head.bias"].fill_(float("inf"))
+    state.iteration = 1
+    with running(session.plan) as runner, pytest.raises(DivergedError, match="not finite"):
+        list(training.train(session, runner, state, Watch()))
+    with running(session.plan) as runner, pytest.raises(DivergedError, match="the learner is not finite"):
+        training._report(session, runner, state, 1.0, 1.0)
     assert not session.folder.last.exists()
     assert not session.folder.best.exists()
 
