@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.meta import Meta
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.tasks import Examples, Task
 
@@ -19,10 +20,10 @@ class Smooth(nn.Module):
     def __init__(self, ways: int = WAYS) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False),
+            TaskConv2d(1, 4, 3, stride=2, padding=1, bias=False),
             TaskNorm(4),
             nn.Softplus(),
-            nn.Conv2d(4, 4, 3, padding=1, bias=False),
+            TaskConv2d(4, 4, 3, padding=1, bias=False),
             TaskNorm(4),
             nn.Tanh(),
             nn.AvgPool2d(2),
@@ -32,6 +33,10 @@ class Smooth(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.head(self.body(inputs))
+
+
+def for_tasks(count: int, params: Params) -> Params:
+    return {name: value.expand(count, *value.shape) for name, value in params.items()}
 
 
 def smooth_network(ways: int = WAYS) -> Network:

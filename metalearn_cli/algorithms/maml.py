@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.gradient import mixed_mode, reverse_mode
 from metalearn_cli.core.meta import (
+    Adapted,
     InnerLoop,
     Learner,
     Meta,
@@ -22,7 +23,7 @@ from metalearn_cli.core.meta import (
 )
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Task
+from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.settings import Choice
 
 
@@ -31,12 +32,15 @@ class Config(Choice):
 
     The paper's 0.4, 0.1 and 0.01 multiply a loss that is `ways` times larger (its code sums over the examples and
     divides by the shots), so they are 2.0, 2.0 and 0.05 here. `second_order: false` is first-order MAML.
+    `gradient: mixed` gives the same meta-gradient to rounding, with memory that does not grow with `inner_steps`, for
+    about a third more time.
     """
 
     name: Literal["maml"] = "maml"
     inner_lr: float = Field(0.4, gt=0)
     inner_steps: int = Field(1, ge=0)
     second_order: bool = True
+    gradient: Literal["reverse", "mixed"] = "reverse"
 
 
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
@@ -48,14 +52,19 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         params = network.initial()
         return Meta(params, rule.init(params))
 
-    def query_scores(meta: Meta, task: Task) -> Scores:
-        return scores(learner, adapt(loop, meta, task.support, config.inner_steps)[-1], task.query)
+    def after(adapted: Adapted, query: Examples) -> Scores:
+        return scores(learner, adapted, query)
+
+    def through(meta: Meta, tasks: Task) -> Scores:
+        return after(adapt(loop, meta, tasks.support, config.inner_steps)[-1], tasks.query)
 
     learner = Learner(
         init=init,
         adapt=partial(adapt, loop),
         predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(query_scores),
+        meta_gradient=(
+            reverse_mode(through) if config.gradient == "reverse" else mixed_mode(loop, config.inner_steps, after)
+        ),
         objective=objective,
         inner_steps=config.inner_steps,
         second_order=config.second_order,

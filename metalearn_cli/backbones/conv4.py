@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Choice
@@ -77,6 +78,6 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
 
 def _block(channels: int, config: Config) -> list[nn.Module]:
     stride = 1 if config.pool else 2
-    convolution = nn.Conv2d(channels, config.channels, 3, stride=stride, padding=1, bias=False)
+    convolution = TaskConv2d(channels, config.channels, 3, stride=stride, padding=1, bias=False)
     block: list[nn.Module] = [convolution, TaskNorm(config.channels), nn.ReLU()]
     return [*block, nn.MaxPool2d(2)] if config.pool else block

@@ -17,6 +17,7 @@ import torch
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 from torch import Tensor, nn
 
+from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Settings
@@ -185,7 +186,7 @@ def _module(layer: AnyLayer, shape: Shape, bias: bool) -> nn.Module:
     match layer:
         case Convolution():
             window = (layer.kernel, layer.stride, layer.padding)
-            convolution = nn.Conv2d if layer.kind == "conv2d" else nn.ConvTranspose2d
+            convolution = TaskConv2d if layer.kind == "conv2d" else nn.ConvTranspose2d
             return convolution(shape[0], layer.channels, *window, bias=bias)
         case Linear():
             return nn.Linear(shape[0], cast(int, layer.features), bias)

@@ -1,13 +1,16 @@
 """What every learner of this package is made of: meta-parameters, an inner loop, and a score per inner step.
 
+Everything here is written for a batch of tasks, with a leading T on whatever differs from task to task.
+
 Legend: T tasks, N examples, K inner steps.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn import functional as F
 
 from metalearn_cli.core.network import Network, Params
@@ -19,16 +22,17 @@ Statistics = Literal["transductive", "support"]
 
 
 class Meta(NamedTuple):
-    """All that the outer optimizer owns: initial parameters by name, and learned coefficients by name."""
+    """All that the outer optimizer owns, shared by all tasks: initial parameters and learned coefficients, by name."""
 
     params: Params
     coefficients: Params
 
 
 class Adapted(NamedTuple):
-    """A learner after some inner steps on one support set; plain tensors, so that it can be stored.
+    """T learners after some inner steps, each on its support set; plain tensors, so that they can be stored.
 
-    `support` holds the support inputs [N, ...] that the norms may need again at prediction time.
+    `params` are [T, ...] by name; `support` holds the support inputs [T, N, ...] that the norms may need again at
+    prediction time.
     """
 
     params: Params
@@ -36,36 +40,48 @@ class Adapted(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Query loss and query score (accuracy, or mean squared error) as scalars, or as [K + 1] over inner steps."""
+    """Query loss and query score (accuracy, or mean squared error) of each task, [T], or [T, K + 1] by inner step."""
 
     loss: Tensor
     score: Tensor
 
 
 class Objective(NamedTuple):
-    """What a task asks for: `loss(outputs, targets)` is minimised, `score(outputs, targets)` is reported."""
+    """What a task asks for: `loss(outputs, targets)` [T] is minimised, `score(outputs, targets)` [T] is reported."""
 
     name: Literal["accuracy", "mse"]
     loss: Callable[[Tensor, Tensor], Tensor]
     score: Callable[[Tensor, Tensor], Tensor]
 
 
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over N of the cross-entropy of `outputs` [T, N, ways] with classes `targets` [T, N]."""
+    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return each.view(targets.shape).mean(1)
+
+
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of rows of `outputs` [N, ways] whose largest entry is at `targets` [N]."""
-    return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
+    """The share of the N rows of `outputs` [T, N, ways] whose largest entry is at `targets` [T, N]."""
+    return (outputs.argmax(-1) == targets).to(outputs.dtype).mean(1)
 
 
-classification = Objective("accuracy", F.cross_entropy, accuracy)
-regression = Objective("mse", F.mse_loss, F.mse_loss)
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean of (outputs - targets)^2 over all but T."""
+    return (outputs - targets).square().flatten(1).mean(1)
+
+
+classification = Objective("accuracy", cross_entropy, accuracy)
+regression = Objective("mse", squared_error, squared_error)
 
 
 class Learner(NamedTuple):
-    """What an algorithm's `build` returns: pure functions that the runtime runs without knowing which they are.
+    """What an algorithm's `build` returns: functions that the runtime runs without knowing which they are.
 
     `init()` gives the meta-parameters at the start; `adapt(meta, support, steps)` the states after 0..steps inner
-    steps; `predict(adapted, inputs)` outputs [N, outputs]; `meta_gradient(meta, task)` the gradient for Meta and
-    the query scores after the last inner step. `second_order` and `inner_steps` say what `meta_gradient` does;
-    `ways` is the number of classes it is tied to, or None.
+    steps; `predict(adapted, inputs)` outputs [T, N, outputs]; `meta_gradient(meta, tasks)` the gradient for Meta,
+    summed over the tasks, and the query scores after the last inner step. None of them changes what it is given, and
+    no task sees another: T tasks at once equal one at a time. `second_order` and `inner_steps` say what
+    `meta_gradient` does; `ways` is the number of classes it is tied to, or None.
     """
 
     init: Callable[[], Meta]
@@ -87,54 +103,89 @@ class InnerLoop(NamedTuple):
     second_order: bool
     fast: Callable[[str], bool] = lambda _name: True
 
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """The parameters that move, and those that stay."""
+        fast = {name: value for name, value in params.items() if self.fast(name)}
+        return fast, {name: value for name, value in params.items() if name not in fast}
+
 
 def adapt(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> list[Adapted]:
     """The parameters after 0, 1, ..., `steps` inner steps on `support` (Finn et al. 2017, algorithm 2, lines 5-6).
 
-    With `loop.second_order` each step stays differentiable with respect to `meta`; without it the inner gradients
-    count as constants (first-order MAML, section 5.2).
+    Where `meta` is to be differentiated, every step stays differentiable with `loop.second_order`; without it the
+    inner gradients count as constants (first-order MAML, section 5.2). Where it is not, no graph is left behind.
     """
-    fast = {name: value for name, value in meta.params.items() if loop.fast(name)}
-    slow = {name: value for name, value in meta.params.items() if not loop.fast(name)}
-
-    def support_loss(moving: Params, still: Params) -> Tensor:
-        return loop.objective.loss(loop.network({**still, **moving}, support.inputs), support.targets)
-
-    states = [Adapted(meta.params, support.inputs)]
+    tasks = len(support.targets)
+    each: Params = {name: _Shared.apply(value, tasks) for name, value in meta.params.items()}  # type: ignore[no-untyped-call]
+    fast, slow = loop.split(each)
+    states = [Adapted(each, support.inputs)]
     for step in range(steps):
-        # Detached, the inner pass leaves no graph behind: the gradients are constants either way.
-        at = (fast, slow) if loop.second_order else (_detached(fast), _detached(slow))
-        grads: Params = torch.func.grad(support_loss)(*at)
-        change = loop.rule.update(meta.coefficients, grads, step)
-        fast = {name: value + change[name] for name, value in fast.items()}
+        fast = stepped(loop, meta.coefficients, fast, slow, support, step)
         states.append(Adapted({**slow, **fast}, support.inputs))
     return states
 
 
+def stepped(loop: InnerLoop, coefficients: Params, fast: Params, slow: Params, support: Examples, step: int) -> Params:
+    """The fast parameters [T, ...] after inner step number `step`."""
+    through = loop.second_order and any(value.requires_grad for value in fast.values())
+    at = fast if through else _constants(fast)
+    still = slow if through else {name: value.detach() for name, value in slow.items()}
+    with torch.enable_grad():
+        losses = loop.objective.loss(loop.network({**still, **at}, support.inputs), support.targets)
+        grads = torch.autograd.grad(losses.sum(), list(at.values()), create_graph=through)
+    change = loop.rule.update(coefficients, dict(zip(at, grads, strict=True)), step)
+    return {name: value + change[name] for name, value in fast.items()}
+
+
 def predict(network: Network, statistics: Statistics, adapted: Adapted, inputs: Tensor) -> Tensor:
-    """Outputs [N, outputs] of the adapted network for inputs [N, ...].
+    """Outputs [T, N, outputs] of the adapted networks for inputs [T, N, ...].
 
     "transductive": the norms take the statistics of `inputs`, as the MAML paper does, so one input changes
     another's output. "support": they take those of the support set, and every input is answered by itself.
     """
     if statistics == "transductive":
         return network(adapted.params, inputs)
-    known = adapted.support.shape[0]
+    known = adapted.support.shape[1]
     with statistics_of_first(known):
-        return network(adapted.params, torch.cat([adapted.support, inputs]))[known:]
+        return network(adapted.params, torch.cat([adapted.support, inputs], 1))[:, known:]
 
 
 def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
-    """Loss and score of one adapted learner on a query set."""
+    """Loss and score [T] of adapted learners, each on its query set."""
     outputs = learner.predict(adapted, query.inputs)
     return Scores(learner.objective.loss(outputs, query.targets), learner.objective.score(outputs, query.targets))
 
 
-def scores_per_step(learner: Learner, steps: int, meta: Meta, task: Task) -> Scores:
-    """Query loss and score [steps + 1] before and after every inner step of one task."""
-    after = [scores(learner, state, task.query) for state in learner.adapt(meta, task.support, steps)]
-    return Scores(torch.stack([one.loss for one in after]), torch.stack([one.score for one in after]))
+def scores_per_step(learner: Learner, steps: int, meta: Meta, tasks: Task) -> Scores:
+    """Query loss and score [T, steps + 1] before and after every inner step."""
+    with torch.no_grad():
+        after = [scores(learner, state, tasks.query) for state in learner.adapt(meta, tasks.support, steps)]
+    return Scores(torch.stack([one.loss for one in after], 1), torch.stack([one.score for one in after], 1))
 
 
-def _detached(params: Params) -> Params:
-    return {name: value.detach() for name, value in params.items()}
+class _Shared(Function):
+    """A parameter that T tasks share, [T, ...] without a copy; its gradient is the sum over them.
+
+    The sum runs in the order of memory: torch's own crawls where a layout is not the usual one, such as a
+    convolution's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, tasks: int) -> Tensor:  # noqa: ARG004
+        return value.expand(tasks, *value.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return summed_over_tasks(gradient), None
+
+
+def summed_over_tasks(value: Tensor) -> Tensor:
+    """The sum of [T, ...] over T."""
+    order = sorted(range(1, value.dim()), key=value.stride, reverse=True)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return value.permute(0, *order).sum(0).permute(back)
+
+
+def _constants(params: Params) -> Params:
+    """The same values, to be differentiated at, without their history."""
+    return {name: value.detach().requires_grad_() for name, value in params.items()}

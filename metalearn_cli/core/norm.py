@@ -1,15 +1,22 @@
-"""The one normalisation of this package, right under vmap and in second order, with two ways to see a batch.
+"""The one normalisation of this package, right for many tasks at once and in second order.
 
-Legend: N examples, C channels.
+There are two ways to see a batch: all of it, or its first examples alone.
+
+Legend: T tasks, N examples, C channels, M = N x height x width values of a channel, [.] mean over M.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from metalearn_cli.core.network import leading
 
 _reference: ContextVar[int | None] = ContextVar("reference", default=None)
 
@@ -28,7 +35,8 @@ class TaskNorm(nn.Module):
     """Batch normalisation without memory: statistics of the batch at hand (Ioffe & Szegedy 2015, equation 3).
 
     Shapes: [N, C, ...] to the same. There are no running statistics, so nothing leaks from task to task; which
-    examples the statistics see is decided by `statistics_of_first`.
+    examples the statistics see is decided by `statistics_of_first`. It can be differentiated twice, which is what a
+    meta-gradient needs; a third time raises RuntimeError.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -39,6 +47,11 @@ class TaskNorm(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise each channel, then scale and shift it."""
+        if inputs.device.type == "cpu" and _reference.get() is None:
+            last = inputs.movedim(1, -1)
+            rows = last.reshape(1, -1, last.shape[-1])
+            outputs: Tensor = _Normalised.apply(rows, self.weight.unsqueeze(0), self.bias.unsqueeze(0), self.eps)[0]  # type: ignore[no-untyped-call]
+            return outputs.view(last.shape).movedim(-1, 1)
         shape = (-1, *[1] * (inputs.dim() - 2))
         # The affine stays outside batch_norm: with per-task weights its second derivative under vmap is wrong
         # (torch 2.13), silently and by up to a third.
@@ -51,3 +64,99 @@ class TaskNorm(nn.Module):
         dims = [0, *range(2, inputs.dim())]
         variance, mean = torch.var_mean(inputs[:reference], dims, correction=0, keepdim=True)
         return (inputs - mean) * torch.rsqrt(variance + self.eps)
+
+
+class _Normalised(Function):
+    """y = w x' + b with x' = s (x - [x]) and s = ([x^2] - [x]^2 + eps)^(-1/2), for inputs [T, M, C], w and b [T, C].
+
+    Also gives [x] and s, as constants. All tasks' sums are one call; a channel's values lie C apart, as convolutions
+    on a CPU like them best.
+    """
+
+    @staticmethod
+    def forward(inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        outputs = torch.empty_like(inputs)
+        mean, scale = torch.empty_like(weight), torch.empty_like(weight)
+        for x, w, b, y, m, s in zip(inputs, weight, bias, outputs, mean, scale, strict=True):
+            torch.native_batch_norm(_picture(x), w, b, None, None, True, 0.0, eps, out=(_picture(y), m, s))
+        return outputs, mean, scale
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: tuple[Tensor, ...]) -> None:
+        x, weight, _, ctx.eps = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(x, weight, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        return *_Gradients.apply(gradient, *ctx.saved_tensors, ctx.eps), None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *operands: Any) -> tuple[tuple[Tensor, ...], int]:
+        return _over_tasks(_Normalised, info.batch_size, in_dims, operands)
+
+
+class _Gradients(Function):
+    """g = dL/dy to dL/dx, dL/dw, dL/db: w s P(g), sum(g x') and sum(g), where P(a) = a - [a] - x' [a x'].
+
+    P is symmetric, and the pull-back of c = dL/dx' is s P(c). With cotangents u, v, z of the three results and
+    q = [u P(g)], that gives
+
+        d/dg = w s P(u) + v x' + z
+        d/dw = s M q
+        d/dx = s P(v g - w s ([g x'] u + [u x'] g)) - w s^2 q x'
+    """
+
+    @staticmethod
+    def forward(
+        gradient: Tensor, inputs: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        each = [
+            torch.ops.aten.native_batch_norm_backward(
+                _picture(g), _picture(x), w, None, None, m, s, True, eps, [True, True, True]
+            )
+            for g, x, w, m, s in zip(gradient, inputs, weight, mean, scale, strict=True)
+        ]
+        d_inputs, d_weight, d_bias = (torch.stack(one) for one in zip(*each, strict=True))
+        return d_inputs.view(inputs.shape), d_weight, d_bias
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:5])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, u: Tensor, v: Tensor, z: Tensor) -> tuple[Tensor | None, ...]:
+        g, x = ctx.saved_tensors[:2]
+        w, mean, s, v, z = (value.unsqueeze(1) for value in (*ctx.saved_tensors[2:], v, z))
+        mean_u, mean_g = u.mean(1, keepdim=True), g.mean(1, keepdim=True)
+        mean_ux = ((u * x).mean(1, keepdim=True) - mean_u * mean) * s  # [u x']
+        mean_gx = ((g * x).mean(1, keepdim=True) - mean_g * mean) * s  # [g x']
+        q = (u * g).mean(1, keepdim=True) - mean_u * mean_g - mean_ux * mean_gx
+        # Each result is an affine function of g, u and x, channel by channel: one pass for each.
+        of_x = v - w * s * mean_ux
+        d_g = torch.addcmul(z - w * s * mean_u - of_x * s * mean, of_x * s, x).addcmul_(w * s, u)
+        of_g, of_u = s * of_x, -s * s * w * mean_gx
+        of_x = -of_g * mean_gx - of_u * mean_ux - w * s * s * q
+        d_x = torch.addcmul(-of_g * mean_g - of_u * mean_u - of_x * s * mean, of_x * s, x)
+        d_x = d_x.addcmul_(of_g, g).addcmul_(of_u, u)
+        return d_g, d_x, (s * q * x.shape[1]).squeeze(1), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *operands: Any) -> tuple[tuple[Tensor, ...], int]:
+        return _over_tasks(_Gradients, info.batch_size, in_dims, operands)
+
+
+def _picture(rows: Tensor) -> Tensor:
+    """[M, C] as M pictures of one pixel, the layout that batch_norm is fastest on."""
+    return rows[:, :, None, None]
+
+
+def _over_tasks(
+    function: type[Function], tasks: int, in_dims: Sequence[int | None], operands: Sequence[Any]
+) -> tuple[tuple[Tensor, ...], int]:
+    """The function of operands [1, ...] each, for all tasks in one call: their axes of length 1 become T."""
+    tensors = [
+        leading(operand, dim, tasks).flatten(0, 1) for operand, dim in zip(operands[:-1], in_dims[:-1], strict=True)
+    ]
+    return tuple(output.unsqueeze(1) for output in function.apply(*tensors, operands[-1])), 0  # type: ignore[no-untyped-call]

@@ -1,5 +1,7 @@
 """A task is a value: a support set to learn from and a query set to be judged on.
 
+A batch of tasks is the same type with a leading T on every tensor, and what runs tasks always takes a batch.
+
 Legend: T tasks, N examples.
 """
 
@@ -16,18 +18,10 @@ class Examples(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One task; a batch of tasks is the same type with a leading T on every tensor."""
+    """A support set and a query set, or T of each."""
 
     support: Examples
     query: Examples
-
-
-def task_at(tasks: Task, index: int) -> Task:
-    """Task `index` of a batch of tasks, without the leading T."""
-    return Task(
-        Examples(tasks.support.inputs[index], tasks.support.targets[index]),
-        Examples(tasks.query.inputs[index], tasks.query.targets[index]),
-    )
 
 
 def tasks_between(tasks: Task, start: int, stop: int) -> Task:

@@ -23,7 +23,7 @@ from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
 from metalearn_cli.runtime.assembly import Interface, device_named, evaluation_steps, learner_for
 from metalearn_cli.runtime.sampling import normalised
-from metalearn_cli.runtime.state import interface_header, interface_of, meta_of, require_kind, versions
+from metalearn_cli.runtime.state import fitted, interface_header, interface_of, meta_of, require_kind, versions
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.pictures import decode, from_array
 
@@ -36,7 +36,7 @@ _PICTURES_AT_ONCE = 256
 class Classifier:
     """Tells the classes of one support set apart, after `steps` inner steps.
 
-    `classes` are its labels, in the order of the probabilities.
+    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Classifier:
         starts = range(0, len(inputs), _PICTURES_AT_ONCE)
         parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
         with torch.no_grad():
-            rows = [self._learner.predict(self._adapted, part).softmax(-1) for part in parts]
+            rows = [self._learner.predict(self._adapted, part.unsqueeze(0))[0].softmax(-1) for part in parts]
         found: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
         return found
 
@@ -94,8 +94,8 @@ class Classifier:
             "inner_steps": self.steps,
             "versions": versions(),
         }
-        tensors = {f"adapted.{name}": value for name, value in self._adapted.params.items()}
-        checkpoints.save(Path(path), checkpoints.Checkpoint(header, tensors | {"support": self._adapted.support}))
+        tensors = {f"adapted.{name}": value[0] for name, value in self._adapted.params.items()}
+        checkpoints.save(Path(path), checkpoints.Checkpoint(header, tensors | {"support": self._adapted.support[0]}))
 
 
 class Adaptable:
@@ -137,10 +137,10 @@ class Adaptable:
                 f"the support set has {len(classes)} classes, the checkpoint was trained for {ways}: "
                 f"give {ways} classes, or train with --set task.ways={len(classes)}"
             )
-        support = Examples(inputs.to(self._device), targets.to(self._device))
+        support = Examples(inputs.to(self._device).unsqueeze(0), targets.to(self._device).unsqueeze(0))
         states = self._learner.adapt(self._meta, support, evaluation_steps(self.experiment, self._learner))
         make = partial(Classifier, self.experiment, self.interface, self._learner, classes)
-        return [make(_detached(state), step) for step, state in enumerate(states)]
+        return [make(state, step) for step, state in enumerate(states)]
 
 
 def load(path: str | Path, device: str = "cpu") -> Adaptable:
@@ -174,9 +174,10 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     require_kind(checkpoint, "adapted", path)
     experiment = from_mapping(checkpoint.header["experiment"], str(path))
     interface = interface_of(checkpoint)
-    params = {name: value.to(device) for name, value in checkpoint.below("adapted.").items()}
-    adapted = Adapted(params, checkpoint.tensors["support"].to(device))
     learner = learner_for(experiment, interface, "support")
+    stored = fitted(checkpoint.below("adapted."), learner.init().params, path)
+    params = {name: value.to(device).unsqueeze(0) for name, value in stored.items()}
+    adapted = Adapted(params, checkpoint.tensors["support"].to(device).unsqueeze(0))
     header = checkpoint.header
     return Classifier(experiment, interface, learner, header["classes"], adapted, header["inner_steps"])
 
@@ -193,7 +194,3 @@ def inputs_of(images: Pictures, interface: Interface) -> Tensor:
     if not stored:
         raise DataError("no pictures given")
     return normalised(np.stack(stored), preprocessing.mean, preprocessing.std)
-
-
-def _detached(adapted: Adapted) -> Adapted:
-    return Adapted({name: value.detach() for name, value in adapted.params.items()}, adapted.support.detach())

@@ -9,14 +9,13 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from metalearn_cli.core.meta import Learner, Meta, Scores, scores_per_step
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.runtime.execution import Runner
+from metalearn_cli.runtime.execution import Runner, joined
 from metalearn_cli.runtime.sampling import Sampler
 
-_EPISODES_AT_ONCE = 32
+EPISODES_AT_ONCE = 32
 
 
 class Step(NamedTuple):
@@ -49,12 +48,12 @@ def evaluate(
     device = next(iter(meta.params.values())).device
     one = partial(scores_per_step, learner, steps)
     collected: list[Scores] = []
-    for start in range(0, episodes, _EPISODES_AT_ONCE):
-        tasks = on_device(sampler(0, range(start, min(start + _EPISODES_AT_ONCE, episodes))), device)
-        collected.append(runner.each(one, meta, tasks))
-        if enough(_joined(collected)):
+    for start in range(0, episodes, EPISODES_AT_ONCE):
+        tasks = on_device(sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes))), device)
+        collected.append(Scores(*(value.cpu() for value in runner.each(one, meta, tasks))))
+        if enough(joined(collected)):
             break
-    return _joined(collected)
+    return joined(collected)
 
 
 def summary(scores: Scores) -> list[Step]:
@@ -79,10 +78,3 @@ def narrow(width: float) -> Callable[[Scores], bool]:
 def on_device(tasks: Task, device: torch.device) -> Task:
     """The same tasks on a device."""
     return Task(*(Examples(*(tensor.to(device, non_blocking=True) for tensor in part)) for part in tasks))
-
-
-def _joined(collected: list[Scores]) -> Scores:
-    def joined(parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts).cpu()
-
-    return Scores(joined([one.loss for one in collected]), joined([one.score for one in collected]))

@@ -3,32 +3,34 @@
 Legend: T tasks, c tasks in a chunk.
 """
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
-from metalearn_cli.core.tasks import Task, count, task_at, tasks_between
+from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.experiment import Execution
+from metalearn_cli.runtime.memory import keep_freed_memory
 
-_TINY, _SMALL = 4096, 250_000
+_LARGEST_CHUNK = 64
+_TINY, _VALUES_AT_ONCE = 4096, 500_000
 
 Result = TypeVar("Result")
-OneTask = Callable[[Meta, Task], Result]
-"""A pure function of one task; its result is a tree of tensors."""
+OfTasks = Callable[[Meta, Task], Result]
+"""A function of a batch of tasks; no task sees another."""
 
 
 class Plan(NamedTuple):
-    """`loop`: one task after the other (the reference). `vmap`: `chunk` tasks as one batch, chunk after chunk.
+    """`loop`: one task after the other, without vmap. `vmap`: `chunk` tasks as one batch, chunk after chunk.
 
     `threads`: the same chunks, shared out among `threads` threads of one intra-op thread each. The numbers depend
-    on `chunk` (to rounding) but not on `threads`, nor on how many cores the machine has.
+    on `chunk` (to rounding) but not on `threads`.
     """
 
     mode: Literal["loop", "vmap", "threads"]
@@ -36,17 +38,23 @@ class Plan(NamedTuple):
     threads: int
 
 
-def plan_for(device: torch.device, settings: Execution, values_per_task: int) -> Plan:
-    """The plan that the settings mean on a device for tasks of that many input values.
+def plan_for(device: torch.device, settings: Execution, values_per_task: int, tasks: int) -> Plan:
+    """The plan that the settings mean on a device for `tasks` tasks of that many input values.
 
-    `auto` is vmap on an accelerator and threads on a CPU: tiny tasks, whose dispatch costs more than their
-    arithmetic, in one chunk, small ones in chunks that stay near a core's cache, large ones (84 x 84 colour) one by
-    one. It does not measure: the same experiment takes the same plan, and so the same numbers, every time.
+    `auto` is vmap on an accelerator and threads on a CPU. Tiny tasks, whose dispatch costs more than their arithmetic,
+    go in one chunk; others in chunks as large as stays near the caches, and no larger than a thread's fair share. It
+    does not measure: on one machine the same experiment takes the same plan, and so the same numbers, every time.
+    Where the numbers must agree between machines with more or fewer cores, set `execution.chunk`.
     """
     on_cpu = device.type == "cpu"
     mode = settings.mode if settings.mode != "auto" else "threads" if on_cpu else "vmap"
-    chunk = 64 if values_per_task <= _TINY or not on_cpu else 4 if values_per_task <= _SMALL else 1
-    return Plan(mode, settings.chunk or chunk, settings.threads or usable_cores())
+    threads = settings.threads or usable_cores()
+    chunk = _LARGEST_CHUNK
+    if on_cpu and values_per_task > _TINY:
+        near_the_caches = 2 ** round(math.log2(max(1.0, _VALUES_AT_ONCE / values_per_task)))
+        fair_share = math.ceil(tasks / (threads if mode == "threads" else 1))
+        chunk = max(1, min(near_the_caches, fair_share, _LARGEST_CHUNK))
+    return Plan(mode, settings.chunk or chunk, threads)
 
 
 def usable_cores() -> int:
@@ -61,47 +69,41 @@ class Runner:
         self.plan = plan
         self._pool = pool
 
-    def chunks(self, function: OneTask[Result], meta: Meta, tasks: Task) -> list[Result]:
-        """The function's results, in chunks of c tasks in order, each stacked to [c, ...]."""
-        if self.plan.mode == "loop":
-            return [_with_leading_one(function(meta, task_at(tasks, i))) for i in range(count(tasks))]
-        vectorised = torch.func.vmap(function, in_dims=(None, 0))
-        starts = range(0, count(tasks), self.plan.chunk)
+    def chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
+        """The function's results for c tasks at a time, in the order of the tasks."""
+        size = 1 if self.plan.mode == "loop" else self.plan.chunk
 
         def run(start: int) -> Result:
-            result: Result = vectorised(meta, tasks_between(tasks, start, start + self.plan.chunk))
-            return result
+            return function(meta, tasks_between(tasks, start, start + size))
 
+        starts = range(0, count(tasks), size)
         return list(self._pool.map(run, starts)) if self._pool else [run(start) for start in starts]
 
-    def each(self, function: OneTask[Scores], meta: Meta, tasks: Task) -> Scores:
+    def each(self, function: OfTasks[Scores], meta: Meta, tasks: Task) -> Scores:
         """The scores of every task, [T, ...]."""
-        results = self.chunks(function, meta, tasks)
-        return Scores(torch.cat([one.loss for one in results]), torch.cat([one.score for one in results]))
+        return joined(self.chunks(function, meta, tasks))
 
-    def mean(self, function: OneTask[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        """The mean over tasks of what a meta-gradient gives, summed in the order of the tasks."""
-        sums = [pytree.tree_map(lambda leaf: leaf.sum(0), one) for one in self.chunks(function, meta, tasks)]
-        total = sums[0]
-        for other in sums[1:]:
+    def mean(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+        """The mean over tasks of what a meta-gradient sums up, added in the order of the tasks, and every score [T]."""
+        parts = self.chunks(function, meta, tasks)
+        total = parts[0][0]
+        for other, _ in parts[1:]:
             total = pytree.tree_map(torch.add, total, other)
-        mean: tuple[Meta, Scores] = pytree.tree_map(lambda leaf: leaf / count(tasks), total)
-        return mean
+        mean: Meta = pytree.tree_map(lambda leaf: leaf / count(tasks), total)
+        return mean, joined([scores for _, scores in parts])
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Scores of some tasks and then of others, as one."""
+    return Scores(torch.cat([one.loss for one in parts]), torch.cat([one.score for one in parts]))
 
 
 @contextmanager
 def running(plan: Plan) -> Iterator[Runner]:
     """A Runner whose threads end with the block."""
+    keep_freed_memory()
     if plan.mode != "threads":
         yield Runner(plan, None)
         return
     with ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield Runner(plan, pool)
-
-
-def _with_leading_one(result: Result) -> Result:
-    def lead(leaf: Tensor) -> Tensor:
-        return leaf.unsqueeze(0)
-
-    led: Result = pytree.tree_map(lead, result)
-    return led

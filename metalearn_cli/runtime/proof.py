@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.meta import Learner, Meta, classification
-from metalearn_cli.core.tasks import Examples, Task, task_at
+from metalearn_cli.core.tasks import Examples, Task, tasks_between
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import Interface, learner_for
@@ -31,12 +31,13 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device) ->
     learner = learner_for(experiment, interface, experiment.task.statistics)
     meta = _double(learner.init(), device)
     tasks = _tasks(interface, device)
-    together, _ = torch.func.vmap(learner.meta_gradient, in_dims=(None, 0))(meta, tasks)
-    alone = [leaves(learner.meta_gradient(meta, task_at(tasks, i))[0]) for i in range(2)]
-    stacked = {name: torch.stack([one[name] for one in alone]) for name in alone[0]}
-    scale = max(float(value.abs().max()) for value in stacked.values())
-    parallel = max(float((leaves(together)[name] - value).abs().max()) for name, value in stacked.items()) / scale
-    proof = Proof(parallel, _order_error(learner, meta, task_at(tasks, 0), alone[0]))
+    together = leaves(learner.meta_gradient(meta, tasks)[0])
+    first, second = (tasks_between(tasks, i, i + 1) for i in range(2))
+    alone = leaves(learner.meta_gradient(meta, first)[0])
+    summed = {name: alone[name] + value for name, value in leaves(learner.meta_gradient(meta, second)[0]).items()}
+    scale = max(float(value.abs().max()) for value in summed.values()) or 1.0
+    parallel = max(float((together[name] - value).abs().max()) for name, value in summed.items()) / scale
+    proof = Proof(parallel, _order_error(learner, meta, first, alone))
     if not proof.parallel < _PARALLEL_TOLERANCE:
         raise DeviceError(f"task-parallel and one-by-one gradients differ by {parallel:.1e}; set execution.mode=loop")
     if learner.second_order and not proof.order < _ORDER_TOLERANCE:
@@ -65,7 +66,7 @@ def _order_error(learner: Learner, meta: Meta, task: Task, gradient: dict[str, T
         return float(learner.meta_gradient(Meta(params, coefficients), task)[1].loss)
 
     differences = [(loss_at(step) - loss_at(-step)) / (2 * step) for step in (1e-5, 1e-6, 1e-7)]
-    return min(abs(difference - slope) for difference in differences) / abs(slope)
+    return min(abs(difference - slope) for difference in differences) / (abs(slope) or 1.0)
 
 
 def _tasks(interface: Interface, device: torch.device) -> Task:

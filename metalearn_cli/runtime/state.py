@@ -98,7 +98,7 @@ def restored(
     numbers = {name: number for number, name in enumerate(leaves(meta))}
     for name, value in checkpoint.below("optimizer.").items():
         slot, leaf = name.split(".", 1)
-        slots.setdefault(numbers[leaf], {})[slot] = value
+        slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     header = checkpoint.header
     return State(header["iteration"], meta, optimizer, header["best"], Window(*header["window"]))
@@ -109,15 +109,29 @@ def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.
 
     Raises CheckpointError if they are not those of the learner.
     """
-    meta = Meta(checkpoint.below("params."), checkpoint.below("coefficients."))
-    stored, wanted = ({name: value.shape for name, value in leaves(one).items()} for one in (meta, learner.init()))
-    odd = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
-    if odd:
-        raise CheckpointError(
-            f"{path}: does not fit the experiment: {odd[0]} is {_shape(stored.get(odd[0]))} in the file, "
-            f"{_shape(wanted.get(odd[0]))} in the learner; leave backbone and algorithm as they were in training"
-        )
-    return on(meta, device)
+    like = learner.init()
+    params = fitted(checkpoint.below("params."), like.params, path)
+    return on(Meta(params, fitted(checkpoint.below("coefficients."), like.coefficients, path)), device)
+
+
+def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors from a file in the order and the memory layout of a learner's, which a file does not keep.
+
+    Raises CheckpointError if names or shapes are not the learner's.
+    """
+    for name in sorted(stored.keys() | like.keys()):
+        found, wanted = (part[name].shape if name in part else None for part in (stored, like))
+        if found != wanted:
+            raise CheckpointError(
+                f"{path}: does not fit the experiment: {name} is {_shape(found)} in the file, "
+                f"{_shape(wanted)} in the learner; leave backbone and algorithm as they were in training"
+            )
+    return {name: _laid_out(stored[name], value) for name, value in like.items()}
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """The same numbers in the memory layout of `like`, which a file does not keep and a sum's last bit depends on."""
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -11,7 +11,7 @@ from metalearn_cli.datasets import PARTS, Part
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import from_mapping, with_overrides
 from metalearn_cli.runtime import assembly
-from metalearn_cli.runtime.evaluation import Step, evaluate, narrow, summary
+from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import interface_of, meta_of, require_kind
@@ -67,7 +67,7 @@ def tested(
     part = next(part for part in PARTS if part == split)
     sampler = data.sampler(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
-    plan = plan_for(place, experiment.execution, spec.values(interface.input_shape))
+    plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)
 
     def enough(scores: Scores) -> bool:
         progress("episodes", scores.score.shape[0], cap)

@@ -77,7 +77,9 @@ def open_session(experiment: Experiment, folder: RunFolder, data: Data, device: 
         data,
         learner_for(experiment, data.interface, experiment.task.statistics),
         learner_for(experiment, data.interface, statistics),
-        plan_for(device, experiment.execution, spec.values(data.interface.input_shape)),
+        plan_for(
+            device, experiment.execution, spec.values(data.interface.input_shape), experiment.outer.meta_batch_size
+        ),
         device,
         folder,
     )
@@ -114,7 +116,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
         _require_finite(state, session.folder, query, *leaves(gradient).values())
         move(outer, state.optimizer, state.meta, gradient, state.iteration)
         state.iteration += 1
-        state.window = state.window.plus(float(query.loss), float(query.score))
+        state.window = state.window.plus(float(query.loss.mean()), float(query.score.mean()))
         trained += outer.meta_batch_size
         seconds = time.monotonic() - started
         tasks_per_second = trained / (seconds - validating)
@@ -168,7 +170,7 @@ def scalars(report: Report) -> dict[str, float]:
 
 
 def _require_finite(state: State, folder: RunFolder, query: Scores, *gradient: torch.Tensor) -> None:
-    finite = torch.stack([query.loss.isfinite(), *(value.isfinite().all() for value in gradient)])
+    finite = torch.stack([query.loss.isfinite().all(), *(value.isfinite().all() for value in gradient)])
     if bool(finite.all()):
         return
     raise _diverged(state, folder, "loss" if not finite[0] else "gradient")

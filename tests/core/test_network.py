@@ -7,7 +7,7 @@ from tests import problems
 
 def test_body_then_head_equals_the_whole_network():
     network = problems.smooth_network()
-    params, inputs = network.initial(), torch.rand(2, *problems.SHAPE)
+    params, inputs = problems.for_tasks(2, network.initial()), torch.rand(2, 3, *problems.SHAPE)
     split = network.classify(params, network.features(params, inputs))
     torch.testing.assert_close(split, network(params, inputs))
 
@@ -20,8 +20,8 @@ def test_initial_parameters_are_copies():
 
 
 def test_threads_with_other_parameters_do_not_disturb_each_other():
-    network, inputs = problems.smooth_network(), torch.rand(4, *problems.SHAPE)
-    scaled = [{name: value * (1 + k / 10) for name, value in network.initial().items()} for k in range(4)]
+    network, inputs = problems.smooth_network(), torch.rand(1, 4, *problems.SHAPE)
+    scaled = [{name: value[None] * (1 + k / 10) for name, value in network.initial().items()} for k in range(4)]
     expected = [network(params, inputs) for params in scaled]
     right = []
 

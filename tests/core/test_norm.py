@@ -13,13 +13,13 @@ from tests import problems
 def changed_logits(statistics: str) -> float:
     """How far the first query's logits move when all other queries are replaced."""
     network = problems.smooth_network()
-    params = {name: value.double() for name, value in network.initial().items()}
+    params = problems.for_tasks(1, {name: value.double() for name, value in network.initial().items()})
     tasks = problems.picture_tasks(2)
-    adapted = Adapted(params, tasks.support.inputs[0])
-    queries = tasks.query.inputs[0]
-    others = torch.cat([queries[:1], tasks.query.inputs[1][1:]])
-    before = predict(network, statistics, adapted, queries)[0]
-    after = predict(network, statistics, adapted, others)[0]
+    adapted = Adapted(params, tasks.support.inputs[:1])
+    queries = tasks.query.inputs[:1]
+    others = torch.cat([queries[:, :1], tasks.query.inputs[1:, 1:]], 1)
+    before = predict(network, statistics, adapted, queries)[0, 0]
+    after = predict(network, statistics, adapted, others)[0, 0]
     return float((before - after).abs().max())
 
 

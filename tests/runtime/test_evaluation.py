@@ -77,5 +77,5 @@ def test_a_network_given_to_a_learner_keeps_its_parameters():
     network: Network = problems.smooth_network()
     before = network.initial()
     model = maml.build(maml.Config(), network, classification, "support", problems.WAYS)
-    model.meta_gradient(problems.double(model.init()), Task(*(Examples(*(t[0] for t in p)) for p in sampler(0, [0]))))
+    model.meta_gradient(problems.double(model.init()), sampler(0, [0]))
     assert all(torch.equal(before[name], value) for name, value in network.initial().items())

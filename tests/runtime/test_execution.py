@@ -84,14 +84,19 @@ def test_the_number_of_threads_does_not_change_a_bit():
 
 
 def test_auto_is_threads_on_a_cpu_and_vmap_on_an_accelerator():
-    assert plan_for(CPU, Execution(), 30 * 784).mode == "threads"
-    assert plan_for(torch.device("cuda"), Execution(), 30 * 784).mode == "vmap"
+    assert plan_for(CPU, Execution(), 30 * 784, 32).mode == "threads"
+    assert plan_for(torch.device("cuda"), Execution(), 30 * 784, 32).mode == "vmap"
 
 
 def test_the_smaller_the_tasks_the_more_go_in_one_chunk():
-    sizes = (20, 30 * 784, 50 * 84 * 84 * 3)
-    assert [plan_for(CPU, Execution(), size).chunk for size in sizes] == [64, 4, 1]
+    sizes = (20, 30 * 784, 80 * 784, 50 * 84 * 84 * 3)
+    assert [plan_for(CPU, Execution(threads=2), size, 32).chunk for size in sizes] == [64, 16, 8, 1]
+
+
+def test_no_thread_goes_without_tasks_unless_they_are_tiny():
+    assert plan_for(CPU, Execution(threads=8), 30 * 784, 32).chunk == 4
+    assert plan_for(CPU, Execution(threads=8), 20, 32).chunk == 64
 
 
 def test_what_is_set_is_what_is_planned():
-    assert plan_for(CPU, Execution(mode="loop", chunk=3, threads=5), 20) == Plan("loop", 3, 5)
+    assert plan_for(CPU, Execution(mode="loop", chunk=3, threads=5), 20, 4) == Plan("loop", 3, 5)
