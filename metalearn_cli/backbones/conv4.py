@@ -4,11 +4,12 @@ Vinyals et al. 2016, section 4.1, with the strides of Finn et al. 2017, section 
 """
 
 import math
+from collections import OrderedDict
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.norm import TaskNorm
@@ -25,28 +26,6 @@ class Config(Choice):
     name: Literal["conv4"] = "conv4"
     channels: int = Field(64, ge=1)
     pool: bool = False
-
-
-class Conv4(nn.Module):
-    """Pictures [N, C, H, W] to outputs [N, outputs]; `body` ends in features [N, F], `head` is linear."""
-
-    def __init__(self, body: nn.Sequential, features: int, outputs: int) -> None:
-        super().__init__()
-        self.body = body
-        self.head = nn.Linear(features, outputs)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs, before any softmax."""
-        outputs: Tensor = self.head(self.body(inputs))
-        return outputs
-
-
-class SpatialMean(nn.Module):
-    """Features [N, C]: the mean over height and width."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The mean over the last two axes."""
-        return inputs.mean((-2, -1))
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -66,13 +45,15 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     for layer in range(4):
         blocks += _block(channels if layer == 0 else config.channels, config)
         height, width = (height // 2, width // 2) if config.pool else (math.ceil(height / 2), math.ceil(width / 2))
-    end: nn.Module = nn.Flatten() if config.pool else SpatialMean()
-    network = Conv4(nn.Sequential(*blocks, end), config.channels * (height * width if config.pool else 1), outputs)
+    end = [nn.Flatten()] if config.pool else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    features = config.channels * (height * width if config.pool else 1)
+    head = nn.Linear(features, outputs)
+    network = nn.Sequential(OrderedDict(body=nn.Sequential(*blocks, *end), head=head))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
     with torch.no_grad():
-        network.head.bias.zero_()
+        head.bias.zero_()
     return network
 
 

@@ -11,11 +11,12 @@ A layer is its name, or its name with arguments. Legend: C channels, H height, W
 that of one example, (C, H, W) or (F,).
 """
 
+from collections import OrderedDict
 from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
-from torch import Tensor, nn
+from torch import nn
 
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.norm import TaskNorm
@@ -123,20 +124,6 @@ class Config(Settings):
         return layers
 
 
-class Layers(nn.Module):
-    """Inputs [N, ...] to outputs [N, outputs]; `body` ends in features [N, F], `head` is linear."""
-
-    def __init__(self, body: nn.Sequential, head: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-        self.head = head
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs, before any softmax."""
-        outputs: Tensor = self.head(self.body(inputs))
-        return outputs
-
-
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """The network for inputs of `input_shape`; weights are Kaiming-normal (He et al. 2015), biases zero.
 
@@ -154,7 +141,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
             raise ConfigError(f"backbone.layers[{number}] ({layer.kind}): {reason}") from error
         modules.append(_module(layer, shape, bias))
         shape = following
-    network = Layers(nn.Sequential(*modules[:-1]), modules[-1])
+    network = nn.Sequential(OrderedDict(body=nn.Sequential(*modules[:-1]), head=modules[-1]))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)

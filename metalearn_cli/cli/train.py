@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -12,7 +13,10 @@ from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, s
 from metalearn_cli.cli.stopping import Stopper
 
 if TYPE_CHECKING:
+    from torch import device
+
     from metalearn_cli.experiment import Experiment
+    from metalearn_cli.runtime.distributed import Group
     from metalearn_cli.runtime.state import State
     from metalearn_cli.runtime.training import Report, Session
     from metalearn_cli.storage.sinks import Sink
@@ -67,27 +71,40 @@ class Call(NamedTuple):
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
+    from metalearn_cli.runtime import assembly, distributed
+
+    place = distributed.own_device(assembly.device_named(device))
+    with distributed.joined(place) as group:
+        if not group.leads:
+            call = call._replace(json=False, quiet=True)
+        _run_in(group, place, experiment, path, resume, stopper, call)
+
+
+def _run_in(
+    group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
+) -> None:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime import assembly, training
     from metalearn_cli.storage import preparation, runs, sinks
 
-    place = assembly.device_named(device)
-    with tables.bar(call.quiet) as progress:
+    with group.leader_first(), tables.bar(call.quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
-    with runs.opened(path, resume) as folder:
-        session = training.open_session(experiment, folder, data, place)
+    with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
+        session = training.open_session(experiment, folder, data, place, group)
         state = training.start(session, resume)
-        folder.keep_config(to_yaml(experiment))
         came_from = state.iteration if resume and folder.last.exists() else None
+        if group.leads:
+            folder.keep_config(to_yaml(experiment))
         if not call.quiet:
-            lines = [_title(experiment, session.learner.second_order, place)]
+            lines = [_title(experiment, session.learner.second_order, place, group.size)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines), markup=False)
-        receivers = sinks.installed(folder.path)
+        receivers = sinks.installed(folder.path) if group.leads else []
         reports = _reports(session, state, receivers, stopper, call.quiet)
         for sink in receivers:
             sink.close()
-    _finish(session, reports, state.iteration, came_from, stopper, call)
+    if group.leads:
+        _finish(session, reports, state.iteration, came_from, stopper, call)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
@@ -204,10 +221,11 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
     tables.console(stderr=True).print("\n".join(lines), markup=False)
 
 
-def _title(experiment: "Experiment", second_order: bool, device: object) -> str:
+def _title(experiment: "Experiment", second_order: bool, device: object, processes: int = 1) -> str:
     task, order = experiment.task, "second order" if second_order else "first order"
     size = f"{task.ways}-way {task.shots}-shot" if task.ways > 1 else f"{task.shots}-shot"
     return (
-        f"{experiment.algorithm.name}, {order}; {experiment.backbone.name} on {device}\n"
+        f"{experiment.algorithm.name}, {order}; {experiment.backbone.name} on {device}"
+        f"{f' in {processes} processes' if processes > 1 else ''}\n"
         f"{experiment.dataset.name}, {size}, {task.queries} queries, {task.statistics} statistics"
     )

@@ -1,18 +1,20 @@
-"""Convolution as a matrix product over patches, for many tasks that each have weights of their own.
+"""Convolution for many tasks that each have weights of their own, as a matrix product over patches.
 
 A CPU runs one small convolution per task at a fraction of its speed, forward and worse backward; the same sums as
 batched matrix products run near its peak. Taking patches is linear and putting them back is its transpose, so
 each is the other's derivative, to any order.
 
-Legend: N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel.
+Legend: T tasks, N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel.
 """
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn import functional as F
 
-from metalearn_cli.core.network import leading
+from metalearn_cli.core.network import Params
 
 _LARGEST_EXPANSION = 4
 """Patches hold k * l / strides times as many values as the input; beyond this the copying costs more than it saves."""
@@ -33,115 +35,96 @@ class Window(NamedTuple):
 
 
 class TaskConv2d(nn.Conv2d):
-    """`nn.Conv2d`, [N, C, H, W] -> [N, O, h, w] with the same parameters, made fast for small tasks on a CPU.
+    """`nn.Conv2d` with dilation 1, one group and zeros around, that also runs many tasks at once.
 
-    Outputs lie channels-last in memory. Off the CPU, or with groups, dilation, padding by name or overlaps of
-    stride-1 windows over many channels, it is `nn.Conv2d` itself.
+    By patches on a CPU, where these are few; else as one convolution in T groups. By patches, outputs lie
+    channels-last in memory.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
+        self._window = Window((kernel, kernel), (stride, stride), (padding, padding))
+        self._few_patches = kernel * kernel / stride**2 <= _LARGEST_EXPANSION or channels_in <= _LARGEST_EXPANSION
         # The same numbers, laid out as the matrix [k * l * C, O] that patches are multiplied with.
         laid_out = self.weight.detach().permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
         self.weight = nn.Parameter(laid_out)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """The convolution."""
-        if not self._by_patches(input):
-            return super().forward(input)
-        window = Window(self.kernel_size, self.stride, self.padding)  # type: ignore[arg-type]
-        patches = patches_of(input.permute(0, 2, 3, 1), window)
-        n, h, w, size = patches.shape
-        outputs = patches.reshape(-1, size) @ self.weight.permute(2, 3, 1, 0).reshape(size, -1)
-        if self.bias is not None:
-            outputs = outputs + self.bias
-        return outputs.view(n, h, w, -1).permute(0, 3, 1, 2)
+    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+        """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
+        by_patches = self._few_patches and inputs.device.type == "cpu"
+        outputs = (self._by_patches if by_patches else self._in_groups)(params["weight"], inputs)
+        return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
 
-    def _by_patches(self, inputs: Tensor) -> bool:
-        plain = self.groups == 1 and self.dilation == (1, 1) and self.padding_mode == "zeros"
-        if inputs.device.type != "cpu" or inputs.dim() != 4 or not plain or isinstance(self.padding, str):
-            return False
-        expansion = self.kernel_size[0] * self.kernel_size[1] / (self.stride[0] * self.stride[1])
-        return expansion <= _LARGEST_EXPANSION or self.in_channels <= _LARGEST_EXPANSION
+    def _by_patches(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        tasks, examples = inputs.shape[:2]
+        patches = patches_of(inputs.flatten(0, 1).permute(0, 2, 3, 1), self._window)
+        _, h, w, size = patches.shape
+        matrix = weight.permute(0, 3, 4, 2, 1).reshape(tasks, size, -1)
+        outputs = torch.bmm(patches.view(tasks, -1, size), matrix)
+        return outputs.view(tasks, examples, h, w, -1).permute(0, 1, 4, 2, 3)
+
+    def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        tasks, examples = inputs.shape[:2]
+        beside = inputs.transpose(0, 1).flatten(1, 2)
+        outputs = F.conv2d(beside, weight.flatten(0, 1), None, self._window.stride, self._window.padding, groups=tasks)
+        return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
+
+
+def patches_of(inputs: Tensor, window: Window) -> Tensor:
+    """What a kernel sees of pictures [N, H, W, C] at each of its places: [N, h, w, k * l * C]."""
+    patches: Tensor = _Patches.apply(inputs, window)  # type: ignore[no-untyped-call]
+    return patches
+
+
+def put_back(patches: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    """The transpose of `patches_of`: pictures [N, H, W, C] with each value of a patch added where it came from."""
+    pictures: Tensor = _PutBack.apply(patches, size, window)  # type: ignore[no-untyped-call]
+    return pictures
 
 
 class _Patches(Function):
-    """[N, H, W, C] -> [N, h, w, k * l * C]: what the kernel sees at each of its places."""
-
     @staticmethod
-    def forward(inputs: Tensor, window: Window) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, window: Window) -> Tensor:
         n, height, width, channels = inputs.shape
-        (k, _), (down, right), (top, left) = window
+        ctx.size, ctx.window = (height, width), window
+        (k, l), (down, right), (top, left) = window  # noqa: E741
         h, w = window.steps(height, width)
         padded = inputs.new_empty(n, height + 2 * top, width + 2 * left, channels)
         padded[:, top : top + height, left : left + width] = inputs
         for margin in (padded[:, :top], padded[:, top + height :], padded[:, :, :left], padded[:, :, left + width :]):
             margin.zero_()
         example, row, column, _ = padded.stride()
-        # k * l * C is k rows of l * C values that lie side by side
-        size = (n, h, w, k, window.kernel[1] * channels)
-        seen = padded.as_strided(size, (example, down * row, right * column, row, 1))
+        # k * l * C values are k rows of l * C that lie side by side.
+        seen = padded.as_strided((n, h, w, k, l * channels), (example, down * row, right * column, row, 1))
         return seen.reshape(n, h, w, -1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Window], _output: Tensor) -> None:
-        pictures, ctx.window = inputs
-        ctx.size = pictures.shape[1:3]
-
-    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _PutBack.apply(gradient, ctx.size, ctx.window), None  # type: ignore[no-untyped-call]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, window: Window) -> tuple[Tensor, int]:
-        inputs = leading(inputs, in_dims[0], info.batch_size)
-        return _Patches.apply(inputs.flatten(0, 1), window).unflatten(0, inputs.shape[:2]), 0  # type: ignore[no-untyped-call]
+        return put_back(gradient, ctx.size, ctx.window), None
 
 
 class _PutBack(Function):
-    """[N, h, w, k * l * C] -> [N, H, W, C]: each value of a patch is added where it came from."""
-
     @staticmethod
-    def forward(patches: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    def forward(ctx: Any, patches: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+        ctx.window = window
         n, h, w, _ = patches.shape
         (k, l), (down, right), (top, left) = window  # noqa: E741
         patches = patches.reshape(n, h, w, k, l, -1)
         height, width = size
         padded = patches.new_empty(n, height + 2 * top, width + 2 * left, patches.shape[-1])
         # The kernel's first stride x stride places cover disjoint pixels, so they can be set; the others are added.
-        covered = (min(k, down) == down and h * down, min(l, right) == right and w * right)
+        covered = (h * down, w * right) if k >= down and l >= right else (0, 0)
         padded[:, covered[0] :].zero_()
         padded[:, : covered[0], covered[1] :].zero_()
         for i in range(k):
             for j in range(l):
                 seen = padded[:, i : i + down * (h - 1) + 1 : down, j : j + right * (w - 1) + 1 : right]
                 part = patches[:, :, :, i, j]
-                seen.copy_(part) if i < down and j < right and all(covered) else seen.add_(part)
+                seen.copy_(part) if i < down and j < right and covered[0] else seen.add_(part)
         return padded[:, top : top + height, left : left + width]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, int], Window], _output: Tensor) -> None:
-        ctx.window = inputs[2]
-
-    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Patches.apply(gradient, ctx.window), None, None  # type: ignore[no-untyped-call]
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], patches: Tensor, size: tuple[int, int], window: Window
-    ) -> tuple[Tensor, int]:
-        patches = leading(patches, in_dims[0], info.batch_size)
-        return _PutBack.apply(patches.flatten(0, 1), size, window).unflatten(0, patches.shape[:2]), 0  # type: ignore[no-untyped-call]
-
-
-def patches_of(inputs: Tensor, window: Window) -> Tensor:
-    """What a kernel sees of [N, H, W, C] at each of its places: [N, h, w, k * l * C]."""
-    patches: Tensor = _Patches.apply(inputs, window)  # type: ignore[no-untyped-call]
-    return patches
-
-
-def put_back(patches: Tensor, size: tuple[int, int], window: Window) -> Tensor:
-    """The transpose of `patches_of` for pictures of `size` (H, W)."""
-    pictures: Tensor = _PutBack.apply(patches, size, window)  # type: ignore[no-untyped-call]
-    return pictures
+        return patches_of(gradient, ctx.window), None, None

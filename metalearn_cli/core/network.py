@@ -5,7 +5,11 @@ Legend: T tasks, N examples, F features.
 
 import copy
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +21,45 @@ Params = dict[str, Tensor]
 
 _WRONG_UNDER_VMAP = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
+_BY_EXAMPLE = (
+    *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample),
+)
+"""Layers without parameters that treat every example by itself, whichever task it is of."""
+
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
+
+
+@runtime_checkable
+class TaskLayer(Protocol):
+    """A layer that runs many tasks in one call, each with parameters of its own."""
+
+    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+        """Outputs [T, N, ...] for inputs [T, N, ...] and `params` [T, ...] by the names of the layer's own."""
+
+
+@contextmanager
+def one_task_at_a_time() -> Iterator[None]:
+    """Inside the block every network runs task by task, as the plain modules it is made of: the reference."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
 
 class Network:
     """`network(params, inputs)`: the module's outputs with `params` in the place of its own, which stay as they are.
 
-    Every task has its parameters: `params` are [T, ...] by name. The module itself is written for one task, and vmap
-    runs it on all. Only the forward pass goes through vmap; autograd differentiates what comes out, in plain torch
-    operations, as often as need be. One task alone runs without vmap.
+    Every task has its parameters: `params` are [T, ...] by name. A `TaskLayer` runs all tasks at once; any other
+    module is run on them by vmap. Only the forward pass goes through vmap: autograd differentiates what comes out, in
+    plain torch operations, as often as need be.
 
     `network.features` and `network.classify` run its two children, `body` and `head`, on the same names.
     Several threads may call one Network at once, each on its own copy of the module, because functional_call
     swaps parameters in place while it runs.
 
-    Raises ConfigError if the module holds a norm whose second-order gradient is wrong under vmap (see core/norm.py).
+    Raises ConfigError if the module holds a norm that remembers other tasks (see core/norm.py).
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -56,12 +86,13 @@ class Network:
         return self._call(self._copy().get_submodule("head"), _below("head.", params), features)
 
     def _call(self, module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
-        if len(inputs) == 1:
-            alone = {name: value[0] for name, value in params.items()}
-            one: Tensor = functional_call(module, alone, (inputs[0],))
-            return one.unsqueeze(0)
-        outputs: Tensor = torch.vmap(partial(functional_call, module), randomness="different")(params, (inputs,))
-        return outputs
+        if not _plain.get():
+            return _over_tasks(module, params, inputs)
+        each = [
+            functional_call(module, {name: value[task] for name, value in params.items()}, (one,))
+            for task, one in enumerate(inputs)
+        ]
+        return torch.stack(each)
 
     def _copy(self) -> nn.Module:
         if not hasattr(self._copies, "module"):
@@ -70,9 +101,21 @@ class Network:
         return module
 
 
-def leading(value: Tensor, dim: int | None, tasks: int) -> Tensor:
-    """A tensor that vmap has batched at `dim` (None: not at all) with its T axis first."""
-    return value.expand(tasks, *value.shape) if dim is None else value.movedim(dim, 0)
+def _over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
+    if isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            inputs = _over_tasks(child, _below(f"{name}.", params), inputs)
+        return inputs
+    if isinstance(module, TaskLayer):
+        return module.over_tasks(params, inputs)
+    if type(module) is nn.Linear and inputs.dim() == 3:
+        outputs = inputs @ params["weight"].mT
+        return outputs + params["bias"].unsqueeze(1) if "bias" in params else outputs
+    if type(module) in _BY_EXAMPLE:
+        alike: Tensor = module(inputs.flatten(0, 1))
+        return alike.view(*inputs.shape[:2], *alike.shape[1:])
+    each: Tensor = torch.vmap(partial(functional_call, module), randomness="different")(params, (inputs,))
+    return each
 
 
 def _below(prefix: str, params: Params) -> Params:

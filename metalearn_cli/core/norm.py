@@ -5,7 +5,7 @@ There are two ways to see a batch: all of it, or its first examples alone.
 Legend: T tasks, N examples, C channels, M = N x height x width values of a channel, [.] mean over M.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from metalearn_cli.core.network import leading
+from metalearn_cli.core.network import Params
 
 _reference: ContextVar[int | None] = ContextVar("reference", default=None)
 
@@ -46,24 +46,40 @@ class TaskNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise each channel, then scale and shift it."""
-        if inputs.device.type == "cpu" and _reference.get() is None:
-            last = inputs.movedim(1, -1)
-            rows = last.reshape(1, -1, last.shape[-1])
-            outputs: Tensor = _Normalised.apply(rows, self.weight.unsqueeze(0), self.bias.unsqueeze(0), self.eps)[0]  # type: ignore[no-untyped-call]
-            return outputs.view(last.shape).movedim(-1, 1)
+        """Normalise each channel of one task, then scale and shift it."""
         shape = (-1, *[1] * (inputs.dim() - 2))
+        normalised = _by_reference(inputs.unsqueeze(0), self.eps)
         # The affine stays outside batch_norm: with per-task weights its second derivative under vmap is wrong
         # (torch 2.13), silently and by up to a third.
-        return self._normalised(inputs) * self.weight.view(shape) + self.bias.view(shape)
+        alone = F.batch_norm(inputs, None, None, training=True, eps=self.eps) if normalised is None else normalised[0]
+        return alone * self.weight.view(shape) + self.bias.view(shape)
 
-    def _normalised(self, inputs: Tensor) -> Tensor:
-        reference = _reference.get()
-        if reference is None:
-            return F.batch_norm(inputs, None, None, training=True, eps=self.eps)
-        dims = [0, *range(2, inputs.dim())]
-        variance, mean = torch.var_mean(inputs[:reference], dims, correction=0, keepdim=True)
-        return (inputs - mean) * torch.rsqrt(variance + self.eps)
+    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+        """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
+        weight, bias = params["weight"], params["bias"]
+        shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
+        normalised = _by_reference(inputs, self.eps)
+        if normalised is not None:
+            return normalised * weight.view(shape) + bias.view(shape)
+        if inputs.device.type == "cpu":
+            last = inputs.movedim(2, -1)
+            rows = last.reshape(len(inputs), -1, last.shape[-1])
+            outputs: Tensor = _Normalised.apply(rows, weight, bias, self.eps)[0]  # type: ignore[no-untyped-call]
+            return outputs.view(last.shape).movedim(-1, 2)
+        beside = inputs.transpose(0, 1).flatten(1, 2)
+        outputs = F.batch_norm(beside, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps)
+        tasks, examples, *rest = inputs.shape
+        return outputs.view(examples, tasks, *rest).transpose(0, 1)
+
+
+def _by_reference(inputs: Tensor, eps: float) -> Tensor | None:
+    """[T, N, C, ...] normalised by each task's first examples, inside `statistics_of_first`; None outside."""
+    reference = _reference.get()
+    if reference is None:
+        return None
+    dims = [1, *range(3, inputs.dim())]
+    variance, mean = torch.var_mean(inputs[:, :reference], dims, correction=0, keepdim=True)
+    return (inputs - mean) * torch.rsqrt(variance + eps)
 
 
 class _Normalised(Function):
@@ -74,26 +90,19 @@ class _Normalised(Function):
     """
 
     @staticmethod
-    def forward(inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         outputs = torch.empty_like(inputs)
-        mean, scale = torch.empty_like(weight), torch.empty_like(weight)
-        for x, w, b, y, m, s in zip(inputs, weight, bias, outputs, mean, scale, strict=True):
-            torch.native_batch_norm(_picture(x), w, b, None, None, True, 0.0, eps, out=(_picture(y), m, s))
+        mean, scale = (torch.empty(weight.shape, dtype=weight.dtype) for _ in range(2))
+        for x, w, b, y, m, s in zip(_pictures(inputs), weight, bias, _pictures(outputs), mean, scale, strict=True):
+            torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps, out=(y, m, s))
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, scale)
+        ctx.save_for_backward(inputs, weight, mean, scale)
         return outputs, mean, scale
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: tuple[Tensor, ...]) -> None:
-        x, weight, _, ctx.eps = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(x, weight, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         return *_Gradients.apply(gradient, *ctx.saved_tensors, ctx.eps), None  # type: ignore[no-untyped-call]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *operands: Any) -> tuple[tuple[Tensor, ...], int]:
-        return _over_tasks(_Normalised, info.batch_size, in_dims, operands)
 
 
 class _Gradients(Function):
@@ -109,20 +118,16 @@ class _Gradients(Function):
 
     @staticmethod
     def forward(
-        gradient: Tensor, inputs: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
+        ctx: Any, gradient: Tensor, inputs: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(gradient, inputs, weight, mean, scale)
+        backward = torch.ops.aten.native_batch_norm_backward.default
         each = [
-            torch.ops.aten.native_batch_norm_backward(
-                _picture(g), _picture(x), w, None, None, m, s, True, eps, [True, True, True]
-            )
-            for g, x, w, m, s in zip(gradient, inputs, weight, mean, scale, strict=True)
+            backward(g, x, w, None, None, m, s, True, eps, [True, True, True])
+            for g, x, w, m, s in zip(_pictures(gradient), _pictures(inputs), weight, mean, scale, strict=True)
         ]
         d_inputs, d_weight, d_bias = (torch.stack(one) for one in zip(*each, strict=True))
         return d_inputs.view(inputs.shape), d_weight, d_bias
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[:5])
 
     @staticmethod
     @once_differentiable
@@ -142,21 +147,7 @@ class _Gradients(Function):
         d_x = d_x.addcmul_(of_g, g).addcmul_(of_u, u)
         return d_g, d_x, (s * q * x.shape[1]).squeeze(1), None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *operands: Any) -> tuple[tuple[Tensor, ...], int]:
-        return _over_tasks(_Gradients, info.batch_size, in_dims, operands)
 
-
-def _picture(rows: Tensor) -> Tensor:
-    """[M, C] as M pictures of one pixel, the layout that batch_norm is fastest on."""
-    return rows[:, :, None, None]
-
-
-def _over_tasks(
-    function: type[Function], tasks: int, in_dims: Sequence[int | None], operands: Sequence[Any]
-) -> tuple[tuple[Tensor, ...], int]:
-    """The function of operands [1, ...] each, for all tasks in one call: their axes of length 1 become T."""
-    tensors = [
-        leading(operand, dim, tasks).flatten(0, 1) for operand, dim in zip(operands[:-1], in_dims[:-1], strict=True)
-    ]
-    return tuple(output.unsqueeze(1) for output in function.apply(*tensors, operands[-1])), 0  # type: ignore[no-untyped-call]
+def _pictures(rows: Tensor) -> Tensor:
+    """[T, M, C] as T times M pictures of one pixel, the layout that batch_norm is fastest on."""
+    return rows[..., None, None]

@@ -12,6 +12,7 @@ import torch
 
 from metalearn_cli.core.meta import Learner, Meta, Scores, scores_per_step
 from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.execution import Runner, joined
 from metalearn_cli.runtime.sampling import Sampler
 
@@ -40,17 +41,23 @@ def evaluate(
     steps: int,
     episodes: int,
     enough: Callable[[Scores], bool] = lambda _scores: False,
+    group: Group = ALONE,
 ) -> Scores:
     """Loss and score [E, K + 1] of episodes 0, 1, ... of a sampler, until `episodes` or until `enough` of them.
 
-    `meta` stays as it is. Episode i is the same whichever learner is evaluated.
+    `meta` stays as it is. Episode i is the same whichever learner is evaluated. The processes of `group` share the
+    episodes, and each gets all scores.
     """
     device = next(iter(meta.params.values())).device
     one = partial(scores_per_step, learner, steps)
     collected: list[Scores] = []
-    for start in range(0, episodes, EPISODES_AT_ONCE):
-        tasks = on_device(sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes))), device)
-        collected.append(Scores(*(value.cpu() for value in runner.each(one, meta, tasks))))
+    at_once = EPISODES_AT_ONCE * group.size
+    for start in range(0, episodes, at_once):
+        block = range(start, min(start + at_once, episodes))
+        # A process without a share does the block's last episode, which nobody reads twice.
+        mine = group.share(block) or block[-1:]
+        found = runner.each(one, meta, on_device(sampler(0, mine), device))
+        collected.append(group.gathered(found, len(block)))
         if enough(joined(collected)):
             break
     return joined(collected)

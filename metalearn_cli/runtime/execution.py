@@ -14,8 +14,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
+from metalearn_cli.core.network import one_task_at_a_time
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.experiment import Execution
+from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory
 
 _LARGEST_CHUNK = 64
@@ -27,7 +29,7 @@ OfTasks = Callable[[Meta, Task], Result]
 
 
 class Plan(NamedTuple):
-    """`loop`: one task after the other, without vmap. `vmap`: `chunk` tasks as one batch, chunk after chunk.
+    """`loop`: one task after the other, as plain modules: the reference. `vmap`: `chunk` tasks at once.
 
     `threads`: the same chunks, shared out among `threads` threads of one intra-op thread each. The numbers depend
     on `chunk` (to rounding) but not on `threads`.
@@ -58,8 +60,9 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use, with those of one run on this machine sharing fairly."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes_here())
 
 
 class Runner:
@@ -71,7 +74,10 @@ class Runner:
 
     def chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
         """The function's results for c tasks at a time, in the order of the tasks."""
-        size = 1 if self.plan.mode == "loop" else self.plan.chunk
+        if self.plan.mode == "loop":
+            with one_task_at_a_time():
+                return [function(meta, tasks_between(tasks, i, i + 1)) for i in range(count(tasks))]
+        size = self.plan.chunk
 
         def run(start: int) -> Result:
             return function(meta, tasks_between(tasks, start, start + size))
@@ -83,14 +89,13 @@ class Runner:
         """The scores of every task, [T, ...]."""
         return joined(self.chunks(function, meta, tasks))
 
-    def mean(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        """The mean over tasks of what a meta-gradient sums up, added in the order of the tasks, and every score [T]."""
+    def total(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+        """The sum over tasks of what a meta-gradient gives, added in their order, and the scores of every task, [T]."""
         parts = self.chunks(function, meta, tasks)
         total = parts[0][0]
         for other, _ in parts[1:]:
             total = pytree.tree_map(torch.add, total, other)
-        mean: Meta = pytree.tree_map(lambda leaf: leaf / count(tasks), total)
-        return mean, joined([scores for _, scores in parts])
+        return total, joined([scores for _, scores in parts])
 
 
 def joined(parts: Sequence[Scores]) -> Scores:

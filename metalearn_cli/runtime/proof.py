@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.meta import Learner, Meta, classification
+from metalearn_cli.core.network import one_task_at_a_time
 from metalearn_cli.core.tasks import Examples, Task, tasks_between
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Experiment
@@ -33,8 +34,9 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device) ->
     tasks = _tasks(interface, device)
     together = leaves(learner.meta_gradient(meta, tasks)[0])
     first, second = (tasks_between(tasks, i, i + 1) for i in range(2))
-    alone = leaves(learner.meta_gradient(meta, first)[0])
-    summed = {name: alone[name] + value for name, value in leaves(learner.meta_gradient(meta, second)[0]).items()}
+    with one_task_at_a_time():
+        alone, other = (leaves(learner.meta_gradient(meta, task)[0]) for task in (first, second))
+    summed = {name: alone[name] + value for name, value in other.items()}
     scale = max(float(value.abs().max()) for value in summed.values()) or 1.0
     parallel = max(float((together[name] - value).abs().max()) for name, value in summed.items()) / scale
     proof = Proof(parallel, _order_error(learner, meta, first, alone))

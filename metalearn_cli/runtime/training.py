@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from metalearn_cli.core.meta import Learner, Scores
-from metalearn_cli.errors import DivergedError
+from metalearn_cli.core.meta import Learner, Meta, Scores
+from metalearn_cli.errors import ConfigError, DivergedError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import (
     Data,
@@ -17,6 +19,7 @@ from metalearn_cli.runtime.assembly import (
     learner_for,
     training_spec,
 )
+from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Plan, Runner, plan_for
 from metalearn_cli.runtime.outer import leaves, move
@@ -61,13 +64,22 @@ class Session(NamedTuple):
     plan: Plan
     device: torch.device
     folder: RunFolder
+    group: Group
 
 
-def open_session(experiment: Experiment, folder: RunFolder, data: Data, device: torch.device) -> Session:
+def open_session(
+    experiment: Experiment, folder: RunFolder, data: Data, device: torch.device, group: Group = ALONE
+) -> Session:
     """The learner, the plan and all else that a run of the experiment needs.
 
-    Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn.
+    Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
     """
+    tasks = experiment.outer.meta_batch_size
+    if tasks < group.size:
+        raise ConfigError(
+            f"outer.meta_batch_size: found {tasks}, expected a task or more for each of {group.size} processes"
+        )
+    group.require_same("data", data.sha256)
     statistics = evaluation_statistics(experiment)
     spec = training_spec(experiment)
     data.sampler("train", spec, experiment.seed)
@@ -77,11 +89,10 @@ def open_session(experiment: Experiment, folder: RunFolder, data: Data, device: 
         data,
         learner_for(experiment, data.interface, experiment.task.statistics),
         learner_for(experiment, data.interface, statistics),
-        plan_for(
-            device, experiment.execution, spec.values(data.interface.input_shape), experiment.outer.meta_batch_size
-        ),
+        plan_for(device, experiment.execution, spec.values(data.interface.input_shape), tasks // group.size),
         device,
         folder,
+        group,
     )
 
 
@@ -91,10 +102,13 @@ def start(session: Session, resume: bool) -> State:
     Raises ConfigError or CheckpointError if the checkpoint does not fit the session.
     """
     folder, experiment = session.folder, session.experiment
-    if not (resume and folder.last.exists()):
-        return fresh(experiment, session.learner, session.device)
-    state = restored(load(folder.last), folder.last, experiment, session.data, session.learner, session.device)
-    folder.forget_after(state.iteration)
+    if resume and folder.last.exists():
+        state = restored(load(folder.last), folder.last, experiment, session.data, session.learner, session.device)
+    else:
+        state = fresh(experiment, session.learner, session.device)
+    session.group.require_same("checkpoints", state.iteration)
+    if session.group.leads:
+        folder.forget_after(state.iteration)
     return state
 
 
@@ -111,17 +125,18 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
     sampler = session.data.sampler("train", training_spec(experiment), experiment.seed)
     started, trained, validating = time.monotonic(), 0, 0.0
     while state.iteration < outer.iterations:
-        tasks = on_device(sampler(state.iteration, range(outer.meta_batch_size)), session.device)
-        gradient, query = runner.mean(session.learner.meta_gradient, state.meta, tasks)
-        _require_finite(state, session.folder, query, *leaves(gradient).values())
+        numbers = session.group.share(range(outer.meta_batch_size))
+        tasks = on_device(sampler(state.iteration, numbers), session.device)
+        sums, query = runner.total(session.learner.meta_gradient, state.meta, tasks)
+        gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
+        _require_finite(state, session.folder, loss, *leaves(gradient).values())
         move(outer, state.optimizer, state.meta, gradient, state.iteration)
         state.iteration += 1
-        state.window = state.window.plus(float(query.loss.mean()), float(query.score.mean()))
+        state.window = state.window.plus(float(loss), float(score))
         trained += outer.meta_batch_size
         seconds = time.monotonic() - started
         tasks_per_second = trained / (seconds - validating)
         watch.tick(state.iteration)
-        stopping = watch.stop()  # asked once: a stop that comes between two questions would leave without a checkpoint
         if state.iteration % every == 0 or state.iteration == outer.iterations:
             report = _report(session, runner, state, tasks_per_second, seconds)
             for sink in watch.sinks:
@@ -130,9 +145,23 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
             yield report
         elif stopping:
             _require_finite_meta(state, session.folder)
-            keep(session.folder.last, experiment, session.data, state)
+            if session.group.leads:
+                keep(session.folder.last, experiment, session.data, state)
         if stopping:
             return
+
+
+def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta, Tensor, Tensor, bool]:
+    """The means over the meta-batch, whichever process did its tasks, and whether any process wants to stop.
+
+    Asked once and answered alike everywhere, so that no process goes on without the others.
+    """
+    tasks = session.experiment.outer.meta_batch_size
+    wish = query.loss.new_tensor(float(stop))
+    flat, tree = pytree.tree_flatten(sums)
+    *flat, loss, score, wishes = session.group.summed([*flat, query.loss.sum(), query.score.sum(), wish])
+    gradient: Meta = pytree.tree_unflatten([value / tasks for value in flat], tree)
+    return gradient, loss / tasks, score / tasks, bool(wishes > 0)
 
 
 def _report(session: Session, runner: Runner, state: State, tasks_per_second: float, seconds: float) -> Report:
@@ -142,15 +171,17 @@ def _report(session: Session, runner: Runner, state: State, tasks_per_second: fl
     sampler = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     steps = evaluation_steps(experiment, validator)
     episodes = experiment.eval.val_episodes
-    val = summary(evaluate(validator, runner, state.meta, sampler, steps, episodes))
+    val = summary(evaluate(validator, runner, state.meta, sampler, steps, episodes, group=session.group))
     best = state.improves(val[-1].score, session.data.interface.objective)
     report = Report(state.iteration, state.window.loss, state.window.score, val, best, tasks_per_second, seconds)
     state.window = Window()
     if best:
         state.best = val[-1].score
-        keep(session.folder.best, experiment, session.data, state)
-    session.folder.append(row(report))
-    keep(session.folder.last, experiment, session.data, state)
+    if session.group.leads:
+        if best:
+            keep(session.folder.best, experiment, session.data, state)
+        session.folder.append(row(report))
+        keep(session.folder.last, experiment, session.data, state)
     return report
 
 
@@ -169,8 +200,8 @@ def scalars(report: Report) -> dict[str, float]:
     } | val
 
 
-def _require_finite(state: State, folder: RunFolder, query: Scores, *gradient: torch.Tensor) -> None:
-    finite = torch.stack([query.loss.isfinite().all(), *(value.isfinite().all() for value in gradient)])
+def _require_finite(state: State, folder: RunFolder, loss: Tensor, *gradient: Tensor) -> None:
+    finite = torch.stack([loss.isfinite(), *(value.isfinite().all() for value in gradient)])
     if bool(finite.all()):
         return
     raise _diverged(state, folder, "loss" if not finite[0] else "gradient")

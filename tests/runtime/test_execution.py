@@ -43,9 +43,9 @@ def learner_and_tasks(algorithm, backbone, options, count=5, statistics="transdu
 def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, backbone, options, plan):
     learner, meta, tasks = learner_and_tasks(algorithm, backbone, options)
     with running(Plan("loop", 1, 1)) as runner:
-        expected = runner.mean(learner.meta_gradient, meta, tasks)
+        expected = runner.total(learner.meta_gradient, meta, tasks)
     with running(plan) as runner:
-        found = runner.mean(learner.meta_gradient, meta, tasks)
+        found = runner.total(learner.meta_gradient, meta, tasks)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
@@ -53,9 +53,9 @@ def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, bac
 def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, backbone, options):
     learner, meta, tasks = learner_and_tasks(algorithm, backbone, options, statistics="support")
     with running(Plan("loop", 1, 1)) as runner:
-        expected = runner.mean(learner.meta_gradient, meta, tasks)
+        expected = runner.total(learner.meta_gradient, meta, tasks)
     with running(Plan("threads", 2, 2)) as runner:
-        found = runner.mean(learner.meta_gradient, meta, tasks)
+        found = runner.total(learner.meta_gradient, meta, tasks)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
@@ -79,7 +79,7 @@ def test_the_number_of_threads_does_not_change_a_bit():
     gradients = []
     for threads in (1, 3):
         with running(Plan("threads", 2, threads)) as runner:
-            gradients.append(problems.flat(runner.mean(learner.meta_gradient, meta, tasks)[0]))
+            gradients.append(problems.flat(runner.total(learner.meta_gradient, meta, tasks)[0]))
     assert torch.equal(*gradients)
 
 

@@ -1,0 +1,128 @@
+"""Several processes as one: the same tasks whatever their number, and one all-reduce per step.
+
+Legend: R processes (ranks), E episodes, K inner steps.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from metalearn_cli.core.meta import Scores
+from metalearn_cli.errors import ConfigError, DeviceError
+
+_PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others, which may be preparing data or validating."""
+
+
+class Group(NamedTuple):
+    """The processes of this run, and which of them this one is; by itself, one process."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that prints and writes."""
+        return self.rank == 0
+
+    def share(self, numbers: range) -> range:
+        """This process's every R-th of the numbers."""
+        return numbers[self.rank :: self.size]
+
+    def summed(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Each tensor's sum over the processes, by one all-reduce of them all."""
+        if self.size == 1:
+            return tensors
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def gathered(self, scores: Scores, episodes: int) -> Scores:
+        """The scores [E, K + 1] of E = `episodes` episodes in their order, from the shares [<= E / R, K + 1] of each.
+
+        On the CPU, in every process.
+        """
+        if self.size == 1:
+            return Scores(scores.loss.cpu(), scores.score.cpu())
+        rows = -(-episodes // self.size)
+        mine = torch.stack(scores, -1)
+        padded = mine.new_zeros(rows, *mine.shape[1:])
+        padded[: len(mine)] = mine
+        every = [torch.empty_like(padded) for _ in range(self.size)]
+        distributed.all_gather(every, padded)
+        in_order = torch.stack(every, 1).flatten(0, 1)[:episodes].cpu()
+        return Scores(in_order[..., 0], in_order[..., 1])
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """The block runs in the leading process, and then in the others."""
+        if not self.leads:
+            self._wait()
+        yield
+        if self.leads:
+            self._wait()
+
+    def require_same(self, what: str, value: object) -> None:
+        """Raises ConfigError, in every process, if they do not all have the same value."""
+        if self.size == 1:
+            return
+        values: list[object] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        if any(other != values[0] for other in values):
+            raise ConfigError(
+                f"the processes of this run see different {what} ({', '.join(map(str, values))}); "
+                "they need one data folder and one run folder, on a file system that they share"
+            )
+
+    def _wait(self) -> None:
+        if self.size > 1:
+            distributed.barrier()
+
+
+ALONE = Group()
+"""This process, by itself."""
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Group]:
+    """The Group that torchrun has started this process in, until the block ends; without torchrun, a Group of one.
+
+    Raises DeviceError if the processes cannot find each other.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    rank = int(os.environ["RANK"])
+    try:
+        store = next(rendezvous("env://"))[0]
+        # Each restart by torchrun finds its own keys: the addresses of dead processes would hang it.
+        attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(f"process {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from error
+    try:
+        yield Group(rank, size)
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The device of this process: under torchrun, one GPU each."""
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def processes_here() -> int:
+    """How many processes of this run share this machine."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
