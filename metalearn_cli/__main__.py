@@ -39,6 +39,8 @@ def main() -> NoReturn:
         # Typer's own exceptions cannot be imported by name across its versions.
         if isinstance(message := getattr(error, "format_message", lambda: None)(), str):
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
+        if isinstance(error, OSError) and error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror or error}", 2)
         if _is_out_of_memory(error):
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()

@@ -36,11 +36,7 @@ def evaluate(
     """
     from metalearn_cli.runtime import testing
 
-    if split not in ("test", "val"):
-        raise ConfigError(f"--split: found {split!r}, expected test or val")
-    for option, fraction in (("--until-ci", until_ci), ("--min-accuracy", min_accuracy)):
-        if fraction is not None and not 0 < fraction <= 1:
-            raise ConfigError(f"{option}: found {fraction}, expected a fraction between 0 and 1, such as 0.95 for 95 %")
+    _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
     results = []
     for path in checkpoints:
         started = time.monotonic()
@@ -59,6 +55,14 @@ def evaluate(
     if results[0][0].accuracy:
         tables.hint(f"metalearn finetune --checkpoint {checkpoints[0]} --support DIR --query DIR", quiet)
     _gate(min_accuracy, [tested for tested, _ in results])
+
+
+def _check(split: str, fractions: dict[str, float | None]) -> None:
+    if split not in ("test", "val"):
+        raise ConfigError(f"--split: found {split!r}, expected test or val")
+    for option, fraction in fractions.items():
+        if fraction is not None and not 0 < fraction <= 1:
+            raise ConfigError(f"{option}: found {fraction}, expected a fraction between 0 and 1, such as 0.95 for 95 %")
 
 
 def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
@@ -84,13 +88,15 @@ def _print(path: Path, tested: "Tested", verbose: bool) -> None:
 
 
 def _paired(first: "Tested", other: "Tested") -> dict[str, float]:
-    """Mean over episodes of (other - first) and the half-width of its 95 % interval."""
-    if first.fingerprint != other.fingerprint or len(first.scores) != len(other.scores):
-        raise ConfigError("the checkpoints were measured on different episodes (dataset, task or number differ)")
-    difference = (other.scores - first.scores).double()
+    """Mean over the common episodes of (other - first), the half-width of its 95 % interval, and how many they are."""
+    if first.stream != other.stream:
+        raise ConfigError("the checkpoints were measured on different episodes (their datasets or tasks differ)")
+    common = min(first.episodes, other.episodes)
+    difference = (other.scores[:common] - first.scores[:common]).double()
     return {
         "difference": float(difference.mean()),
-        "ci95": 1.96 * float(difference.std()) / math.sqrt(len(difference)),
+        "ci95": 1.96 * float(difference.std()) / math.sqrt(common),
+        "episodes": common,
     }
 
 
@@ -99,7 +105,7 @@ def _print_paired(checkpoints: list[Path], compared: list[dict[str, float]]) -> 
     for path, row in zip(checkpoints[1:], compared, strict=True):
         sign = tables.plus_minus()
         percent = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
-        out.print(f"{path} against {checkpoints[0]}, same episodes: {percent}", markup=False)
+        out.print(f"{path} against {checkpoints[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
 
 
 def _gate(least: float | None, results: "list[Tested]") -> None:

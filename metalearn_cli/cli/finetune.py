@@ -1,5 +1,6 @@
 """`metalearn finetune`: a few labelled pictures into a classifier, and its answers for new ones."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +36,8 @@ def finetune(
     """
     if support is None and query is None:
         raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
+    if output is not None:
+        _require_writable(output)
     fields, classifier = _adapted(checkpoint, support, query or [], overrides or [], device)
     if output is not None:
         classifier.save(output)
@@ -46,6 +49,16 @@ def finetune(
     given = output or (None if support else checkpoint)
     used = f"--checkpoint {given}" if given else f"--checkpoint {checkpoint} --support {support} --output mine.pt"
     tables.hint(f"metalearn finetune {used} --query PICTURE", quiet)
+
+
+def _require_writable(output: Path) -> None:
+    """Found out before the work, not after it."""
+    if output.is_dir() or not output.name:
+        raise ConfigError(f"--output {output}: is a folder, expected a file name such as mine.pt")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: the folder {output.parent} does not exist")
+    if not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output {output}: no permission to write there")
 
 
 def _adapted(

@@ -47,9 +47,10 @@ class TaskConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
         self._window = Window((kernel, kernel), (stride, stride), (padding, padding))
         self._few_patches = kernel * kernel / stride**2 <= _LARGEST_EXPANSION or channels_in <= _LARGEST_EXPANSION
-        # The same numbers, laid out as the matrix [k * l * C, O] that patches are multiplied with.
-        laid_out = self.weight.detach().permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
-        self.weight = nn.Parameter(laid_out)
+        if self._few_patches:
+            # The same numbers, laid out as the matrix [k * l * C, O] that patches are multiplied with.
+            laid_out = self.weight.detach().permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+            self.weight = nn.Parameter(laid_out)
 
     def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
@@ -62,7 +63,7 @@ class TaskConv2d(nn.Conv2d):
         patches = patches_of(inputs.flatten(0, 1).permute(0, 2, 3, 1), self._window)
         _, h, w, size = patches.shape
         matrix = weight.permute(0, 3, 4, 2, 1).reshape(tasks, size, -1)
-        outputs = torch.bmm(patches.view(tasks, -1, size), matrix)
+        outputs = torch.bmm(patches.reshape(tasks, -1, size), matrix)
         return outputs.view(tasks, examples, h, w, -1).permute(0, 1, 4, 2, 3)
 
     def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:

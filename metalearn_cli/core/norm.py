@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from metalearn_cli.core.network import Params
@@ -130,8 +129,9 @@ class _Gradients(Function):
         return d_inputs.view(inputs.shape), d_weight, d_bias
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, u: Tensor, v: Tensor, z: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # the formulas below take mean and scale for constants
+            raise RuntimeError("TaskNorm can be differentiated twice, not three times")
         g, x = ctx.saved_tensors[:2]
         w, mean, s, v, z = (value.unsqueeze(1) for value in (*ctx.saved_tensors[2:], v, z))
         mean_u, mean_g = u.mean(1, keepdim=True), g.mean(1, keepdim=True)

@@ -110,7 +110,7 @@ class Adaptable:
     ) -> None:
         require_kind(checkpoint, "meta", path)
         self.experiment = with_overrides(from_mapping(checkpoint.header["experiment"], str(path)), overrides)
-        self.interface = interface_of(checkpoint)
+        self.interface = interface_of(checkpoint, path)
         if self.interface.preprocessing is None:
             raise CheckpointError(f"{path}: was trained on numbers, not on pictures; it cannot classify pictures")
         self._learner = learner_for(self.experiment, self.interface, "support")
@@ -173,8 +173,10 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     """The adapted classifier in a checkpoint."""
     require_kind(checkpoint, "adapted", path)
     experiment = from_mapping(checkpoint.header["experiment"], str(path))
-    interface = interface_of(checkpoint)
+    interface = interface_of(checkpoint, path)
     learner = learner_for(experiment, interface, "support")
+    if "support" not in checkpoint.tensors:
+        raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
     stored = fitted(checkpoint.below("adapted."), learner.init().params, path)
     params = {name: value.to(device).unsqueeze(0) for name, value in stored.items()}
     adapted = Adapted(params, checkpoint.tensors["support"].to(device).unsqueeze(0))

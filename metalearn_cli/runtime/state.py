@@ -22,6 +22,13 @@ _MAY_CHANGE = {("name",), ("outer", "iterations"), ("eval", "episodes")}
 _SCHEDULE_READS = ("outer", "iterations")
 
 
+_FIELDS: dict[str, dict[str, type]] = {
+    "meta": {"experiment": dict, "interface": dict, "data_sha256": str, "iteration": int, "window": list},
+    "adapted": {"experiment": dict, "interface": dict, "classes": list, "inner_steps": int},
+}
+"""What the header of each kind of checkpoint must hold."""
+
+
 class Window(NamedTuple):
     """Means of the training loss and score over the iterations since the last report."""
 
@@ -101,7 +108,11 @@ def restored(
         slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     header = checkpoint.header
-    return State(header["iteration"], meta, optimizer, header["best"], Window(*header["window"]))
+    try:
+        window = Window(*header["window"])
+    except TypeError:
+        raise CheckpointError(f"{path}: its header has no usable 'window'; metalearn did not write it") from None
+    return State(header["iteration"], meta, optimizer, header.get("best"), window)
 
 
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
@@ -148,12 +159,12 @@ def require_kind(checkpoint: Checkpoint, kind: str, path: Path) -> None:
     """Raise CheckpointError if the file is of another kind than "meta" (of training) or "adapted" (of finetune)."""
     names = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
     found = checkpoint.header.get("kind")
-    missing = {"experiment", "interface"} - checkpoint.header.keys()
-    if found in names and missing:
-        raise CheckpointError(f"{path}: its header has no {min(missing)!r}; metalearn did not write it")
     if found != kind:
         hint = "; use it with --query alone" if found == "adapted" else "; give --support to adapt it first"
         raise CheckpointError(f"{path}: holds {names.get(str(found), repr(found))}, {names[kind]} is needed{hint}")
+    for name, kind_of_value in _FIELDS[kind].items():
+        if not isinstance(checkpoint.header.get(name), kind_of_value):
+            raise CheckpointError(f"{path}: its header has no usable {name!r}; metalearn did not write it")
 
 
 def interface_header(interface: Interface) -> dict[str, Any]:
@@ -167,16 +178,22 @@ def interface_header(interface: Interface) -> dict[str, Any]:
     }
 
 
-def interface_of(checkpoint: Checkpoint) -> Interface:
-    """The Interface in a checkpoint's header."""
+def interface_of(checkpoint: Checkpoint, path: Path) -> Interface:
+    """The Interface in a checkpoint's header.
+
+    Raises CheckpointError if there is none.
+    """
     fields = checkpoint.header["interface"]
-    pictures = fields["preprocessing"]
-    return Interface(
-        tuple(fields["input_shape"]),
-        fields["outputs"],
-        classification if fields["objective"] == "accuracy" else regression,
-        None if pictures is None else Preprocessing.model_validate(pictures, strict=False),
-    )
+    try:
+        pictures = fields["preprocessing"]
+        return Interface(
+            tuple(int(extent) for extent in fields["input_shape"]),
+            int(fields["outputs"]),
+            classification if fields["objective"] == "accuracy" else regression,
+            None if pictures is None else Preprocessing.model_validate(pictures, strict=False),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header has no usable 'interface'; metalearn did not write it") from error
 
 
 def versions() -> dict[str, str]:

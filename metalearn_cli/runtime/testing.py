@@ -9,7 +9,7 @@ from torch import Tensor
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.datasets import PARTS, Part
 from metalearn_cli.errors import CheckpointError, ConfigError
-from metalearn_cli.experiment import from_mapping, with_overrides
+from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
@@ -20,7 +20,10 @@ from metalearn_cli.storage.preparation import Progress, data_folder
 
 
 class Tested(NamedTuple):
-    """What was measured, on what, and the last step's score of each episode [episodes]."""
+    """What was measured, on what, and the last step's score of each episode [episodes].
+
+    Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
+    """
 
     algorithm: str
     second_order: bool
@@ -30,6 +33,7 @@ class Tested(NamedTuple):
     statistics: str
     accuracy: bool
     fingerprint: str
+    stream: str
     steps: list[Step]
     scores: Tensor
 
@@ -51,14 +55,11 @@ def tested(
     require_kind(checkpoint, "meta", path)
     trained = from_mapping(checkpoint.header["experiment"], str(path))
     experiment = with_overrides(trained, overrides)
+    _require_as_trained(path, trained, experiment)
     place = assembly.device_named(device)
     data = assembly.open_data(experiment, data_folder(None), progress)
-    interface = interface_of(checkpoint)
-    if data.interface.input_shape != interface.input_shape:
-        raise CheckpointError(
-            f"{path}: was trained on inputs of shape {interface.input_shape}, "
-            f"the dataset gives {data.interface.input_shape}"
-        )
+    interface = interface_of(checkpoint, path)
+    _require_same_data(path, checkpoint, trained, experiment, data)
     statistics = assembly.evaluation_statistics(experiment)
     learner = assembly.learner_for(experiment, interface, statistics)
     spec = assembly.evaluation_spec(experiment)
@@ -78,6 +79,42 @@ def tested(
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
         experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,
-        interface.objective.name == "accuracy", fingerprint(sampler, len(scores.score)), summary(scores),
-        scores.score[:, -1],
+        interface.objective.name == "accuracy", fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
+        summary(scores), scores.score[:, -1],
     )  # fmt: skip
+
+
+def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:
+    """What was trained cannot be changed afterwards, only renamed, which would make every table a lie."""
+    for part in ("algorithm", "backbone"):
+        before, after = getattr(trained, part).model_dump(), getattr(asked, part).model_dump()
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                raise ConfigError(
+                    f"{part}.{key}: {path} was trained with {before.get(key)!r}, which --set cannot change now"
+                )
+
+
+def _require_same_data(
+    path: Path, checkpoint: checkpoints.Checkpoint, trained: Experiment, asked: Experiment, data: assembly.Data
+) -> None:
+    """Another dataset by name is another question; the same one split or prepared otherwise is no test at all."""
+    shape = interface_of(checkpoint, path).input_shape
+    if data.interface.input_shape != shape:
+        raise CheckpointError(
+            f"{path}: was trained on inputs of shape {shape}, the dataset gives {data.interface.input_shape}"
+        )
+    if asked.dataset.name != trained.dataset.name:
+        return
+    before, after = trained.dataset.model_dump(), asked.dataset.model_dump()
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            raise ConfigError(
+                f"dataset.{key}: {path} was trained with {before.get(key)!r}; with {after.get(key)!r} it may have been "
+                "trained on the classes that it would be tested on"
+            )
+    if checkpoint.header.get("data_sha256") != data.sha256:
+        raise CheckpointError(
+            f"{path}: was trained on other data than the prepared {asked.dataset.name} holds now; it may have been "
+            "trained on the classes that it would be tested on"
+        )

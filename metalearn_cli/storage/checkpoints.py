@@ -63,13 +63,23 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: {error}") from None
     if _digest(header, tensors) != metadata.get("sha256"):
         raise CheckpointError(f"{path}: damaged: its contents do not match its checksum")
-    fields: dict[str, Any] = json.loads(header)
+    fields: dict[str, Any] = _fields(path, header)
     if fields.get("format") != FORMAT:
-        made_by = fields.get("versions", {}).get("metalearn", "an unknown version")
+        made_by = dict(fields.get("versions") or {}).get("metalearn", "an unknown version")
         raise CheckpointError(
             f"{path}: has format {fields.get('format')} (made by metalearn {made_by}); this metalearn reads {FORMAT}"
         )
     return Checkpoint(fields, tensors)
+
+
+def _fields(path: Path, header: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(header)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path}: its header is not a JSON object; metalearn did not write it")
+    return fields
 
 
 def _metadata(path: Path, data: bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from metalearn_cli.errors import RunError
 from metalearn_cli.storage.atomic import disk_errors, write_file
@@ -70,22 +70,28 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """The kernel drops the lock with the process, so there is no stale one; where it has none, names are private."""
-    with disk_errors(path), (path / ".lock").open("a+") as file:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+    with disk_errors(path):
+        file = (path / ".lock").open("a+")
+    with file:
+        with disk_errors(path):
+            _take(file, path)
         yield
+
+
+def _take(file: TextIO, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()}")
+    file.flush()
 
 
 def as_json(value: Any) -> str:

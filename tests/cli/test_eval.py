@@ -1,3 +1,10 @@
+import pytest
+
+from metalearn_cli.errors import CheckpointError
+from metalearn_cli.runtime import testing
+from metalearn_cli.storage.checkpoints import Checkpoint, load, save
+
+
 def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
     outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--json", "--quiet")
     assert outcome.code == 0, outcome.err
@@ -51,7 +58,7 @@ def test_two_checkpoints_are_compared_on_the_same_episodes(cli, tiny_run):
     assert left["fingerprint"] == right["fingerprint"]
     difference = outcome.fields["paired"][0]["difference"]
     assert abs(difference - (right["accuracy"] - left["accuracy"])) < 1e-6
-    assert outcome.fields["paired"][1] == {"difference": 0.0, "ci95": 0.0}
+    assert outcome.fields["paired"][1] == {"difference": 0.0, "ci95": 0.0, "episodes": 20}
     assert again["accuracy"] == left["accuracy"]
 
 
@@ -62,11 +69,36 @@ def test_the_table_fits_80_columns_and_names_protocol_and_order(cli, tiny_run):
         assert words in outcome.out
 
 
-def test_settings_that_do_not_fit_the_stored_parameters_are_refused(cli, tiny_run):
-    outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--set", "backbone.channels=8")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("backbone.channels=8", "backbone.channels: {path} was trained with 4"),
+        ("algorithm.second_order=false", "algorithm.second_order: {path} was trained with True"),
+        ("dataset.seed=1", "dataset.seed: {path} was trained with 0; with 1 it may have been trained on the classes"),
+    ],
+)
+def test_what_was_trained_cannot_be_renamed_afterwards(cli, tiny_run, setting, message):
+    path = tiny_run / "checkpoints/best.pt"
+    outcome = cli("eval", "--checkpoint", path, "--set", setting)
     assert outcome.code == 2
-    assert "does not fit the experiment" in outcome.err
+    assert message.format(path=path) in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_a_dataset_that_was_prepared_otherwise_since_is_refused(tiny_run, tmp_path, data_dir, monkeypatch):
+    monkeypatch.setenv("METALEARN_DATA", str(data_dir))
+    checkpoint = load(tiny_run / "checkpoints/best.pt")
+    save(tmp_path / "other.pt", Checkpoint({**checkpoint.header, "data_sha256": "0" * 64}, checkpoint.tensors))
+    with pytest.raises(CheckpointError, match="trained on other data than the prepared glyphs holds now"):
+        testing.tested(tmp_path / "other.pt", [], "test", 4, None, "cpu", lambda *_: None)
+
+
+def test_checkpoints_that_need_unlike_numbers_of_episodes_are_compared_on_the_common_ones(cli, tiny_run):
+    both = [part for name in ("last.pt", "best.pt") for part in ("--checkpoint", tiny_run / "checkpoints" / name)]
+    outcome = cli("eval", *both, "--set", "eval.episodes=400", "--until-ci", "0.025", "--json")
+    assert outcome.code == 0, outcome.err
+    counts = [one["episodes"] for one in outcome.fields["checkpoints"]]
+    assert outcome.fields["paired"][0]["episodes"] == min(counts)
 
 
 def test_no_inner_step_can_be_asked(cli, tiny_run):

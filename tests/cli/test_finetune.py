@@ -110,3 +110,18 @@ def test_an_adapted_file_is_not_evaluated(cli, best, support):
 
 def test_a_training_checkpoint_needs_a_support_set(cli, best, query):
     refused(cli("finetune", "--checkpoint", best, "--query", query), "--support")
+
+
+@pytest.mark.parametrize(("output", "message"), [(".", "is a folder"), ("no/such/mine.pt", "does not exist")])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(cli, tiny_run, output, message):
+    outcome = cli("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", "--support", "x", "--output", output)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_name_that_no_disk_can_hold_is_one_line(cli, tiny_run):
+    long = "x" * 300 + ".png"
+    outcome = cli("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", "--support", long)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err

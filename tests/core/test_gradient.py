@@ -1,14 +1,28 @@
 """The meta-gradient against finite differences, closed forms and identities; float64 throughout."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Learner, Meta, classification, regression
+from metalearn_cli.backbones import conv4
+from metalearn_cli.core.gradient import mixed_mode, reverse_mode
+from metalearn_cli.core.meta import (
+    InnerLoop,
+    Learner,
+    Meta,
+    Scores,
+    adapt,
+    classification,
+    predict,
+    regression,
+)
 from metalearn_cli.core.network import Network
+from metalearn_cli.core.rules import Rule
 from metalearn_cli.core.tasks import Task
-from tests import problems
+from tests import problems, reference
 
 
 def learner_on_smooth_network(steps: int, second_order: bool, inner_lr: float = 0.5) -> Learner:
@@ -116,3 +130,64 @@ def test_neither_adapting_nor_differentiating_changes_the_meta_parameters():
     learner.meta_gradient(meta, task)
     learner.predict(learner.adapt(meta, task.support, 4)[-1], task.query.inputs)
     assert all(torch.equal(meta.params[name], value) for name, value in before.params.items())
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tasks_at_once_equal_maml_written_a_second_time(steps, pool, second_order):
+    shape, tasks = (1, 16, 16), problems.picture_tasks(3, shape=(1, 16, 16))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = conv4.build(conv4.Config(channels=6, pool=pool), shape, problems.WAYS)
+    config = maml.Config(inner_lr=0.3, inner_steps=steps, second_order=second_order)
+    learner = maml.build(config, Network(module), classification, "transductive", problems.WAYS)
+    meta = problems.double(learner.init())
+    found = learner.meta_gradient(meta, tasks)[0].params
+    each = [
+        reference.meta_gradient(
+            partial(reference.conv4, pool=pool), meta.params, support, query, 0.3, steps, second_order
+        )
+        for support, query in zip(zip(*tasks.support, strict=True), zip(*tasks.query, strict=True), strict=True)
+    ]
+    for name, value in found.items():
+        expected = torch.stack([one[name] for one in each]).sum(0)
+        torch.testing.assert_close(
+            value, expected, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_mixed_mode_equals_reverse_mode(steps, second_order):
+    tasks, gradients = problems.picture_tasks(3), []
+    for mode in ("reverse", "mixed"):
+        config = maml.Config(inner_lr=0.5, inner_steps=steps, second_order=second_order, gradient=mode)
+        learner = maml.build(config, problems.smooth_network(), classification, "support", problems.WAYS)
+        gradients.append(learner.meta_gradient(problems.double(learner.init()), tasks))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_mixed_mode_equals_reverse_mode_with_learned_rates_and_parameters_that_stay(second_order):
+    network, tasks = problems.smooth_network(), problems.picture_tasks(2)
+    rule = Rule(
+        init=lambda fast: {name: torch.full_like(value, 0.3) for name, value in fast.items()},
+        update=lambda rates, grads, step: {name: -rates[name] / (step + 1) * grad for name, grad in grads.items()},
+    )
+    loop = InnerLoop(network, classification, rule, second_order, fast=lambda name: "body.0" not in name)
+
+    def after(adapted, query):
+        outputs = predict(network, "transductive", adapted, query.inputs)
+        return Scores(classification.loss(outputs, query.targets), classification.score(outputs, query.targets))
+
+    def through(meta, tasks):
+        return after(adapt(loop, meta, tasks.support, 3)[-1], tasks.query)
+
+    params = network.initial()
+    meta = problems.double(Meta(params, rule.init(loop.split(params)[0])))
+    expected, found = (function(meta, tasks) for function in (reverse_mode(through), mixed_mode(loop, 3, after)))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    slope, along = problems.slope_by_differences(lambda m: float(through(m, tasks).loss.sum()), meta)
+    ours = float(problems.flat(found[0]) @ problems.flat(along))
+    assert (abs(ours - slope) / abs(slope) < 1e-6) == second_order

@@ -1,7 +1,11 @@
 import threading
 
 import torch
+from torch import nn
 
+from metalearn_cli.algorithms import maml
+from metalearn_cli.core.meta import classification
+from metalearn_cli.core.network import Network, one_task_at_a_time
 from tests import problems
 
 
@@ -34,3 +38,37 @@ def test_threads_with_other_parameters_do_not_disturb_each_other():
     for thread in threads:
         thread.join()
     assert right == [True] * 4
+
+
+class Foreign(nn.Module):
+    """A module that knows nothing of tasks."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs):
+        return self.inner(inputs) * 2
+
+
+def test_a_module_that_knows_nothing_of_tasks_runs_as_one_that_does():
+    tasks, known = problems.picture_tasks(3), problems.smooth_module().double()
+    params = {name: torch.randn(3, *value.shape, dtype=value.dtype) for name, value in known.named_parameters()}
+    expected = Network(known)(params, tasks.support.inputs)
+    found = Network(Foreign(known))({f"inner.{name}": value for name, value in params.items()}, tasks.support.inputs)
+    torch.testing.assert_close(found, expected * 2, rtol=1e-11, atol=1e-12)
+    with one_task_at_a_time():
+        torch.testing.assert_close(Network(known)(params, tasks.support.inputs), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_a_foreign_module_has_a_right_second_order_gradient():
+    tasks, gradients = problems.picture_tasks(3), []
+    for module in (problems.smooth_module(), Foreign(problems.smooth_module())):
+        learner = maml.build(maml.Config(inner_lr=0.2), Network(module), classification, "transductive", problems.WAYS)
+        meta = problems.double(learner.init())
+        found = learner.meta_gradient(meta, tasks)[0]
+        slope, along = problems.slope_by_differences(
+            lambda m, learner=learner: float(learner.meta_gradient(m, tasks)[1].loss.sum()), meta
+        )
+        gradients.append(abs(float(problems.flat(found) @ problems.flat(along)) - slope) / abs(slope))
+    assert max(gradients) < 1e-7

@@ -57,3 +57,40 @@ def test_it_keeps_the_shape_of_vectors_sequences_and_pictures(shape):
 def test_a_network_with_another_norm_is_refused_by_name(norm):
     with pytest.raises(ConfigError, match=type(norm).__name__):
         Network(nn.Sequential(nn.Linear(4, 4), norm))
+
+
+def task_values(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2), (4, 3, 2, 2)])
+def test_tasks_at_once_equal_one_batch_norm_each(shape):
+    norm, inputs, weight, bias = TaskNorm(3), task_values(2, *shape), task_values(2, 3), task_values(2, 3)
+    found = norm.over_tasks({"weight": weight, "bias": bias}, inputs)
+    each = [F.batch_norm(x, None, None, w, b, True) for x, w, b in zip(inputs, weight, bias, strict=True)]
+    torch.testing.assert_close(found, torch.stack(each), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", [None, 2])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 2, 2, 2)])
+def test_first_and_second_derivatives_equal_finite_differences(shape, first):
+    norm = TaskNorm(shape[1])
+
+    def function(inputs, weight, bias):
+        if first is None:
+            return norm.over_tasks({"weight": weight, "bias": bias}, inputs)
+        with statistics_of_first(first):
+            return norm.over_tasks({"weight": weight, "bias": bias}, inputs)
+
+    at = (task_values(2, *shape), task_values(2, shape[1]), task_values(2, shape[1]))
+    assert torch.autograd.gradcheck(function, at)
+    assert torch.autograd.gradgradcheck(function, at)
+
+
+def test_a_third_derivative_is_refused_rather_than_wrong():
+    norm, inputs, weight, bias = TaskNorm(3), task_values(1, 4, 3), task_values(1, 3), task_values(1, 3)
+    result = norm.over_tasks({"weight": weight, "bias": bias}, inputs).pow(3).sum()
+    (slope,) = torch.autograd.grad(result, inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        torch.autograd.grad(slope.sum(), inputs, create_graph=True)

@@ -91,3 +91,12 @@ def test_the_header_can_be_read_without_torch(path):
     length = struct.unpack("<Q", data[:8])[0]
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
     assert json.loads(metadata["metalearn"])["iteration"] == 7
+
+
+@pytest.mark.parametrize("header", ["[]", "3", "not json"])
+def test_a_header_that_is_no_object_is_refused(tmp_path, header, monkeypatch):
+    monkeypatch.setattr(checkpoints.json, "dumps", lambda *_args, **_options: header)
+    checkpoints.save(tmp_path / "odd.pt", Checkpoint({}, TENSORS))
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="not a JSON object"):
+        checkpoints.load(tmp_path / "odd.pt")

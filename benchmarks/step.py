@@ -1,0 +1,254 @@
+"""One meta-step, every way to do it, side by side: `python -m benchmarks.step`.
+
+All rows of a shape take turns, round after round, in one process, so that a noisy machine disturbs them alike; the
+table has the median over rounds, and the ratio to the plain loop as the median of each round's ratio with its
+quartiles. Memory is the peak of a process of its own that does nothing but that row, less that of one that only
+imports torch. Every row's gradient is compared with the plain loop's before it is timed.
+
+Rows of learn2learn and higher are left out, and said to be, where these are not installed.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import rivals
+from benchmarks.rivals import Problem
+from metalearn_cli.algorithms import maml
+from metalearn_cli.backbones import conv4
+from metalearn_cli.core.meta import classification
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.tasks import Examples, Task, tasks_between
+from metalearn_cli.experiment import Execution
+from metalearn_cli.runtime.execution import Runner, plan_for, running, usable_cores
+
+
+class Shape(NamedTuple):
+    """What a meta-step is measured on: random pixels, `ways` classes, and conv4 of that many channels."""
+
+    ways: int
+    shots: int
+    queries: int
+    steps: int
+    tasks: int
+    size: tuple[int, int, int] = (1, 28, 28)
+    channels: int = 64
+    pool: bool = False
+
+    @property
+    def values(self) -> int:
+        """Input values of a task."""
+        c, h, w = self.size
+        return self.ways * (self.shots + self.queries) * c * h * w
+
+
+PHOTO = (3, 84, 84)
+SHAPES = {
+    "omniglot 5w1s": Shape(5, 1, 15, 5, 32),
+    "omniglot 5w1s, 1 step, 5 queries": Shape(5, 1, 5, 1, 32),
+    "omniglot 20w5s": Shape(20, 5, 5, 5, 4),
+    "miniimagenet 5w1s": Shape(5, 1, 15, 5, 4, PHOTO, 32, True),
+    "miniimagenet 5w5s": Shape(5, 5, 15, 5, 2, PHOTO, 32, True),
+}
+RIVALS: dict[str, Callable[[Problem], Callable[[], None]]] = {
+    "plain loop, one backward": rivals.plain_loop,
+    "plain loop, a backward per task": lambda problem: rivals.plain_loop(problem, backward_per_task=True),
+    "plain loop, query set at every step": lambda problem: rivals.plain_loop(problem, query_at_every_step=True),
+    "learn2learn": rivals.learn2learn,
+    "higher": rivals.higher,
+    "naive vmap": rivals.naive_vmap,
+}
+OURS = ("auto", "loop", "vmap", "mixed")
+LOOP = "plain loop, one backward"
+
+
+class Row(NamedTuple):
+    """A way to do the step: `step()` does it, `gradient()` is what the last one found, by order of parameters."""
+
+    name: str
+    step: Callable[[], None]
+    gradient: Callable[[], list[Tensor]]
+    intra_op_threads: int
+
+
+def problem_of(shape: Shape, second_order: bool, norm: type = rivals.BatchNorm) -> Problem:
+    """The shape's network and tasks, always the same."""
+    torch.manual_seed(0)
+    module = rivals.plain_conv4(shape.size, shape.channels, shape.pool, shape.ways, norm)
+
+    def examples(each: int) -> Examples:
+        targets = torch.arange(shape.ways).repeat_interleave(each).expand(shape.tasks, -1)
+        return Examples(torch.rand(shape.tasks, shape.ways * each, *shape.size), targets)
+
+    return Problem(module, Task(examples(shape.shots), examples(shape.queries)), 0.1, shape.steps, second_order)
+
+
+def rival_row(name: str, shape: Shape, second_order: bool) -> Row:
+    """A way that is not ours."""
+    norm = rivals.NormThenAffine if name == "naive vmap" else rivals.BatchNorm
+    problem = problem_of(shape, second_order, norm)
+    step = RIVALS[name](problem)
+
+    def gradient() -> list[Tensor]:
+        return [torch.zeros_like(p) if p.grad is None else p.grad for p in problem.module.parameters()]
+
+    return Row(name, step, gradient, usable_cores())
+
+
+def our_row(mode: str, shape: Shape, second_order: bool, stack: ExitStack) -> Row:
+    """One of our ways: an execution mode, or auto with gradient: mixed."""
+    problem = problem_of(shape, second_order)
+    config = maml.Config(
+        inner_lr=0.1, inner_steps=shape.steps, second_order=second_order,
+        gradient="mixed" if mode == "mixed" else "reverse",
+    )  # fmt: skip
+    module = conv4.build(conv4.Config(channels=shape.channels, pool=shape.pool), shape.size, shape.ways)
+    with torch.no_grad():
+        for ours, theirs in zip(module.parameters(), problem.module.parameters(), strict=True):
+            ours.copy_(theirs)
+    learner = maml.build(config, Network(module), classification, "transductive", shape.ways)
+    settings = Execution(mode="auto" if mode == "mixed" else mode)  # type: ignore[arg-type]
+    plan = plan_for(torch.device("cpu"), settings, shape.values, shape.tasks)
+    runner: Runner = stack.enter_context(running(plan))
+    meta, last = learner.init(), []
+
+    def step() -> None:
+        last[:] = runner.total(learner.meta_gradient, meta, problem.tasks)[0].params.values()
+
+    threaded = plan.mode == "threads"
+    name = f"metalearn, {mode}" + (f" ({plan.threads} threads, chunks of {plan.chunk})" if threaded else "")
+    return Row(name, step, lambda: [value / shape.tasks for value in last], 1 if threaded else usable_cores())
+
+
+def rows_of(shape: Shape, second_order: bool, stack: ExitStack) -> Iterator[Row]:
+    """All rows that can run here."""
+    for name in RIVALS:
+        try:
+            yield rival_row(name, shape, second_order)
+        except ImportError as error:
+            print(f"left out: {name} ({error})", file=sys.stderr)
+    for mode in OURS:
+        yield our_row(mode, shape, second_order, stack)
+
+
+def timed(row: Row) -> float:
+    """Seconds of one step."""
+    torch.set_num_threads(row.intra_op_threads)
+    started = time.perf_counter()
+    row.step()
+    return time.perf_counter() - started
+
+
+def matmul_peak() -> float:
+    """FLOP/s of this machine's best large float32 matrix product, all cores."""
+    torch.set_num_threads(usable_cores())
+    a, best = torch.rand(2048, 2048), 0.0
+    for _ in range(12):
+        started = time.perf_counter()
+        a @ a
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
+    return best
+
+
+def flops(shape: Shape, second_order: bool) -> int:
+    """FLOPs of the matrix products and convolutions of one meta-step of the plain loop, as torch counts them."""
+    one = problem_of(shape, second_order)
+    one = one._replace(tasks=tasks_between(one.tasks, 0, 1))
+    with FlopCounterMode(display=False) as counter:
+        rivals.plain_loop(one)()
+    return counter.get_total_flops() * shape.tasks
+
+
+def difference(row: Row, expected: list[Tensor]) -> float:
+    """The norm of the difference of two gradients, relative."""
+    off, size = (torch.cat([value.flatten() for value in part]).norm() for part in (
+        [a - b for a, b in zip(row.gradient(), expected, strict=True)], expected
+    ))  # fmt: skip
+    return float(off / size)
+
+
+def measure(name: str, second_order: bool, rounds: int, peak: float) -> None:
+    """Print the shape's table."""
+    shape = SHAPES[name]
+    work = flops(shape, second_order)
+    size = f"{shape.tasks} tasks, {shape.shots} shots, {shape.queries} queries, {shape.steps} inner steps"
+    order = "second" if second_order else "first"
+    print(f"\n### {name}: {size}, {order} order, {work / 1e9:.1f} GFLOP a step\n")
+    print("| way | ms a step | tasks/s | times the plain loop (quartiles) | share of matmul peak | peak memory |")
+    print("|---|---|---|---|---|---|")
+    with ExitStack() as stack:
+        rows = list(rows_of(shape, second_order, stack))
+        for row in rows:
+            timed(row)
+        expected = [value.clone() for value in rows[0].gradient()]
+        for row in rows:
+            off = difference(row, expected)
+            assert off < 1e-2, f"{row.name} is {off:.1e} off the plain loop"
+        seconds: dict[str, list[float]] = {row.name: [] for row in rows}
+        for _ in range(rounds):
+            for row in rows:
+                seconds[row.name].append(timed(row))
+    for row in rows:
+        mine = seconds[row.name]
+        ratios = [loop / own for loop, own in zip(seconds[LOOP], mine, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        median = statistics.median(mine)
+        times = f"{median * 1e3:,.0f} | {shape.tasks / median:,.1f} | {middle:.2f} ({low:.2f} to {high:.2f})"
+        most = memory(name, row.name, second_order)
+        print(f"| {row.name} | {times} | {work / median / peak:.0%} | {most:,.0f} MB |", flush=True)
+
+
+def memory(shape: str, row: str, second_order: bool) -> float:
+    """MB that a process of its own needs at most for two steps of a row, above what importing torch takes."""
+    command = [sys.executable, "-m", "benchmarks.step", "--only", row, "--shapes", shape]
+    result = subprocess.run(
+        [*command, *([] if second_order else ["--first-order"])], capture_output=True, text=True, check=True
+    )
+    return float(result.stdout.split()[-1])
+
+
+def peak_of(row_name: str, shape: Shape, second_order: bool) -> float:
+    """The same in this process."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with ExitStack() as stack:
+        mode = row_name.removeprefix("metalearn, ").split()[0]
+        ours = row_name.startswith("metalearn")
+        row = our_row(mode, shape, second_order, stack) if ours else rival_row(row_name, shape, second_order)
+        for _ in range(2):
+            timed(row)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--first-order", action="store_true", help="first-order MAML for all rows")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    second_order = not arguments.first_order
+    if arguments.only:
+        print(peak_of(arguments.only, SHAPES[arguments.shapes[0]], second_order))
+        return
+    peak = matmul_peak()
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {usable_cores()} cores, "
+          f"{os.uname().machine}, matmul peak {peak / 1e9:.0f} GFLOP/s")  # fmt: skip
+    for name in arguments.shapes:
+        measure(name, second_order, arguments.rounds, peak)
+
+
+if __name__ == "__main__":
+    main()
