@@ -5,14 +5,13 @@ process of its own: the median time of five steps, and the peak memory above wha
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from contextlib import ExitStack
 
 import torch
 
-from benchmarks.step import Shape, difference, our_row, timed
+from benchmarks.step import Shape, difference, most_used, our_row, timed
 
 SHAPE = Shape(ways=5, shots=1, queries=15, steps=1, tasks=8)
 STEPS = (1, 5, 20, 100)
@@ -23,10 +22,10 @@ def one(mode: str, steps: int) -> None:
     shape = SHAPE._replace(steps=steps)
     with ExitStack() as stack:
         torch.rand(8, 8) @ torch.rand(8, 8)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = most_used()
         row = our_row(mode, shape, True, stack)
         seconds = sorted(timed(row) for _ in range(5))[2]
-        print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        print(seconds, most_used() - before)
 
 
 def main() -> None:

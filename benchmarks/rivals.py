@@ -95,7 +95,7 @@ def plain_loop(
 
 def learn2learn(problem: Problem) -> Callable[[], None]:
     """`learn2learn.algorithms.MAML`, as in its examples: clone, adapt, one backward of the summed losses."""
-    from learn2learn.algorithms import MAML
+    from learn2learn.algorithms.maml import MAML
 
     maml = MAML(problem.module, lr=problem.rate, first_order=not problem.second_order)
     tasks = _each(problem)

@@ -102,7 +102,8 @@ class Eval(Settings):
 class Execution(Settings):
     """How the tasks of a meta-batch run at once; but for rounding, what is learned does not depend on it.
 
-    `chunk`: the tasks of one vmap, where all would not fit the memory. `threads`: how many; null, one a core.
+    `chunk`: how many tasks go through the network together; null, as many as suit the caches and the threads.
+    `threads`: how many; null, one a core.
     """
 
     mode: Literal["auto", "loop", "vmap", "threads"] = "auto"
