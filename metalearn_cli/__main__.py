@@ -9,14 +9,21 @@ from typing import NoReturn
 
 from metalearn_cli.errors import MetalearnError
 
+_AGAIN_AFTER_SECONDS = 5.0
+
 
 def main() -> NoReturn:
     """Run the command line; never returns."""
     stopped_by: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        # As an exception, so that temporary files go the way they go for any other failure.
-        stopped_by.append(number)
+        # As an exception, so that temporary files go the way they go for any other failure. A library that is being
+        # imported may swallow it, so it comes again until the process has ended.
+        if number in (signal.SIGINT, signal.SIGTERM):
+            stopped_by.append(number)
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, stop)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER_SECONDS)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
@@ -56,6 +63,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

@@ -193,6 +193,9 @@ def test_a_signal_while_starting_shows_no_traceback(number, tiny_run, data_dir, 
     )
     time.sleep(0.6)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    try:
+        _, err = process.communicate(timeout=40)
+    finally:
+        process.kill()
     assert process.returncode == (130 if number == signal.SIGINT else 143), err
     assert "Traceback" not in err
