@@ -3,6 +3,7 @@
 Legend: T tasks, K inner steps.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from metalearn_cli.core.meta import Adapted, InnerLoop, Meta, Scores, adapt, stepped, summed_over_tasks
 from metalearn_cli.core.network import Params
 from metalearn_cli.core.tasks import Examples, Task
+
+_SHORTEST_STRETCH = 16
 
 MetaGradient = Callable[[Meta, Task], tuple[Meta, Scores]]
 
@@ -33,34 +36,49 @@ def reverse_mode(query_scores: Callable[[Meta, Task], Scores]) -> MetaGradient:
 
 
 def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Examples], Scores]) -> MetaGradient:
-    """The same function as `reverse_mode` for an inner loop of `steps` steps, with memory that does not grow with K.
+    """The same function as `reverse_mode` for an inner loop of `steps` steps, with memory that hardly grows with K.
 
-    Forward, only the fast parameters of each step are kept. Backward, each step is done again at the parameters it
-    started from, and its Hessian-vector product with the cotangent carries that one step back: with rate a,
-    v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
+    Forward, only fast parameters are kept: those of the last stretch of steps, and those that each stretch before
+    started from, which is done again when its turn comes (stretches of sqrt(K) steps, 16 or more). Backward, each
+    step is done again at the parameters it started from, and its Hessian-vector product with the cotangent carries
+    that one step back: with rate a, v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
     """
+    length = max(_SHORTEST_STRETCH, math.isqrt(steps))
+    stretches = [range(start, min(start + length, steps)) for start in range(0, steps, length)]
 
     def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
         with torch.no_grad():
-            states = adapt(loop, meta, tasks.support, steps)
-        fast, slow = (_leaves(part) for part in loop.split(states[-1].params))
+            fast, slow = loop.split(adapt(loop, meta, tasks.support, 0)[0].params)
+
+        def walk(fast: Params, stretch: range) -> list[Params]:
+            passed = [fast]
+            with torch.no_grad():
+                for step in stretch:
+                    passed.append(stepped(loop, meta.coefficients, passed[-1], slow, tasks.support, step))
+            return passed
+
+        starts, passed = [], [fast]
+        for stretch in stretches:
+            starts.append(passed[-1])
+            passed = walk(passed[-1], stretch)
+        last, fixed = _leaves(passed[-1]), _leaves(slow)
         with torch.enable_grad():
-            result = query_scores(Adapted({**slow, **fast}, tasks.support.inputs), tasks.query)
-        found = _gradients(result.loss.sum(), [*fast.values(), *slow.values()])
-        cotangent, total = found[: len(fast)], found[len(fast) :]
-        coefficients = _leaves(meta.coefficients)
-        learned = [torch.zeros_like(value) for value in coefficients.values()]
-        for step in reversed(range(steps)):
-            fast, slow = (_leaves(part) for part in loop.split(states[step].params))
-            with torch.enable_grad():
-                after = stepped(loop, coefficients, fast, slow, tasks.support, step)
-            at = [*fast.values(), *slow.values(), *coefficients.values()]
-            found = _gradients(list(after.values()), at, cotangent)
-            cotangent = found[: len(fast)]
-            total = [sum_ + one for sum_, one in zip(total, found[len(fast) :], strict=False)]
-            learned = [sum_ + one for sum_, one in zip(learned, found[len(fast) + len(slow) :], strict=True)]
-        each = dict(zip((*fast, *slow), map(summed_over_tasks, (*cotangent, *total)), strict=True))
-        return _named(meta, [*(each[name] for name in meta.params), *learned]), _without_graph(result)
+            result = query_scores(Adapted({**fixed, **last}, tasks.support.inputs), tasks.query)
+        found = _gradients(result.loss.sum(), [*last.values(), *fixed.values()])
+        cotangent, total = found[: len(last)], [*found[len(last) :], *map(torch.zeros_like, meta.coefficients.values())]
+        for stretch in reversed(stretches):
+            if stretch is not stretches[-1]:
+                passed = walk(starts[stretch.start // length], stretch)
+            for step in reversed(stretch):
+                at = [_leaves(part) for part in (passed[step - stretch.start], slow, meta.coefficients)]
+                with torch.enable_grad():
+                    after = stepped(loop, at[2], at[0], at[1], tasks.support, step)
+                found = _gradients(list(after.values()), [leaf for part in at for leaf in part.values()], cotangent)
+                cotangent, more = found[: len(last)], found[len(last) :]
+                total = [sum_ + one for sum_, one in zip(total, more, strict=True)]
+        summed = map(summed_over_tasks, (*cotangent, *total[: len(slow)]))
+        each = dict(zip((*last, *slow), summed, strict=True))
+        return _named(meta, [*(each[name] for name in meta.params), *total[len(slow) :]]), _without_graph(result)
 
     return meta_gradient
 
