@@ -33,7 +33,7 @@ class Config(Choice):
     The paper's 0.4, 0.1 and 0.01 multiply a loss that is `ways` times larger (its code sums over the examples and
     divides by the shots), so they are 2.0, 2.0 and 0.05 here. `second_order: false` is first-order MAML.
     `gradient: mixed` gives the same meta-gradient to rounding, with memory that does not grow with `inner_steps`, for
-    a part more time.
+    up to twice the time.
     """
 
     name: Literal["maml"] = "maml"
