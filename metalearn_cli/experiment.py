@@ -143,8 +143,16 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The experiment after each `key.path=value`. Raises ConfigError with one line for each mistake."""
-    return _experiment(experiment.model_dump(mode="json"), overrides, "experiment")
+    """The experiment after each `key.path=value`. Where a name is another, the other keys of its block are forgotten.
+
+    Raises ConfigError with one line for each mistake.
+    """
+    values = experiment.model_dump(mode="json")
+    asked, given = overridden(values, overrides)
+    for block in ROOMS:
+        if (block, "name") in given and asked[block]["name"] != values[block]["name"]:
+            values[block] = {}
+    return _experiment(values, overrides, "experiment")
 
 
 def from_mapping(values: object, where: str) -> Experiment:
@@ -166,7 +174,7 @@ def dataset_settings(name: str, overrides: Sequence[str] = ()) -> Choice:
         if location[0] != "dataset" or location[1:] in ((), ("name",)):
             raise ConfigError(f"--set {key(location)}: here only the dataset's keys can be set, as dataset.KEY")
     source = Source("prepare", {}, given)
-    chosen = _chosen("dataset", values["dataset"])
+    chosen = _chosen("dataset", ("dataset",), values["dataset"])
     if isinstance(chosen, Mistake):
         raise refusal([chosen], source)
     model: Any = create_model("Prepared", __base__=Settings, dataset=(chosen, ...))
@@ -185,7 +193,8 @@ def shipped() -> dict[str, Path]:
 def names_in(room: str) -> list[str]:
     """The names that a block may pick from the folder `room`; none of these files is imported."""
     folder = import_module(f"metalearn_cli.{room}").__path__
-    return sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
+    modules = [module for module in pkgutil.iter_modules(folder) if not module.ispkg]
+    return sorted(module.name for module in modules if not module.name.startswith("_"))
 
 
 def module_of(settings: Choice) -> ModuleType:
@@ -212,27 +221,41 @@ def _experiment(
     lines: Mapping[Location, int] = MappingProxyType({}),
 ) -> Experiment:
     values, given = overridden(values, overrides)
-    choices = [_chosen(block, values.get(block)) for block in ROOMS]
+    choices = [_chosen(block, (block,), values.get(block)) for block in ROOMS]
     mistakes = [choice for choice in choices if isinstance(choice, Mistake)]
     model = _model(*(object if isinstance(choice, Mistake) else choice for choice in choices))
     # A block that is missing is a mistake already; as null it is not reported a second time.
     return validated(model, {**dict.fromkeys(ROOMS), **values}, Source(where, lines, given), mistakes)
 
 
-def _chosen(block: str, values: object) -> type[Choice] | Mistake:
-    """The `Config` that the block's name picks."""
+def _chosen(block: str, location: Location, values: object) -> type[Choice] | Mistake:
+    """The `Config` that the name at `location` picks from the folder of `block`."""
     names = names_in(ROOMS[block])
     expected = f"one of {', '.join(names)}"
     if values is None:
-        return Mistake((block,), f"missing; expected a block with a name, {expected}")
+        return Mistake(location, f"missing; expected a block with a name, {expected}")
     if not isinstance(values, dict):
-        return Mistake((block,), f"found {found(values)}, expected a block with a name, {expected}")
+        return Mistake(location, f"found {found(values)}, expected a block with a name, {expected}")
     if "name" not in values:
-        return Mistake((block, "name"), f"missing; expected {expected}")
+        return Mistake((*location, "name"), f"missing; expected {expected}")
     if (name := values["name"]) not in names:
-        return Mistake((block, "name"), f"found {found(name)}, expected {expected}{did_you_mean(name, names)}")
+        return Mistake((*location, "name"), f"found {found(name)}, expected {expected}{did_you_mean(name, names)}")
     config: type[Choice] = import_module(f"metalearn_cli.{ROOMS[block]}.{name}").Config
+    for field, about in config.model_fields.items():
+        if about.annotation == tuple[Choice, ...] and isinstance(listed := values.get(field), list):
+            inner = [_chosen(block, (*location, field, place), one) for place, one in enumerate(listed)]
+            mistake = next((one for one in inner if isinstance(one, Mistake)), None)
+            if mistake is not None:
+                return mistake
+            config = _with_choices(config, field, tuple(one for one in inner if not isinstance(one, Mistake)))
     return config
+
+
+@functools.cache
+def _with_choices(config: type[Choice], field: str, choices: tuple[type[Choice], ...]) -> type[Choice]:
+    """The config with these types in a field of several blocks; always the same class for the same types."""
+    inner: Any = {field: (tuple[choices], config.model_fields[field])}  # type: ignore[valid-type]
+    return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)
 
 
 @functools.cache

@@ -135,7 +135,7 @@ def _at(location: Location, schema: Schema) -> Schema:
     node = schema
     for part in location:
         if isinstance(part, int):
-            node = node.get("items", {})
+            node = node["prefixItems"][part] if "prefixItems" in node else node.get("items", {})
         elif "discriminator" in node:
             tag = node["discriminator"]["propertyName"]
             node = _resolved({"$ref": node["discriminator"]["mapping"][part]}, schema)

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "report": {"storage", "experiment", "core", "datasets", "backbones", "algorithms"},
     "cli": {"report", "runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
 }
-OPEN_TO_ALL = {"errors", "settings"}
+OPEN_TO_ALL = {"errors", "settings", "version"}
 EXPERIMENT = {"experiment", "mistakes", "overrides", "yaml_lines"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,22 +1,19 @@
 """Options that several commands share, and how their values are read."""
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.version import own_version
 
 
 def version_asked(asked: bool) -> None:
     """Print the version and end, if it was asked for."""
     if asked:
-        try:
-            typer.echo(version("metalearn-cli"))
-        except PackageNotFoundError:
-            typer.echo("unknown (not installed)")
+        typer.echo(own_version())
         raise typer.Exit
 
 

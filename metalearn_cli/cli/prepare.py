@@ -1,20 +1,27 @@
 """`metalearn prepare`: a dataset from its source into the data folder."""
 
+import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose
 from metalearn_cli.errors import ConfigError
 
+if TYPE_CHECKING:
+    from metalearn_cli.datasets import Archive, Generated
+    from metalearn_cli.settings import Choice
+    from metalearn_cli.storage.prepared import Manifest
+
 
 def prepare(
     dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Its name; --list shows them.")] = None,
-    source: Annotated[Path | None, typer.Option(help="A folder or zip that holds the pictures already.")] = None,
+    source: Annotated[Path | None, typer.Option(help="A folder, zip or tar that holds the pictures already.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where to keep it; default $METALEARN_DATA.")] = None,
     overrides: Overrides = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the datasets and which are prepared.")] = False,
@@ -38,76 +45,112 @@ def prepare(
         return
     if dataset is None:
         raise ConfigError("DATASET is missing; metalearn prepare --list shows the names")
-    _prepare(dataset, data_dir_found, source, overrides or [], verify, force, json, quiet, verbose)
-
-
-def _prepare(
-    name: str, data_dir: Path, source: Path | None, overrides: list[str], check: bool, force: bool,
-    json: bool, quiet: bool, verbose: bool,
-) -> None:  # fmt: skip
-    from metalearn_cli.datasets import TaskSource
-    from metalearn_cli.experiment import dataset_settings, module_of
-    from metalearn_cli.storage import preparation, prepared
-
     started = time.monotonic()
-    description = module_of(settings := dataset_settings(name, overrides)).build(settings)
-    if isinstance(description, TaskSource):
-        raise ConfigError(f"{name} draws its tasks as it goes; there is nothing to prepare")
-    if check:
-        manifest, folder = prepared.verify(data_dir / description.store), data_dir / description.store
+    description, settings = _described(dataset, overrides or [])
+    if verify:
+        manifest, folder = _verified(data_dir_found / description.store)
     else:
-        with tables.bar(quiet) as progress:
-            stages = tables.Stages(progress)
-            manifest, folder = preparation.prepare(name, description, data_dir, source, force, stages)
-    parts = manifest.splits[description.sampling.split]
-    images = {entry.name: entry.count for entry in manifest.classes}
-    splits = {p: {"classes": len(c), "images": sum(images[n] for n in c)} for p, c in parts.items()}
-    fields = {
-        "dataset": name, "path": str(folder), "splits": splits, "image_shape": list(manifest.image_shape),
-        "bytes": manifest.bytes, "sha256": manifest.sha256, "seconds": time.monotonic() - started,
-    }  # fmt: skip
+        _require_terms(dataset, description, settings, data_dir_found)
+        manifest, folder = _prepared(dataset, description, settings, data_dir_found, source, force, quiet)
+    fields = _fields(dataset, description.sampling.split, manifest, folder, time.monotonic() - started)
     if json:
         tables.print_json(fields)
+    else:
+        _print(fields, description.sampling.split, manifest, verify, verbose)
+    there = f"METALEARN_DATA={data_dir} " if data_dir is not None else ""
+    tables.hint(f"{there}metalearn train CONFIG, with this dataset in CONFIG", quiet)
+
+
+def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
+    from metalearn_cli.datasets import Archive, Generated
+    from metalearn_cli.experiment import dataset_settings, module_of
+
+    settings = dataset_settings(name, overrides)
+    description = module_of(settings).build(settings)
+    if not isinstance(description, Archive | Generated):
+        raise ConfigError(f"{name} draws its tasks as it goes; there is nothing to prepare")
+    return description, settings
+
+
+def _prepared(
+    name: str, description: "Archive | Generated", settings: "Choice", data_dir: Path, source: Path | None,
+    force: bool, quiet: bool,
+) -> "tuple[Manifest, Path]":  # fmt: skip
+    from metalearn_cli.storage import preparation
+
+    skip_damaged = getattr(settings, "skip_damaged", False)
+    with tables.bar(quiet) as progress:
+        stages = tables.Stages(progress)
+        return preparation.prepare(name, description, data_dir, source, force, stages, skip_damaged)
+
+
+def _verified(folder: Path) -> "tuple[Manifest, Path]":
+    from metalearn_cli.storage import prepared
+
+    return prepared.verify(folder), folder
+
+
+def _require_terms(name: str, description: "Archive | Generated", settings: "Choice", data_dir: Path) -> None:
+    """The terms of use are accepted, now or at some time before; a script says so with --set."""
+    from metalearn_cli.storage import terms
+
+    text = getattr(description, "terms", "")
+    if not text or terms.accepted(data_dir, text):
         return
-    table = Table(title=f"{name}, split {description.sampling.split}", title_justify="left", title_style="bold")
+    console = tables.console(stderr=True)
+    console.print(f"Terms of use of {name}: {text}", markup=False)
+    if not getattr(settings, "accept_terms", False):
+        refusal = ConfigError(f"{name}: its terms of use must be accepted once: --set dataset.accept_terms=true")
+        if not sys.stdin.isatty():
+            raise refusal
+        if not typer.confirm("Do you accept them?", err=True):
+            raise refusal
+    terms.accept(data_dir, text)
+
+
+def _fields(name: str, split: str, manifest: "Manifest", folder: Path, seconds: float) -> dict[str, Any]:
+    images = {entry.name: entry.count for entry in manifest.classes}
+    parts = manifest.splits[split]
+    return {
+        "dataset": name, "path": str(folder),
+        "splits": {p: {"classes": len(c), "images": sum(images[n] for n in c)} for p, c in parts.items()},
+        "image_shape": list(manifest.image_shape), "bytes": manifest.bytes, "sha256": manifest.sha256,
+        "sample": manifest.sample, "partial": manifest.partial, "damaged": len(manifest.damaged), "seconds": seconds,
+    }  # fmt: skip
+
+
+def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: bool, verbose: bool) -> None:
+    title = f"{fields['dataset']}, split {split}" + (f", sample {manifest.sample}" if manifest.sample else "")
+    table = Table(title=title, title_justify="left", title_style="bold")
     for column in ("part", "classes", "pictures"):
         table.add_column(column, justify="left" if column == "part" else "right")
-    for part, counts in splits.items():
+    for part, counts in fields["splits"].items():
         table.add_row(part, f"{counts['classes']:,}", f"{counts['images']:,}")
     out = tables.console(stderr=False)
     out.print(table)
-    out.print(f"{folder}", markup=False)
+    out.print(fields["path"] + (": verified" if verified else ""), markup=False)
+    if manifest.partial:
+        out.print(f"partial: {manifest.partial}", markup=False)
+    if manifest.damaged:
+        out.print(f"{len(manifest.damaged)} damaged pictures left out; manifest.json names them", markup=False)
     if verbose:
         out.print(f"sha256 {manifest.sha256}\nsource {manifest.source}", markup=False)
-    tables.hint("metalearn train CONFIG, with this dataset in CONFIG", quiet)
 
 
 def _list(data_dir: Path, json: bool) -> None:
-    from metalearn_cli.datasets import TaskSource
-    from metalearn_cli.errors import DataError
-    from metalearn_cli.experiment import dataset_settings, module_of, names_in
-    from metalearn_cli.storage.prepared import open_prepared
+    from metalearn_cli.storage.catalogue import catalogue
 
-    rows = []
-    for name in names_in("datasets"):
-        description = module_of(settings := dataset_settings(name)).build(settings)
-        if isinstance(description, TaskSource):
-            rows.append((name, "drawn as it goes", "", "", ""))
-            continue
-        try:
-            manifest = open_prepared(data_dir / description.store).manifest
-            counts = (f"{len(manifest.classes):,}", f"{sum(entry.count for entry in manifest.classes):,}")
-            rows.append((name, "prepared", *counts, description.licence))
-        except DataError:
-            state = "made on first use" if hasattr(description, "generate") else "not prepared"
-            rows.append((name, state, "", "", description.licence))
+    rows = catalogue(data_dir)
     if json:
-        keys = ("name", "state", "classes", "pictures", "licence")
-        tables.print_json({"data_dir": str(data_dir), "datasets": [dict(zip(keys, r, strict=True)) for r in rows]})
+        tables.print_json({"data_dir": str(data_dir), "datasets": [row._asdict() for row in rows]})
         return
-    table = Table(title=f"datasets in {data_dir}", title_justify="left", title_style="bold")
-    for column in ("name", "state", "classes", "pictures", "licence"):
-        table.add_column(column, justify="right" if column in ("classes", "pictures") else "left")
+    table = Table(
+        title=f"datasets in {data_dir}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for column in ("name", "prepared", "classes", "pictures", "MB", "from", "licence"):
+        right = column in ("classes", "pictures", "MB")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "from", overflow="ellipsis")
     for row in rows:
-        table.add_row(*row)
+        counts = (f"{row.classes:,}", f"{row.pictures:,}", f"{row.bytes / 1e6:,.0f}") if row.classes else ("", "", "")
+        table.add_row(row.name, "yes" if row.state == "prepared" else row.state, *counts, row.origin, row.licence)
     tables.console(stderr=False).print(table)

@@ -1,40 +1,58 @@
-"""A person's own pictures: one folder per class."""
+"""A person's own pictures: one folder per class, or a list that says what each picture shows."""
 
+import csv
+import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from metalearn_cli.datasets import PARTS, Archive, Arrangement, Part, Preprocessing, Sampling, Split
+from metalearn_cli.datasets import (
+    PARTS,
+    Archive,
+    Arrangement,
+    Files,
+    Part,
+    Preprocessing,
+    Resize,
+    Rotations,
+    Sampling,
+    Source,
+    Split,
+)
+from metalearn_cli.datasets.layouts import PART_NAMES, is_picture, is_row
 from metalearn_cli.errors import DataError
-from metalearn_cli.settings import Choice
 
-_SUFFIX = re.compile(r"\.(png|jpe?g|webp|bmp)$", re.IGNORECASE)
-_PARTS: Mapping[str, Part] = {
-    "train": "train", "base": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "novel": "test",
-}  # fmt: skip
+_UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
+_FILE_COLUMNS = ("filename", "file_name", "file", "image", "path")
+_LABEL_COLUMNS = ("label", "category", "class")
+_PART_COLUMNS = ("split", "part")
+
+Classes = Mapping[str, Sequence[str]]
 
 
-class Config(Choice):
+class Config(Files):
     """`title` tells several collections apart. Pictures become `image_size` squares of `channels` (1 grey, 3 colour).
 
     `fit: crop` keeps a centred square, `squash` keeps everything. Without train/, val/ and test/ folders, classes
-    are split by `split_seed` into `val_fraction`, `test_fraction` and the rest.
+    are split by `split_seed` into `val_fraction`, `test_fraction` and the rest, or as `val_classes` and
+    `test_classes` name them.
     """
 
     name: Literal["folder"] = "folder"
     title: str = Field(default="pictures")
     image_size: int = Field(default=84, ge=8, le=512)
     channels: Literal[1, 3] = 3
-    resize: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    resize: Resize = "bilinear"
     fit: Literal["crop", "squash"] = "crop"
     split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
     val_fraction: float = Field(default=0.2, gt=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    rotations: Literal["none", "classes", "task"] = "none"
+    val_classes: list[str] = Field(default=[])
+    test_classes: list[str] = Field(default=[])
+    rotations: Rotations = "none"
 
     @field_validator("title")
     @classmethod
@@ -47,48 +65,109 @@ class Config(Choice):
 def build(config: Config) -> Archive:
     """The collection called `config.title`."""
     size = config.image_size
+    elsewhere = {"name", "rotations", "normalisation", "augmentation", "skip_damaged"}
     return Archive(
         store=f"folder-{config.title}-{size}x{size}x{config.channels}",
-        settings=config.model_dump(mode="json", exclude={"name", "rotations"}),
+        settings=config.model_dump(mode="json", exclude=elsewhere),
         preprocessing=Preprocessing(
             channels=config.channels, height=size, width=size, resize=config.resize, fit=config.fit, mean=(), std=()
         ),
-        sampling=Sampling("classes", config.rotations),
-        arrange=lambda members: arrange(config, members),
+        sampling=Sampling(
+            "classes", config.rotations, augmentation=config.augmentation, normalisation=config.normalisation
+        ),
+        arrange=lambda source: arrange(config, source),
         licence="your own",
+        wants=lambda path: not _UNWANTED.search(path),
     )
 
 
-def arrange(config: Config, members: Sequence[str]) -> Arrangement:
-    """Classes by the folder their pictures lie in (below a group: "group/class"), and one split, "classes".
+def arrange(config: Config, source: Source) -> Arrangement:
+    """Classes by the folder their pictures lie in (below a group: "group/class"), or by a list; one split, "classes".
 
     Raises DataError if there are no pictures, a picture lies outside any class, a class is in two parts, or there
     are too few classes to split.
     """
-    pictures = sorted(member for member in members if _SUFFIX.search(member))
+    pictures = sorted(member for member in source.members if is_picture(member))
     if not pictures:
         raise DataError("no pictures there (png, jpg, webp, bmp)")
-    paths = _unwrapped([member.split("/") for member in pictures])
-    # Beside folders of classes a picture is loose too: taken for a class, it would undo train/, val/ and test/.
-    above = {tuple(path[:depth]) for path in paths for depth in range(len(path) - 1)}
-    loose = [m for m, path in zip(pictures, paths, strict=True) if len(path) < 2 or tuple(path[:-1]) in above]
-    if loose:
-        raise DataError(f"{loose[0]!r} lies outside a class; expected CLASS/picture.jpg")
-    given = {path[0].lower() for path in paths} <= _PARTS.keys() and all(len(path) > 2 for path in paths)
-    classes: dict[str, list[str]] = {}
-    part_of: dict[str, Part] = {}
-    for member, path in zip(pictures, paths, strict=True):
-        name = "/".join(path[1:-1] if given else path[:-1])
-        classes.setdefault(name, []).append(member)
-        if given and part_of.setdefault(name, _PARTS[path[0].lower()]) != _PARTS[path[0].lower()]:
-            raise DataError(f"class {name!r} is in two of the folders train, val and test")
-    split = _given(part_of) if given else _by_seed(config, classes)
+    classes, part_of = _listed(source, pictures) or _by_folder(pictures)
+    if config.val_classes or config.test_classes:
+        split = _named(config, classes)
+    else:
+        split = _given(part_of) if part_of else _by_seed(config, classes)
     empty = [part for part in PARTS if not split[part]]
     if empty:
         raise DataError(
             f"no classes for {' and '.join(empty)}; expected folders train, val and test with classes in each"
         )
     return Arrangement(classes, {"classes": split})
+
+
+def _by_folder(pictures: Sequence[str]) -> tuple[Classes, Mapping[str, Part]]:
+    """The classes, and the part of each where folders train, val and test give it."""
+    paths = _unwrapped([member.split("/")[-2:] if is_row(member) else member.split("/") for member in pictures])
+    # Beside folders of classes a picture is loose too: taken for a class, it would undo train/, val/ and test/.
+    above = {tuple(path[:depth]) for path in paths for depth in range(len(path) - 1)}
+    loose = [m for m, path in zip(pictures, paths, strict=True) if len(path) < 2 or tuple(path[:-1]) in above]
+    if loose:
+        raise DataError(f"{loose[0]!r} lies outside a class; expected CLASS/picture.jpg")
+    given = {path[0].lower() for path in paths} <= PART_NAMES.keys() and all(len(path) > 2 for path in paths)
+    labels = ["/".join(path[1:-1] if given else path[:-1]) for path in paths]
+    parts = [PART_NAMES[path[0].lower()] if given else None for path in paths]
+    return _grouped(zip(pictures, labels, parts, strict=True))
+
+
+def _listed(source: Source, pictures: Sequence[str]) -> tuple[Classes, Mapping[str, Part]] | None:
+    """The same by csv or tsv files with a column for the file and one for its class, as Meta-Album has them.
+
+    A part comes from a third column, or from the list's name ("train.csv"). None if there is no such list, or one
+    that does not name the pictures there.
+    """
+    known = set(pictures)
+    rows: list[tuple[str, str, Part | None]] = []
+    for member in source.members:
+        if member.lower().endswith((".csv", ".tsv")):
+            rows += _rows(source, member, known)
+    if not rows:
+        return None
+    if any(part is None for _picture, _label, part in rows):
+        rows = [(picture, label, None) for picture, label, _part in rows]
+    return _grouped(sorted(rows))
+
+
+def _rows(source: Source, member: str, known: set[str]) -> Iterator[tuple[str, str, Part | None]]:
+    lines = source.text(member).splitlines()
+    found = csv.DictReader(lines, delimiter="\t" if member.lower().endswith(".tsv") else ",")
+    columns = {name.strip().lower(): name for name in found.fieldnames or [] if name}
+    file = next((columns[name] for name in _FILE_COLUMNS if name in columns), None)
+    label = next((columns[name] for name in _LABEL_COLUMNS if name in columns), None)
+    part = next((columns[name] for name in _PART_COLUMNS if name in columns), None)
+    if file is None or label is None:
+        return
+    folder, _, name = member.rpartition("/")
+    by_name = PART_NAMES.get(name.rpartition(".")[0].lower())
+    for row in found:
+        places = [posixpath.normpath(posixpath.join(folder, below, row[file] or "")) for below in ("", "images")]
+        picture = next((place for place in places if place in known), None)
+        if picture is None:
+            raise DataError(
+                f"{member}:{found.line_num}: {row[file]!r} is not there; expected {places[0]} or {places[1]}"
+            )
+        if not row[label]:
+            raise DataError(f"{member}:{found.line_num}: {row[file]!r} has no {label}")
+        yield picture, row[label], PART_NAMES.get((row[part] or "").lower()) if part else by_name
+
+
+def _grouped(
+    rows: Iterator[tuple[str, str, Part | None]] | Sequence[tuple[str, str, Part | None]],
+) -> tuple[Classes, Mapping[str, Part]]:
+    classes: dict[str, list[str]] = {}
+    part_of: dict[str, Part] = {}
+    for member, name, part in rows:
+        classes.setdefault(name, []).append(member)
+        if part is not None and part_of.setdefault(name, part) != part:
+            raise DataError(f"class {name!r} is in two of the folders train, val and test")
+    return classes, part_of
 
 
 def _unwrapped(paths: list[list[str]]) -> list[list[str]]:
@@ -102,14 +181,32 @@ def _given(part_of: Mapping[str, Part]) -> Split:
     return {part: [name for name, found in part_of.items() if found == part] for part in PARTS}
 
 
-def _by_seed(config: Config, classes: Mapping[str, Sequence[str]]) -> Split:
+def _named(config: Config, classes: Classes) -> Split:
+    lists: dict[Part, list[str]] = {"val": config.val_classes, "test": config.test_classes}
+    for part, names in lists.items():
+        unknown = [name for name in names if name not in classes]
+        if unknown:
+            raise DataError(f"dataset.{part}_classes: {unknown[0]!r} has no pictures; there are {', '.join(classes)}")
+    both = sorted({*config.val_classes} & {*config.test_classes})
+    if both:
+        raise DataError(f"class {both[0]!r} is in both dataset.val_classes and dataset.test_classes")
+    rest = [name for name in classes if name not in {*config.val_classes, *config.test_classes}]
+    return {"train": rest, "val": sorted({*config.val_classes}), "test": sorted({*config.test_classes})}
+
+
+def _by_seed(config: Config, classes: Classes) -> Split:
     names = sorted(classes)
     if len(names) < len(PARTS):
         raise DataError(f"{len(names)} classes; {len(PARTS)} or more are needed, one each for train, val and test")
-    order = np.random.Generator(np.random.Philox(key=[config.split_seed, 0])).permutation(len(names))
-    shuffled = [names[place] for place in order]
     val = max(1, round(config.val_fraction * len(names)))
     test = max(1, min(round(config.test_fraction * len(names)), len(names) - val - 1))
+    if val + test >= len(names):
+        raise DataError(
+            f"no classes for train: dataset.val_fraction takes {val} of {len(names)} classes and "
+            f"dataset.test_fraction {test}; make them smaller"
+        )
+    order = np.random.Generator(np.random.Philox(key=[config.split_seed, 0])).permutation(len(names))
+    shuffled = [names[place] for place in order]
     return {
         "train": sorted(shuffled[val + test :]),
         "val": sorted(shuffled[:val]),

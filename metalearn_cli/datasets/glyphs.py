@@ -8,15 +8,14 @@ the pen's width varies. So two drawings of a class share few pixels, but their s
 Legend: D drawings of a class, S strokes, P points of a stroke.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from metalearn_cli.datasets import PARTS, Generated, Preprocessing, Sampling, Split
-from metalearn_cli.settings import Choice
+from metalearn_cli.datasets import PARTS, Generated, Pictures, Preprocessing, Rotations, Sampling, Split
 
 SIZE = 28
 
@@ -30,14 +29,14 @@ _STROKES = (0.06, 0.38, 0.36, 0.20)
 Path = NDArray[np.float64]
 
 
-class Config(Choice):
+class Config(Pictures):
     """`classes` are split 10 : 1 : 1 into train, val and test; `seed` draws another alphabet."""
 
     name: Literal["glyphs"] = "glyphs"
     classes: int = Field(default=1200, ge=12, le=100_000)
     drawings: int = Field(default=20, ge=2, le=1000)
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    rotations: Literal["none", "classes", "task"] = "none"
+    rotations: Rotations = "none"
 
 
 def build(config: Config) -> Generated:
@@ -47,17 +46,19 @@ def build(config: Config) -> Generated:
         store=f"glyphs-v{_VERSION}-{config.classes}x{config.drawings}-seed{config.seed}",
         settings=settings,
         preprocessing=Preprocessing(channels=1, height=SIZE, width=SIZE, invert=True),
-        sampling=Sampling("default", config.rotations),
-        generate=lambda: generate(config),
+        sampling=Sampling(
+            "default", config.rotations, augmentation=config.augmentation, normalisation=config.normalisation
+        ),
+        classes=[f"glyph{index:05}" for index in range(config.classes)],
+        draw=lambda index: drawings(config, index),
         splits=splits,
     )
 
 
-def generate(config: Config) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """(name, uint8 [D, 28, 28, 1]) class after class; class i depends on the seed and i alone."""
-    for index in range(config.classes):
-        generator = np.random.Generator(np.random.Philox(key=[config.seed, index]))
-        yield f"glyph{index:05}", perform(programme(generator), config.drawings, generator)
+def drawings(config: Config, index: int) -> NDArray[np.uint8]:
+    """The drawings of class `index`, uint8 [D, 28, 28, 1], which depend on it and on the seed alone."""
+    generator = np.random.Generator(np.random.Philox(key=[config.seed, index]))
+    return perform(programme(generator), config.drawings, generator)
 
 
 def splits(names: Sequence[str]) -> Mapping[str, Split]:

@@ -3,16 +3,25 @@
 Lake, Salakhutdinov & Tenenbaum 2015, Science 350 (https://github.com/brendenlake/omniglot).
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Literal
 
 from pydantic import Field
 
-from metalearn_cli.datasets import PARTS, Archive, Arrangement, Download, Preprocessing, Sampling, Split
+from metalearn_cli.datasets import (
+    PARTS,
+    Archive,
+    Arrangement,
+    Download,
+    Files,
+    Preprocessing,
+    Resize,
+    Rotations,
+    Sampling,
+    Split,
+)
+from metalearn_cli.datasets.layouts import json_list
 from metalearn_cli.errors import DataError
-from metalearn_cli.settings import Choice
 
 CHARACTERS, DRAWINGS = 1623, 20
 
@@ -27,7 +36,7 @@ _ARCHIVES = (
 _SETS = ("images_background", "images_evaluation")
 
 
-class Config(Choice):
+class Config(Files):
     """`split`: docs/data.md says which papers use which. `resize: nearest` gives the pixels of the MAML paper's code.
 
     `rotations`: "classes" lets each character stand for four, turned by quarters, "task" turns each class of a
@@ -36,9 +45,9 @@ class Config(Choice):
 
     name: Literal["omniglot"] = "omniglot"
     split: Literal["vinyals", "official", "maml1200"] = "vinyals"
-    resize: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    resize: Resize = "bilinear"
     image_size: int = Field(default=28, ge=8, le=105)
-    rotations: Literal["none", "classes", "task"] = "classes"
+    rotations: Rotations = "classes"
     rotate_eval: bool = False
 
 
@@ -49,9 +58,15 @@ def build(config: Config) -> Archive:
         store=f"omniglot-{size}-{config.resize}",
         settings={"image_size": size, "resize": config.resize},
         preprocessing=Preprocessing(channels=1, height=size, width=size, resize=config.resize, invert=True),
-        sampling=Sampling(config.split, config.rotations, PARTS if config.rotate_eval else ("train",)),
-        arrange=arrange,
-        downloads=tuple(Download(f, tuple(m + f for m in _MIRRORS), size, sha) for f, size, sha in _ARCHIVES),
+        sampling=Sampling(
+            config.split,
+            config.rotations,
+            PARTS if config.rotate_eval else ("train",),
+            config.augmentation,
+            config.normalisation,
+        ),
+        arrange=lambda source: arrange(source.members),
+        offers=(tuple(Download(f, tuple(m + f for m in _MIRRORS), f"sha256:{sha}", n) for f, n, sha in _ARCHIVES),),
         licence="MIT",
     )
 
@@ -82,14 +97,14 @@ def arrange(members: Sequence[str]) -> Arrangement:
 
 
 def _vinyals(classes: Mapping[str, Any]) -> Split:
-    lists = _list("omniglot_vinyals")
+    lists = json_list("omniglot_vinyals")
     return {part: _named(classes, lists[part]) for part in PARTS}
 
 
 def _official(classes: Mapping[str, Any]) -> Split:
     """Lake's background set, less the five alphabets that vinyals has in val, and his evaluation set for test."""
-    evaluation = set(_list("omniglot_evaluation")["alphabets"])
-    val = set(_list("omniglot_vinyals")["val"])
+    evaluation = set(json_list("omniglot_evaluation")["alphabets"])
+    val = set(json_list("omniglot_vinyals")["val"])
     alphabets = {name: name.split("/")[0] for name in classes}
     return {
         "train": [name for name, alphabet in alphabets.items() if alphabet not in evaluation | val],
@@ -99,7 +114,7 @@ def _official(classes: Mapping[str, Any]) -> Split:
 
 
 def _maml(classes: Mapping[str, Any]) -> Split:
-    lists = _list("omniglot_maml1200")
+    lists = json_list("omniglot_maml1200")
     val, test = _named(classes, lists["val"]), _named(classes, lists["test"])
     return {"train": sorted(classes.keys() - set(val) - set(test)), "val": val, "test": test}
 
@@ -112,10 +127,3 @@ def _named(classes: Mapping[str, Any], alphabets: Mapping[str, int | list[int]])
     if missing:
         raise DataError(f"omniglot: {missing[0]} is missing")
     return names
-
-
-def _list(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        files("metalearn_cli.datasets").joinpath(f"lists/{name}.json").read_text("utf-8")
-    )
-    return found

@@ -1,26 +1,31 @@
 """From an experiment to the two things a run works with: its data and its learner."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from metalearn_cli.core.meta import Learner, Objective, Statistics, classification, regression
 from metalearn_cli.core.network import Network
-from metalearn_cli.datasets import Dataset, Part, Preprocessing, TaskSource
-from metalearn_cli.errors import ConfigError, DeviceError
+from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
+from metalearn_cli.errors import ConfigError, DataError, DeviceError
 from metalearn_cli.experiment import Experiment, module_of
 from metalearn_cli.runtime.sampling import (
     Sampler,
     TaskSpec,
     check,
     function_sampler,
+    mixture_sampler,
     picture_sampler,
     pool_of,
 )
 from metalearn_cli.settings import Choice
-from metalearn_cli.storage.preparation import Progress, open_or_explain
+from metalearn_cli.storage.downloads import Progress
+from metalearn_cli.storage.preparation import open_or_explain
+from metalearn_cli.storage.prepared import Prepared
 
 
 class Interface(NamedTuple):
@@ -36,11 +41,15 @@ class Interface(NamedTuple):
 
 
 class Data(NamedTuple):
-    """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents."""
+    """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
+
+    `classes(part)` are the names of a part's classes; a distribution of tasks has none.
+    """
 
     interface: Interface
     sha256: str
     sampler: Callable[[Part, TaskSpec, int], Sampler]
+    classes: Callable[[Part], frozenset[str]]
 
 
 def dataset_of(settings: Choice) -> Dataset:
@@ -49,33 +58,108 @@ def dataset_of(settings: Choice) -> Dataset:
     return dataset
 
 
-def open_data(experiment: Experiment, data_dir: Path, progress: Progress) -> Data:
+def open_data(experiment: Experiment, data_dir: Path, progress: Progress, seen: Preprocessing | None = None) -> Data:
     """The experiment's dataset, opened; a generated one is made on first use.
+
+    A network that was trained on pictures `seen` otherwise (another size, another mean) gets them so.
 
     Raises DataError with the `metalearn prepare` command to type if it is missing, ConfigError if the experiment
     asks for tasks that it cannot give.
     """
-    name = experiment.dataset.name
+    name, ways = experiment.dataset.name, experiment.task.ways
     dataset = dataset_of(experiment.dataset)
     if isinstance(dataset, TaskSource):
-        if experiment.task.ways != 1:
-            raise ConfigError(f"task.ways: found {experiment.task.ways}, but {name} has no classes; set it to 1")
+        if ways != 1:
+            raise ConfigError(f"task.ways: found {ways}, but {name} has no classes; set it to 1")
         interface = Interface(dataset.input_shape, dataset.outputs, regression, None)
-        return Data(interface, name, lambda part, spec, seed: function_sampler(dataset, part, spec, seed))
+        return Data(
+            interface,
+            name,
+            lambda part, spec, seed: function_sampler(dataset, part, spec, seed),
+            lambda _part: frozenset(),
+        )
+    if ways < 2:
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+    if isinstance(dataset, Mixture):
+        return _mixed(dataset, ways, data_dir, progress, seen)
+    return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen)
 
-    if experiment.task.ways < 2:
-        raise ConfigError(f"task.ways: found {experiment.task.ways}, expected 2 or more classes to tell apart")
-    prepared = open_or_explain(name, dataset, data_dir, progress)
+
+class _Stored(NamedTuple):
+    """A prepared dataset, how tasks are drawn from it, and what `prepare` and its normalisation make of a picture."""
+
+    name: str
+    sampling: Sampling
+    prepared: Prepared
+    preprocessing: Preprocessing
+
+    def classes(self, part: Part) -> frozenset[str]:
+        """The names of a part's classes."""
+        return frozenset(self.prepared.manifest.splits.get(self.sampling.split, {}).get(part, ()))
+
+
+def class_names(settings: Choice, data_dir: Path, part: Part) -> frozenset[str]:
+    """The names of the classes in a part of a dataset; none where it is not prepared here, or has no classes."""
+    try:
+        return _stored(settings, data_dir, lambda *_moved: None).classes(part)
+    except (ConfigError, DataError):
+        return frozenset()
+
+
+def _stored(settings: Choice, data_dir: Path, progress: Progress) -> _Stored:
+    dataset = dataset_of(settings)
+    if not isinstance(dataset, Archive | Generated):
+        raise ConfigError(f"dataset.of: {settings.name} holds no pictures of its own; expected datasets that do")
+    prepared = open_or_explain(settings.name, dataset, data_dir, progress)
+    sampling = dataset.sampling
+    preprocessing = prepared.manifest.preprocessing_for(sampling.split, sampling.normalisation)
+    return _Stored(settings.name, sampling, prepared, preprocessing)
+
+
+def _opened(stored: _Stored, ways: int, seen: Preprocessing | None) -> Data:
+    seen = seen or stored.preprocessing
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
-        pool = pool_of(prepared, dataset.sampling, part)
-        check(pool, spec, name)
+        pool = pool_of(stored.prepared, stored.sampling, part, seen)
+        check(pool, spec, stored.name)
         return picture_sampler(pool, spec, seed)
 
-    preprocessing = prepared.manifest.preprocessing
-    shape = (preprocessing.channels, preprocessing.height, preprocessing.width)
-    interface = Interface(shape, experiment.task.ways, classification, preprocessing)
-    return Data(interface, prepared.manifest.sha256, sampler)
+    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
+    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes)
+
+
+def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None) -> Data:
+    members = [_stored(settings, data_dir, progress) for settings in mixture.of]
+    common = seen or _common(mixture, members)
+    opened = [_opened(stored, ways, common) for stored in members]
+
+    def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
+        samplers = [data.sampler(part, spec, seed) for data in opened]
+        return mixture_sampler(samplers, mixture.weights, part, seed)
+
+    sha256 = hashlib.sha256(" ".join(data.sha256 for data in opened).encode()).hexdigest()
+
+    def classes(part: Part) -> frozenset[str]:
+        return frozenset().union(*(data.classes(part) for data in opened))
+
+    return Data(opened[0].interface, sha256, sampler, classes)
+
+
+def _common(mixture: Mixture, members: Sequence[_Stored]) -> Preprocessing:
+    """One preprocessing for all: the mixture's shape, and the moments of a picture drawn by its weights."""
+    channels, height, width = mixture.shape
+    chosen = [
+        stored.prepared.manifest.preprocessing_for(stored.sampling.split, mixture.normalisation, channels)
+        for stored in members
+    ]
+    shares = np.array(mixture.weights) / sum(mixture.weights)
+    mean = shares @ np.array([one.mean for one in chosen])
+    square = shares @ np.array([np.square(one.std) + np.square(one.mean) for one in chosen])
+    std = np.sqrt(square - np.square(mean))
+    return Preprocessing(
+        channels=channels, height=height, width=width, invert=all(one.invert for one in chosen),
+        mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()),
+    )  # fmt: skip
 
 
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:

@@ -17,8 +17,9 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.adaptation import Adaptable, Classifier
 from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.sampling import normalised
-from metalearn_cli.storage.archives import open_source
+from metalearn_cli.storage.containers import is_container
 from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
+from metalearn_cli.storage.sources import open_source
 
 
 class Labelled(NamedTuple):
@@ -103,9 +104,9 @@ def _contents(path: Path) -> list[tuple[str, str | None, bytes]]:
     """(file, name of the folder it lies in or None, bytes) of each picture."""
     if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
         return [(str(path), None, path.read_bytes())]
-    with open_source(path) as source:
+    with open_source(path, lambda member: not is_container(member)) as source:
         members = [m for m in source.members if Path(m).suffix.lower() in PICTURE_SUFFIXES]
-        return [(f"{path}/{m}", m.split("/")[-2] if "/" in m else None, source.read(m)) for m in members]
+        return [(f"{path}/{m}", m.split("/")[-2] if "/" in m else None, source.content(m)) for m in members]
 
 
 def _inputs(stored: list[NDArray[np.uint8]], preprocessing: Preprocessing) -> Tensor:

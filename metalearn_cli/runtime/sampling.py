@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metalearn_cli.core.augmentation import CHANCES, augmented, fitted
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.datasets import Part, Sampling, TaskSource
+from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.storage.prepared import Prepared
 
@@ -39,7 +40,8 @@ class Pool(NamedTuple):
     """The classes that one part may draw from.
 
     Class c is `counts[c]` images from `starts[c]` on, turned by `turns[c]` quarters; with `turn_per_task` each
-    class of a task is turned by a random number of quarters instead. Pixels become (pixel / 255 - mean) / std.
+    class of a task is turned by a random number of quarters instead. Pictures become `shape` (C, H, W), augmented
+    where there are `augmentation`s, and then (pixel / 255 - mean) / std.
     """
 
     part: Part
@@ -48,19 +50,24 @@ class Pool(NamedTuple):
     counts: NDArray[np.int64]
     turns: NDArray[np.int64]
     turn_per_task: bool
+    augmentation: Sequence[str]
+    shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 class Draw(NamedTuple):
-    """Which images make one task: image numbers [W, E] (shots first) and quarter turns [W]."""
+    """Which images make one task: image numbers [W, E] (shots first), quarter turns [W], and for the augmentation
+    of each image its random numbers [W, E, CHANCES].
+    """
 
     images: NDArray[np.int64]
     turns: NDArray[np.int64]
+    chances: NDArray[np.float32] | None = None
 
 
-def pool_of(prepared: Prepared, sampling: Sampling, part: Part) -> Pool:
-    """The classes of `part` in the named split of a prepared dataset.
+def pool_of(prepared: Prepared, sampling: Sampling, part: Part, seen: Preprocessing) -> Pool:
+    """The classes of `part` in the named split of a prepared dataset, as a network that expects `seen` sees them.
 
     Raises DataError if the store has no such split.
     """
@@ -83,8 +90,10 @@ def pool_of(prepared: Prepared, sampling: Sampling, part: Part) -> Pool:
         counts=np.tile(counts[chosen], copies),
         turns=np.repeat(np.arange(copies), len(chosen)),
         turn_per_task=rotated and sampling.rotations == "task",
-        mean=manifest.preprocessing.mean,
-        std=manifest.preprocessing.std,
+        augmentation=sampling.augmentation if part == "train" else (),
+        shape=(seen.channels, seen.height, seen.width),
+        mean=seen.mean,
+        std=seen.std,
     )
 
 
@@ -112,7 +121,9 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     examples = spec.shots + spec.queries
     images = [pool.starts[c] + generator.choice(pool.counts[c], examples, replace=False) for c in classes]
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
-    return Draw(np.stack(images), turns)
+    # Drawn last: with augmentation or without, a task has the same pictures.
+    chances = generator.random((spec.ways, examples, CHANCES), dtype=np.float32) if pool.augmentation else None
+    return Draw(np.stack(images), turns, chances)
 
 
 def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
@@ -128,8 +139,22 @@ def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
         turned = turns == quarters
         if turned.any():
             pixels[turned] = np.rot90(pixels[turned], quarters, axes=(2, 3))
-    inputs = normalised(pixels, pool.mean, pool.std)
+    inputs = _seen(pool, pixels, draws)
     return Task(_examples(inputs[:, :, : spec.shots]), _examples(inputs[:, :, spec.shots :]))
+
+
+def _seen(pool: Pool, pixels: NDArray[np.uint8], draws: Sequence[Draw]) -> Tensor:
+    """Pixels [T, W, E, H, W, C] as network inputs [T, W, E, *shape]."""
+    stored = (pixels.shape[-1], *pixels.shape[3:5])
+    if stored == pool.shape and not pool.augmentation:
+        return normalised(pixels, pool.mean, pool.std)
+    plain = normalised(pixels, (0.0,) * stored[0], (1.0,) * stored[0])
+    pictures = fitted(plain.flatten(0, 2), pool.shape)
+    if pool.augmentation:
+        chances = torch.from_numpy(np.stack([one.chances for one in draws if one.chances is not None]))
+        pictures = augmented(pictures, chances.flatten(0, 2), pool.augmentation)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (pool.mean, pool.std))
+    return ((pictures - mean) / std).reshape(*plain.shape[:3], *pool.shape)
 
 
 def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -143,6 +168,21 @@ def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[f
 def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
     """A Sampler of classification tasks."""
     return lambda step, numbers: gather(pool, spec, [draw(pool, spec, seed, step, number) for number in numbers])
+
+
+def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part: Part, seed: int) -> Sampler:
+    """A Sampler whose task i of step s is that of one of the `samplers`, drawn by `weights` for this s and i."""
+    shares = np.array(weights, dtype=np.float64) / np.sum(weights)
+
+    def sampler(step: int, numbers: Sequence[int]) -> Task:
+        choices = [
+            _generator(seed, f"{part} mixture", step, number).choice(len(shares), p=shares) for number in numbers
+        ]
+        tasks = [samplers[choice](step, [number]) for choice, number in zip(choices, numbers, strict=True)]
+        supports, queries = ([getattr(one, half) for one in tasks] for half in Task._fields)
+        return Task(*(Examples(*(torch.cat(both) for both in zip(*half, strict=True))) for half in (supports, queries)))
+
+    return sampler
 
 
 def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) -> Sampler:
@@ -177,10 +217,10 @@ def _examples(inputs: Tensor) -> Examples:
     return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets)
 
 
-def _generator(seed: int, part: Part, step: int, number: int) -> np.random.Generator:
+def _generator(seed: int, part: str, step: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
 
 
 @lru_cache
-def _stream(seed: int, part: Part) -> int:
+def _stream(seed: int, part: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest(), "little")

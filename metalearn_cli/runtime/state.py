@@ -3,7 +3,6 @@
 import math
 import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +10,20 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.meta import Learner, Meta, Objective, classification, regression
-from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.datasets import PREPARATION_ONLY, Preprocessing
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.runtime.assembly import Data, Interface
 from metalearn_cli.runtime.outer import leaves, optimizer_for
 from metalearn_cli.storage.checkpoints import Checkpoint, save
+from metalearn_cli.version import own_version
 
-_MAY_CHANGE = {("name",), ("outer", "iterations"), ("eval", "episodes")}
+_MAY_CHANGE = {
+    ("name",),
+    ("outer", "iterations"),
+    ("eval", "episodes"),
+    *(("dataset", key) for key in PREPARATION_ONLY),
+}
 _SCHEDULE_READS = ("outer", "iterations")
 
 
@@ -197,12 +202,8 @@ def interface_of(checkpoint: Checkpoint, path: Path) -> Interface:
 
 
 def versions() -> dict[str, str]:
-    """What made a file."""
-    try:
-        own = version("metalearn-cli")
-    except PackageNotFoundError:
-        own = "unknown"
-    return {"metalearn": own, "torch": torch.__version__, "python": platform.python_version()}
+    """The versions that a checkpoint remembers."""
+    return {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _require_same(trained: Experiment, asked: Experiment) -> None:

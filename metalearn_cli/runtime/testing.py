@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from metalearn_cli.core.meta import Scores
-from metalearn_cli.datasets import PARTS, Part
+from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
 from metalearn_cli.runtime import assembly
@@ -15,8 +15,10 @@ from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, n
 from metalearn_cli.runtime.execution import plan_for, running
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import interface_of, meta_of, require_kind
+from metalearn_cli.settings import Choice
 from metalearn_cli.storage import checkpoints
-from metalearn_cli.storage.preparation import Progress, data_folder
+from metalearn_cli.storage.downloads import Progress
+from metalearn_cli.storage.preparation import data_folder
 
 
 class Tested(NamedTuple):
@@ -57,15 +59,16 @@ def tested(
     experiment = with_overrides(trained, overrides)
     _require_as_trained(path, trained, experiment)
     place = assembly.device_named(device)
-    data = assembly.open_data(experiment, data_folder(None), progress)
     interface = interface_of(checkpoint, path)
-    _require_same_data(path, checkpoint, trained, experiment, data)
+    _require_kind(path, interface, experiment.dataset)
+    data = assembly.open_data(experiment, data_folder(None), progress, interface.preprocessing)
+    part = next(part for part in PARTS if part == split)
+    _require_unseen(path, checkpoint, trained.dataset, experiment.dataset, data, part)
     statistics = assembly.evaluation_statistics(experiment)
     learner = assembly.learner_for(experiment, interface, statistics)
     spec = assembly.evaluation_spec(experiment)
     if learner.ways not in (None, spec.ways):
         raise ConfigError(f"task.ways: {spec.ways} asked, but {path} was trained for {learner.ways} classes")
-    part = next(part for part in PARTS if part == split)
     sampler = data.sampler(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
     plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)
@@ -95,26 +98,41 @@ def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> N
                 )
 
 
-def _require_same_data(
-    path: Path, checkpoint: checkpoints.Checkpoint, trained: Experiment, asked: Experiment, data: assembly.Data
+def _require_kind(path: Path, interface: assembly.Interface, asked: Choice) -> None:
+    """Pictures of any size can be made to fit, numbers cannot."""
+    numbers = isinstance(assembly.dataset_of(asked), TaskSource)
+    if numbers != (interface.preprocessing is None):
+        trained = "numbers" if interface.preprocessing is None else "pictures"
+        raise ConfigError(f"dataset.name: {path} was trained on {trained}, and {asked.name} has none")
+
+
+def _require_unseen(
+    path: Path, checkpoint: checkpoints.Checkpoint, trained: Choice, asked: Choice, data: assembly.Data, part: Part
 ) -> None:
-    """Another dataset by name is another question; the same one split or prepared otherwise is no test at all."""
-    shape = interface_of(checkpoint, path).input_shape
-    if data.interface.input_shape != shape:
-        raise CheckpointError(
-            f"{path}: was trained on inputs of shape {shape}, the dataset gives {data.interface.input_shape}"
-        )
-    if asked.dataset.name != trained.dataset.name:
+    """No class that may have been trained on is tested on: else it is no test at all."""
+    suspicion = "it may have been trained on the classes that it would be tested on"
+    if isinstance(mixture := assembly.dataset_of(trained), Mixture) and asked.name != trained.name:
+        for member in mixture.of:
+            _require_unseen(path, checkpoint, member, asked, data, part)
         return
-    before, after = trained.dataset.model_dump(), asked.dataset.model_dump()
-    for key in sorted(before.keys() | after.keys()):
+    same = asked.name == trained.name and getattr(asked, "title", None) == getattr(trained, "title", None)
+    if not same:
+        common = sorted(assembly.class_names(trained, data_folder(None), "train") & data.classes(part))
+        if common:
+            raise ConfigError(
+                f"dataset.name: {path} was trained on {len(common)} classes of part '{part}' of {asked.name}, "
+                f"such as {common[0]!r}; it cannot be tested on them"
+            )
+        return
+    before, after = trained.model_dump(), asked.model_dump()
+    for key in sorted((before.keys() | after.keys()) - PREPARATION_ONLY):
         if before.get(key) != after.get(key):
             raise ConfigError(
-                f"dataset.{key}: {path} was trained with {before.get(key)!r}; with {after.get(key)!r} it may have been "
-                "trained on the classes that it would be tested on"
+                f"dataset.{key}: {path} was trained with {before.get(key)!r}; with {after.get(key)!r} {suspicion}"
             )
-    if checkpoint.header.get("data_sha256") != data.sha256:
+    if checkpoint.header["experiment"]["dataset"]["name"] == asked.name and data.sha256 != checkpoint.header.get(
+        "data_sha256"
+    ):
         raise CheckpointError(
-            f"{path}: was trained on other data than the prepared {asked.dataset.name} holds now; it may have been "
-            "trained on the classes that it would be tested on"
+            f"{path}: was trained on other data than the prepared {asked.name} holds now; {suspicion}"
         )

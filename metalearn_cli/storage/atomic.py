@@ -51,40 +51,26 @@ def write_file(path: Path, content: bytes) -> None:
         _flush_folder(path.parent)
 
 
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` when the block ends well and vanishes when it does not.
+def put_in_place(aside: Path, target: Path) -> None:
+    """The folder `aside` becomes `target`, beside which it lies.
 
-    An old `target` is moved aside before and removed after, so there is always one whole folder or the other.
+    An old `target` is moved away before and removed after, so there is always one whole folder or the other.
 
     Raises RunError if the disk refuses.
     """
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        aside.mkdir()
-    try:
-        yield aside
-        with disk_errors(target):
-            _swap(aside, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _swap(aside: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
     replaced = target.exists()
-    if replaced:
-        target.rename(old)
-    try:
-        aside.rename(target)
-    except BaseException:
-        if replaced and not target.exists():
-            old.rename(target)
-        raise
-    _flush_folder(target.parent)
-    if replaced:
-        shutil.rmtree(old, ignore_errors=True)
+    with disk_errors(target):
+        if replaced:
+            target.rename(old)
+        try:
+            aside.rename(target)
+        except BaseException:
+            if replaced and not target.exists():
+                old.rename(target)
+            raise
+        _flush_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush_folder(path: Path) -> None:

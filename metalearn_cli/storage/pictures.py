@@ -24,17 +24,25 @@ _FILTERS = {
 }
 
 
-def decode(source: bytes | Image.Image, preprocessing: Preprocessing, name: str) -> NDArray[np.uint8]:
-    """The pixels [H, W, C] of a picture, as they are stored.
+def decode(
+    source: bytes | Image.Image | NDArray[np.uint8], preprocessing: Preprocessing, name: str, cut_bottom: int = 0
+) -> NDArray[np.uint8]:
+    """The pixels [H, W, C] of a picture, as they are stored, without the `cut_bottom` lowest rows of the original.
 
     Raises DataError, with `name` and the reason, if it is no picture, a damaged one, or larger than 64 megapixels.
     """
     try:
-        picture = Image.open(io.BytesIO(source), formats=_FORMATS) if isinstance(source, bytes) else source
+        if isinstance(source, np.ndarray):
+            picture = from_array(source[np.newaxis])[0]
+        else:
+            picture = Image.open(io.BytesIO(source), formats=_FORMATS) if isinstance(source, bytes) else source
         width, height = picture.size
         if width * height > _MOST_PIXELS:
             raise DataError(f"{name}: has {width} x {height} pixels; at most 64 megapixels are read")
-        return _stored(ImageOps.exif_transpose(picture), preprocessing)
+        upright = ImageOps.exif_transpose(picture)
+        if cut_bottom:
+            upright = upright.crop((0, 0, upright.width, max(1, upright.height - cut_bottom)))
+        return _stored(upright, preprocessing)
     except DataError:
         raise
     except Exception as error:  # Pillow's parsers raise far more types than they document

@@ -1,27 +1,25 @@
-"""From a dataset's description to a prepared folder: find the source, decode on all cores, store."""
+"""From a dataset's description to a prepared folder: find the source, decode, store."""
 
+import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from metalearn_cli.datasets import Archive, Arrangement, Generated
+from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings, module_of
-from metalearn_cli.storage.archives import Source, open_source
-from metalearn_cli.storage.downloads import fetch
-from metalearn_cli.storage.pictures import decode
-from metalearn_cli.storage.prepared import Contents, Manifest, Prepared, open_prepared, write
+from metalearn_cli.storage.decoding import Decoder
+from metalearn_cli.storage.downloads import Progress, fetch_offer
+from metalearn_cli.storage.locks import locked
+from metalearn_cli.storage.prepared import Manifest, Prepared, open_prepared
+from metalearn_cli.storage.sources import Source, describe, open_source
+from metalearn_cli.storage.writing import Chunk, Contents, write
+from metalearn_cli.version import own_version
 
-Progress = Callable[[str, int, int], None]
-"""`progress(label, done, total)`, called as often as something moved."""
-
-_SHOWN_FAILURES = 10
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def data_folder(option: Path | None) -> Path:
@@ -38,31 +36,34 @@ def data_folder(option: Path | None) -> Path:
 
 
 def prepare(
-    name: str, dataset: Archive | Generated, data_dir: Path, source: Path | None, force: bool, progress: Progress
-) -> tuple[Manifest, Path]:
+    name: str, dataset: Archive | Generated, data_dir: Path, source: Path | None, force: bool, progress: Progress,
+    skip_damaged: bool = False,
+) -> tuple[Manifest, Path]:  # fmt: skip
     """The dataset's manifest and folder below `data_dir`, made unless it was there and `force` is false.
+
+    While another process makes it, this one waits. An interrupted call is taken up where it stopped.
 
     Raises DataError if the source is missing, damaged or not this dataset, or if the folder holds pictures of
     another source or other settings; RunError if the disk refuses.
     """
     folder = data_dir / dataset.store
-    if (folder / "manifest.json").exists() and not force:
-        manifest = open_prepared(folder).manifest
-        _require_settings(name, dataset, manifest)
-        if source is not None:
-            _require_source(source, manifest, folder)
-        return manifest, folder
-    if isinstance(dataset, Generated):
-        classes = [*_counted(dataset.generate(), progress)]
-        splits = dataset.splits([class_name for class_name, _ in classes])
-        contents = Contents(name, splits, dataset.preprocessing, dataset.settings, "generated")
-        return write(folder, contents, iter(classes)), folder
-    if source is None:
-        source = _downloaded(name, dataset, data_dir, progress)
-    with open_source(source) as opened:
-        arrangement = dataset.arrange(opened.members)
-        contents = Contents(name, arrangement.splits, dataset.preprocessing, dataset.settings, opened.description)
-        return write(folder, contents, _decoded(dataset, arrangement, opened, progress)), folder
+    # A dataset that is there can be used from a folder that nobody may write to.
+    if not force and _is_prepared(folder):
+        return _found(name, dataset, folder, source), folder
+
+    def wait(holder: str) -> None:
+        progress(f"waiting for {holder}, which prepares it", 0, 1)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    with locked(data_dir / f".{dataset.store}.lock", wait):
+        if not force and _is_prepared(folder):
+            return _found(name, dataset, folder, source), folder
+        if isinstance(dataset, Generated):
+            return _drawn(name, dataset, folder, progress), folder
+        if source is None:
+            source = _downloaded(name, dataset, data_dir, progress)
+        with open_source(source, dataset.wants, data_dir) as opened:
+            return _converted(name, dataset, folder, opened, skip_damaged, progress), folder
 
 
 def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, progress: Progress) -> Prepared:
@@ -71,7 +72,7 @@ def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, pro
     Raises DataError with the command to type if it is missing or was prepared with other settings.
     """
     folder = data_dir / dataset.store
-    if not (folder / "manifest.json").exists():
+    if not _is_prepared(folder):
         if isinstance(dataset, Archive):
             raise DataError(f"dataset {name} is not prepared in {data_dir}; type: {_command(name, dataset)}")
         prepare(name, dataset, data_dir, None, False, progress)
@@ -80,63 +81,62 @@ def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, pro
     return prepared
 
 
-def _decoded(
-    dataset: Archive, arrangement: Arrangement, source: Source, progress: Progress
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Class after class. All damaged pictures are found before the first ten are reported."""
-    total, done = sum(len(members) for members in arrangement.classes.values()), 0
-    failures: list[str] = []
-    cores = os.cpu_count() or 1
-
-    def whole(members: Sequence[str]) -> list[NDArray[np.uint8]]:
-        pictures = []
-        for member in members:
-            try:
-                pictures.append(decode(source.read(member), dataset.preprocessing, member))
-            except DataError as error:
-                failures.append(str(error))
-        return pictures
-
-    # A class at a time for each thread: single small pictures would spend their time waiting for the interpreter.
-    with ThreadPoolExecutor(cores) as pool:
-        for names in _batched(arrangement.classes, 4 * cores):
-            decoded = pool.map(whole, [arrangement.classes[name] for name in names])
-            for name, pictures in zip(names, decoded, strict=True):
-                done += len(arrangement.classes[name])
-                progress("decoding", done, total)
-                if len(pictures) == len(arrangement.classes[name]):
-                    yield name, np.stack(pictures)
-    if failures:
-        shown = "; ".join(sorted(failures)[:_SHOWN_FAILURES])
-        raise DataError(f"{len(failures)} of {total} pictures cannot be read, mend or remove them: {shown}")
+def _is_prepared(folder: Path) -> bool:
+    return (folder / "manifest.json").exists()
 
 
-def _batched(names: Mapping[str, object], size: int) -> Iterator[list[str]]:
-    """The names in runs of `size`, so that only so many classes are in memory at once."""
-    listed = list(names)
-    return (listed[start : start + size] for start in range(0, len(listed), size))
+def _found(name: str, dataset: Archive | Generated, folder: Path, source: Path | None) -> Manifest:
+    """What is there already, if it is what was asked for."""
+    manifest = open_prepared(folder).manifest
+    _require_settings(name, dataset, manifest)
+    if source is not None and isinstance(dataset, Archive) and describe(source, dataset.wants) != manifest.source:
+        raise DataError(
+            f"{folder}: holds pictures of another source ({manifest.source}); add --force to replace them, "
+            "or --set dataset.title=NAME to keep both where the dataset has titles"
+        )
+    return manifest
 
 
-def _counted(
-    classes: Iterator[tuple[str, NDArray[np.uint8]]], progress: Progress
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for number, one in enumerate(classes, 1):
-        progress("drawing classes", number, number)
-        yield one
+def _drawn(name: str, dataset: Generated, folder: Path, progress: Progress) -> Manifest:
+    places = {class_name: index for index, class_name in enumerate(dataset.classes)}
+
+    def work(names: Sequence[str]) -> Iterator[Chunk]:
+        for class_name in names:
+            yield Chunk(class_name, dataset.draw(places[class_name]))
+            progress("drawing classes", places[class_name] + 1, len(places))
+
+    splits = dataset.splits(dataset.classes)
+    contents = Contents(name, splits, dataset.preprocessing, dataset.settings, "generated")
+    return write(folder, contents, dataset.classes, _key(contents, ""), work)
+
+
+def _converted(
+    name: str, dataset: Archive, folder: Path, source: Source, skip_damaged: bool, progress: Progress
+) -> Manifest:
+    classes, splits, sample, partial = dataset.arrange(source)
+    contents = Contents(
+        name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial
+    )  # fmt: skip
+    decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress)
+    key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")
+    return write(folder, contents, [*classes], key, decoder.work)
+
+
+def _key(contents: Contents, more: str) -> str:
+    """What unfinished work must have in common with this for its finished classes to be used."""
+    plain = contents._replace(preprocessing=contents.preprocessing.model_dump_json())  # type: ignore[arg-type]
+    return hashlib.sha256(f"{plain} {more}".encode()).hexdigest()
 
 
 def _downloaded(name: str, dataset: Archive, data_dir: Path, progress: Progress) -> Path:
-    if not dataset.downloads:
-        raise DataError(f"dataset {name} needs its pictures; type: {_command(name, dataset)}")
-    folder = data_dir / "downloads" / name
-    for download in dataset.downloads:
-        label = f"downloading {download.file}"
-
-        def report(done: int, total: int, label: str = label) -> None:
-            progress(label, done, total)
-
-        fetch(download, folder, report)
-    return folder
+    if not dataset.offers:
+        hint = f" {dataset.by_hand}" if dataset.by_hand else ""
+        raise DataError(f"dataset {name} needs its pictures;{hint} type: {_command(name, dataset)}")
+    try:
+        return fetch_offer(dataset.offers, data_dir / "downloads" / name, progress)
+    except DataError as error:
+        by_hand = dataset.by_hand or "fetch it by hand"
+        raise DataError(f"{error}; {by_hand}, and give the folder with --source") from error
 
 
 def _require_settings(name: str, dataset: Archive | Generated, manifest: Manifest) -> None:
@@ -152,19 +152,10 @@ def _require_settings(name: str, dataset: Archive | Generated, manifest: Manifes
     )
 
 
-def _require_source(source: Path, manifest: Manifest, folder: Path) -> None:
-    with open_source(source) as opened:
-        if opened.description != manifest.source:
-            raise DataError(
-                f"{folder}: holds pictures of another source ({manifest.source}); add --force to replace them, "
-                "or --set dataset.title=NAME to keep both where the dataset has titles"
-            )
-
-
 def _command(name: str, dataset: Archive | Generated) -> str:
     """The command that prepares this dataset, with the settings that are not the default."""
     usual: Mapping[str, object] = module_of(settings := dataset_settings(name)).build(settings).settings
     changed = {key: value for key, value in dataset.settings.items() if usual.get(key) != value}
     sets = [f"--set {shlex.quote(f'dataset.{key}={value}')}" for key, value in changed.items()]
-    source = [] if not isinstance(dataset, Archive) or dataset.downloads else ["--source DIR"]
+    source = [] if not isinstance(dataset, Archive) or dataset.offers else ["--source DIR"]
     return " ".join(["metalearn prepare", name, *source, *sets])

@@ -2,14 +2,14 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from metalearn_cli.errors import RunError
 from metalearn_cli.storage.atomic import disk_errors, write_file
+from metalearn_cli.storage.locks import locked
 
 
 class RunFolder(NamedTuple):
@@ -61,37 +61,14 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
         raise RunError(f"{path}: holds a run already; add --resume to go on with it, or --run-dir DIR for a new one")
     with disk_errors(path):
         folder.last.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path):
+
+    def held(holder: str) -> None:
+        raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it")
+
+    with locked(path / ".lock", held):
         if not resume:
             folder.metrics.unlink(missing_ok=True)
         yield folder
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """The kernel drops the lock with the process, so there is no stale one; where it has none, names are private."""
-    with disk_errors(path):
-        file = (path / ".lock").open("a+")
-    with file:
-        with disk_errors(path):
-            _take(file, path)
-        yield
-
-
-def _take(file: TextIO, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it") from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()}")
-    file.flush()
 
 
 def as_json(value: Any) -> str:

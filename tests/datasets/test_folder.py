@@ -12,8 +12,23 @@ SPLIT = {"train": ["ant", "bee"], "val": ["cat"], "test": ["dog"]}
 TEN = [f"class{number}/{picture}.png" for number in range(10) for picture in range(3)]
 
 
+class Listed:
+    """A source of which only the names are known, and the content of its lists."""
+
+    def __init__(self, members, lists=None):
+        self._lists = lists or {}
+        self.members = sorted([*members, *self._lists])
+
+    def text(self, member):
+        return self._lists[member]
+
+
+def arranged(members, lists=None, **settings):
+    return arrange(Config(**settings), Listed(members, lists))
+
+
 def split_of(members, **settings):
-    return arrange(Config(**settings), members).splits["classes"]
+    return arranged(members, **settings).splits["classes"]
 
 
 def test_folders_train_val_and_test_are_the_split():
@@ -21,7 +36,7 @@ def test_folders_train_val_and_test_are_the_split():
 
 
 def test_a_class_holds_the_pictures_below_its_folder():
-    assert arrange(Config(), GIVEN[::-1]).classes == {
+    assert arranged(GIVEN[::-1]).classes == {
         "ant": ["train/ant/1.png", "train/ant/2.png"],
         "bee": ["train/bee/1.jpg"],
         "cat": ["val/cat/1.webp"],
@@ -40,7 +55,7 @@ def test_the_parts_have_their_other_names_too(names):
 @pytest.mark.parametrize("above", ["shop", "my/old/shop"])
 def test_folders_around_the_whole_collection_are_passed_over(above):
     assert split_of([f"{above}/{member}" for member in GIVEN]) == SPLIT
-    assert set(arrange(Config(), [f"{above}/{member}" for member in TEN]).classes) == {f"class{n}" for n in range(10)}
+    assert set(arranged([f"{above}/{member}" for member in TEN]).classes) == {f"class{n}" for n in range(10)}
 
 
 def test_a_group_is_part_of_its_classes_names():
@@ -70,45 +85,45 @@ def test_three_classes_are_enough():
 
 
 def test_other_files_are_passed_over():
-    assert arrange(Config(), [*GIVEN, "readme.txt", "train/ant/notes.md", "anim/x.gif"]) == arrange(Config(), GIVEN)
+    assert arranged([*GIVEN, "readme.txt", "train/ant/notes.md", "anim/x.gif"]) == arranged(GIVEN)
 
 
 @pytest.mark.parametrize("members", [[], ["a/b.txt", "c/d.gif"]])
 def test_no_pictures_are_an_error_that_says_which_kinds_are_read(members):
     with pytest.raises(DataError, match=r"no pictures there \(png, jpg, webp, bmp\)"):
-        arrange(Config(), members)
+        arranged(members)
 
 
 @pytest.mark.parametrize("loose", ["loose.png", "train/loose.png"])
 @pytest.mark.parametrize("above", ["", "shop/"])
 def test_a_picture_outside_any_class_is_an_error(loose, above):
     with pytest.raises(DataError, match=rf"'{above}{loose}' lies outside a class; expected CLASS/picture\.jpg"):
-        arrange(Config(), [above + member for member in [*GIVEN, loose]])
+        arranged([above + member for member in [*GIVEN, loose]])
 
 
 def test_pictures_without_any_folder_are_an_error():
     with pytest.raises(DataError, match=r"'a\.png' lies outside a class"):
-        arrange(Config(), ["a.png", "b.png"])
+        arranged(["a.png", "b.png"])
 
 
 def test_a_class_in_two_parts_is_an_error():
     with pytest.raises(DataError, match="class 'ant' is in two of the folders train, val and test"):
-        arrange(Config(), [*GIVEN, "test/ant/3.png"])
+        arranged([*GIVEN, "test/ant/3.png"])
 
 
 def test_too_few_classes_to_split_are_an_error():
     with pytest.raises(DataError, match="2 classes; 3 or more are needed"):
-        arrange(Config(), TEN[:6])
+        arranged(TEN[:6])
 
 
 def test_a_part_without_classes_is_an_error():
     with pytest.raises(DataError, match="no classes for val; expected folders train, val and test"):
-        arrange(Config(), [member for member in GIVEN if not member.startswith("val")])
+        arranged([member for member in GIVEN if not member.startswith("val")])
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_an_error():
     with pytest.raises(DataError, match="no classes for train"):
-        arrange(Config(val_fraction=0.9, test_fraction=0.5), TEN)
+        arranged(TEN, val_fraction=0.9, test_fraction=0.5)
 
 
 @pytest.mark.parametrize("change", [{"title": "birds"}, {"image_size": 28}, {"channels": 1}])
@@ -147,7 +162,7 @@ def test_the_grocery_archive_gives_its_classes_pictures_and_parts(grocery):
 
 def test_the_grocery_manifest_has_a_mean_and_spread_per_channel_and_verifies(grocery):
     manifest, folder = grocery
-    assert len(manifest.preprocessing.mean) == len(manifest.preprocessing.std) == 3
-    assert all(0.2 < value < 0.8 for value in manifest.preprocessing.mean)
-    assert all(0.1 < value < 0.4 for value in manifest.preprocessing.std)
+    assert len(manifest.moments["classes"].mean) == len(manifest.moments["classes"].std) == 3
+    assert all(0.2 < value < 0.8 for value in manifest.moments["classes"].mean)
+    assert all(0.1 < value < 0.4 for value in manifest.moments["classes"].std)
     assert verify(folder) == manifest

@@ -10,7 +10,8 @@ SMALL = Config(classes=12, drawings=4)
 
 
 def drawn(config: Config) -> dict[str, NDArray[np.uint8]]:
-    return dict(glyphs.build(config).generate())
+    dataset = glyphs.build(config)
+    return {name: dataset.draw(index) for index, name in enumerate(dataset.classes)}
 
 
 def neighbour_accuracy(images: NDArray[np.uint8], episodes: int, ways: int = 5, queries: int = 15) -> float:

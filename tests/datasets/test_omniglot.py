@@ -5,9 +5,9 @@ from pydantic import ValidationError
 from metalearn_cli.datasets import PARTS, omniglot
 from metalearn_cli.datasets.omniglot import Config, arrange, build
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.archives import open_source
 from metalearn_cli.storage.pictures import decode
 from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.sources import open_source
 
 # Alphabets and how many characters each has, counted in the official archives.
 BACKGROUND = {
@@ -144,7 +144,7 @@ def test_validation_and_test_are_turned_only_when_asked():
 
 
 def test_every_archive_has_a_second_address():
-    downloads = build(Config()).downloads
+    downloads = build(Config()).offers[0]
     assert [download.file for download in downloads] == ["images_background.zip", "images_evaluation.zip"]
     assert all(len(set(download.urls)) == 2 for download in downloads)
     assert all(url.endswith("/" + download.file) for download in downloads for url in download.urls)
@@ -181,6 +181,6 @@ def test_nearest_leaves_two_tones_and_bilinear_more(test_data):
         chosen = [members[0] for members in arrange(source.members).classes.values()][::50]
         for resize in ("nearest", "bilinear"):
             preprocessing = build(Config(resize=resize)).preprocessing
-            tones[resize] = np.unique([decode(source.read(member), preprocessing, member) for member in chosen])
+            tones[resize] = np.unique([decode(source.content(member), preprocessing, member) for member in chosen])
     assert tones["nearest"].tolist() == [0, 255]
     assert len(tones["bilinear"]) > 10

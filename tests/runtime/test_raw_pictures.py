@@ -16,8 +16,8 @@ from metalearn_cli.runtime.adaptation import inputs_of
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.sampling import draw, pool_of
 from metalearn_cli.storage import runs
-from metalearn_cli.storage.archives import open_source
 from metalearn_cli.storage.preparation import open_or_explain, prepare
+from metalearn_cli.storage.sources import open_source
 
 EXPERIMENT = {
     "name": "raw",
@@ -57,12 +57,12 @@ def raw_pictures(test_data, store, episodes):
     description = omniglot.build(omniglot.Config(split="official"))
     prepared = open_or_explain("omniglot", description, store, silent)
     spec = assembly.evaluation_spec(from_mapping(EXPERIMENT, "test"))
-    pool = pool_of(prepared, description.sampling, "test")
+    pool = pool_of(prepared, description.sampling, "test", prepared.manifest.preprocessing)
     with open_source(test_data / "omniglot") as source:
-        members = [m for found in description.arrange(source.members).classes.values() for m in found]
+        members = [m for found in description.arrange(source).classes.values() for m in found]
 
         def picture(number):
-            return Image.open(io.BytesIO(source.read(members[number])))
+            return Image.open(io.BytesIO(source.content(members[number])))
 
         drawn = [draw(pool, spec, 0, 0, episode).images for episode in range(episodes)]
         return [[[picture(number) for number in row] for row in images] for images in drawn]

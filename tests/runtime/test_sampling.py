@@ -20,7 +20,7 @@ def pool(classes=8, each=6, part="train", turn_per_task=False, copies=1, size=4)
     starts = np.arange(classes) * each
     return Pool(
         part, images, np.tile(starts, copies), np.full(classes * copies, each),
-        np.repeat(np.arange(copies), classes), turn_per_task, (0.0,), (1.0,),
+        np.repeat(np.arange(copies), classes), turn_per_task, (), (1, size, size), (0.0,), (1.0,),
     )  # fmt: skip
 
 

@@ -1,4 +1,6 @@
+import io
 import os
+import tarfile
 import unicodedata
 import warnings
 import zipfile
@@ -10,12 +12,13 @@ import pytest
 
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage import archives
-from metalearn_cli.storage.archives import open_source
+from metalearn_cli.storage.sources import open_source
 
 NFC, NFD = (unicodedata.normalize(form, "crème/é.png") for form in ("NFC", "NFD"))
 
 
 def zipped(path: Path, members: Mapping[str, bytes]) -> Path:
+    path = path if path.suffix.lower() == ".zip" else path.with_name(path.name + ".zip")
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
@@ -32,8 +35,63 @@ def unpacked(folder: Path, members: Mapping[str, bytes]) -> Path:
 
 def held(path: Path) -> dict[str, bytes]:
     with open_source(path) as source:
-        assert source.members == sorted(source.members)
-        return {member: source.read(member) for member in source.members}
+        assert list(source.members) == sorted(source.members)
+        return {member: source.content(member) for member in source.members}
+
+
+def tarred(path: Path, members: Mapping[str, bytes], mode: str = "w") -> Path:
+    """A tar, compressed where the mode says so."""
+    path = path if ".tar" in path.name else path.with_name(path.name + ".tar")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def bomb(path: Path, size: int) -> Path:
+    """An archive of one file that is nothing but zeros."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/1.png", bytes(size))
+        return path
+    return tarred(path, {"a/1.png": bytes(size)}, "w:" + path.suffix[1:])
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"])
+def test_a_tar_gives_the_same_members_as_a_folder(suffix, tmp_path):
+    members = {"b/2.png": b"two", "a/1.png": b"one", "a/deep/3.png": b""}
+    mode = "w:" + {"tgz": "gz"}.get(suffix, suffix.partition(".")[2])
+    made = tarred(tmp_path / "x.tar", members, mode).rename(tmp_path / f"it.{suffix}")
+    assert held(made) == members
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_a_tar_cut_anywhere_is_an_error(suffix, tmp_path):
+    whole = tarred(tmp_path / f"x.{suffix}", {f"a/{n}.png": os.urandom(700) for n in range(4)}, "w:" + suffix[4:])
+    content = whole.read_bytes()
+    for length in range(0, len(content) - (9000 if suffix == "tar" else 0), 97):
+        (tmp_path / f"it.{suffix}").write_bytes(content[:length])
+        with pytest.raises(DataError, match="is damaged or cut short"):
+            held(tmp_path / f"it.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer"), [(tarred, tarred), (zipped, tarred), (tarred, zipped), (zipped, zipped), (tarred, unpacked)]
+)
+def test_an_archive_in_an_archive_counts_as_unpacked(inner, outer, tmp_path):
+    made = inner(tmp_path / "inner" / "x.zip" if inner is zipped else tmp_path / "inner" / "x.tar", {"a/1.png": b"one"})
+    path = outer(tmp_path / "it.zip" if outer is zipped else tmp_path / "it.tar", {made.name: made.read_bytes()})
+    assert held(path) == {"a/1.png": b"one"}
+
+
+def test_archives_that_are_not_wanted_are_not_opened(tmp_path):
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    unpacked(tmp_path, {"a/1.png": b"one", "b/2.png": b"two"})
+    with open_source(tmp_path, wants=lambda path: path.startswith("a/")) as source:
+        assert list(source.members) == ["a/1.png"]
 
 
 @pytest.mark.parametrize("made", [zipped, unpacked])
@@ -42,24 +100,47 @@ def test_a_zip_and_a_folder_give_the_same_members(made, tmp_path):
     assert held(made(tmp_path / "it.zip", members)) == members
 
 
-@pytest.mark.parametrize(
-    "name", ["../out.png", "a/../../out.png", "/etc/out.png", "C:/out.png", "..\\out.png", "a//out.png", "a/\x07.png"]
-)
-def test_a_member_that_would_leave_the_archive_is_passed_over(name, tmp_path):
-    assert held(zipped(tmp_path / "it.zip", {name: b"", "a/1.png": b"one"})) == {"a/1.png": b"one"}
+@pytest.mark.parametrize("name", ["../out.png", "a/../../out.png", "/etc/out.png", "C:/out.png", "a/\x07.png"])
+@pytest.mark.parametrize("made", [zipped, tarred])
+def test_a_member_that_would_leave_the_archive_is_refused(made, name, tmp_path):
+    with pytest.raises(
+        DataError, match=r"^.*/it\.(zip|tar): member .* (would leave the folder|cannot be printed)"
+    ) as caught:
+        held(made(tmp_path / "it", {name: b"", "a/1.png": b"one"}))
+    assert "\n" not in str(caught.value)
 
 
 def test_backslashes_of_a_windows_zip_part_folders(tmp_path):
     assert held(zipped(tmp_path / "it.zip", {"a\\1.png": b"one"})) == {"a/1.png": b"one"}
 
 
-def test_a_link_in_a_zip_is_passed_over(tmp_path):
+def test_a_backslash_does_not_hide_where_a_member_leads(tmp_path):
+    with pytest.raises(DataError, match="would leave the folder"):
+        held(zipped(tmp_path / "it.zip", {"..\\out.png": b""}))
+
+
+@pytest.mark.parametrize("made", [zipped, tarred])
+def test_needless_parts_of_a_name_are_dropped(made, tmp_path):
+    assert held(made(tmp_path / "it", {"./a//1.png": b"one"})) == {"a/1.png": b"one"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_a_link_or_device_in_a_tar_is_refused(kind, tmp_path):
+    with tarfile.open(tmp_path / "it.tar", "w") as archive:
+        entry = tarfile.TarInfo("a/link.png")
+        entry.type, entry.linkname = kind, "/etc/hostname"
+        archive.addfile(entry)
+    with pytest.raises(DataError, match=r"it\.tar: member 'a/link\.png' is a link or a device"):
+        held(tmp_path / "it.tar")
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path):
     link = zipfile.ZipInfo("a/link.png")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "it.zip", "w") as archive:
         archive.writestr(link, "/etc/hostname")
-        archive.writestr("a/1.png", b"one")
-    assert held(tmp_path / "it.zip") == {"a/1.png": b"one"}
+    with pytest.raises(DataError, match=r"it\.zip: member 'a/link\.png' is a link or a device"):
+        held(tmp_path / "it.zip")
 
 
 def test_a_link_out_of_a_folder_is_passed_over_and_one_within_is_read(tmp_path):
@@ -102,15 +183,15 @@ def test_a_member_that_is_there_twice_is_an_error(names, tmp_path):
         warnings.simplefilter("ignore")
         for name in names:
             archive.writestr(name, name.encode())
-    with pytest.raises(DataError, match=r"it\.zip: member .* is there twice"):
+    with pytest.raises(DataError, match=r"it\.zip: .* is there twice"):
         held(tmp_path / "it.zip")
 
 
-@pytest.mark.parametrize("inner", ["x.zip", "below/x.zip", "X.ZIP"])
-def test_a_zip_in_a_folder_counts_as_unpacked(inner, tmp_path):
+@pytest.mark.parametrize(("inner", "above"), [("x.zip", ""), ("below/x.zip", "below/"), ("X.ZIP", "")])
+def test_a_zip_in_a_folder_counts_as_unpacked_where_it_lies(inner, above, tmp_path):
     zipped(tmp_path / inner, {"a/1.png": b"one"})
     unpacked(tmp_path, {"b/2.png": b"two"})
-    assert held(tmp_path) == {"a/1.png": b"one", "b/2.png": b"two"}
+    assert held(tmp_path) == {f"{above}a/1.png": b"one", "b/2.png": b"two"}
 
 
 def test_the_shadow_of_a_zip_from_a_mac_is_passed_over(tmp_path):
@@ -129,14 +210,14 @@ def test_a_member_in_two_zips_of_a_folder_is_an_error(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04" + bytes(60)])
 def test_a_file_that_is_no_zip_is_an_error(content, tmp_path):
     (tmp_path / "it.zip").write_bytes(content)
-    with pytest.raises(DataError, match=r"it\.zip: is not a readable zip"):
+    with pytest.raises(DataError, match=r"it\.zip: is damaged or cut short"):
         held(tmp_path / "it.zip")
 
 
 def test_a_zip_that_was_cut_is_an_error(tmp_path):
     path = zipped(tmp_path / "it.zip", {"a/1.png": bytes(1000)})
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match="is not a readable zip"):
+    with pytest.raises(DataError, match="is damaged or cut short"):
         held(path)
 
 
@@ -156,18 +237,29 @@ def test_an_encrypted_zip_is_an_error(tmp_path):
         held(path)
 
 
-@pytest.mark.parametrize("made", [zipped, unpacked])
+@pytest.mark.parametrize("made", [zipped, tarred, unpacked])
 def test_a_member_that_is_too_large_is_an_error(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 20)
     path = made(tmp_path / "it.zip", {"a/1.png": bytes((1 << 20) + 1)})
-    with pytest.raises(DataError, match=r"1\.png.* is larger than 1 MB"):
+    with pytest.raises(DataError, match=r"is larger than 1 MB"):
         held(path)
 
 
-def test_too_many_members_are_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("made", [zipped, tarred])
+def test_too_many_members_are_an_error(made, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "_MOST_MEMBERS", 1)
     with pytest.raises(DataError, match="has more than 1 members"):
-        held(zipped(tmp_path / "it.zip", {"a": b"", "b": b""}))
+        held(made(tmp_path / "it", {"a": b"", "b": b""}))
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_bomb_is_refused_before_it_has_filled_the_disk(suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_ALWAYS_FINE", 1 << 20)
+    path = bomb(tmp_path / f"it.{suffix}", 40 << 20)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"it\.\S+: unpacks to .* far more than pictures would"):
+        held(path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_path_that_is_not_there_is_an_error(tmp_path):
@@ -176,15 +268,15 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_a_file_of_another_kind_is_an_error(tmp_path):
-    (tmp_path / "it.tar").write_bytes(b"")
-    with pytest.raises(DataError, match=r"it\.tar: expected a folder or a \.zip"):
-        held(tmp_path / "it.tar")
+    (tmp_path / "it.rar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"it\.rar: expected a folder, a \.zip or a \.tar"):
+        held(tmp_path / "it.rar")
 
 
 def test_members_can_be_read_from_many_threads_at_once(tmp_path):
     members = {f"a/{number}.png": bytes([number]) * 5000 for number in range(200)}
     with open_source(zipped(tmp_path / "it.zip", members)) as source, ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(source.read, source.members))
+        read = list(pool.map(source.content, source.members))
     assert read == [members[member] for member in sorted(members)]
 
 

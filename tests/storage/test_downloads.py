@@ -58,18 +58,18 @@ def asked(server, monkeypatch):
 def official(server, asked):
     def described(*ways: str) -> Download:
         urls = tuple(f"http://127.0.0.1:{server.server_port}/{way}/x.zip" for way in ways)
-        return Download("x.zip", urls, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+        return Download("x.zip", urls, f"sha256:{hashlib.sha256(CONTENT).hexdigest()}", len(CONTENT))
 
     return described
 
 
-def silent(_done, _total):
+def silent(_label, _done, _total):
     pass
 
 
 def test_a_file_comes_with_its_progress(official, tmp_path):
     moved = []
-    path = fetch(official("good"), tmp_path / "new", lambda *numbers: moved.append(numbers))
+    path = fetch(official("good"), tmp_path / "new", lambda _label, *numbers: moved.append(numbers))
     assert path == tmp_path / "new" / "x.zip"
     assert path.read_bytes() == CONTENT
     assert len(moved) > 1
@@ -142,19 +142,19 @@ def test_a_mirror_that_gives_something_else_is_followed_by_the_next(official, tm
 def test_no_more_is_taken_from_a_mirror_than_the_file_is_long(official, tmp_path):
     taken = []
     with pytest.raises(DataError, match="another size"):
-        fetch(official("long"), tmp_path, lambda done, _total: taken.append(done))
+        fetch(official("long"), tmp_path, lambda _label, done, _total: taken.append(done))
     assert max(taken) <= len(CONTENT)
 
 
-def test_when_no_mirror_has_it_every_reason_and_the_way_by_hand_are_given(official, tmp_path):
-    with pytest.raises(DataError, match=r"404.*; .*a web page.*; fetch it by hand and give its folder with --source"):
+def test_when_no_mirror_has_it_every_reason_is_given(official, tmp_path):
+    with pytest.raises(DataError, match=r"missing/x\.zip: .*404.*; .*page/x\.zip: a web page"):
         fetch(official("missing", "page"), tmp_path, silent)
 
 
 def test_a_server_that_is_not_there_is_one_clear_error(server, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(DataError, match=r"x\.zip could not be downloaded .*refused"):
-        fetch(Download("x.zip", ("http://127.0.0.1:1/x.zip",), 1, ""), tmp_path, silent)
+        fetch(Download("x.zip", ("http://127.0.0.1:1/x.zip",), "md5:", 1), tmp_path, silent)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_disk(official, tmp_path):

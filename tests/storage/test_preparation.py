@@ -11,7 +11,7 @@ from PIL import Image
 from metalearn_cli.datasets import folder, glyphs, omniglot
 from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
-from metalearn_cli.storage import preparation
+from metalearn_cli.storage import decoding, downloads
 from metalearn_cli.storage.preparation import data_folder, open_or_explain, prepare
 
 PETS = folder.Config(title="pets", image_size=8)
@@ -69,7 +69,7 @@ def test_progress_counts_every_picture(pictures, store):
 
 
 def test_more_classes_than_are_decoded_at_once_are_all_there(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(preparation.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 1)
     for number in range(11):
         paint(tmp_path / "many" / f"class{number:02}" / "a.png", number)
     manifest, where = prepared(PETS, store, tmp_path / "many")
@@ -80,13 +80,13 @@ def test_more_classes_than_are_decoded_at_once_are_all_there(tmp_path, store, mo
 @pytest.mark.parametrize("given", [True, False])
 def test_a_second_time_nothing_is_decoded(pictures, store, monkeypatch, given):
     first = prepared(PETS, store, pictures)
-    monkeypatch.setattr(preparation, "decode", lambda *_arguments: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "decode", lambda *_arguments: pytest.fail("decoded again"))
     assert prepared(PETS, store, pictures if given else None) == first
 
 
 def test_a_second_time_nothing_is_drawn(store):
     first = prepared(GLYPHS, store)
-    drawn = glyphs.build(GLYPHS)._replace(generate=lambda: pytest.fail("drawn again"))
+    drawn = glyphs.build(GLYPHS)._replace(draw=lambda _index: pytest.fail("drawn again"))
     assert prepare("glyphs", drawn, store, None, False, silent) == first
 
 
@@ -137,7 +137,7 @@ def test_another_source_is_refused_and_replaced_by_force(pictures, store):
 def test_damaged_pictures_are_counted_and_the_first_ten_listed(pictures, store):
     for number in range(12):
         (pictures / "train" / "ant" / f"bad{number:02}.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"^12 of 20 pictures cannot be read, mend or remove them: ") as caught:
+    with pytest.raises(DataError, match=r"^12 of 20 pictures cannot be read, mend or remove them") as caught:
         prepared(PETS, store, pictures)
     assert re.findall(r"bad(\d\d)", str(caught.value)) == [f"{number:02}" for number in range(10)]
     assert "\n" not in str(caught.value)
@@ -153,7 +153,7 @@ def test_nothing_is_prepared_from_damaged_pictures(pictures, store):
 def test_a_source_that_is_another_dataset_leaves_nothing(pictures, store):
     with pytest.raises(DataError, match="omniglot: found 4 characters, expected 1,623"):
         prepared(omniglot.Config(), store, pictures)
-    assert not store.exists()
+    assert list(store.iterdir()) == []
 
 
 def test_a_missing_dataset_prints_the_command(store):
@@ -169,7 +169,9 @@ def test_a_dataset_without_downloads_asks_for_its_pictures(store):
 
 def test_a_generated_dataset_is_made_on_first_use(store):
     opened = open_or_explain("glyphs", glyphs.build(GLYPHS), store, silent)
-    assert np.array_equal(opened.images, np.concatenate([drawn for _name, drawn in glyphs.generate(GLYPHS)]))
+    assert np.array_equal(
+        opened.images, np.concatenate([glyphs.drawings(GLYPHS, index) for index in range(GLYPHS.classes)])
+    )
     assert opened.manifest.source == "generated"
 
 
@@ -181,11 +183,11 @@ def test_official_files_are_fetched_into_one_folder_and_read_there(pictures, sto
         paint(where / "train" / "ant" / f"{download.file}.png", 1)
         for part in ("val/cat", "test/dog"):
             paint(where / part / "a.png", 1)
-        progress(1, 2)
+        progress(f"downloading {download.file}", 1, 2)
 
-    monkeypatch.setattr(preparation, "fetch", fetch)
+    monkeypatch.setattr(downloads, "fetch", fetch)
     moved = []
-    dataset = folder.build(PETS)._replace(downloads=omniglot.build(omniglot.Config()).downloads)
+    dataset = folder.build(PETS)._replace(offers=omniglot.build(omniglot.Config()).offers)
     manifest, _where = prepare("folder", dataset, store, None, False, lambda *one: moved.append(one))
     below = store / "downloads" / "folder"
     assert fetched == [("images_background.zip", below), ("images_evaluation.zip", below)]

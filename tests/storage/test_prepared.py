@@ -7,7 +7,8 @@ from numpy.lib.format import open_memmap
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage import prepared
-from metalearn_cli.storage.prepared import Contents, open_prepared, verify
+from metalearn_cli.storage.prepared import open_prepared, verify
+from metalearn_cli.storage.writing import Chunk, Contents, write
 
 COUNTS = {"a": 3, "b": 1, "c": 2, "d": 4}
 SPLITS = {"one": {"train": ["a", "d"], "val": ["b"], "test": ["c"]}}
@@ -20,7 +21,8 @@ def pictures(seed=0):
 
 
 def written(folder, contents=CONTENTS, classes=None):
-    return prepared.write(folder, contents, iter((pictures() if classes is None else classes).items()))
+    found = pictures() if classes is None else classes
+    return write(folder, contents, [*found], "key", lambda names: (Chunk(name, found[name]) for name in names))
 
 
 def edited(folder, **changes):
@@ -55,7 +57,7 @@ def test_the_pictures_are_a_plain_numpy_file(folder):
 
 
 def test_opening_maps_the_pictures_and_reads_none(folder, monkeypatch):
-    monkeypatch.setattr(prepared, "_sha256", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(prepared, "sha256_of", lambda path: pytest.fail(f"{path} was read"))
     images = open_prepared(folder).images
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
@@ -67,7 +69,8 @@ def test_a_given_mean_is_kept(folder):
 
 def test_without_a_mean_it_is_that_of_the_train_classes_per_channel(tmp_path):
     preprocessing = CONTENTS.preprocessing.model_copy(update={"mean": (), "std": ()})
-    found = written(tmp_path / "x", CONTENTS._replace(preprocessing=preprocessing)).preprocessing
+    manifest = written(tmp_path / "x", CONTENTS._replace(preprocessing=preprocessing))
+    found = manifest.preprocessing_for("one", "dataset")
     train = np.concatenate([pictures()["a"], pictures()["d"]]) / 255
     assert found.mean == pytest.approx(train.mean((0, 1, 2)), abs=1e-4)
     assert found.std == pytest.approx(train.std((0, 1, 2)), abs=1e-4)
@@ -77,29 +80,8 @@ def test_without_a_mean_it_is_that_of_the_train_classes_per_channel(tmp_path):
 def test_a_channel_without_variation_has_a_spread_that_can_divide(tmp_path):
     preprocessing = CONTENTS.preprocessing.model_copy(update={"mean": (), "std": ()})
     flat = {name: np.full_like(images, 7) for name, images in pictures().items()}
-    assert min(written(tmp_path / "x", CONTENTS._replace(preprocessing=preprocessing), flat).preprocessing.std) > 0
-
-
-@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
-def test_writing_that_is_interrupted_leaves_nothing(tmp_path, stop):
-    def interrupted():
-        yield "a", pictures()["a"]
-        raise stop
-
-    with pytest.raises(stop):
-        prepared.write(tmp_path / "pets", CONTENTS, interrupted())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_replacing_that_is_interrupted_leaves_the_old_one(folder):
-    def interrupted():
-        yield "a", pictures(1)["a"]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepared.write(folder, CONTENTS, interrupted())
-    assert verify(folder).source == "here"
-    assert [file.name for file in folder.parent.iterdir()] == ["pets"]
+    manifest = written(tmp_path / "x", CONTENTS._replace(preprocessing=preprocessing), flat)
+    assert min(manifest.preprocessing_for("one", "dataset").std) > 0
 
 
 def test_who_has_the_old_one_open_keeps_its_pictures_when_it_is_replaced(folder):
@@ -130,8 +112,27 @@ def test_what_does_not_fit_together_is_refused_and_leaves_nothing(tmp_path, spli
 
 
 def test_two_classes_of_one_name_are_refused(tmp_path):
+    chunks = [Chunk(name, pictures()[name]) for name in (*COUNTS, "a")]
     with pytest.raises(DataError, match="two classes have the same name"):
-        prepared.write(tmp_path / "x", CONTENTS, iter([*pictures().items(), ("a", pictures()["a"])]))
+        write(tmp_path / "x", CONTENTS, [*COUNTS, "a"], "key", lambda names: iter(chunks))
+
+
+def test_each_split_has_the_mean_of_its_own_train_classes(tmp_path):
+    other = {"two": {"train": ["b"], "val": ["a"], "test": ["c"]}}
+    contents = CONTENTS._replace(
+        preprocessing=CONTENTS.preprocessing.model_copy(update={"mean": (), "std": ()}), splits=SPLITS | other
+    )
+    found = written(tmp_path / "x", contents).preprocessing_for("two", "dataset")
+    assert found.mean == pytest.approx((pictures()["b"] / 255).mean((0, 1, 2)), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "mean", "std"),
+    [("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ("none", (0, 0, 0), (1, 1, 1))],
+)
+def test_a_normalisation_can_be_named_instead(folder, normalisation, mean, std):
+    found = open_prepared(folder).manifest.preprocessing_for("one", normalisation)
+    assert (found.mean, found.std) == (mean, std)
 
 
 def test_a_folder_without_a_dataset_is_an_error(tmp_path):

@@ -1,0 +1,83 @@
+"""Changes of pictures that leave their class alone, for many pictures at once and on whatever device they are.
+
+Legend: N pictures, C channels, H height, W width.
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+CHANCES = 6
+"""How many random numbers a picture's change takes."""
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
+_STRENGTH = 0.4
+_REACH = 8
+
+
+def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tensor:
+    """Pictures [N, C, H, W] with values 0..1, changed as `chances` [N, CHANCES] (uniform in 0..1) say.
+
+    Kinds: "crop" moves a picture by up to an eighth each way, its edge repeated; "flip" mirrors half of them left to
+    right; "jitter" multiplies brightness, contrast and saturation by 0.6 to 1.4 each, within 0..1.
+    """
+    if "jitter" in kinds:
+        pictures = _jittered(pictures, 1 + _STRENGTH * (2 * chances[:, 3:6] - 1))
+    if {"crop", "flip"} & {*kinds}:
+        pictures = _moved(pictures, chances, crop="crop" in kinds, flip="flip" in kinds)
+    return pictures
+
+
+def fitted(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Pictures [N, C, H, W] with values 0..1 as [N, *shape]: grey or repeated over three channels, and resized.
+
+    Resizing is bilinear with anti-aliasing, so that a large picture becomes a small one without moire.
+    """
+    channels, height, width = shape
+    if pictures.shape[1] == 3 and channels == 1:
+        pictures = grey(pictures)
+    elif pictures.shape[1] == 1 and channels == 3:
+        pictures = pictures.expand(-1, 3, -1, -1)
+    if pictures.shape[2:] == (height, width):
+        return pictures
+    return torch.nn.functional.interpolate(
+        pictures, (height, width), mode="bilinear", antialias=True, align_corners=False
+    )
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """The brightness of pictures [N, 3, H, W], [N, 1, H, W]."""
+    weights = pictures.new_tensor(_LUMA).view(3, 1, 1)
+    return (pictures * weights).sum(1, keepdim=True)
+
+
+def _jittered(pictures: Tensor, factors: Tensor) -> Tensor:
+    brightness, contrast, saturation = factors.T[..., None, None, None]
+    pictures = (pictures * brightness).clamp(0, 1)
+    bright = grey(pictures) if pictures.shape[1] == 3 else pictures
+    middle = bright.mean((1, 2, 3), keepdim=True)
+    pictures = (middle + (pictures - middle) * contrast).clamp(0, 1)
+    if pictures.shape[1] == 3:
+        plain = grey(pictures)
+        pictures = (plain + (pictures - plain) * saturation).clamp(0, 1)
+    return pictures
+
+
+def _moved(pictures: Tensor, chances: Tensor, crop: bool, flip: bool) -> Tensor:
+    number, _channels, height, width = pictures.shape
+    rows = torch.arange(height, device=pictures.device).expand(number, -1)
+    columns = torch.arange(width, device=pictures.device).expand(number, -1)
+    if flip:
+        columns = torch.where(chances[:, 2:3] < 0.5, columns.flip(1), columns)
+    if crop:
+        rows = (rows + _shift(chances[:, 0:1], height)).clamp(0, height - 1)
+        columns = (columns + _shift(chances[:, 1:2], width)).clamp(0, width - 1)
+    places = torch.arange(number, device=pictures.device)
+    return pictures[places[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+def _shift(chance: Tensor, extent: int) -> Tensor:
+    """A whole number of pixels, from -extent/8 to extent/8."""
+    most = extent // _REACH
+    return (chance * (2 * most + 1)).floor().long() - most

@@ -1,0 +1,72 @@
+"""CIFAR-100, the one store behind CIFAR-FS and FC100, which are two lists of its classes."""
+
+from collections.abc import Sequence
+
+from metalearn_cli.datasets import (
+    PARTS,
+    Archive,
+    Arrangement,
+    Download,
+    Official,
+    Preprocessing,
+    Sampling,
+    Source,
+    Split,
+)
+from metalearn_cli.datasets.layouts import is_picture, is_row, kept, require_complete, table
+from metalearn_cli.errors import DataError
+
+SPLITS = ("cifar_fs", "fc100")
+
+_PICTURES = 600
+_SIZE = 32
+_OFFICIAL = Download(
+    "cifar-100-python.tar.gz",
+    ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
+    "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    169_001_437,
+)
+
+
+def archive(config: Official, split: str) -> Archive:
+    """CIFAR-100 with both splits, of which `split` is drawn from."""
+    return Archive(
+        store="cifar100",
+        settings={},
+        preprocessing=Preprocessing(channels=3, height=_SIZE, width=_SIZE, mean=(), std=()),
+        sampling=Sampling(split, augmentation=config.augmentation, normalisation=config.normalisation),
+        arrange=lambda source: arrange(config, source),
+        offers=((_OFFICIAL,),),
+        licence="not stated",
+    )
+
+
+def arrange(config: Official, source: Source) -> Arrangement:
+    """The 100 fine classes, from the official files or from folders with their names.
+
+    Raises DataError if the source holds no CIFAR-100, or less of it than `config` allows.
+    """
+    rows = [*table("cifar100.tsv")][1:]
+    names = {fine: fine for _number, fine, *_rest in rows}
+    numbers = {f"{int(number):03}": fine for number, fine, *_rest in rows}
+    classes: dict[str, list[str]] = {}
+    for member in _training_first(source.members):
+        above = member.split("/")[-2] if "/" in member else ""
+        name = (numbers if is_row(member) else names).get(above)
+        if name is not None and is_picture(member):
+            classes.setdefault(name, []).append(member)
+    if not classes:
+        raise DataError(
+            "CIFAR-100: not found there; expected cifar-100-python.tar.gz, or folders named like its classes"
+        )
+    partial = require_complete("CIFAR-100", classes, dict.fromkeys(names, _PICTURES), config.allow_partial)
+    splits: dict[str, Split] = {}
+    for column, split in enumerate(SPLITS, start=4):
+        parts: Split = {part: sorted(row[1] for row in rows if row[column] == part) for part in PARTS}
+        splits[split] = kept(parts, classes, split)
+    return Arrangement({name: classes[name] for name in sorted(classes)}, splits, "", partial)
+
+
+def _training_first(members: Sequence[str]) -> list[str]:
+    """The official test pictures after the training pictures, as everybody has them."""
+    return sorted(members, key=lambda member: ("test" in member.split("/")[:-2], member))

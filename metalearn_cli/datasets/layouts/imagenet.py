@@ -1,0 +1,57 @@
+"""Pictures of ImageNet, by the WordNet id ("n01532829") in their path, wherever people keep them."""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from metalearn_cli.datasets import PARTS, Split
+from metalearn_cli.datasets.layouts import is_picture, is_row, part_in
+
+TERMS = (
+    "ImageNet pictures are for non-commercial research and education only, and may be passed on only to colleagues "
+    "who accept the same terms (https://image-net.org/download.php)."
+)
+
+_WNID = re.compile(r"(?:^|/)(n\d{8})(?=[/._]|\d{8}\.)")
+
+
+def wnid_in(path: str) -> str | None:
+    """The WordNet id that a path names last: of a class folder, of an archive, or before a picture's own number."""
+    found = _WNID.findall(path)
+    return found[-1] if found else None
+
+
+def only(classes: Collection[str]) -> Callable[[str], bool]:
+    """Whether a path may hold pictures of these classes: of a thousand archives a hundred need opening."""
+    return lambda path: (wnid := wnid_in(path)) is None or wnid in classes
+
+
+def by_wnid(members: Sequence[str], classes: Collection[str]) -> dict[str, list[str]]:
+    """The pictures of each of these classes, sorted by name; pickled ones only where there are no files.
+
+    A picture that lies there twice, say in images/ and in train/, counts once.
+    """
+    files: dict[str, dict[str, str]] = {}
+    rows: dict[str, list[str]] = {}
+    for member in members:
+        wnid = wnid_in(member)
+        if wnid is None or wnid not in classes or not is_picture(member):
+            continue
+        if is_row(member):
+            rows.setdefault(wnid, []).append(member)
+        else:
+            files.setdefault(wnid, {}).setdefault(member.rpartition("/")[2], member)
+    return {wnid: [found[name] for name in sorted(found)] for wnid, found in files.items()} or rows
+
+
+def anonymous(members: Sequence[str]) -> tuple[Mapping[str, list[str]], Split]:
+    """Pickled pictures whose classes are numbers, as "train-000" and so on, split by the files they lie in."""
+    classes: dict[str, list[str]] = {}
+    split: dict[str, list[str]] = {part: [] for part in PARTS}
+    for member in members:
+        number, part = member.split("/")[-2] if "/" in member else "", part_in(member)
+        if is_row(member) and part is not None and number.isdecimal():
+            name = f"{part}-{number}"
+            if name not in classes:
+                split[part].append(name)
+            classes.setdefault(name, []).append(member)
+    return classes, split

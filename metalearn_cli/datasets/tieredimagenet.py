@@ -1,0 +1,123 @@
+"""tieredImageNet: 608 classes of ImageNet, split by 34 categories so that test classes are unlike training classes.
+
+Ren et al. 2018 (https://arxiv.org/abs/1803.00676). Thirteen training classes of miniImageNet are test classes here.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from metalearn_cli.datasets import (
+    PARTS,
+    Archive,
+    Arrangement,
+    Listing,
+    Official,
+    Part,
+    Preprocessing,
+    Resize,
+    Sampling,
+    Source,
+    Split,
+)
+from metalearn_cli.datasets.layouts import imagenet, in_order, incomplete, is_row, kept, require_complete, table
+from metalearn_cli.errors import DataError
+
+_ZENODO = Listing("zenodo", "https://zenodo.org/api/records/7978538", r"tiered-imagenet-.*")
+_BY_HAND = (
+    "fetch {train,val,test}_images_png.pkl and _labels.pkl from https://zenodo.org/record/7978538, or take "
+    "ILSVRC2012_img_train.tar from https://image-net.org"
+)
+
+
+class Config(Official):
+    """Pictures that have another size are resized as a whole."""
+
+    name: Literal["tieredimagenet"] = "tieredimagenet"
+    image_size: int = Field(default=84, ge=8, le=512)
+    resize: Resize = "bicubic"
+
+
+class Listed(NamedTuple):
+    """A class: its part, its number of pictures in ILSVRC2012, all of which belong to it, and its WordNet name."""
+
+    part: Part
+    pictures: int
+    name: str
+
+
+def build(config: Config) -> Archive:
+    """tieredImageNet, from ImageNet's folders or tars, class folders, or the pickles of its authors."""
+    size = config.image_size
+    return Archive(
+        store=f"tieredimagenet-{size}",
+        settings=config.model_dump(mode="json", include={"image_size", "resize"}),
+        preprocessing=Preprocessing(channels=3, height=size, width=size, resize=config.resize, mean=(), std=()),
+        sampling=Sampling("default", augmentation=config.augmentation, normalisation=config.normalisation),
+        arrange=lambda source: arrange(config, source),
+        offers=(_ZENODO,),
+        licence="research",
+        by_hand=_BY_HAND,
+        terms=imagenet.TERMS,
+        wants=imagenet.only(listed().keys()),
+    )
+
+
+def arrange(config: Config, source: Source) -> Arrangement:
+    """The 608 classes with all their pictures.
+
+    Raises DataError if the source holds no tieredImageNet, or less of it than `config` allows.
+    """
+    split: Split = {part: [wnid for wnid, one in listed().items() if one.part == part] for part in PARTS}
+    found: Mapping[str, Sequence[str]] = imagenet.by_wnid(source.members, listed().keys()) or _named(source)
+    if not found:
+        return _anonymous(config, source)
+    classes = in_order(split, found)
+    expected = {wnid: one.pictures for wnid, one in listed().items()}
+    partial = require_complete("tieredimagenet", classes, expected, config.allow_partial)
+    return Arrangement(classes, {"default": kept(split, classes, "tieredimagenet")}, "", partial)
+
+
+def _named(source: Source) -> Mapping[str, Sequence[str]]:
+    """Pickled pictures by the WordNet names of their classes."""
+    wnids = {one.name.replace("/", "-"): wnid for wnid, one in listed().items()}
+    found: dict[str, list[str]] = {}
+    for member in source.members:
+        name = member.split("/")[-2] if "/" in member else ""
+        if is_row(member) and name in wnids:
+            found.setdefault(wnids[name], []).append(member)
+    return found
+
+
+def _anonymous(config: Config, source: Source) -> Arrangement:
+    """The arrays of MetaOptNet, whose classes are numbers: their counts are checked part by part."""
+    classes, split = imagenet.anonymous(source.members)
+    if not classes:
+        raise DataError(
+            "tieredimagenet: not found there; expected class folders (n01530575), ImageNet's own folders or tars, or "
+            "{train,val,test}_images_png.pkl (or _images.npz) with _labels.pkl"
+        )
+    lacking = []
+    for part in PARTS:
+        listed_there = [one for one in listed().values() if one.part == part]
+        pictures, expected = sum(len(classes[n]) for n in split[part]), sum(one.pictures for one in listed_there)
+        if (len(split[part]), pictures) != (len(listed_there), expected):
+            lacking.append(
+                f"{part} has {len(split[part])} of {len(listed_there)} classes, {pictures:,} of {expected:,} pictures"
+            )
+    if lacking and not config.allow_partial:
+        raise incomplete("tieredimagenet", "; ".join(lacking))
+    splits = {"default": kept(split, classes, "tieredimagenet")}
+    return Arrangement(in_order(split, classes), splits, "without class names", "; ".join(lacking))
+
+
+@cache
+def listed() -> Mapping[str, Listed]:
+    """The classes by WordNet id."""
+    found = {}
+    for wnid, part, pictures, name in table("tieredimagenet.tsv"):
+        if wnid != "wnid":
+            found[wnid] = Listed(next(known for known in PARTS if known == part), int(pictures), name)
+    return found

@@ -1,0 +1,58 @@
+"""One writer at a time: a lock file that the kernel drops with its process, so there is no stale one."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from metalearn_cli.storage.atomic import disk_errors
+
+
+@contextmanager
+def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
+    """This process alone is in the block. While another is, `held(who)` is called over and over; it waits or raises.
+
+    The lock file goes with the lock. Where the system has no such locks, there is none.
+
+    Raises RunError if the disk refuses.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    while True:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held(_holder(file))
+                continue
+            if not _still_there(path, file):
+                continue
+            with disk_errors(path):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {os.uname().nodename}")
+                file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _holder(file: TextIO) -> str:
+    file.seek(0)
+    return file.read().strip() or "unknown"
+
+
+def _still_there(path: Path, file: TextIO) -> bool:
+    """Whether the file that was locked is the one at the path; its last holder may have taken it away."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,132 @@
+"""Pickles of arrays and plain values, read without trusting them.
+
+A pickle is a program. This reader admits the few names that numpy arrays need, in stand-ins of its own that can
+build nothing but arrays of numbers and text, and refuses every other name before it is imported.
+"""
+
+import pickle
+import pickletools
+import re
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from metalearn_cli.errors import DataError
+
+
+def unpickled(file: BinaryIO, what: str) -> Any:
+    """The value in a pickle: numpy arrays, bytes, str, numbers, None, and lists and dicts of them.
+
+    Strings of Python 2 come as latin-1 text, which keeps every byte.
+
+    Raises DataError, with `what`, if the pickle asks for anything else or is damaged.
+    """
+    try:
+        _require_small_memo(file)
+        file.seek(0)
+        return _plain(_Unpickler(file, encoding="latin1").load())
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from error
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to call
+        raise DataError(f"{what}: is no readable pickle: {type(error).__name__} {error}") from error
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ADMITTED:
+            raise DataError(f"asks for {module}.{name}, which a file of pictures has no need of; it was not run")
+        return _ADMITTED[module, name]
+
+    def persistent_load(self, _reference: Any) -> Any:
+        raise DataError("refers to objects outside the file, which a file of pictures has no need of")
+
+
+def _require_small_memo(file: BinaryIO) -> None:
+    """The C reader allots the memo up to the largest index that a pickle names, however short the pickle is."""
+    for count, (opcode, argument, _position) in enumerate(pickletools.genops(file)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise DataError("is damaged: it numbers more values than it holds")
+
+
+class _Kind:
+    """Stands for numpy.ndarray, which a pickle names but has no business to call."""
+
+
+class _Dtype:
+    """Stands for numpy.dtype, whose own way to be unpickled believes any layout that a file claims."""
+
+    def __init__(self, code: str, *_flags: object) -> None:
+        self._code, self._order = code, "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = state[1]
+
+    def found(self) -> np.dtype[Any]:
+        if not re.fullmatch(r"[<>|=]?(b1|[iuf][1248]|[SU]\d{1,6}|O8?)", self._code) or self._order not in "<>|=":
+            raise DataError(f"holds an array of type {self._code!r}, which a file of pictures has no need of")
+        return np.dtype(self._code).newbyteorder(self._order)  # type: ignore[arg-type]
+
+
+class _Array:
+    """Stands for an array until its bytes are known."""
+
+    value: Any = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        shape, dtype, fortran, content = state[-4:]
+        if dtype.found().hasobject:
+            self.value = list(content)
+        else:
+            self.value = _frombuffer(_bytes(content), dtype, shape, "F" if fortran else "C").value
+
+
+def _reconstruct(*_kind_shape_code: object) -> _Array:
+    return _Array()
+
+
+def _frombuffer(buffer: Any, dtype: _Dtype, shape: Any, order: Any) -> _Array:
+    array = _Array()
+    array.value = np.frombuffer(buffer, dtype.found()).reshape(shape, order=order)
+    return array
+
+
+def _scalar(dtype: _Dtype, content: Any) -> Any:
+    return np.frombuffer(_bytes(content), dtype.found())[0].item()
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise DataError(f"asks for the encoding {encoding!r}, which a file of pictures has no need of")
+    return text.encode("latin1")
+
+
+def _bytes(content: Any) -> bytes:
+    return content.encode("latin1") if isinstance(content, str) else content
+
+
+def _plain(value: Any) -> Any:
+    """The value with arrays in the place of what stood for them."""
+    if isinstance(value, _Array):
+        return _plain(value.value) if isinstance(value.value, list) else value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+_ADMITTED: Mapping[tuple[str, str], Any] = {
+    ("_codecs", "encode"): _encoded,
+    ("numpy", "ndarray"): _Kind,
+    ("numpy", "dtype"): _Dtype,
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _frombuffer),
+        )
+    },
+}

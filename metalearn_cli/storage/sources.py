@@ -1,0 +1,164 @@
+"""Where pictures come from: a folder, a zip or a tar, with what lies in archives and containers inside it."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_cli.errors import DataError
+from metalearn_cli.storage.archives import Folder, Holder, archive, is_archive
+from metalearn_cli.storage.containers import is_container, pictures
+from metalearn_cli.storage.spool import Spool
+
+_DEEPEST = 2
+_MOST_HASHED = 4 << 30
+
+
+class Source:
+    """The members of a source by path ("a/b/c.png"), as datasets/ sees them.
+
+    `description` says where they came from, alike for equal sources; `fingerprint` changes when a file does.
+    """
+
+    def __init__(self, description: str, places: dict[str, tuple[Holder | Spool, Any]], fingerprint: str) -> None:
+        self.description = description
+        self.fingerprint = fingerprint
+        self.members: Sequence[str] = sorted(places)
+        self._places = places
+
+    def picture(self, member: str) -> bytes | NDArray[np.uint8]:
+        """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
+        holder, key = self._places[member]
+        return holder.read(key)
+
+    def content(self, member: str) -> bytes:
+        """A small file. Raises DataError if it cannot be read."""
+        return bytes(self.picture(member))
+
+    def text(self, member: str) -> str:
+        """A small text file. Raises DataError if it cannot be read or is no text."""
+        try:
+            return self.content(member).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{member}: is no UTF-8 text") from error
+
+
+@contextmanager
+def open_source(
+    path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None
+) -> Iterator[Source]:
+    """The members of a folder, zip or tar that `wants` admits; archives inside it count as unpacked where they lie.
+
+    `scratch` is where compressed tars and containers are unpacked, into files without a name.
+
+    Raises DataError if it is not there, damaged, encrypted, unsafe, or has a member twice.
+    """
+    with ExitStack() as stack:
+        search = _searched(path, wants, scratch, stack)
+        search.read_containers()
+        yield Source(search.description(path), search.places, _fingerprint(path, search))
+
+
+def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
+    """The description that `open_source` would give, without reading what archives and containers hold.
+
+    Raises DataError as `open_source` does.
+    """
+    if path.is_file() and is_archive(path.name):
+        return _checksum(path)
+    with ExitStack() as stack:
+        return _searched(path, wants, scratch, stack).description(path)
+
+
+def _searched(path: Path, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack) -> "_Search":
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    search = _Search(wants, scratch, stack)
+    if path.is_dir():
+        search.look_in(Folder(path), "", path, 0)
+    elif is_archive(path.name):
+        search.opened_on_disk.append(path)
+        search.open(str(path), path.open("rb"), "", path, 0)
+    else:
+        raise DataError(f"{path}: expected a folder, a .zip or a .tar")
+    return search
+
+
+class _Search:
+    """Collects members, going down into archives."""
+
+    def __init__(self, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack) -> None:
+        self.places: dict[str, tuple[Holder | Spool, Any]] = {}
+        self.opened_on_disk: list[Path] = []
+        self._containers: dict[str, Callable[[], BinaryIO]] = {}
+        self._wants, self._scratch, self._stack = wants, scratch, stack
+        self._spool = Spool(scratch)
+        stack.callback(self._spool.close)
+
+    def open(self, what: str, file: BinaryIO, prefix: str, where: Path, depth: int) -> None:
+        """All members of an archive, as if it were unpacked at `prefix`."""
+        holder = archive(what, file, self._scratch)
+        self._stack.callback(holder.close)
+        self.look_in(holder, prefix, where, depth)
+
+    def look_in(self, holder: Holder, prefix: str, where: Path, depth: int) -> None:
+        """All members of a holder."""
+        for path, key in holder.members():
+            member = prefix + path
+            if not self._wants(member):
+                continue
+            on_disk = key if isinstance(key, Path) else None
+            if is_archive(path):
+                # People keep their downloads beside their pictures; deeper down an archive is nobody's dataset.
+                if depth < _DEEPEST and path.count("/") <= 1:
+                    self._remember(on_disk)
+                    above = member.rpartition("/")[0]
+                    self.open(str(where / path), holder.file(key), above and above + "/", where / path, depth + 1)
+            elif is_container(path):
+                self._remember(on_disk)
+                self._containers[member] = lambda holder=holder, key=key: holder.file(key)  # type: ignore[misc]
+            else:
+                self._add(member, holder, key, where)
+
+    def read_containers(self) -> None:
+        """The pictures inside pickles and the like become members too."""
+        for member, span in pictures(self._containers, self._spool):
+            self._add(member, self._spool, span, Path())
+
+    def description(self, path: Path) -> str:
+        """Names and checksums of archives and the like, or a folder's name and count."""
+        if self.opened_on_disk:
+            return ", ".join(_checksum(file) for file in sorted(self.opened_on_disk))
+        return f"folder {path.name} ({len(self.places)} files)"
+
+    def _remember(self, file: Path | None) -> None:
+        if file is not None:
+            self.opened_on_disk.append(file)
+
+    def _add(self, member: str, holder: Holder | Spool, key: Any, where: Path) -> None:
+        if member in self.places:
+            raise DataError(f"{where}: {member!r} is there twice, in two archives or beside one")
+        self.places[member] = (holder, key)
+
+
+def _checksum(file: Path) -> str:
+    if (size := file.stat().st_size) > _MOST_HASHED:  # the ImageNet archive would take minutes
+        return f"{file.name} of {size:,} bytes"
+    with file.open("rb") as opened:
+        return f"{file.name} sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()}"
+
+
+def _fingerprint(path: Path, search: _Search) -> str:
+    """A digest of names, sizes and times: what is half prepared goes on only if no file has changed."""
+    digest = hashlib.sha256(str(path.resolve()).encode())
+    on_disk = [key for _holder, key in search.places.values() if isinstance(key, Path)]
+    for file in sorted([*on_disk, *search.opened_on_disk]):
+        state = file.stat()
+        digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    for member in sorted(search.places):
+        digest.update(member.encode())
+    return digest.hexdigest()

@@ -1,0 +1,11 @@
+"""Which metalearn this is; open to all rooms."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def own_version() -> str:
+    """The installed version, or "not installed" where it runs from a checkout."""
+    try:
+        return version("metalearn-cli")
+    except PackageNotFoundError:
+        return "not installed"
