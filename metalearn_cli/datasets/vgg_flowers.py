@@ -93,7 +93,10 @@ def mat_bytes(content: bytes) -> Sequence[int]:
         kind, size = struct.unpack_from("<II", content, _MAT_HEADER)
         element = content[_MAT_HEADER + 8 : _MAT_HEADER + 8 + size]
         if kind == _COMPRESSED:
-            element = zlib.decompressobj().decompress(element, _MOST_LABELS)
+            stream = zlib.decompressobj()
+            element = stream.decompress(element, _MOST_LABELS)
+            if not stream.eof:
+                raise ValueError("it is cut short")
             kind, size = struct.unpack_from("<II", element)
             element = element[8 : 8 + size]
         if kind != _MATRIX:

@@ -45,7 +45,11 @@ def pictures(files: Files, spool: Spool) -> Iterator[tuple[str, Span]]:
             yield from _table(path, files[path], spool)
             continue
         value = _value(path, files[path])
-        for label, numbers, images in _classes(path, value, files):
+        try:
+            classes = [*_classes(path, value, files)]
+        except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+            raise DataError(f"{path}: its labels are damaged: {error}") from error
+        for label, numbers, images in classes:
             for number in numbers:
                 yield f"{path}/{label}/{number:06}", _added(images[number], spool)
 

@@ -87,7 +87,8 @@ def _reconstruct(*_kind_shape_code: object) -> _Array:
 
 def _frombuffer(buffer: Any, dtype: _Dtype, shape: Any, order: Any) -> _Array:
     array = _Array()
-    array.value = np.frombuffer(buffer, dtype.found()).reshape(shape, order=order)
+    flat = np.frombuffer(buffer, dtype.found()) if len(buffer) else np.empty(0, dtype.found())
+    array.value = flat.reshape(shape, order=order)
     return array
 
 
@@ -99,6 +100,13 @@ def _encoded(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
         raise DataError(f"asks for the encoding {encoding!r}, which a file of pictures has no need of")
     return text.encode("latin1")
+
+
+def _no_bytes(*arguments: object) -> bytes:
+    """How Python 3 writes empty bytes for Python 2."""
+    if arguments:
+        raise DataError("calls bytes(), which a file of pictures has no need of")
+    return b""
 
 
 def _bytes(content: Any) -> bytes:
@@ -118,6 +126,8 @@ def _plain(value: Any) -> Any:
 
 _ADMITTED: Mapping[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encoded,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
     ("numpy", "ndarray"): _Kind,
     ("numpy", "dtype"): _Dtype,
     **{

@@ -122,8 +122,92 @@ def test_a_part_without_classes_is_an_error():
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_an_error():
-    with pytest.raises(DataError, match="no classes for train"):
+    with pytest.raises(DataError, match=r"no classes for train: dataset\.val_fraction takes 9 of 10 classes"):
         arranged(TEN, val_fraction=0.9, test_fraction=0.5)
+
+
+PETS = {f"images/{number}.jpg": number % 4 for number in range(8)}
+NAMES = ["ant", "bee", "cat", "dog"]
+
+
+def listed(columns=("FILE_NAME", "CATEGORY"), delimiter=",", extra=(), below="images/"):
+    rows = [columns, *((name.removeprefix(below), NAMES[label], *extra) for name, label in PETS.items())]
+    return "".join(delimiter.join(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", listed()),
+        ("labels.tsv", listed(("filename", "label"), "\t")),
+        ("labels.csv", listed(("Image", "Class"), below="")),
+        ("labels.csv", listed(("FILE_NAME", "CATEGORY", "SUPER_CATEGORY"), extra=("insects",))),
+    ],
+)
+@pytest.mark.parametrize("above", ["", "pets/"])
+def test_a_list_gives_the_classes_of_pictures_in_one_folder(name, text, above):
+    found = arranged([above + member for member in PETS], {above + name: text})
+    assert {n: [m.removeprefix(above) for m in members] for n, members in found.classes.items()} == {
+        name: [f"images/{label}.jpg", f"images/{label + 4}.jpg"] for label, name in enumerate(NAMES)
+    }
+
+
+def test_a_column_of_a_list_gives_the_parts():
+    parts = {"ant": "train", "bee": "train", "cat": "valid", "dog": "test"}
+    rows = [("filename", "label", "split"), *((name, NAMES[n], parts[NAMES[n]]) for name, n in PETS.items())]
+    split = arranged(PETS, {"x.csv": "".join(",".join(row) + "\n" for row in rows)}).splits["classes"]
+    assert split == SPLIT
+
+
+def test_a_list_for_each_part_gives_the_parts():
+    lists = {"train.csv": (0, 1), "val.csv": (2,), "test.csv": (3,)}
+    texts = {
+        name: "filename,label\n" + "".join(f"{n},{NAMES[label]}\n" for n, label in PETS.items() if label in labels)
+        for name, labels in lists.items()
+    }
+    assert arranged(PETS, texts).splits["classes"] == SPLIT
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("filename,label\nnobody.jpg,ant\n", r"x\.csv:2: 'nobody\.jpg' is not there; expected nobody\.jpg or images"),
+        ("filename,label\n0.jpg,\n", r"x\.csv:2: '0\.jpg' has no label"),
+        ("filename,label\n0.jpg\n", r"x\.csv:2: '0\.jpg' has no label"),
+        ("filename,label\n../../etc/passwd,ant\n", "is not there"),
+    ],
+)
+def test_a_mistake_in_a_list_names_its_line(text, message):
+    with pytest.raises(DataError, match=message):
+        arranged(PETS, {"x.csv": text})
+
+
+def test_another_csv_beside_class_folders_is_passed_over():
+    assert arranged(GIVEN, {"notes.csv": "who,what\nme,this\n"}) == arranged(GIVEN)
+
+
+def test_classes_can_be_named_for_val_and_test():
+    split = split_of(TEN, val_classes=["class3"], test_classes=["class9", "class1"])
+    assert (split["val"], split["test"]) == (["class3"], ["class1", "class9"])
+    assert len(split["train"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"val_classes": ["nobody"], "test_classes": ["class1"]}, r"dataset\.val_classes: 'nobody' has no pictures"),
+        ({"val_classes": ["class1"], "test_classes": ["class1"]}, "'class1' is in both"),
+        ({"val_classes": ["class1"]}, "no classes for test"),
+    ],
+)
+def test_named_classes_that_do_not_make_a_split_are_an_error(settings, message):
+    with pytest.raises(DataError, match=message):
+        split_of(TEN, **settings)
+
+
+def test_pictures_in_a_table_are_classes_by_their_label_wherever_they_lie():
+    members = [f"data/{part}-0.parquet/{name}/{n:06}" for part in ("train", "test") for name in NAMES for n in range(2)]
+    assert {name: len(found) for name, found in arranged(members).classes.items()} == dict.fromkeys(NAMES, 4)
 
 
 @pytest.mark.parametrize("change", [{"title": "birds"}, {"image_size": 28}, {"channels": 1}])

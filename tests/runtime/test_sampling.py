@@ -157,3 +157,35 @@ def test_sampling_uses_no_global_generator():
     sampling.picture_sampler(pool(), SPEC, 0)(0, range(4))
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(state, np.random.get_state()[1])
+
+
+def augmenting(kinds, part="train"):
+    return pool(part=part)._replace(augmentation=kinds)
+
+
+def test_augmentation_changes_pixels_but_not_which_pictures_are_drawn():
+    plain, changed = (sampling.picture_sampler(one, SPEC, 0)(0, range(4)) for one in (pool(), augmenting(("jitter",))))
+    for number in range(4):
+        plain_draw, changed_draw = (sampling.draw(one, SPEC, 0, 0, number) for one in (pool(), augmenting(("jitter",))))
+        assert np.array_equal(plain_draw.images, changed_draw.images)
+    assert not torch.allclose(plain.support.inputs, changed.support.inputs)
+    assert torch.equal(plain.support.targets, changed.support.targets)
+
+
+def test_augmented_tasks_are_functions_of_their_numbers_too():
+    sampler = sampling.picture_sampler(augmenting(("crop", "flip", "jitter")), SPEC, 0)
+    assert torch.equal(sampler(2, [5]).query.inputs[0], sampler(2, range(8)).query.inputs[5])
+
+
+def test_every_picture_of_a_task_is_changed_in_its_own_way():
+    chances = sampling.draw(augmenting(("flip",)), SPEC, 0, 0, 0).chances
+    assert chances.shape == (5, 5, 6)
+    assert len(np.unique(chances)) == chances.size
+
+
+def test_pictures_are_made_to_fit_what_a_network_expects():
+    fitted = pool()._replace(shape=(3, 6, 6), mean=(0.5,) * 3, std=(0.25,) * 3)
+    inputs = sampling.picture_sampler(fitted, SPEC, 0)(0, range(2)).support.inputs
+    assert inputs.shape == (2, 10, 3, 6, 6)
+    plain = sampling.picture_sampler(pool(), SPEC, 0)(0, range(2)).support.inputs
+    assert torch.allclose(inputs[..., 3, 3], ((plain[..., 2, 2] - 0.5) / 0.25).expand(-1, -1, 3), atol=0.05)

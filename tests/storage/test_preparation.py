@@ -1,17 +1,21 @@
 import io
+import os
 import re
 import shlex
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from metalearn_cli.datasets import folder, glyphs, omniglot
+from metalearn_cli.datasets import folder, glyphs, miniimagenet, omniglot
 from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
-from metalearn_cli.storage import decoding, downloads
+from metalearn_cli.storage import decoding, downloads, terms, writing
+from metalearn_cli.storage.catalogue import catalogue
 from metalearn_cli.storage.preparation import data_folder, open_or_explain, prepare
 
 PETS = folder.Config(title="pets", image_size=8)
@@ -208,3 +212,161 @@ def test_the_option_comes_before_the_variable_and_the_variable_before_the_cache(
 def test_a_tilde_in_the_variable_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", "~/pictures")
     assert data_folder(None) == Path.home() / "pictures"
+
+
+def test_damaged_pictures_can_be_left_out_and_are_recorded(pictures, store):
+    (pictures / "train" / "bee" / "bad.png").write_bytes(b"no picture")
+    manifest, _where = prepare("folder", folder.build(PETS), store, pictures, False, silent, skip_damaged=True)
+    assert {entry.name: entry.count for entry in manifest.classes}["bee"] == 3
+    assert manifest.damaged == ["train/bee/bad.png: is not a png, jpg, webp or bmp picture"]
+
+
+def test_a_picture_cut_at_every_tenth_byte_is_an_error_that_names_it(pictures, store):
+    whole = photo(64)
+    for length in range(0, len(whole) - 10, 10):
+        (pictures / "train" / "bee" / f"cut{length:04}.jpg").write_bytes(whole[:length])
+    damaged = len(range(0, len(whole) - 10, 10))
+    with pytest.raises(DataError, match=rf"^{damaged} of {damaged + 8} pictures cannot be read"):
+        prepared(PETS, store, pictures)
+    assert list(store.iterdir()) == []
+
+
+def photo(size):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG", quality=60)
+    return buffer.getvalue()
+
+
+def test_an_interrupted_conversion_decodes_only_what_is_left(pictures, store, monkeypatch):
+    monkeypatch.setattr(writing, "_SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(decoding, "_AT_ONCE", 1)
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 1)
+    decode, decoded = decoding.decode, []
+
+    def until_the_last(source, preprocessing, name, cut_bottom):
+        decoded.append(name)
+        if len(decoded) == 8:
+            raise KeyboardInterrupt
+        return decode(source, preprocessing, name, cut_bottom)
+
+    monkeypatch.setattr(decoding, "decode", until_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(PETS, store, pictures)
+    decoded.clear()
+    manifest, _where = prepared(PETS, store, pictures)
+    assert decoded == ["val/cat/0.png", "val/cat/1.png"]
+    assert manifest == prepared(PETS, store.with_name("other"), pictures)[0]
+
+
+def test_finished_parts_are_not_used_when_a_picture_has_changed(pictures, store, monkeypatch):
+    monkeypatch.setattr(writing, "_SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(decoding.Decoder, "work", lambda self, names: stopping(work(self, names)))
+    with pytest.raises(KeyboardInterrupt):
+        prepared(PETS, store, pictures)
+    monkeypatch.setattr(decoding.Decoder, "work", work)
+    paint(pictures / "train" / "ant" / "0.png", 99)
+    os.utime(pictures / "train" / "ant" / "0.png", ns=(1, 1))
+    _manifest, where = prepared(PETS, store, pictures)
+    assert np.load(where / "images.npy")[:, 0, 0, 0].tolist() == [80, 99, 20, 30, 40, 50, 60, 70]
+
+
+work = decoding.Decoder.work
+
+
+def stopping(chunks):
+    for chunk in chunks:
+        if chunk.name == "cat":
+            raise KeyboardInterrupt
+        yield chunk
+
+
+def test_while_another_process_prepares_it_this_one_waits_and_takes_the_result(pictures, store):
+    heard, entered = [], threading.Event()
+
+    def first():
+        dataset = folder.build(PETS)
+        prepare("folder", dataset._replace(arrange=slowly(dataset.arrange, entered)), store, pictures, False, silent)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait()
+    manifest, _where = prepared(PETS, store, progress=lambda label, *_numbers: heard.append(label))
+    thread.join()
+    assert heard
+    assert re.fullmatch(r"waiting for process \d+ on \S+, which prepares it", heard[0])
+    assert len(manifest.classes) == 4
+
+
+def slowly(arrange, entered):
+    def arranged(source):
+        entered.set()
+        time.sleep(0.5)
+        return arrange(source)
+
+    return arranged
+
+
+def test_nothing_but_the_dataset_is_left_in_the_data_folder(pictures, store):
+    prepared(PETS, store, pictures)
+    assert [file.name for file in store.iterdir()] == ["folder-pets-8x8x3"]
+
+
+def test_a_store_can_be_opened_where_nobody_may_write(pictures, store):
+    first = prepared(PETS, store, pictures)
+    store.chmod(0o555)
+    try:
+        assert prepared(PETS, store, pictures) == first
+    finally:
+        store.chmod(0o755)
+
+
+def test_an_official_dataset_that_cannot_be_downloaded_says_what_to_do_by_hand(store, monkeypatch):
+    def unavailable(*_arguments):
+        raise downloads._UnavailableError("x.tar could not be downloaded (404)")
+
+    monkeypatch.setattr(downloads, "fetch", unavailable)
+    monkeypatch.setattr(downloads, "_files", lambda offer: omniglot.build(omniglot.Config()).offers[0])
+    dataset = miniimagenet.build(miniimagenet.Config())
+    with pytest.raises(DataError, match=r"404.*; fetch mini-imagenet-cache-.* and give the folder with --source"):
+        prepare("miniimagenet", dataset, store, None, False, silent)
+
+
+def test_the_catalogue_tells_what_is_there(pictures, store):
+    prepared(PETS, store, pictures)
+    prepared(GLYPHS, store)
+    entries = {entry.name: entry for entry in catalogue(store)}
+    assert entries["folder pets"] == (
+        "folder pets",
+        "prepared",
+        4,
+        8,
+        128 + 8 * 192,
+        "folder pictures (8 files)",
+        "your own",
+    )
+    assert (entries["glyphs"].state, entries["glyphs"].classes) == ("prepared", 12)
+    assert (entries["miniimagenet"].state, entries["miniimagenet"].origin) == ("no", "download")
+    assert entries["sinusoid"].state == "on use"
+    assert "mixture" not in entries
+
+
+def test_the_catalogue_tells_what_was_interrupted(pictures, store, monkeypatch):
+    monkeypatch.setattr(decoding.Decoder, "work", lambda self, names: stopping(work(self, names)))
+    with pytest.raises(KeyboardInterrupt):
+        prepared(PETS.model_copy(update={"title": "pictures", "image_size": 84}), store, pictures)
+    assert {entry.name: entry.state for entry in catalogue(store)}["folder"] == "interrupted"
+
+
+def test_terms_are_accepted_once_and_word_for_word(tmp_path):
+    assert not terms.accepted(tmp_path / "new", "be kind")
+    terms.accept(tmp_path / "new", "be kind")
+    terms.accept(tmp_path / "new", "share alike")
+    assert terms.accepted(tmp_path / "new", "be kind")
+    assert not terms.accepted(tmp_path / "new", "be kinder")
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[1]"])
+def test_an_edited_list_of_terms_accepts_nothing(tmp_path, content):
+    (tmp_path / "accepted-terms.json").write_text(content)
+    assert not terms.accepted(tmp_path, "be kind")

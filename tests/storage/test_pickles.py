@@ -1,0 +1,156 @@
+import collections
+import datetime
+import io
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from metalearn_cli.errors import DataError
+from metalearn_cli.storage.pickles import unpickled
+
+ARRAYS = {
+    "images": np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3),
+    "columns first": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "big-endian": np.arange(3, dtype=">i4"),
+    "text": np.array(["one", "two"]),
+    "empty": np.empty((0, 5), np.int64),
+    "a slice": np.arange(20, dtype=np.int16)[::3],
+}
+PLAIN = {"a": [1, 2.5, None, True, "text", b"bytes"], "b": {"c": {}}, 3: [[], [[1]]]}
+
+
+class Runs:
+    """Unpickled by the book, it calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def read(content: bytes):
+    return unpickled(io.BytesIO(content), "it.pkl")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_come_back_as_they_were(name, protocol):
+    found = read(pickle.dumps({"x": ARRAYS[name]}, protocol))["x"]
+    assert found.dtype == ARRAYS[name].dtype
+    assert np.array_equal(found, ARRAYS[name])
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_values_come_back_as_they_were(protocol):
+    assert read(pickle.dumps(PLAIN, protocol)) == PLAIN
+
+
+def test_tuples_come_as_lists_and_object_arrays_as_lists():
+    assert read(pickle.dumps((1, (2,)))) == [1, [2]]
+    assert read(pickle.dumps(np.array(["a", b"b", None], dtype=object))) == ["a", b"b", None]
+
+
+def test_numpy_numbers_come_as_plain_ones():
+    found = read(pickle.dumps([np.float64(2.5), np.int64(-3), np.uint8(7)]))
+    assert found == [2.5, -3, 7]
+    assert [type(one) for one in found] == [float, int, int]
+
+
+def test_strings_of_python_2_keep_every_byte():
+    assert read(b"\x80\x02U\x03\x89PNq\x01.") == "\x89PN"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        (os.system, ("true",), "system"),
+        (eval, ("1",), "eval"),
+        (getattr, ("x", "upper"), "getattr"),
+        (np.load, ("x",), "load"),
+        (np.memmap, ("x",), "memmap"),
+        (datetime.date, (2020, 1, 1), "date"),
+        (collections.OrderedDict, (), "OrderedDict"),
+        (bytearray, (b"x",), "bytearray"),
+    ],
+)
+def test_every_other_name_is_refused_by_name(function, arguments, name, protocol):
+    with pytest.raises(DataError, match=rf"^it\.pkl: asks for \S*\.{name}, which .*; it was not run$"):
+        read(pickle.dumps({"x": Runs(function, *arguments)}, protocol))
+
+
+def test_a_refused_command_has_not_run(tmp_path):
+    with pytest.raises(DataError):
+        read(pickle.dumps(Runs(os.mkdir, str(tmp_path / "ran"))))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpys_own_names_can_build_nothing_but_arrays():
+    for content in (b"cnumpy\nndarray\n(I9\ntR.", b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR."):
+        assert not isinstance(read_or_error(content), np.ndarray | np.dtype)
+
+
+def read_or_error(content):
+    try:
+        return read(content)
+    except DataError as error:
+        return error
+
+
+@pytest.mark.parametrize("code", ["V8", "O16", "M8[ns]", "(2,)u1", "u1,u1", "i16", ""])
+def test_other_types_of_array_are_refused(code):
+    honest = pickle.dumps(np.zeros(2, np.uint8), 2)
+    forged = honest.replace(b"X\x02\x00\x00\x00u1", b"X" + struct.pack("<I", len(code)) + code.encode())
+    assert forged != honest
+    with pytest.raises(DataError, match=r"it\.pkl: "):
+        read(forged)
+
+
+def test_an_array_that_claims_more_than_its_bytes_is_refused():
+    honest = pickle.dumps(np.zeros((7, 5), np.uint8), 2)
+    forged = honest.replace(b"K\x07K\x05\x86", b"K\x07K\xff\x86")
+    assert forged != honest
+    with pytest.raises(DataError, match=r"it\.pkl: is no readable pickle"):
+        read(forged)
+
+
+def test_other_encodings_are_refused():
+    with pytest.raises(DataError, match="asks for the encoding 'zip'"):
+        read(b"c_codecs\nencode\n(Vx\nVzip\ntR.")
+
+
+def test_references_to_other_places_are_refused():
+    with pytest.raises(DataError, match="refers to objects outside the file"):
+        read(b"Psomewhere\n.")
+
+
+def test_a_huge_memo_is_refused_before_it_is_allotted():
+    with pytest.raises(DataError, match="numbers more values than it holds"):
+        read(b"\x80\x02]r\xff\xff\xff\x7f.")
+
+
+def test_a_list_that_holds_itself_is_one_clear_error():
+    with pytest.raises(DataError, match=r"it\.pkl: is no readable pickle"):
+        read(b"\x80\x02]q\x00h\x00a.")
+
+
+def test_a_pickle_cut_anywhere_is_one_clear_error():
+    content = pickle.dumps({"image_data": ARRAYS["images"], "class_dict": {"a": [0, 1]}}, 2)
+    for length in range(len(content)):
+        with pytest.raises(DataError, match=r"^it\.pkl: ") as caught:
+            read(content[:length])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_pickle_with_flipped_bytes_is_read_or_refused_and_nothing_else(seed):
+    generator = np.random.default_rng(seed)
+    content = bytearray(pickle.dumps({"image_data": ARRAYS["images"], "class_dict": {"a": [0, 1]}}, int(seed % 6)))
+    for place in generator.integers(0, len(content), 3):
+        content[place] = generator.integers(256)
+    found = read_or_error(bytes(content))
+    assert not isinstance(found, DataError) or "\n" not in str(found)
