@@ -99,21 +99,29 @@ class Folder:
         self._path = path
 
     def members(self) -> Iterator[Member]:
-        """Each file, with its Path as key."""
-        root = self._path.resolve()
-        for folder, _folders, names in os.walk(self._path):
-            for name in names:
-                file = Path(folder, name)
-                path = unicodedata.normalize("NFC", file.relative_to(self._path).as_posix())
-                if _JUNK.search(path) or not file.is_file():
-                    continue
-                if file.is_symlink() and not file.resolve().is_relative_to(root):
-                    continue
-                if not path.isprintable():  # a line break, or bytes that are not UTF-8: no manifest could hold it
-                    raise DataError(f"{self._path}: {path!r} has a name that cannot be printed; rename it")
-                yield Member(path, file)
+        """Each file, with its path on disk as key."""
+        return self._below(str(self._path), "", self._path.resolve())
 
-    def read(self, key: Path) -> bytes:
+    def _below(self, folder: str, prefix: str, root: Path) -> Iterator[Member]:
+        # Millions of files go through here: a Path for each would take longer than reading their names.
+        try:
+            entries = [*os.scandir(folder)]
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+        for entry in entries:
+            path = prefix + unicodedata.normalize("NFC", entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._below(entry.path, path + "/", root)
+                continue
+            if _JUNK.search(path) or not entry.is_file():
+                continue
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+                continue
+            if not path.isprintable():  # a line break, or bytes that are not UTF-8: no manifest could hold it
+                raise DataError(f"{self._path}: {path!r} has a name that cannot be printed; rename it")
+            yield Member(path, entry.path)
+
+    def read(self, key: str) -> bytes:
         """Its content."""
         with self.file(key) as file:
             content = file.read(MOST_BYTES + 1)
@@ -121,10 +129,10 @@ class Folder:
             raise DataError(f"{key}: is larger than {MOST_BYTES >> 20} MB")
         return content
 
-    def file(self, key: Path) -> BinaryIO:
+    def file(self, key: str) -> BinaryIO:
         """The file itself."""
         try:
-            return key.open("rb")
+            return open(key, "rb")  # noqa: PTH123 (a Path for each of a million files takes longer)
         except OSError as error:
             raise DataError(f"{key}: cannot be read: {error.strerror}") from error
 

@@ -1,23 +1,35 @@
 """All pictures of a source into pixels, on all cores, a few at a time."""
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metalearn_cli.datasets import Preprocessing
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, RunError
 from metalearn_cli.storage.downloads import Progress
 from metalearn_cli.storage.pictures import decode
 from metalearn_cli.storage.sources import Source
 from metalearn_cli.storage.writing import Chunk
 
 _SHOWN_FAILURES = 10
-# Small pictures one by one would spend their time waiting for the interpreter; large ones need their memory.
 _AT_ONCE = 32
+# Threads get in each other's way, as most of the time for a small picture is spent in the interpreter; processes do
+# not, but take most of a second to start.
+_WORTH_PROCESSES = 4000
+_READERS = 2
+
+Content = bytes | NDArray[np.uint8] | DataError
+Contents = Sequence[tuple[str, Content]]
 
 
 class Decoder(NamedTuple):
@@ -36,12 +48,12 @@ class Decoder(NamedTuple):
         Raises DataError for damaged pictures, unless they are to be skipped.
         """
         total = sum(len(members) for members in self.classes.values())
-        done = total - sum(len(self.classes[name]) for name in names)
-        damaged: list[str] = []
+        left = sum(len(self.classes[name]) for name in names)
+        done, damaged = total - left, list[str]()
         jobs = ((name, members) for name in names for members in _runs(self.classes[name]))
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for chunk, count in self._in_order(pool, jobs):
-                done += count
+        with ThreadPoolExecutor(_READERS) as readers, _workers(left) as workers:
+            for chunk in self._in_order(readers, workers, jobs):
+                done += len(chunk.pictures) + len(chunk.damaged)
                 self.progress("decoding", done, total)
                 damaged += chunk.damaged
                 yield chunk
@@ -53,32 +65,73 @@ class Decoder(NamedTuple):
             )
 
     def _in_order(
-        self, pool: ThreadPoolExecutor, jobs: Iterator[tuple[str, Sequence[str]]]
-    ) -> Iterator[tuple[Chunk, int]]:
-        """Each chunk and how many pictures it was made from; only so many are under way that memory stays small."""
-        waiting: deque[tuple[Future[Chunk], int]] = deque()
+        self, readers: Executor, workers: Executor, jobs: Iterator[tuple[str, Sequence[str]]]
+    ) -> Iterator[Chunk]:
+        """Each chunk; only so many are under way that memory stays small."""
+        ahead = 4 * (os.cpu_count() or 1)
+        reading: deque[tuple[str, Future[Contents]]] = deque()
+        decoding: deque[Future[Chunk]] = deque()
         try:
-            for name, members in jobs:
-                waiting.append((pool.submit(self._decoded, name, members), len(members)))
-                if len(waiting) >= 4 * (os.cpu_count() or 1):
-                    future, count = waiting.popleft()
-                    yield future.result(), count
-            while waiting:
-                future, count = waiting.popleft()
-                yield future.result(), count
+            for job in chain(jobs, repeat(None, 2 * ahead)):
+                if job is not None:
+                    reading.append((job[0], readers.submit(self._contents, job[1])))
+                if reading and (job is None or len(reading) >= ahead):
+                    name, contents = reading.popleft()
+                    found = contents.result()
+                    decoding.append(workers.submit(decoded, name, found, self.preprocessing, self.cut_bottom))
+                if decoding and (job is None or len(decoding) >= ahead):
+                    yield decoding.popleft().result()
+        except BrokenProcessPool as error:
+            raise RunError("a process that decodes pictures was stopped; was there too little memory?") from error
         finally:
-            for future, _count in waiting:
-                future.cancel()
+            for chunk in decoding:
+                chunk.cancel()
+            for _name, contents in reading:
+                contents.cancel()
 
-    def _decoded(self, name: str, members: Sequence[str]) -> Chunk:
-        pictures, damaged = [], []
+    def _contents(self, members: Sequence[str]) -> Contents:
+        found: list[tuple[str, Content]] = []
         for member in members:
             try:
-                pictures.append(decode(self.source.picture(member), self.preprocessing, member, self.cut_bottom))
+                found.append((member, self.source.picture(member)))
             except DataError as error:
-                damaged.append(str(error))
-        shape = (0, self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels)
-        return Chunk(name, np.stack(pictures) if pictures else np.empty(shape, np.uint8), damaged)
+                found.append((member, error))
+        return found
+
+
+def decoded(name: str, contents: Contents, preprocessing: Preprocessing, cut_bottom: int) -> Chunk:
+    """The pictures of a class that can be read, and what is wrong with the others."""
+    pictures, damaged = [], []
+    for member, content in contents:
+        try:
+            if isinstance(content, DataError):
+                raise content
+            pictures.append(decode(content, preprocessing, member, cut_bottom))
+        except DataError as error:
+            damaged.append(str(error))
+    shape = (0, preprocessing.height, preprocessing.width, preprocessing.channels)
+    return Chunk(name, np.stack(pictures) if pictures else np.empty(shape, np.uint8), damaged)
+
+
+def _workers(pictures: int) -> Executor:
+    cores = os.cpu_count() or 1
+    if pictures < _WORTH_PROCESSES or cores == 1:
+        return ThreadPoolExecutor(cores)
+    spawned = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(cores, mp_context=spawned, initializer=_serve)
+
+
+def _serve() -> None:
+    """A worker leaves signals to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _runs(members: Sequence[str]) -> Iterator[Sequence[str]]:

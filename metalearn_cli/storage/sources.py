@@ -1,6 +1,7 @@
 """Where pictures come from: a folder, a zip or a tar, with what lies in archives and containers inside it."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -111,7 +112,7 @@ class _Search:
             member = prefix + path
             if not self._wants(member):
                 continue
-            on_disk = key if isinstance(key, Path) else None
+            on_disk = Path(key) if isinstance(holder, Folder) and (is_archive(path) or is_container(path)) else None
             if is_archive(path):
                 # People keep their downloads beside their pictures; deeper down an archive is nobody's dataset.
                 if depth < _DEEPEST and path.count("/") <= 1:
@@ -155,9 +156,9 @@ def _checksum(file: Path) -> str:
 def _fingerprint(path: Path, search: _Search) -> str:
     """A digest of names, sizes and times: what is half prepared goes on only if no file has changed."""
     digest = hashlib.sha256(str(path.resolve()).encode())
-    on_disk = [key for _holder, key in search.places.values() if isinstance(key, Path)]
-    for file in sorted([*on_disk, *search.opened_on_disk]):
-        state = file.stat()
+    on_disk = [key for holder, key in search.places.values() if isinstance(holder, Folder)]
+    for file in sorted([*on_disk, *map(str, search.opened_on_disk)]):
+        state = os.stat(file)  # noqa: PTH116 (a Path for each of a million files takes longer)
         digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     for member in sorted(search.places):
         digest.update(member.encode())

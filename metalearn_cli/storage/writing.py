@@ -8,6 +8,7 @@ Legend: n pictures, H height, W width, C channels.
 """
 
 import json
+import math
 import os
 import shutil
 import time
@@ -27,6 +28,7 @@ from metalearn_cli.version import own_version
 
 _HEADER_BYTES = 128
 _SECONDS_BETWEEN_LINES = 1.0
+_EXACT = 256  # so many squares of bytes add up to a whole number that float32 can hold
 
 
 class Contents(NamedTuple):
@@ -50,7 +52,7 @@ class Chunk(NamedTuple):
 
 
 class _Done(Settings):
-    """A journal line: a class that is finished. `sums` are n, sum and sum of squares of its pixels per channel."""
+    """A journal line: a class that is finished. `sums` are n, sum and sum of squares of its bytes per channel."""
 
     name: str
     count: int
@@ -61,7 +63,7 @@ class _Done(Settings):
     @property
     def size(self) -> int:
         """Its bytes in the array."""
-        return self.count * int(np.prod(self.shape))
+        return self.count * math.prod(self.shape)
 
 
 def write(
@@ -165,8 +167,7 @@ def _note(file: BinaryIO, journal: Path, finished: Sequence[_Done]) -> None:
 
 
 def _plus(done: _Done, chunk: Chunk) -> _Done:
-    values = chunk.pictures.reshape(-1, done.shape[2]).astype(np.float64) / 255
-    sums = np.stack([np.full(done.shape[2], float(len(values))), values.sum(0), np.square(values).sum(0)])
+    sums = sum(_sums(chunk.pictures[start : start + _EXACT]) for start in range(0, max(len(chunk.pictures), 1), _EXACT))
     before = np.array(done.sums) if done.sums else np.zeros_like(sums)
     update = {
         "count": done.count + len(chunk.pictures),
@@ -174,6 +175,16 @@ def _plus(done: _Done, chunk: Chunk) -> _Done:
         "damaged": [*done.damaged, *chunk.damaged],
     }
     return done.model_copy(update=update)
+
+
+def _sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """n, sum and sum of squares per channel, [3, C]: whole numbers, so no order of adding changes them."""
+    channels = pictures.shape[3]
+    columns = pictures.reshape(len(pictures), math.prod(pictures.shape[1:])).astype(np.float32)
+    total = columns.sum(0, dtype=np.float32).astype(np.float64).reshape(-1, channels).sum(0)
+    squares = np.einsum("ij,ij->j", columns, columns).astype(np.float64).reshape(-1, channels).sum(0)
+    number = float(len(pictures) * pictures.shape[1] * pictures.shape[2])
+    return np.stack([np.full(channels, number), total, squares])
 
 
 def _finish(file: BinaryIO, done: Sequence[_Done]) -> None:
@@ -227,7 +238,7 @@ def _moments(splits: Mapping[str, Split], done: Sequence[_Done]) -> dict[str, Mo
     moments = {}
     for split, parts in splits.items():
         number, total, squares = np.sum([sums[name] for name in parts["train"]], axis=0)
-        mean = total / number
-        std = np.sqrt(np.maximum(squares / number - mean**2, 1e-6))
+        mean = total / number / 255
+        std = np.sqrt(np.maximum(squares / number / 255**2 - mean**2, 1e-6))
         moments[split] = Moments(mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()))
     return moments
