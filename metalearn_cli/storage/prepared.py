@@ -45,7 +45,7 @@ class Manifest(Settings):
     `settings` are what the pixels and splits depend on, `source` says where the pictures came from, `sha256` and
     `bytes` are those of images.npy. `moments` are those of each split's training classes, where the preprocessing
     has none of its own. `sample` tells collections of one name apart; `partial` says what this one lacks, `damaged`
-    which pictures were left out.
+    which pictures were left out. `checksum` is that of all these.
     """
 
     format: int
@@ -63,6 +63,18 @@ class Manifest(Settings):
     sample: str = ""
     partial: str = ""
     damaged: list[str] = Field(default=[])
+    checksum: str = ""
+
+    def sealed(self) -> "Manifest":
+        """The same with the checksum of all the rest."""
+        return self.model_copy(update={"checksum": self._sum()})
+
+    def is_as_written(self) -> bool:
+        """Whether nobody edited it since; a manifest of the first version has no checksum."""
+        return self.checksum in ("", self._sum())
+
+    def _sum(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
         """The preprocessing with the mean and standard deviation to use, over `channels` (default: its own)."""
@@ -104,6 +116,8 @@ def open_prepared(folder: Path) -> Prepared:
     try:
         manifest = Manifest.model_validate_json(json.dumps(fields))
         check_splits(manifest.classes, manifest.splits)
+        if not manifest.is_as_written():
+            raise DataError("was edited")
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise DataError(f"{path}: {where} was edited or cut; prepare the dataset again with --force") from None

@@ -228,6 +228,7 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
             partial=contents.partial,
             damaged=[line for one in done for line in one.damaged],
         )
+        manifest = manifest.sealed()
         write_file(aside / "manifest.json", manifest.model_dump_json(indent=1).encode())
     return manifest
 

@@ -1,4 +1,6 @@
 import pickle
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -57,6 +59,20 @@ def test_every_layout_gives_the_same_store(layout, expected, tmp_path):
     assert np.array_equal(np.load(folder / "images.npy"), images)
     assert manifest.splits == {"ravi": {part: sorted(CHOSEN[part]) for part in PARTS}}
     assert manifest.sample == "ravi"
+
+
+def test_real_photos_give_the_same_store_from_files_pickles_and_tars(test_data, tmp_path, monkeypatch):
+    with zipfile.ZipFile(test_data / "grocery" / "grocery84.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))[::90]
+        photos = [archive.read(name) for name in names]
+    monkeypatch.setattr(lookalikes, "picture", lambda seed: photos[zlib.crc32(seed.encode()) % len(photos)])
+    layouts = ("images and lists", "cache pickles", "category pickles", "ImageNet's tar of tars", "class folders")
+    sums = set()
+    for layout in layouts:
+        made, members = LAYOUTS[layout]
+        manifest, _folder = prepared(tmp_path / layout, made(tmp_path / layout / "source", members()))
+        sums.add((manifest.sha256, str(manifest.moments)))
+    assert len(sums) == 1
 
 
 def test_pictures_that_lie_there_twice_count_once(tmp_path):

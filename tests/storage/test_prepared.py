@@ -187,6 +187,30 @@ def test_an_edited_manifest_that_no_longer_fits_is_an_error(folder, changes):
         open_prepared(folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "elsewhere"},
+        {"sample": "ravi"},
+        {"splits": {"one": {"train": ["a", "c"], "val": ["b"], "test": ["d"]}}},
+        {"classes": [{"name": name, "count": count} for name, count in zip("abcd", [2, 2, 2, 4], strict=True)]},
+        {"settings": {"size": 5}},
+    ],
+)
+def test_a_manifest_that_was_edited_into_another_valid_one_is_an_error(folder, changes):
+    edited(folder, **changes)
+    with pytest.raises(DataError, match=r"manifest\.json: was edited; prepare the dataset again with --force"):
+        open_prepared(folder)
+
+
+def test_a_manifest_of_the_first_version_without_a_checksum_is_read(folder):
+    fields = json.loads((folder / "manifest.json").read_text())
+    newer = ("checksum", "sample", "partial", "damaged", "moments")
+    old = {key: value for key, value in fields.items() if key not in newer}
+    (folder / "manifest.json").write_text(json.dumps(old))
+    assert open_prepared(folder).manifest.preprocessing_for("one", "dataset").mean == (0.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize("kept", [0, 5, 127, 128, -1])
 def test_a_cut_array_is_an_error(folder, kept):
     path = folder / "images.npy"
