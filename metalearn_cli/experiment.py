@@ -86,10 +86,12 @@ class Outer(Settings):
 class Eval(Settings):
     """How accuracy is measured: on `episodes` test tasks, and on `val_episodes` every `every` iterations.
 
-    `inner_steps` and `statistics`: null means as in training. `seed` picks the episodes, the same for every
+    `ways`, `inner_steps` and `statistics`: null means as in training. Only a learner that is not tied to a number of
+    classes (protonet) can be measured with other ways. `seed` picks the episodes, the same for every
     checkpoint.
     """
 
+    ways: int | None = Field(default=None, ge=2)
     inner_steps: int | None = Field(default=None, ge=0)
     queries: int = Field(default=15, ge=1)
     episodes: int = Field(default=600, ge=2)

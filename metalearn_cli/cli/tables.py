@@ -44,17 +44,26 @@ def hint(text: str, quiet: bool) -> None:
 
 
 def protocol(
-    learner: tuple[str, bool], where: tuple[str, str], spec: "TaskSpec", accuracy: bool, episodes: int, statistics: str
+    learner: tuple[str, bool | None],
+    where: tuple[str, str],
+    spec: "TaskSpec",
+    accuracy: bool,
+    episodes: int,
+    statistics: str,
 ) -> str:
     """What was measured, in two lines: an algorithm (name, second order?), where (dataset, part), and how."""
     (algorithm, second_order), (dataset, part) = learner, where
     size = f"{spec.ways}-way {spec.shots}-shot" if accuracy else f"{spec.shots}-shot"
     chance = f", chance {100 / spec.ways:.1f} %" if accuracy else ""
-    order = "second order" if second_order else "first order"
     return (
-        f"{algorithm}, {order}: {dataset} {part}, {size}, {spec.queries} queries\n"
+        f"{algorithm}{order(second_order)}: {dataset} {part}, {size}, {spec.queries} queries\n"
         f"{episodes} episodes, {statistics} statistics{chance}"
     )
+
+
+def order(second_order: bool | None) -> str:
+    """What follows the algorithm's name: which derivative its meta-gradient takes, if it has inner gradients at all."""
+    return {True: ", second order", False: ", first order", None: ""}[second_order]
 
 
 def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:

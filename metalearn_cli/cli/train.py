@@ -209,23 +209,26 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
         return
     if quiet:
         return
-    exact = f"second order, finite differences agree to {proved.order:.0e}"
+    exact = (
+        f"{tables.order(second_order).removeprefix(', ') or 'exact'}, finite differences agree to {proved.order:.0e}"
+    )
+    found = f"first order, {proved.order:.0%} off the true one" if second_order is False else exact
     lines = [
         _title(experiment, second_order, place),
         f"parameters     {parameters:,}",
         f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
         f"data           {data.sha256[:16]}",
         f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)",
-        f"meta-gradient  {exact if second_order else f'first order, {proved.order:.0%} off the true one'} (float64)",
+        f"meta-gradient  {found} (float64)",
     ]
     tables.console(stderr=True).print("\n".join(lines), markup=False)
 
 
-def _title(experiment: "Experiment", second_order: bool, device: object, processes: int = 1) -> str:
-    task, order = experiment.task, "second order" if second_order else "first order"
+def _title(experiment: "Experiment", second_order: bool | None, device: object, processes: int = 1) -> str:
+    task = experiment.task
     size = f"{task.ways}-way {task.shots}-shot" if task.ways > 1 else f"{task.shots}-shot"
     return (
-        f"{experiment.algorithm.name}, {order}; {experiment.backbone.name} on {device}"
+        f"{experiment.algorithm.name}{tables.order(second_order)}; {experiment.backbone.name} on {device}"
         f"{f' in {processes} processes' if processes > 1 else ''}\n"
         f"{experiment.dataset.name}, {size}, {task.queries} queries, {task.statistics} statistics"
     )

@@ -80,8 +80,8 @@ class Learner(NamedTuple):
     `init()` gives the meta-parameters at the start; `adapt(meta, support, steps)` the states after 0..steps inner
     steps; `predict(adapted, inputs)` outputs [T, N, outputs]; `meta_gradient(meta, tasks)` the gradient for Meta,
     summed over the tasks, and the query scores after the last inner step. None of them changes what it is given, and
-    no task sees another: T tasks at once equal one at a time. `second_order` and `inner_steps` say what
-    `meta_gradient` does; `ways` is the number of classes it is tied to, or None.
+    no task sees another: T tasks at once equal one at a time. `second_order` (None: there are no inner gradients) and
+    `inner_steps` say what `meta_gradient` does; `ways` is the number of classes it is tied to, or None.
     """
 
     init: Callable[[], Meta]
@@ -90,14 +90,14 @@ class Learner(NamedTuple):
     meta_gradient: Callable[[Meta, Task], tuple[Meta, Scores]]
     objective: Objective
     inner_steps: int
-    second_order: bool
+    second_order: bool | None
     ways: int | None
 
 
 class InnerLoop(NamedTuple):
     """How one task is learned: which network and objective, which parameters move (`fast`), and by which rule."""
 
-    network: Network
+    network: Callable[[Params, Tensor], Tensor]
     objective: Objective
     rule: Rule
     second_order: bool
@@ -115,26 +115,37 @@ def adapt(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> list[Ad
     Where `meta` is to be differentiated, every step stays differentiable with `loop.second_order`; without it the
     inner gradients count as constants (first-order MAML, section 5.2). Where it is not, no graph is left behind.
     """
-    tasks = len(support.targets)
-    each: Params = {name: _Shared.apply(value, tasks) for name, value in meta.params.items()}  # type: ignore[no-untyped-call]
-    fast, slow = loop.split(each)
-    states = [Adapted(each, support.inputs)]
+    states = [unadapted(meta, support)]
+    fast, slow = loop.split(states[0].params)
     for step in range(steps):
         fast = stepped(loop, meta.coefficients, fast, slow, support, step)
         states.append(Adapted({**slow, **fast}, support.inputs))
     return states
 
 
+def unadapted(meta: Meta, support: Examples) -> Adapted:
+    """The initial parameters for each of the T tasks of `support`, before any inner step."""
+    tasks = len(support.targets)
+    each: Params = {name: _Shared.apply(value, tasks) for name, value in meta.params.items()}  # type: ignore[no-untyped-call]
+    return Adapted(each, support.inputs)
+
+
 def stepped(loop: InnerLoop, coefficients: Params, fast: Params, slow: Params, support: Examples, step: int) -> Params:
     """The fast parameters [T, ...] after inner step number `step`."""
+    change = loop.rule.update(coefficients, support_gradient(loop, fast, slow, support), step)
+    return {name: value + change[name] for name, value in fast.items()}
+
+
+def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Examples) -> Params:
+    """The gradient of each task's support loss for its fast parameters [T, ...]; a constant in first order."""
     through = loop.second_order and any(value.requires_grad for value in fast.values())
     at = fast if through else _constants(fast)
     still = slow if through else {name: value.detach() for name, value in slow.items()}
+    inputs = support.inputs if through else support.inputs.detach()
     with torch.enable_grad():
-        losses = loop.objective.loss(loop.network({**still, **at}, support.inputs), support.targets)
+        losses = loop.objective.loss(loop.network({**still, **at}, inputs), support.targets)
         grads = torch.autograd.grad(losses.sum(), list(at.values()), create_graph=through)
-    change = loop.rule.update(coefficients, dict(zip(at, grads, strict=True)), step)
-    return {name: value + change[name] for name, value in fast.items()}
+    return dict(zip(at, grads, strict=True))
 
 
 def predict(network: Network, statistics: Statistics, adapted: Adapted, inputs: Tensor) -> Tensor:

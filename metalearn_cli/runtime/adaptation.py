@@ -89,7 +89,7 @@ class Classifier:
         header: Mapping[str, Any] = {
             "kind": "adapted",
             "experiment": self._experiment.model_dump(mode="json"),
-            "interface": interface_header(self._interface),
+            "interface": interface_header(self._interface._replace(outputs=len(self.classes))),
             "classes": self.classes,
             "inner_steps": self.steps,
             "versions": versions(),

@@ -181,7 +181,7 @@ def training_spec(experiment: Experiment) -> TaskSpec:
 
 def evaluation_spec(experiment: Experiment) -> TaskSpec:
     """The size of a validation or test task."""
-    return TaskSpec(experiment.task.ways, experiment.task.shots, experiment.eval.queries)
+    return TaskSpec(experiment.eval.ways or experiment.task.ways, experiment.task.shots, experiment.eval.queries)
 
 
 def evaluation_steps(experiment: Experiment, learner: Learner) -> int:

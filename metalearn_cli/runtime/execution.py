@@ -43,14 +43,14 @@ class Plan(NamedTuple):
 def plan_for(device: torch.device, settings: Execution, values_per_task: int, tasks: int) -> Plan:
     """The plan that the settings mean on a device for `tasks` tasks of that many input values.
 
-    `auto` is vmap on an accelerator and threads on a CPU. Tiny tasks, whose dispatch costs more than their arithmetic,
+    `auto` is threads on a CPU, unless there are fewer tasks than threads, and vmap elsewhere. Tiny tasks, whose dispatch costs more than their arithmetic,
     go in one chunk; others in chunks as large as stays near the caches, and no larger than a thread's fair share. It
     does not measure: on one machine the same experiment takes the same plan, and so the same numbers, every time.
     Where the numbers must agree between machines with more or fewer cores, set `execution.chunk`.
     """
     on_cpu = device.type == "cpu"
-    mode = settings.mode if settings.mode != "auto" else "threads" if on_cpu else "vmap"
     threads = settings.threads or usable_cores()
+    mode = settings.mode if settings.mode != "auto" else "threads" if on_cpu and tasks >= threads else "vmap"
     chunk = _LARGEST_CHUNK
     if on_cpu and values_per_task > _TINY:
         near_the_caches = 2 ** round(math.log2(max(1.0, _VALUES_AT_ONCE / values_per_task)))

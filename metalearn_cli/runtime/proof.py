@@ -27,7 +27,7 @@ class Proof(NamedTuple):
 def prove(experiment: Experiment, interface: Interface, device: torch.device) -> Proof:
     """The two errors for this experiment's learner on two random tasks.
 
-    Raises DeviceError if task-parallel and loop disagree, or if a second-order gradient is not the derivative.
+    Raises DeviceError if task-parallel and loop disagree, or if a gradient that claims to be exact is not.
     """
     learner = learner_for(experiment, interface, experiment.task.statistics)
     meta = _double(learner.init(), device)
@@ -42,7 +42,7 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device) ->
     proof = Proof(parallel, _order_error(learner, meta, first, alone))
     if not proof.parallel < _PARALLEL_TOLERANCE:
         raise DeviceError(f"task-parallel and one-by-one gradients differ by {parallel:.1e}; set execution.mode=loop")
-    if learner.second_order and not proof.order < _ORDER_TOLERANCE:
+    if learner.second_order is not False and not proof.order < _ORDER_TOLERANCE:
         raise DeviceError(f"the meta-gradient is {proof.order:.1e} away from finite differences with this torch")
     return proof
 

@@ -28,7 +28,7 @@ class Tested(NamedTuple):
     """
 
     algorithm: str
-    second_order: bool
+    second_order: bool | None
     dataset: str
     part: Part
     spec: TaskSpec
@@ -68,7 +68,8 @@ def tested(
     learner = assembly.learner_for(experiment, interface, statistics)
     spec = assembly.evaluation_spec(experiment)
     if learner.ways not in (None, spec.ways):
-        raise ConfigError(f"task.ways: {spec.ways} asked, but {path} was trained for {learner.ways} classes")
+        key = "task.ways" if experiment.eval.ways is None else "eval.ways"
+        raise ConfigError(f"{key}: {spec.ways} asked, but {path} was trained for {learner.ways} classes")
     sampler = data.sampler(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
     plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)

@@ -84,11 +84,17 @@ def open_session(
     spec = training_spec(experiment)
     data.sampler("train", spec, experiment.seed)
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    validator = learner_for(experiment, data.interface, statistics)
+    if validator.ways not in (None, evaluation_spec(experiment).ways):
+        raise ConfigError(
+            f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
+            f"{experiment.task.ways} classes of task.ways"
+        )
     return Session(
         experiment,
         data,
         learner_for(experiment, data.interface, experiment.task.statistics),
-        learner_for(experiment, data.interface, statistics),
+        validator,
         plan_for(device, experiment.execution, spec.values(data.interface.input_shape), tasks // group.size),
         device,
         folder,

@@ -9,6 +9,7 @@ from tests import problems
 
 CPU = torch.device("cpu")
 PICTURES = {"conv4", "layers"}
+CLASSIFIERS = {"protonet"}
 OPTIONS = {
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}],
     "mlp": [{"hidden": [6, 5]}],
@@ -19,6 +20,7 @@ CASES = [
     for algorithm in names_in("algorithms")
     for name in names_in("backbones")
     for options in OPTIONS[name]
+    if not (algorithm in CLASSIFIERS and name not in PICTURES)
 ]
 
 

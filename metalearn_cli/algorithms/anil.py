@@ -1,0 +1,79 @@
+"""ANIL: almost no inner loop; only the head adapts, to features that the meta-gradient learns.
+
+Raghu et al. 2020, Rapid Learning or Feature Reuse? (https://arxiv.org/abs/1909.09157).
+"""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Objective,
+    Scores,
+    Statistics,
+    predict,
+    scores,
+    stepped,
+    unadapted,
+)
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.rules import fixed_rate
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.settings import Choice
+
+HEAD = "head."
+
+
+class Config(Choice):
+    """`inner_lr` is the rate of the head on the mean loss over the support set."""
+
+    name: Literal["anil"] = "anil"
+    inner_lr: float = Field(0.4, gt=0)
+    inner_steps: int = Field(5, ge=0)
+    second_order: bool = True
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+    """MAML whose inner loop moves the head alone.
+
+    The body does not move within a task, so a support set's features are computed once for all inner steps, and the
+    meta-gradient, also its second-order part, goes through them once. That is exact.
+    """
+    rule = fixed_rate(config.inner_lr)
+    loop = InnerLoop(network.classify, objective, rule, config.second_order, lambda name: name.startswith(HEAD))
+
+    def init() -> Meta:
+        params = network.initial()
+        return Meta(params, rule.init(loop.split(params)[0]))
+
+    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
+        states = [unadapted(meta, support)]
+        head, body = loop.split(states[0].params)
+        if steps == 0:
+            return states
+        features = Examples(network.features(body, support.inputs), support.targets)
+        for step in range(steps):
+            head = stepped(loop, meta.coefficients, head, {}, features, step)
+            states.append(Adapted({**body, **head}, support.inputs))
+        return states
+
+    def through(meta: Meta, tasks: Task) -> Scores:
+        return scores(learner, adapt(meta, tasks.support, config.inner_steps)[-1], tasks.query)
+
+    learner = Learner(
+        init=init,
+        adapt=adapt,
+        predict=partial(predict, network, statistics),
+        meta_gradient=reverse_mode(through),
+        objective=objective,
+        inner_steps=config.inner_steps,
+        second_order=config.second_order,
+        ways=ways,
+    )
+    return learner

@@ -1,0 +1,50 @@
+"""Meta-SGD: MAML that also learns the direction and the rate of the inner step, one number for each parameter.
+
+Li, Zhou, Chen & Li 2017, Meta-SGD: Learning to Learn Quickly for Few-Shot Learning (https://arxiv.org/abs/1707.09835).
+"""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.meta import InnerLoop, Learner, Meta, Objective, Scores, Statistics, adapt, predict, scores
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.rules import learned_rates
+from metalearn_cli.core.tasks import Task
+from metalearn_cli.settings import Choice
+
+
+class Config(Choice):
+    """`inner_lr` is where all rates start; the paper takes one step. Rates are learned in first order too."""
+
+    name: Literal["meta_sgd"] = "meta_sgd"
+    inner_lr: float = Field(0.1, gt=0)
+    inner_steps: int = Field(1, ge=0)
+    second_order: bool = True
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+    """MAML with a learned rate for every parameter; the rates are the coefficients of Meta."""
+    rule = learned_rates(config.inner_lr)
+    loop = InnerLoop(network, objective, rule, config.second_order)
+
+    def init() -> Meta:
+        params = network.initial()
+        return Meta(params, rule.init(params))
+
+    def through(meta: Meta, tasks: Task) -> Scores:
+        return scores(learner, adapt(loop, meta, tasks.support, config.inner_steps)[-1], tasks.query)
+
+    learner = Learner(
+        init=init,
+        adapt=partial(adapt, loop),
+        predict=partial(predict, network, statistics),
+        meta_gradient=reverse_mode(through),
+        objective=objective,
+        inner_steps=config.inner_steps,
+        second_order=config.second_order,
+        ways=ways,
+    )
+    return learner

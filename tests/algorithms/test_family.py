@@ -1,0 +1,282 @@
+"""What each algorithm is: identities with others, closed forms and finite differences, all in float64."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from metalearn_cli.algorithms import anil, boil, maml, meta_sgd, protonet, reptile
+from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.meta import (
+    InnerLoop,
+    Learner,
+    Meta,
+    Scores,
+    adapt,
+    classification,
+    predict,
+    regression,
+)
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.rules import Rule
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.errors import ConfigError
+from tests import problems
+
+EXACT = {
+    "anil": (anil, {"inner_steps": 3}),
+    "boil": (boil, {"inner_steps": 2}),
+    "meta_sgd": (meta_sgd, {"inner_steps": 2, "inner_lr": 0.3}),
+    "protonet": (protonet, {}),
+}
+FIRST_ORDER = {name: one for name, one in EXACT.items() if name != "protonet"}
+
+
+def built(module, **settings) -> Learner:
+    statistics = settings.pop("statistics", "transductive")
+    config = module.Config(**settings)
+    return module.build(config, problems.smooth_network(), classification, statistics, problems.WAYS)
+
+
+def relative_error(learner: Learner, task: Task) -> float:
+    meta = problems.double(learner.init())
+    gradient = learner.meta_gradient(meta, task)[0]
+    slope, along = problems.slope_by_differences(lambda m: float(learner.meta_gradient(m, task)[1].loss.sum()), meta)
+    return abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope)
+
+
+def masked_maml(fast, rate, steps, second_order=True):
+    """MAML with a rate of its own for every parameter: `rate` where `fast`, zero elsewhere."""
+    network = problems.smooth_network()
+    rule = Rule(
+        init=lambda _fast: {},
+        update=lambda _none, grads, _step: {n: -(rate if fast(n) else 0.0) * grad for n, grad in grads.items()},
+    )
+    loop = InnerLoop(network, classification, rule, second_order)
+
+    def through(meta, tasks):
+        adapted = adapt(loop, meta, tasks.support, steps)[-1]
+        outputs = predict(network, "transductive", adapted, tasks.query.inputs)
+        loss = classification.loss(outputs, tasks.query.targets)
+        return Scores(loss, classification.score(outputs, tasks.query.targets))
+
+    return partial(adapt, loop), reverse_mode(through)
+
+
+@pytest.mark.parametrize("statistics", ["transductive", "support"])
+@pytest.mark.parametrize("name", EXACT)
+def test_the_meta_gradient_equals_finite_differences(name, statistics):
+    module, settings = EXACT[name]
+    assert relative_error(built(module, statistics=statistics, **settings), problems.picture_tasks(2)) < 1e-6
+
+
+@pytest.mark.parametrize("name", FIRST_ORDER)
+def test_in_first_order_it_does_not(name):
+    module, settings = FIRST_ORDER[name]
+    assert relative_error(built(module, second_order=False, **settings), problems.picture_tasks(2)) > 1e-3
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize(
+    ("module", "fast"),
+    [(anil, lambda name: name.startswith("head.")), (boil, lambda name: not name.startswith("head."))],
+)
+def test_moving_a_part_equals_maml_with_zero_rates_elsewhere(module, fast, second_order):
+    tasks = problems.picture_tasks(3)
+    learner = built(module, inner_lr=0.4, inner_steps=3, second_order=second_order)
+    meta = problems.double(learner.init())
+    adapting, meta_gradient = masked_maml(fast, 0.4, 3, second_order)
+    expected, found = meta_gradient(meta, tasks), learner.meta_gradient(meta, tasks)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    for ours, theirs in zip(learner.adapt(meta, tasks.support, 3), adapting(meta, tasks.support, 3), strict=True):
+        torch.testing.assert_close(ours.params, theirs.params, rtol=1e-12, atol=1e-14)
+
+
+def test_what_does_not_move_is_the_meta_learned_value_itself():
+    tasks = problems.picture_tasks(2)
+    for module, still in ((anil, "body."), (boil, "head.")):
+        learner = built(module, inner_steps=2)
+        meta = problems.double(learner.init())
+        for state in learner.adapt(meta, tasks.support, 2):
+            for name, value in state.params.items():
+                assert torch.equal(value, meta.params[name].expand_as(value)) == (
+                    name.startswith(still) or state is learner.adapt(meta, tasks.support, 0)[0]
+                ) or not name.startswith(still)
+
+
+def test_anils_first_order_gradient_for_the_body_lacks_its_second_order_part():
+    tasks = problems.picture_tasks(2)
+    first, second = (built(anil, inner_steps=3, second_order=order) for order in (False, True))
+    meta = problems.double(first.init())
+    one, two = (learner.meta_gradient(meta, tasks)[0].params for learner in (first, second))
+    bodies = [torch.cat([v.flatten() for n, v in found.items() if n.startswith("body.")]) for found in (one, two)]
+    assert (bodies[0] - bodies[1]).norm() / bodies[1].norm() > 1e-2
+
+
+def test_meta_sgd_with_equal_rates_has_mamls_gradient():
+    tasks = problems.picture_tasks(3)
+    learner, plain = built(meta_sgd, inner_lr=0.3, inner_steps=2), built(maml, inner_lr=0.3, inner_steps=2)
+    params = problems.double(learner.init()).params
+    meta = Meta(params, {name: torch.full_like(value, 0.3) for name, value in params.items()})
+    found = learner.meta_gradient(meta, tasks)
+    expected = plain.meta_gradient(Meta(meta.params, {}), tasks)
+    torch.testing.assert_close(found[0].params, expected[0].params, rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(found[1], expected[1])
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_the_gradient_of_a_rate_is_minus_query_times_support_gradient(second_order):
+    task = problems.picture_tasks(1)
+    learner = built(meta_sgd, inner_lr=0.3, inner_steps=1, second_order=second_order)
+    meta = problems.double(learner.init())
+    network = problems.smooth_network()
+
+    def gradient(params, examples: Examples):
+        at = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+        loss = classification.loss(network(at, examples.inputs), examples.targets).sum()
+        return dict(zip(at, torch.autograd.grad(loss, list(at.values())), strict=True))
+
+    start, end = learner.adapt(meta, task.support, 1)
+    support, query = gradient(start.params, task.support), gradient(end.params, task.query)
+    found = learner.meta_gradient(meta, task)[0].coefficients
+    assert found.keys() == meta.params.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, -(query[name] * support[name])[0], rtol=1e-10, atol=1e-14)
+
+
+def test_meta_sgd_doubles_what_is_learned():
+    meta = built(meta_sgd).init()
+    assert {n: v.shape for n, v in meta.params.items()} == {n: v.shape for n, v in meta.coefficients.items()}
+
+
+def test_reptile_with_one_plain_step_moves_along_the_support_gradient():
+    tasks = problems.picture_tasks(2)
+    learner = built(reptile, inner_lr=0.2, inner_steps=1, inner_optimizer="sgd")
+    meta = problems.double(learner.init())
+    way = learner.meta_gradient(meta, tasks)[0].params
+    at = {name: value.clone().requires_grad_() for name, value in meta.params.items()}
+    each = {name: value.expand(2, *value.shape) for name, value in at.items()}
+    loss = classification.loss(problems.smooth_network()(each, tasks.support.inputs), tasks.support.targets).sum()
+    for name, grad in zip(at, torch.autograd.grad(loss, list(at.values())), strict=True):
+        torch.testing.assert_close(way[name], 0.2 * grad, rtol=1e-10, atol=1e-14)
+
+
+def test_two_steps_of_reptile_on_a_quadratic_have_a_closed_form():
+    task, rate = problems.value_tasks(1, inputs=3), 0.1
+    config = reptile.Config(inner_lr=rate, inner_steps=2, inner_optimizer="sgd")
+    learner = reptile.build(config, Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None)
+    meta = problems.double(learner.init())
+    x, y = task.support.inputs[0], task.support.targets[0].squeeze(-1)
+    hessian, offset = 2 * x.T @ x / len(x), 2 * x.T @ y / len(x)
+    gradient = hessian @ meta.params["weight"].squeeze(0) - offset
+    expected = rate * (gradient + (torch.eye(3, dtype=torch.float64) - rate * hessian) @ gradient)
+    found = learner.meta_gradient(meta, task)[0].params["weight"].squeeze(0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_all_the_way_along_reptiles_gradient_of_one_task_are_its_adapted_weights(optimizer):
+    task = problems.picture_tasks(1)
+    learner = built(reptile, inner_lr=0.01, inner_steps=4, inner_optimizer=optimizer)
+    meta = problems.double(learner.init())
+    way = learner.meta_gradient(meta, task)[0].params
+    adapted = learner.adapt(meta, task.support, 4)[-1].params
+    for name, value in meta.params.items():
+        torch.testing.assert_close(value - way[name], adapted[name][0], rtol=1e-12, atol=1e-14)
+
+
+def test_reptiles_adam_is_torchs_without_momentum():
+    task = problems.picture_tasks(1)
+    learner = built(reptile, inner_lr=0.01, inner_steps=5)
+    meta = problems.double(learner.init())
+    at = {name: value.clone().unsqueeze(0).requires_grad_() for name, value in meta.params.items()}
+    optimizer, network = torch.optim.Adam(at.values(), lr=0.01, betas=(0.0, 0.999)), problems.smooth_network()
+    for _ in range(5):
+        optimizer.zero_grad()
+        classification.loss(network(at, task.support.inputs), task.support.targets).sum().backward()
+        optimizer.step()
+    adapted = learner.adapt(meta, task.support, 5)[-1].params
+    for name, value in at.items():
+        torch.testing.assert_close(adapted[name], value.detach(), rtol=1e-9, atol=1e-10)
+
+
+def test_reptile_never_reads_the_query_set_to_learn():
+    tasks, learner = problems.picture_tasks(2), built(reptile)
+    meta = problems.double(learner.init())
+    other = tasks._replace(query=Examples(torch.randn_like(tasks.query.inputs), tasks.query.targets))
+    one, two = (learner.meta_gradient(meta, each)[0] for each in (tasks, other))
+    assert torch.equal(problems.flat(one), problems.flat(two))
+
+
+def features_of(learner, examples):
+    network, meta = problems.smooth_network(), problems.double(learner.init())
+    each = {name: value.expand(len(examples.inputs), *value.shape) for name, value in meta.params.items()}
+    return network.features(each, examples.inputs)
+
+
+def test_prototypes_predict_by_the_squared_distance():
+    tasks, learner = problems.picture_tasks(3), built(protonet)
+    meta = problems.double(learner.init())
+    support, query = features_of(learner, tasks.support), features_of(learner, tasks.query)
+    centres = torch.stack([support[:, tasks.support.targets[0] == k].mean(1) for k in range(problems.WAYS)], 1)
+    expected = (-(query.unsqueeze(2) - centres.unsqueeze(1)).square().sum(-1)).softmax(-1)
+    found = learner.predict(learner.adapt(meta, tasks.support, 0)[0], tasks.query.inputs).softmax(-1)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_a_constant_added_to_all_features_changes_no_prediction():
+    features = torch.randn(2, 6, 5, dtype=torch.float64)
+    targets = torch.arange(3).repeat_interleave(2).expand(2, -1)
+    queries = torch.randn(2, 4, 5, dtype=torch.float64)
+
+    def predictions(shift):
+        head = protonet.linear_head(protonet.prototypes(features + shift, targets))
+        return ((queries + shift) @ head["head.weight"].mT + head["head.bias"].unsqueeze(1)).softmax(-1)
+
+    torch.testing.assert_close(predictions(0.0), predictions(3.0), rtol=1e-10, atol=1e-12)
+
+
+def test_with_one_shot_the_prototypes_are_the_support_features():
+    features = torch.randn(2, 3, 5, dtype=torch.float64)
+    targets = torch.tensor([[2, 0, 1], [0, 1, 2]])
+    found = protonet.prototypes(features, targets)
+    assert torch.equal(found[0], features[0, [1, 2, 0]])
+    assert torch.equal(found[1], features[1])
+
+
+def test_prototypes_tell_any_number_of_classes_apart():
+    learner = built(protonet)
+    meta = problems.double(learner.init())
+    for ways in (2, 5, 9):
+        tasks = problems.picture_tasks(2, ways=ways)
+        outputs = learner.predict(learner.adapt(meta, tasks.support, 0)[0], tasks.query.inputs)
+        assert outputs.shape == (2, 3 * ways, ways)
+
+
+def test_prototypes_cannot_predict_numbers():
+    with pytest.raises(ConfigError, match="cannot predict numbers"):
+        protonet.build(protonet.Config(), Network(nn.Linear(1, 1)), regression, "transductive", None)
+
+
+@pytest.mark.parametrize("module", [maml, anil, boil, meta_sgd, reptile, protonet])
+def test_with_support_statistics_no_query_sees_another(module):
+    tasks, learner = problems.picture_tasks(2), built(module, statistics="support")
+    meta = problems.double(learner.init())
+    adapted = learner.adapt(meta, tasks.support, 1)[-1]
+    together = learner.predict(adapted, tasks.query.inputs)
+    alone = learner.predict(adapted, tasks.query.inputs[:, :1])
+    torch.testing.assert_close(together[:, :1], alone, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("module", [maml, anil, boil, meta_sgd, reptile, protonet])
+def test_permuting_the_classes_of_prototypes_permutes_their_predictions_and_no_other(module):
+    tasks, learner = problems.picture_tasks(1), built(module)
+    meta = problems.double(learner.init())
+    order = torch.tensor([2, 0, 1])
+    permuted = Examples(tasks.support.inputs, order[tasks.support.targets])
+    one, two = (
+        learner.predict(learner.adapt(meta, support, 1)[-1], tasks.query.inputs).softmax(-1)
+        for support in (tasks.support, permuted)
+    )
+    assert torch.allclose(two[..., order], one, rtol=1e-10) == (module is protonet)
