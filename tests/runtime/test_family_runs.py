@@ -1,0 +1,100 @@
+"""Every algorithm as a whole run: proved by itself, trained, stopped and resumed, evaluated, adapted to pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from metalearn_cli import load, load_classifier
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.experiment import from_mapping, names_in
+from metalearn_cli.runtime import assembly, proof, testing, training
+from metalearn_cli.runtime.execution import running
+from metalearn_cli.runtime.training import Watch
+from metalearn_cli.storage import checkpoints, runs
+from tests.commands import TINY
+
+EXACT = {name: 1e-4 for name in names_in("algorithms") if name != "reptile"}
+CPU = torch.device("cpu")
+
+
+def silent(_label, _done, _total):
+    pass
+
+
+def experiment(algorithm, **more):
+    return from_mapping(TINY | {"algorithm": {"name": algorithm}} | more, "test")
+
+
+def session_in(path, data_dir, algorithm, **more):
+    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    chosen = experiment(algorithm, **more)
+    data = assembly.open_data(chosen, data_dir, silent)
+    return training.open_session(chosen, runs.RunFolder(path), data, CPU)
+
+
+def train(session, stop=False):
+    with running(session.plan) as runner:
+        return list(training.train(session, runner, training.start(session, True), Watch(stop=lambda: stop)))
+
+
+@pytest.fixture(scope="module", params=names_in("algorithms"))
+def trained(request, data_dir, tmp_path_factory):
+    """(algorithm, its run folder), trained to the end without a stop."""
+    path = tmp_path_factory.mktemp(request.param)
+    train(session_in(path, data_dir, request.param))
+    return request.param, path
+
+
+def test_it_proves_itself(trained, data_dir):
+    chosen = experiment(trained[0])
+    found = proof.prove(chosen, assembly.open_data(chosen, data_dir, silent).interface, CPU)
+    assert found.parallel < 1e-9
+    assert found.order < EXACT.get(trained[0], np.inf)
+
+
+def test_stopped_after_every_step_it_ends_in_the_same_bits(trained, data_dir, tmp_path):
+    algorithm, path = trained
+    for _ in range(TINY["outer"]["iterations"] + 1):
+        train(session_in(tmp_path, data_dir, algorithm), stop=True)
+    whole, parts = (checkpoints.load(folder / "checkpoints/last.pt").tensors for folder in (path, tmp_path))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_training_changes_what_is_learned(trained, data_dir, tmp_path):
+    learner = session_in(tmp_path, data_dir, trained[0]).learner
+    last = checkpoints.load(trained[1] / "checkpoints/last.pt")
+    assert any(not torch.equal(value, last.tensors[f"params.{n}"]) for n, value in learner.init().params.items())
+
+
+def test_it_is_evaluated(trained, data_dir, monkeypatch):
+    monkeypatch.setenv("METALEARN_DATA", str(data_dir))
+    found = testing.tested(trained[1] / "checkpoints/last.pt", (), "test", 8, None, "cpu", silent)
+    assert len(found.steps) == 1 + TINY["eval"]["inner_steps"]
+    assert all(0 <= step.score <= 1 for step in found.steps)
+
+
+def test_adapted_to_pictures_and_saved_it_gives_the_same_answers(trained, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 30, 30), dtype=np.uint8)
+    classifier = load(trained[1] / "checkpoints/last.pt").adapt(pictures[:4], ["a", "b", "a", "b"])
+    classifier.save(tmp_path / "mine.pt")
+    expected, found = (one.predict_proba(pictures) for one in (classifier, load_classifier(tmp_path / "mine.pt")))
+    assert np.array_equal(found, expected)
+
+
+def test_a_learner_that_is_not_tied_to_its_ways_takes_any_number_of_classes(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("METALEARN_DATA", str(data_dir))
+    train(session_in(tmp_path, data_dir, "protonet", eval=TINY["eval"] | {"ways": 3}))
+    last = tmp_path / "checkpoints/last.pt"
+    assert testing.tested(last, (), "test", 8, None, "cpu", silent).spec.ways == 3
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 30, 30), dtype=np.uint8)
+    classifier = load(last).adapt(pictures, list("abcde" * 2))
+    classifier.save(tmp_path / "mine.pt")
+    again = load_classifier(tmp_path / "mine.pt")
+    assert again.predict_proba(pictures).shape == (10, 5)
+    assert np.array_equal(again.predict_proba(pictures), classifier.predict_proba(pictures))
+
+
+def test_a_learner_that_is_tied_to_its_ways_refuses_others_before_training(data_dir, tmp_path):
+    with pytest.raises(ConfigError, match=r"eval\.ways: found 3, but maml is tied to the 2 classes of task\.ways"):
+        session_in(tmp_path, data_dir, "maml", eval=TINY["eval"] | {"ways": 3})
