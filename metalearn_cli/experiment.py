@@ -6,14 +6,11 @@ torch; `load` does, through the files it picks.
 """
 
 import functools
-import pkgutil
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, create_model, field_validator
@@ -22,11 +19,9 @@ from metalearn_cli import yaml_lines
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.mistakes import Mistake, Source, did_you_mean, found, key, refusal, validated
 from metalearn_cli.overrides import overridden
+from metalearn_cli.registry import ROOMS, chosen_by
 from metalearn_cli.settings import Choice, Settings
 from metalearn_cli.yaml_lines import Location, shown
-
-ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithms"}
-"""The blocks whose `name` picks a file, and the folder it is in."""
 
 LARGEST_SEED = 2**63 - 1
 
@@ -176,7 +171,7 @@ def dataset_settings(name: str, overrides: Sequence[str] = ()) -> Choice:
         if location[0] != "dataset" or location[1:] in ((), ("name",)):
             raise ConfigError(f"--set {key(location)}: here only the dataset's keys can be set, as dataset.KEY")
     source = Source("prepare", {}, given)
-    chosen = _chosen("dataset", ("dataset",), values["dataset"])
+    chosen = chosen_by("dataset", ("dataset",), values["dataset"])
     if isinstance(chosen, Mistake):
         raise refusal([chosen], source)
     model: Any = create_model("Prepared", __base__=Settings, dataset=(chosen, ...))
@@ -190,18 +185,6 @@ def shipped() -> dict[str, Path]:
     installed, checkout = package / "configs", package.parent / "configs"
     folder = installed if installed.is_dir() else checkout
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
-
-
-def names_in(room: str) -> list[str]:
-    """The names that a block may pick from the folder `room`; none of these files is imported."""
-    folder = import_module(f"metalearn_cli.{room}").__path__
-    modules = [module for module in pkgutil.iter_modules(folder) if not module.ispkg]
-    return sorted(module.name for module in modules if not module.name.startswith("_"))
-
-
-def module_of(settings: Choice) -> ModuleType:
-    """The file whose `Config` these settings are; its `build` takes them."""
-    return sys.modules[type(settings).__module__]
 
 
 def _find(reference: str) -> Path:
@@ -223,41 +206,11 @@ def _experiment(
     lines: Mapping[Location, int] = MappingProxyType({}),
 ) -> Experiment:
     values, given = overridden(values, overrides)
-    choices = [_chosen(block, (block,), values.get(block)) for block in ROOMS]
+    choices = [chosen_by(block, (block,), values.get(block)) for block in ROOMS]
     mistakes = [choice for choice in choices if isinstance(choice, Mistake)]
     model = _model(*(object if isinstance(choice, Mistake) else choice for choice in choices))
     # A block that is missing is a mistake already; as null it is not reported a second time.
     return validated(model, {**dict.fromkeys(ROOMS), **values}, Source(where, lines, given), mistakes)
-
-
-def _chosen(block: str, location: Location, values: object) -> type[Choice] | Mistake:
-    """The `Config` that the name at `location` picks from the folder of `block`."""
-    names = names_in(ROOMS[block])
-    expected = f"one of {', '.join(names)}"
-    if values is None:
-        return Mistake(location, f"missing; expected a block with a name, {expected}")
-    if not isinstance(values, dict):
-        return Mistake(location, f"found {found(values)}, expected a block with a name, {expected}")
-    if "name" not in values:
-        return Mistake((*location, "name"), f"missing; expected {expected}")
-    if (name := values["name"]) not in names:
-        return Mistake((*location, "name"), f"found {found(name)}, expected {expected}{did_you_mean(name, names)}")
-    config: type[Choice] = import_module(f"metalearn_cli.{ROOMS[block]}.{name}").Config
-    for field, about in config.model_fields.items():
-        if about.annotation == tuple[Choice, ...] and isinstance(listed := values.get(field), list):
-            inner = [_chosen(block, (*location, field, place), one) for place, one in enumerate(listed)]
-            mistake = next((one for one in inner if isinstance(one, Mistake)), None)
-            if mistake is not None:
-                return mistake
-            config = _with_choices(config, field, tuple(one for one in inner if not isinstance(one, Mistake)))
-    return config
-
-
-@functools.cache
-def _with_choices(config: type[Choice], field: str, choices: tuple[type[Choice], ...]) -> type[Choice]:
-    """The config with these types in a field of several blocks; always the same class for the same types."""
-    inner: Any = {field: (tuple[choices], config.model_fields[field])}  # type: ignore[valid-type]
-    return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)
 
 
 @functools.cache

@@ -11,11 +11,10 @@ from metalearn_cli.experiment import (
     dataset_settings,
     from_mapping,
     load,
-    module_of,
-    names_in,
     shipped,
     with_overrides,
 )
+from metalearn_cli.registry import module_of, names_in
 
 LINES = """\
 name: tiny

@@ -63,7 +63,8 @@ def prepare(
 
 def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
     from metalearn_cli.datasets import Archive, Generated
-    from metalearn_cli.experiment import dataset_settings, module_of
+    from metalearn_cli.experiment import dataset_settings
+    from metalearn_cli.registry import module_of
 
     settings = dataset_settings(name, overrides)
     description = module_of(settings).build(settings)

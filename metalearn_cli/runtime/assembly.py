@@ -12,7 +12,8 @@ from metalearn_cli.core.meta import Learner, Objective, Statistics, classificati
 from metalearn_cli.core.network import Network
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError, DeviceError
-from metalearn_cli.experiment import Experiment, module_of
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.registry import module_of
 from metalearn_cli.runtime.sampling import (
     Sampler,
     TaskSpec,

@@ -43,9 +43,10 @@ class Plan(NamedTuple):
 def plan_for(device: torch.device, settings: Execution, values_per_task: int, tasks: int) -> Plan:
     """The plan that the settings mean on a device for `tasks` tasks of that many input values.
 
-    `auto` is threads on a CPU, unless there are fewer tasks than threads, and vmap elsewhere. Tiny tasks, whose dispatch costs more than their arithmetic,
-    go in one chunk; others in chunks as large as stays near the caches, and no larger than a thread's fair share. It
-    does not measure: on one machine the same experiment takes the same plan, and so the same numbers, every time.
+    `auto` is threads on a CPU, unless there are fewer tasks than threads; vmap elsewhere. Tiny tasks, whose dispatch
+    costs more than their arithmetic, go in one chunk; others in chunks as large as stays near the caches, and no larger
+    than a thread's fair share. It does not measure: on one machine the same experiment takes the same plan, and so the
+    same numbers, every time.
     Where the numbers must agree between machines with more or fewer cores, set `execution.chunk`.
     """
     on_cpu = device.type == "cpu"

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from metalearn_cli.datasets import Archive, Dataset, Generated
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.experiment import dataset_settings, module_of, names_in
+from metalearn_cli.experiment import dataset_settings
+from metalearn_cli.registry import module_of, names_in
 from metalearn_cli.storage.prepared import Manifest, open_prepared
 from metalearn_cli.storage.writing import unfinished
 

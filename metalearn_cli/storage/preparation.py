@@ -10,7 +10,8 @@ from pathlib import Path
 
 from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.errors import DataError
-from metalearn_cli.experiment import dataset_settings, module_of
+from metalearn_cli.experiment import dataset_settings
+from metalearn_cli.registry import module_of
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.archives import Folder, Holder, archive, is_archive
+from metalearn_cli.storage.archives import archive, is_archive
 from metalearn_cli.storage.containers import is_container, pictures
+from metalearn_cli.storage.folders import Folder
+from metalearn_cli.storage.holders import Holder
 from metalearn_cli.storage.spool import Spool
 
 _DEEPEST = 2

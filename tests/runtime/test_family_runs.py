@@ -6,7 +6,8 @@ import torch
 
 from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import from_mapping, names_in
+from metalearn_cli.experiment import from_mapping
+from metalearn_cli.registry import names_in
 from metalearn_cli.runtime import assembly, proof, testing, training
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.training import Watch

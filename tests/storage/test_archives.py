@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage import archives
+from metalearn_cli.storage import archives, holders
 from metalearn_cli.storage.sources import open_source
 
 NFC, NFD = (unicodedata.normalize(form, "crème/é.png") for form in ("NFC", "NFD"))
@@ -240,7 +240,7 @@ def test_an_encrypted_zip_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("made", [zipped, tarred, unpacked])
 def test_a_member_that_is_too_large_is_an_error(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(holders, "MOST_BYTES", 1 << 20)
     path = made(tmp_path / "it.zip", {"a/1.png": bytes((1 << 20) + 1)})
     with pytest.raises(DataError, match=r"is larger than 1 MB"):
         held(path)
@@ -248,7 +248,7 @@ def test_a_member_that_is_too_large_is_an_error(made, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("made", [zipped, tarred])
 def test_too_many_members_are_an_error(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_MOST_MEMBERS", 1)
+    monkeypatch.setattr(holders, "_MOST_MEMBERS", 1)
     with pytest.raises(DataError, match="has more than 1 members"):
         held(made(tmp_path / "it", {"a": b"", "b": b""}))
 

@@ -1,0 +1,75 @@
+"""What holds files: a folder, a zip or a tar; and which of their files are welcome.
+
+A file has a relative name and is nothing but a file. Anything that would leave the folder or stand for something else
+(`..`, absolute names, links, devices) makes the whole archive unwelcome.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from metalearn_cli.errors import DataError
+
+MOST_BYTES = 64 << 20
+"""No picture and no list is larger."""
+
+_MOST_MEMBERS = 5_000_000
+_JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|__MACOSX(/.*)?|desktop\.ini|Icon\r)$", re.IGNORECASE)
+
+
+class Member(NamedTuple):
+    """A file of a Holder: its path there, and the key by which the holder reads it."""
+
+    path: str
+    key: Any
+
+
+class Holder(Protocol):
+    """A folder or an archive."""
+
+    def members(self) -> Iterator[Member]:
+        """Its files, in any order. Raises DataError for one that no archive of pictures has."""
+        ...
+
+    def read(self, key: Any) -> bytes:
+        """The content of a file of at most MOST_BYTES, from any thread. Raises DataError if it cannot be read."""
+        ...
+
+    def file(self, key: Any) -> BinaryIO:
+        """A file of any size, opened for reading anywhere in it. Raises DataError if it cannot be opened."""
+        ...
+
+    def close(self) -> None:
+        """Nothing of it is open any more."""
+        ...
+
+
+def is_junk(path: str) -> bool:
+    """Whether a file manager left it there."""
+    return _JUNK.search(path) is not None
+
+
+def read_all(file: BinaryIO, what: str) -> bytes:
+    """The rest of a file of at most MOST_BYTES. Raises DataError, with `what`, if it is larger."""
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise DataError(f"{what} is larger than {MOST_BYTES >> 20} MB")
+    return content
+
+
+def require_few(what: str, count: int) -> None:
+    """Raise DataError, with `what`, for more files than any dataset has."""
+    if count > _MOST_MEMBERS:
+        raise DataError(f"{what}: has more than {_MOST_MEMBERS:,} members")
+
+
+def plain_path(what: str, name: str) -> str:
+    """The member's path without "." and empty parts. Raises DataError if it could mean a place outside the archive."""
+    path = unicodedata.normalize("NFC", name)
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or ":" in parts[0]:
+        raise DataError(f"{what}: member {name!r} would leave the folder; unpack it by hand if you trust it")
+    if not path.isprintable() and not _JUNK.search(path):
+        raise DataError(f"{what}: member {name!r} has a name that cannot be printed")
+    return "/".join(part for part in parts if part not in ("", "."))
