@@ -82,7 +82,7 @@ class Eval(Settings):
     """How accuracy is measured: on `episodes` test tasks, and on `val_episodes` every `every` iterations.
 
     `ways`, `inner_steps` and `statistics`: null means as in training. Only a learner that is not tied to a number of
-    classes (protonet) can be measured with other ways. `seed` picks the episodes, the same for every
+    classes (protonet and others) can be measured with other ways. `seed` picks the episodes, the same for every
     checkpoint.
     """
 

@@ -6,25 +6,11 @@ Snell, Swersky & Zemel 2017, Prototypical Networks for Few-shot Learning (https:
 from functools import partial
 from typing import Literal
 
-from torch import Tensor
-from torch.nn import functional as F
-
 from metalearn_cli.core.gradient import reverse_mode
-from metalearn_cli.core.meta import (
-    Adapted,
-    Learner,
-    Meta,
-    Objective,
-    Scores,
-    Statistics,
-    classification,
-    predict,
-    scores,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
+from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, predict, scores, unadapted
+from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Choice
 
 
@@ -39,15 +25,14 @@ def build(
 ) -> Learner:
     """Classes by the squared Euclidean distance of features to the prototypes (equation 2).
 
-    A distance to prototypes is a linear head, with weights 2 c_k and biases -|c_k|^2 (section 2.4), so that is what
-    an adapted learner holds. The network's own head is not used.
+    A distance to prototypes is a linear head (section 2.4), so that is what an adapted learner holds. The network's
+    own head is not used.
     """
-    if objective is not classification:
-        raise ConfigError("algorithm.name: protonet tells classes apart; it cannot predict numbers")
+    require_classes(objective, "protonet")
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         start = unadapted(meta, support)
-        head = linear_head(prototypes(network.features(start.params, support.inputs), support.targets))
+        head = nearest_prototype(prototypes(network.features(start.params, support.inputs), support.targets))
         # There are no inner steps: whoever asks for the state after some gets the one and only.
         return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
 
@@ -65,14 +50,3 @@ def build(
         ways=None,
     )
     return learner
-
-
-def prototypes(features: Tensor, targets: Tensor) -> Tensor:
-    """The mean features [T, W, F] of each class of features [T, N, F] with targets 0..W-1 [T, N] (equation 1)."""
-    members = F.one_hot(targets).to(features.dtype)
-    return members.mT @ features / members.sum(1).unsqueeze(-1)
-
-
-def linear_head(centres: Tensor) -> Params:
-    """The head whose outputs are -|x - c_k|^2 + |x|^2 for prototypes [T, W, F]."""
-    return {"head.weight": 2 * centres, "head.bias": -centres.square().sum(-1)}

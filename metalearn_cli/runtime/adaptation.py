@@ -21,7 +21,7 @@ from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
-from metalearn_cli.runtime.assembly import Interface, device_named, evaluation_steps, learner_for
+from metalearn_cli.runtime.assembly import Interface, device_named, evaluation_steps, learner_for, network_for
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.runtime.state import fitted, interface_header, interface_of, meta_of, require_kind, versions
 from metalearn_cli.storage import checkpoints
@@ -177,7 +177,7 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     learner = learner_for(experiment, interface, "support")
     if "support" not in checkpoint.tensors:
         raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
-    stored = fitted(checkpoint.below("adapted."), learner.init().params, path)
+    stored = fitted(checkpoint.below("adapted."), network_for(experiment, interface).initial(), path)
     params = {name: value.to(device).unsqueeze(0) for name, value in stored.items()}
     adapted = Adapted(params, checkpoint.tensors["support"].to(device).unsqueeze(0))
     header = checkpoint.header

@@ -165,14 +165,19 @@ def _common(mixture: Mixture, members: Sequence[_Stored]) -> Preprocessing:
 
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone."""
+    ways = interface.outputs if interface.objective is classification else None
+    build = module_of(experiment.algorithm).build
+    network = network_for(experiment, interface)
+    learner: Learner = build(experiment.algorithm, network, interface.objective, statistics, ways)
+    return learner
+
+
+def network_for(experiment: Experiment, interface: Interface) -> Network:
+    """The experiment's network at its start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         build = module_of(experiment.backbone).build
-        module = build(experiment.backbone, interface.input_shape, interface.outputs)
-    ways = interface.outputs if interface.objective is classification else None
-    build = module_of(experiment.algorithm).build
-    learner: Learner = build(experiment.algorithm, Network(module), interface.objective, statistics, ways)
-    return learner
+        return Network(build(experiment.backbone, interface.input_shape, interface.outputs))
 
 
 def training_spec(experiment: Experiment) -> TaskSpec:

@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from metalearn_cli.algorithms import anil, boil, maml, meta_sgd, protonet, reptile
+from metalearn_cli.algorithms import (
+    anil,
+    boil,
+    maml,
+    meta_sgd,
+    proto_maml,
+    protonet,
+    r2d2,
+    reptile,
+    unicorn_maml,
+)
+from metalearn_cli.core import heads
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.meta import (
     InnerLoop,
@@ -29,8 +40,13 @@ EXACT = {
     "boil": (boil, {"inner_steps": 2}),
     "meta_sgd": (meta_sgd, {"inner_steps": 2, "inner_lr": 0.3}),
     "protonet": (protonet, {}),
+    "proto_maml": (proto_maml, {"inner_steps": 3}),
+    "unicorn_maml": (unicorn_maml, {"inner_steps": 3, "inner_lr": 0.5}),
+    "r2d2": (r2d2, {}),
 }
-FIRST_ORDER = {name: one for name, one in EXACT.items() if name != "protonet"}
+FIRST_ORDER = {name: one for name, one in EXACT.items() if "second_order" in one[0].Config.model_fields}
+FAMILY = [maml, anil, boil, meta_sgd, reptile, protonet, proto_maml, unicorn_maml, r2d2]
+ANY_ORDER = [protonet, proto_maml, unicorn_maml, r2d2]
 
 
 def built(module, **settings) -> Learner:
@@ -231,7 +247,7 @@ def test_a_constant_added_to_all_features_changes_no_prediction():
     queries = torch.randn(2, 4, 5, dtype=torch.float64)
 
     def predictions(shift):
-        head = protonet.linear_head(protonet.prototypes(features + shift, targets))
+        head = heads.nearest_prototype(heads.prototypes(features + shift, targets))
         return ((queries + shift) @ head["head.weight"].mT + head["head.bias"].unsqueeze(1)).softmax(-1)
 
     torch.testing.assert_close(predictions(0.0), predictions(3.0), rtol=1e-10, atol=1e-12)
@@ -240,26 +256,85 @@ def test_a_constant_added_to_all_features_changes_no_prediction():
 def test_with_one_shot_the_prototypes_are_the_support_features():
     features = torch.randn(2, 3, 5, dtype=torch.float64)
     targets = torch.tensor([[2, 0, 1], [0, 1, 2]])
-    found = protonet.prototypes(features, targets)
+    found = heads.prototypes(features, targets)
     assert torch.equal(found[0], features[0, [1, 2, 0]])
     assert torch.equal(found[1], features[1])
 
 
-def test_prototypes_tell_any_number_of_classes_apart():
-    learner = built(protonet)
+@pytest.mark.parametrize("module", ANY_ORDER)
+def test_who_is_not_tied_to_its_ways_tells_any_number_of_classes_apart(module):
+    learner = built(module)
+    assert learner.ways is None
     meta = problems.double(learner.init())
     for ways in (2, 5, 9):
         tasks = problems.picture_tasks(2, ways=ways)
-        outputs = learner.predict(learner.adapt(meta, tasks.support, 0)[0], tasks.query.inputs)
+        outputs = learner.predict(learner.adapt(meta, tasks.support, 2)[-1], tasks.query.inputs)
         assert outputs.shape == (2, 3 * ways, ways)
 
 
-def test_prototypes_cannot_predict_numbers():
+@pytest.mark.parametrize("module", ANY_ORDER)
+def test_who_makes_its_head_from_classes_cannot_predict_numbers(module):
     with pytest.raises(ConfigError, match="cannot predict numbers"):
-        protonet.build(protonet.Config(), Network(nn.Linear(1, 1)), regression, "transductive", None)
+        module.build(module.Config(), Network(nn.Linear(1, 1)), regression, "transductive", None)
 
 
-@pytest.mark.parametrize("module", [maml, anil, boil, meta_sgd, reptile, protonet])
+def test_proto_maml_before_its_first_step_predicts_as_prototypes_do():
+    tasks, learner = problems.picture_tasks(2), built(proto_maml)
+    meta = problems.double(learner.init())
+    found, expected = (
+        one.predict(one.adapt(meta, tasks.support, 0)[0], tasks.query.inputs) for one in (learner, built(protonet))
+    )
+    assert torch.equal(found, expected)
+
+
+def test_proto_mamls_meta_gradient_goes_through_the_head_it_starts_from():
+    tasks, learner = problems.picture_tasks(2), built(proto_maml, inner_steps=0)
+    meta = problems.double(learner.init())
+    found, expected = (one.meta_gradient(meta, tasks)[0] for one in (learner, built(protonet)))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_unicorns_gradient_is_the_sum_of_the_rows_of_mamls():
+    tasks, rate = problems.picture_tasks(2), 0.3
+    learner, plain = built(unicorn_maml, inner_lr=rate, inner_steps=2), built(maml, inner_lr=rate, inner_steps=2)
+    meta = problems.double(learner.init())
+    copied = {n: v.expand(problems.WAYS, *v.shape[1:]) if n.startswith("head.") else v for n, v in meta.params.items()}
+    found = learner.meta_gradient(meta, tasks)[0].params
+    expected = plain.meta_gradient(Meta(copied, {}), tasks)[0].params
+    for name, value in expected.items():
+        whole = value.sum(0, keepdim=True) if name.startswith("head.") else value
+        torch.testing.assert_close(found[name], whole, rtol=1e-9, atol=1e-13)
+
+
+def test_a_ridge_head_solves_the_penalised_least_squares_problem():
+    features = torch.randn(2, 6, 9, dtype=torch.float64)
+    targets = torch.arange(3).repeat_interleave(2).expand(2, -1)
+    strength = torch.tensor(0.7, dtype=torch.float64)
+    found = heads.ridge(features, targets, strength)
+    for task in range(2):
+        known = torch.cat([features[task], torch.ones(6, 1, dtype=torch.float64)], 1)
+        system = torch.cat([known, strength.sqrt() * torch.eye(10, dtype=torch.float64)])
+        aims = torch.cat([torch.eye(3, dtype=torch.float64)[targets[task]], torch.zeros(10, 3, dtype=torch.float64)])
+        solution = torch.linalg.lstsq(system, aims).solution
+        torch.testing.assert_close(found["head.weight"][task], solution[:-1].T, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found["head.bias"][task], solution[-1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_derivative_of_a_ridge_head_is_right():
+    targets = torch.tensor([[0, 1, 2, 0]])
+    features = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    strength = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, s: tuple(heads.ridge(x, targets, s).values()), (features, strength))
+
+
+def test_r2d2_learns_its_penalty_and_its_scale():
+    learner = built(r2d2)
+    found = learner.meta_gradient(problems.double(learner.init()), problems.picture_tasks(2))[0].coefficients
+    assert found.keys() == {"log_ridge", "log_scale"}
+    assert all(float(value) != 0 for value in found.values())
+
+
+@pytest.mark.parametrize("module", FAMILY)
 def test_with_support_statistics_no_query_sees_another(module):
     tasks, learner = problems.picture_tasks(2), built(module, statistics="support")
     meta = problems.double(learner.init())
@@ -269,8 +344,8 @@ def test_with_support_statistics_no_query_sees_another(module):
     torch.testing.assert_close(together[:, :1], alone, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("module", [maml, anil, boil, meta_sgd, reptile, protonet])
-def test_permuting_the_classes_of_prototypes_permutes_their_predictions_and_no_other(module):
+@pytest.mark.parametrize("module", FAMILY)
+def test_permuting_the_classes_permutes_the_predictions_only_where_no_head_is_tied_to_them(module):
     tasks, learner = problems.picture_tasks(1), built(module)
     meta = problems.double(learner.init())
     order = torch.tensor([2, 0, 1])
@@ -279,4 +354,4 @@ def test_permuting_the_classes_of_prototypes_permutes_their_predictions_and_no_o
         learner.predict(learner.adapt(meta, support, 1)[-1], tasks.query.inputs).softmax(-1)
         for support in (tasks.support, permuted)
     )
-    assert torch.allclose(two[..., order], one, rtol=1e-10) == (module is protonet)
+    assert torch.allclose(two[..., order], one, rtol=1e-8, atol=1e-12) == (module in ANY_ORDER)

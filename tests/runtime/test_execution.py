@@ -12,7 +12,7 @@ from tests import problems
 
 CPU = torch.device("cpu")
 PICTURES = {"conv4", "layers"}
-CLASSIFIERS = {"protonet"}
+CLASSIFIERS = {"protonet", "proto_maml", "unicorn_maml", "r2d2"}
 OPTIONS = {
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}],
     "mlp": [{"hidden": [6, 5]}],

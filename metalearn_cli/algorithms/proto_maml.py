@@ -1,0 +1,68 @@
+"""Proto-MAML: MAML whose head starts at each task's prototypes, and is not meta-learned at all.
+
+Triantafillou et al. 2020, Meta-Dataset (https://arxiv.org/abs/1903.03096), section 3.3.
+"""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Objective,
+    Scores,
+    Statistics,
+    predict,
+    scores,
+    stepped,
+    unadapted,
+)
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.rules import fixed_rate
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.settings import Choice
+
+
+class Config(Choice):
+    """`inner_lr` is the rate of all parameters on the mean loss over the support set."""
+
+    name: Literal["proto_maml"] = "proto_maml"
+    inner_lr: float = Field(0.1, gt=0)
+    inner_steps: int = Field(5, ge=0)
+    second_order: bool = True
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
+    """MAML from a head of 2 c_k and -|c_k|^2; the meta-gradient goes through that head, in first order too."""
+    require_classes(objective, "proto_maml")
+    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), config.second_order)
+
+    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
+        start = unadapted(meta, support)
+        head = nearest_prototype(prototypes(network.features(start.params, support.inputs), support.targets))
+        states = [Adapted({**start.params, **head}, support.inputs)]
+        for step in range(steps):
+            params = stepped(loop, meta.coefficients, states[-1].params, {}, support, step)
+            states.append(Adapted(params, support.inputs))
+        return states
+
+    def through(meta: Meta, tasks: Task) -> Scores:
+        return scores(learner, adapt(meta, tasks.support, config.inner_steps)[-1], tasks.query)
+
+    learner = Learner(
+        init=lambda: Meta(network.initial(), {}),
+        adapt=adapt,
+        predict=partial(predict, network, statistics),
+        meta_gradient=reverse_mode(through),
+        objective=objective,
+        inner_steps=config.inner_steps,
+        second_order=config.second_order,
+        ways=None,
+    )
+    return learner

@@ -1,0 +1,83 @@
+"""UNICORN-MAML: MAML with one meta-learned vector for all classes, so that their order cannot matter.
+
+Ye & Chao 2022, How to Train Your MAML to Excel in Few-Shot Classification (https://arxiv.org/abs/2106.16245).
+"""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.heads import require_classes
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Objective,
+    Scores,
+    Statistics,
+    predict,
+    scores,
+    stepped,
+    unadapted,
+)
+from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.rules import fixed_rate
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.settings import Choice
+
+HEAD = ("head.weight", "head.bias")
+
+
+class Config(Choice):
+    """`inner_lr` is the rate of all parameters on the mean loss over the support set.
+
+    The paper's figures are first-order ones (its code leaves the second order out), from a pretrained network.
+    """
+
+    name: Literal["unicorn_maml"] = "unicorn_maml"
+    inner_lr: float = Field(0.1, gt=0)
+    inner_steps: int = Field(5, ge=0)
+    second_order: bool = True
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
+    """MAML whose head is as many copies of one row as the task has classes (section 5)."""
+    require_classes(objective, "unicorn_maml")
+    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), config.second_order)
+
+    def init() -> Meta:
+        return Meta({name: value[:1] if name in HEAD else value for name, value in network.initial().items()}, {})
+
+    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
+        ways = int(support.targets.max()) + 1
+        states = [Adapted(_copied(unadapted(meta, support).params, ways), support.inputs)]
+        for step in range(steps):
+            params = stepped(loop, meta.coefficients, states[-1].params, {}, support, step)
+            states.append(Adapted(params, support.inputs))
+        return states
+
+    def through(meta: Meta, tasks: Task) -> Scores:
+        return scores(learner, adapt(meta, tasks.support, config.inner_steps)[-1], tasks.query)
+
+    learner = Learner(
+        init=init,
+        adapt=adapt,
+        predict=partial(predict, network, statistics),
+        meta_gradient=reverse_mode(through),
+        objective=objective,
+        inner_steps=config.inner_steps,
+        second_order=config.second_order,
+        ways=None,
+    )
+    return learner
+
+
+def _copied(params: Params, ways: int) -> Params:
+    """The head's row [T, 1, ...] for each of the classes, [T, ways, ...]."""
+    return {
+        name: value.expand(value.shape[0], ways, *value.shape[2:]) if name in HEAD else value
+        for name, value in params.items()
+    }

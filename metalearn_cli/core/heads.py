@@ -1,0 +1,49 @@
+"""Linear heads made from a support set's features, for any number of classes.
+
+Legend: T tasks, N examples, W ways, F features.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metalearn_cli.core.meta import Objective, classification
+from metalearn_cli.core.network import Params
+from metalearn_cli.errors import ConfigError
+
+
+def one_hot(targets: Tensor, like: Tensor) -> Tensor:
+    """Targets 0..W-1 [T, N] as [T, N, W], in the type of `like`."""
+    return F.one_hot(targets).to(like.dtype)
+
+
+def prototypes(features: Tensor, targets: Tensor) -> Tensor:
+    """The mean features [T, W, F] of each class of features [T, N, F] with targets 0..W-1 [T, N].
+
+    Snell et al. 2017 (https://arxiv.org/abs/1703.05175), equation 1.
+    """
+    members = one_hot(targets, features)
+    return members.mT @ features / members.sum(1).unsqueeze(-1)
+
+
+def nearest_prototype(centres: Tensor) -> Params:
+    """The head whose outputs are -|x - c_k|^2 + |x|^2 for prototypes [T, W, F] (Snell et al. 2017, section 2.4)."""
+    return {"head.weight": 2 * centres, "head.bias": -centres.square().sum(-1)}
+
+
+def ridge(features: Tensor, targets: Tensor, strength: Tensor) -> Params:
+    """The head that minimises |outputs - one-hot|^2 + strength |head|^2 on features [T, N, F], bias included.
+
+    By the Woodbury identity the system to solve has the size of the support set, not of the features
+    (Bertinetto et al. 2019, https://arxiv.org/abs/1805.08136, equation 6).
+    """
+    known = torch.cat([features, torch.ones_like(features[..., :1])], -1)
+    gram = known @ known.mT + strength * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+    both = known.mT @ torch.linalg.solve(gram, one_hot(targets, features))
+    return {"head.weight": both[:, :-1].mT, "head.bias": both[:, -1]}
+
+
+def require_classes(objective: Objective, name: str) -> None:
+    """Raise ConfigError unless the task is to tell classes apart."""
+    if objective is not classification:
+        raise ConfigError(f"algorithm.name: {name} tells classes apart; it cannot predict numbers")
