@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import commands
 from tests.commands import ROOT, TINY, Cli
@@ -50,3 +51,9 @@ def test_data() -> Path:
     if not found:
         pytest.skip("METALEARN_TEST_DATA is not set: no real data to test with")
     return Path(found)
+
+
+def pytest_configure() -> None:
+    """Workers side by side take a core each: two that want all cores get in each other's way."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)

@@ -117,8 +117,11 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
         table = Table(title="predictions", title_justify="left", title_style="bold")
         for name in ("picture", "class", "probability %"):
             table.add_column(name, justify="right" if name == "probability %" else "left", overflow="fold")
+        names = {Path(row["file"]).name for row in predictions}
         for row in predictions if verbose else predictions[:50]:
-            table.add_row(_literal(Path(row["file"]).name), _literal(row["label"]), f"{100 * row['probability']:.1f}")
+            # A name says which picture it is only as long as no other folder has it too.
+            file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
+            table.add_row(_literal(file), _literal(row["label"]), f"{100 * row['probability']:.1f}")
         out.print(table)
         if len(predictions) > 50 and not verbose:
             out.print(f"and {len(predictions) - 50} more; --verbose or --json shows all", markup=False)

@@ -46,7 +46,10 @@ def train(
     from metalearn_cli import experiment as experiments
 
     if config == "list" and not Path(config).exists():
-        print("\n".join(experiments.shipped()))  # noqa: T201
+        if json:
+            tables.print_json({"configs": list(experiments.shipped())})
+        else:
+            print("\n".join(experiments.shipped()))  # noqa: T201
         return
     started, seconds = time.monotonic(), seconds_in(max_time)
     experiment = experiments.load(config, overrides or [])
@@ -99,10 +102,8 @@ def _run_in(
             lines = [_title(experiment, session.learner.second_order, place, group.size)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines), markup=False)
-        receivers = sinks.installed(folder.path) if group.leads else []
-        reports = _reports(session, state, receivers, stopper, call.quiet)
-        for sink in receivers:
-            sink.close()
+        with sinks.opened(folder.path if group.leads else None) as receivers:
+            reports = _reports(session, state, receivers, stopper, call.quiet)
     if group.leads:
         _finish(session, reports, state.iteration, came_from, stopper, call)
 
@@ -114,7 +115,7 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
     experiment = session.experiment
     reports: list[Report] = []
     steps = assembly.evaluation_steps(experiment, session.validator)
-    accuracy = session.data.interface.objective.name == "accuracy"
+    accuracy = session.data.interface.tells_classes_apart
     lines = tables.ReportLines(steps, accuracy, state.iteration, experiment.outer.iterations)
     with execution.running(session.plan) as runner, tables.bar(quiet) as progress:
         shown = progress.add_task("training", total=experiment.outer.iterations, completed=state.iteration)
@@ -138,7 +139,7 @@ def _finish(
         })  # fmt: skip
     elif last is not None:
         out = tables.console(stderr=False)
-        out.print(tables.steps_table(_protocol(session), last.val, session.data.interface.objective.name == "accuracy"))
+        out.print(tables.steps_table(_protocol(session), last.val, session.data.interface.tells_classes_apart))
         out.print(f"after {last.iteration} iterations; best checkpoint {folder.best}", markup=False)
     quiet = call.quiet and stopper.signal is None
     if iteration < experiment.outer.iterations:
@@ -157,7 +158,7 @@ def _protocol(session: "Session") -> str:
         (experiment.algorithm.name, session.validator.second_order),
         (experiment.dataset.name, "val"),
         assembly.evaluation_spec(experiment),
-        session.data.interface.objective.name == "accuracy",
+        session.data.interface.tells_classes_apart,
         experiment.eval.val_episodes,
         assembly.evaluation_statistics(experiment),
     )
@@ -166,7 +167,7 @@ def _protocol(session: "Session") -> str:
 def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[str, Any]:
     val = None
     if last is not None:
-        accuracy = session.data.interface.objective.name == "accuracy"
+        accuracy = session.data.interface.tells_classes_apart
         steps = tables.steps_fields(last.val, accuracy)
         val = {"per_step": steps} | {
             key: value for key, value in steps[-1].items() if key in ("accuracy", "mse", "ci95")

@@ -40,6 +40,11 @@ class Interface(NamedTuple):
     objective: Objective
     preprocessing: Preprocessing | None
 
+    @property
+    def tells_classes_apart(self) -> bool:
+        """Whether it is judged by accuracy, and not by squared error."""
+        return self.objective is classification
+
 
 class Data(NamedTuple):
     """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.

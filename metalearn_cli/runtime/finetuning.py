@@ -3,6 +3,7 @@
 Legend: N pictures, W classes, K inner steps.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.storage.containers import is_container
 from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
 from metalearn_cli.storage.sources import open_source
+
+_HIDDEN = re.compile(r"(^|/)\.")
 
 
 class Labelled(NamedTuple):
@@ -43,12 +46,16 @@ class Labelled(NamedTuple):
 def support_in(path: Path, interface: Interface) -> Labelled:
     """The pictures of a folder or zip of class folders.
 
-    Raises DataError if there are fewer than two classes, or if a picture cannot be read.
+    Raises DataError if there are fewer than two classes, one is in two folders, or a picture cannot be read.
     """
     found = _pictures(path, interface)
     loose = [file for file, label in zip(found.files, found.labels, strict=True) if label is None]
     if loose:
         raise DataError(f"{loose[0]}: lies outside a class folder; expected {path}/CLASS/picture.jpg")
+    folders: dict[str | None, str] = {}
+    for label, folder in zip(found.labels, (file.rpartition("/")[0] for file in found.files), strict=True):
+        if folders.setdefault(label, folder) != folder:
+            raise DataError(f"class {label!r} is in two folders, {folders[label]} and {folder}; rename one of them")
     if len(found.classes) < 2:
         raise DataError(f"{path}: has {len(found.classes)} class folder, two or more are needed (CLASS/picture.jpg)")
     return found
@@ -101,10 +108,10 @@ def _pictures(path: Path, interface: Interface) -> Labelled:
 
 
 def _contents(path: Path) -> list[tuple[str, str | None, bytes]]:
-    """(file, name of the folder it lies in or None, bytes) of each picture."""
+    """(file, name of the folder it lies in or None, bytes) of each picture; what is hidden does not count."""
     if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
         return [(str(path), None, path.read_bytes())]
-    with open_source(path, lambda member: not is_container(member)) as source:
+    with open_source(path, lambda member: not (is_container(member) or _HIDDEN.search(member))) as source:
         members = [m for m in source.members if Path(m).suffix.lower() in PICTURE_SUFFIXES]
         return [(f"{path}/{m}", m.split("/")[-2] if "/" in m else None, source.content(m)) for m in members]
 

@@ -83,7 +83,7 @@ def tested(
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
         experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,
-        interface.objective.name == "accuracy", fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
+        interface.tells_classes_apart, fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
         summary(scores), scores.score[:, -1],
     )  # fmt: skip
 

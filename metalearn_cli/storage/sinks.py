@@ -3,7 +3,8 @@
 For W&B or MLflow write a class with the same two methods and pass it to runtime.training.train.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,9 +37,18 @@ class TensorBoard:
         self._writer.close()
 
 
-def installed(folder: Path) -> list[Sink]:
-    """The sinks whose library is installed: TensorBoard, or none."""
+@contextmanager
+def opened(folder: Path | None) -> Iterator[list[Sink]]:
+    """The sinks whose library is installed, TensorBoard or none; closed with the block, however it ends.
+
+    Without a folder there are none: this process writes nothing.
+    """
+    sinks: list[Sink] = []
+    if folder is not None:
+        with suppress(ImportError):
+            sinks = [TensorBoard(folder)]
     try:
-        return [TensorBoard(folder)]
-    except ImportError:
-        return []
+        yield sinks
+    finally:
+        for sink in sinks:
+            sink.close()

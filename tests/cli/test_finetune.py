@@ -125,3 +125,19 @@ def test_a_name_that_no_disk_can_hold_is_one_line(cli, tiny_run):
     outcome = cli("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", "--support", long)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
+
+
+def test_a_class_in_two_folders_is_refused_and_a_hidden_folder_does_not_count(cli, best, support):
+    shutil.copytree(support / "one", support / ".thumbnails")
+    shutil.copytree(support / "one", support / "older" / "one")
+    outcome = cli("finetune", "--checkpoint", best, "--support", support)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: class 'one' is in two folders, {support}/older/one and {support}/one")
+    shutil.rmtree(support / "older")
+    assert cli("finetune", "--checkpoint", best, "--support", support).code == 0
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(cli, best, support, query):
+    shown = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, COLUMNS="200").out
+    assert f"{query}/one/0.png" in shown
+    assert f"{query}/three bars/0.png" in shown

@@ -244,15 +244,17 @@ def test_an_interrupted_conversion_decodes_only_what_is_left(pictures, store, mo
     monkeypatch.setattr(decoding.os, "cpu_count", lambda: 1)
     decode, decoded = decoding.decode, []
 
-    def until_the_last(source, preprocessing, name, cut_bottom):
+    def heard(source, preprocessing, name, cut_bottom):
         decoded.append(name)
-        if len(decoded) == 8:
-            raise KeyboardInterrupt
         return decode(source, preprocessing, name, cut_bottom)
 
-    monkeypatch.setattr(decoding, "decode", until_the_last)
+    def stop_at_the_last_class(_label, done, _total):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoding, "decode", heard)
     with pytest.raises(KeyboardInterrupt):
-        prepared(PETS, store, pictures)
+        prepared(PETS, store, pictures, progress=stop_at_the_last_class)
     decoded.clear()
     manifest, _where = prepared(PETS, store, pictures)
     assert decoded == ["val/cat/0.png", "val/cat/1.png"]
