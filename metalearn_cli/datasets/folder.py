@@ -1,6 +1,7 @@
 """A person's own pictures: one folder per class, or a list that says what each picture shows."""
 
 import csv
+import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,12 +140,13 @@ def _rows(source: Source, member: str, known: set[str]) -> Iterator[tuple[str, s
     lines = source.text(member).splitlines()
     found = csv.DictReader(lines, delimiter="\t" if member.lower().endswith(".tsv") else ",")
     columns = {name.strip().lower(): name for name in found.fieldnames or [] if name}
-    file = next((columns[name] for name in _FILE_COLUMNS if name in columns), None)
-    label = next((columns[name] for name in _LABEL_COLUMNS if name in columns), None)
+    folder, _, name = member.rpartition("/")
+    renamed = _renamed(source, posixpath.join(folder, "info.json"))
+    file = next((columns[name] for name in (*renamed[:1], *_FILE_COLUMNS) if name in columns), None)
+    label = next((columns[name] for name in (*renamed[1:], *_LABEL_COLUMNS) if name in columns), None)
     part = next((columns[name] for name in _PART_COLUMNS if name in columns), None)
     if file is None or label is None:
         return
-    folder, _, name = member.rpartition("/")
     by_name = PART_NAMES.get(name.rpartition(".")[0].lower())
     for row in found:
         places = [posixpath.normpath(posixpath.join(folder, below, row[file] or "")) for below in ("", "images")]
@@ -156,6 +158,17 @@ def _rows(source: Source, member: str, known: set[str]) -> Iterator[tuple[str, s
         if not row[label]:
             raise DataError(f"{member}:{found.line_num}: {row[file]!r} has no {label}")
         yield picture, row[label], PART_NAMES.get((row[part] or "").lower()) if part else by_name
+
+
+def _renamed(source: Source, member: str) -> tuple[str, ...]:
+    """What Meta-Album's info.json says the columns of file and class are called, if there is one."""
+    if member not in source.members:
+        return ()
+    try:
+        about = json.loads(source.text(member))
+        return tuple(str(about[key]).lower() for key in ("image_column_name", "category_column_name"))
+    except (ValueError, KeyError, TypeError):  # some other info.json
+        return ()
 
 
 def _grouped(

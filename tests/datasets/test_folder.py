@@ -152,6 +152,17 @@ def test_a_list_gives_the_classes_of_pictures_in_one_folder(name, text, above):
     }
 
 
+def test_meta_albums_info_may_rename_the_columns():
+    info = '{"image_column_name": "PICTURE", "category_column_name": "Kind"}'
+    found = arranged(PETS, {"labels.csv": listed(("picture", "kind")), "info.json": info})
+    assert sorted(found.classes) == NAMES
+
+
+@pytest.mark.parametrize("info", ["", "[]", "{}", '{"image_column_name": 3}'])
+def test_another_info_changes_nothing(info):
+    assert arranged(PETS, {"labels.csv": listed(), "info.json": info}) == arranged(PETS, {"labels.csv": listed()})
+
+
 def test_a_column_of_a_list_gives_the_parts():
     parts = {"ant": "train", "bee": "train", "cat": "valid", "dog": "test"}
     rows = [("filename", "label", "split"), *((name, NAMES[n], parts[NAMES[n]]) for name, n in PETS.items())]
