@@ -1,6 +1,7 @@
 """`python -m metalearn_cli`, and the `metalearn` command: exit codes and one-line errors live here."""
 
 import io
+import os
 import signal
 import sys
 import traceback
@@ -54,7 +55,7 @@ def main() -> NoReturn:
         _fail("this is a fault in metalearn; please report it with the lines above", 1)
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
         _fail("interrupted", 128 + stopped_by[0])
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -67,6 +68,15 @@ def _fail(message: str, code: int) -> NoReturn:
         signal.setitimer(signal.ITIMER_REAL, 0)
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process; one of several under torchrun at once, as torch's threads may outlive what they work with."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 

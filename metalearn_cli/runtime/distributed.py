@@ -93,7 +93,7 @@ ALONE = Group()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:
-    """The Group that torchrun has started this process in, until the block ends; without torchrun, a Group of one.
+    """The Group that torchrun has started this process in; without torchrun, a Group of one.
 
     Raises DeviceError if the processes cannot find each other.
     """
@@ -110,10 +110,8 @@ def joined(device: torch.device) -> Iterator[Group]:
         distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise DeviceError(f"process {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from error
-    try:
-        yield Group(rank, size)
-    finally:
-        distributed.destroy_process_group()
+    # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
+    yield Group(rank, size)
 
 
 def own_device(device: torch.device) -> torch.device:
