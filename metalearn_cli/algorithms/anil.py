@@ -3,28 +3,24 @@
 Raghu et al. 2020, Rapid Learning or Feature Reuse? (https://arxiv.org/abs/1909.09157).
 """
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.gradient import through_adaptation
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
     Learner,
     Meta,
     Objective,
-    Scores,
     Statistics,
-    predict,
-    scores,
     stepped,
     unadapted,
 )
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
 HEAD = "head."
@@ -63,17 +59,6 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
             states.append(Adapted({**body, **head}, support.inputs))
         return states
 
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(meta, tasks.support, config.inner_steps)[-1], tasks.query)
-
-    learner = Learner(
-        init=init,
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(through),
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=config.second_order,
-        ways=ways,
+    return through_adaptation(
+        init, adapt, network, objective, statistics, config.inner_steps, config.second_order, ways
     )
-    return learner

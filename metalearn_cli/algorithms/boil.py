@@ -8,11 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import reverse_mode
-from metalearn_cli.core.meta import InnerLoop, Learner, Meta, Objective, Scores, Statistics, adapt, predict, scores
+from metalearn_cli.core.gradient import through_adaptation
+from metalearn_cli.core.meta import InnerLoop, Learner, Meta, Objective, Statistics, adapt
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice
 
 
@@ -34,17 +33,6 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         params = network.initial()
         return Meta(params, rule.init(loop.split(params)[0]))
 
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(loop, meta, tasks.support, config.inner_steps)[-1], tasks.query)
-
-    learner = Learner(
-        init=init,
-        adapt=partial(adapt, loop),
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(through),
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=config.second_order,
-        ways=ways,
+    return through_adaptation(
+        init, partial(adapt, loop), network, objective, statistics, config.inner_steps, config.second_order, ways
     )
-    return learner

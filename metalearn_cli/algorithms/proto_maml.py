@@ -3,12 +3,11 @@
 Triantafillou et al. 2020, Meta-Dataset (https://arxiv.org/abs/1903.03096), section 3.3.
 """
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.gradient import through_adaptation
 from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
 from metalearn_cli.core.meta import (
     Adapted,
@@ -16,16 +15,13 @@ from metalearn_cli.core.meta import (
     Learner,
     Meta,
     Objective,
-    Scores,
     Statistics,
-    predict,
-    scores,
     stepped,
     unadapted,
 )
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
 
@@ -52,17 +48,13 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
             states.append(Adapted(params, support.inputs))
         return states
 
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(meta, tasks.support, config.inner_steps)[-1], tasks.query)
-
-    learner = Learner(
-        init=lambda: Meta(network.initial(), {}),
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(through),
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=config.second_order,
-        ways=None,
+    return through_adaptation(
+        lambda: Meta(network.initial(), {}),
+        adapt,
+        network,
+        objective,
+        statistics,
+        config.inner_steps,
+        config.second_order,
+        None,
     )
-    return learner

@@ -3,14 +3,13 @@
 Snell, Swersky & Zemel 2017, Prototypical Networks for Few-shot Learning (https://arxiv.org/abs/1703.05175).
 """
 
-from functools import partial
 from typing import Literal
 
-from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.gradient import through_adaptation
 from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
-from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, predict, scores, unadapted
+from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Statistics, unadapted
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
 
@@ -36,17 +35,4 @@ def build(
         # There are no inner steps: whoever asks for the state after some gets the one and only.
         return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
 
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(meta, tasks.support, 0)[0], tasks.query)
-
-    learner = Learner(
-        init=lambda: Meta(network.initial(), {}),
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(through),
-        objective=objective,
-        inner_steps=0,
-        second_order=None,
-        ways=None,
-    )
-    return learner
+    return through_adaptation(lambda: Meta(network.initial(), {}), adapt, network, objective, statistics, 0, None, None)

@@ -4,17 +4,16 @@ Bertinetto, Henriques, Torr & Vedaldi 2019, Meta-learning with Differentiable Cl
 (https://arxiv.org/abs/1805.08136).
 """
 
-from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import Field
 
-from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.gradient import through_adaptation
 from metalearn_cli.core.heads import require_classes, ridge
-from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, predict, scores, unadapted
+from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Statistics, unadapted
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
 
@@ -48,17 +47,4 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         # There are no inner steps: whoever asks for the state after some gets the one and only.
         return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
 
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(meta, tasks.support, 0)[0], tasks.query)
-
-    learner = Learner(
-        init=init,
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(through),
-        objective=objective,
-        inner_steps=0,
-        second_order=None,
-        ways=None,
-    )
-    return learner
+    return through_adaptation(init, adapt, network, objective, statistics, 0, None, None)

@@ -3,12 +3,11 @@
 Ye & Chao 2022, How to Train Your MAML to Excel in Few-Shot Classification (https://arxiv.org/abs/2106.16245).
 """
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.gradient import through_adaptation
 from metalearn_cli.core.heads import require_classes
 from metalearn_cli.core.meta import (
     Adapted,
@@ -16,16 +15,13 @@ from metalearn_cli.core.meta import (
     Learner,
     Meta,
     Objective,
-    Scores,
     Statistics,
-    predict,
-    scores,
     stepped,
     unadapted,
 )
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
 HEAD = ("head.weight", "head.bias")
@@ -59,20 +55,9 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
             states.append(Adapted(params, support.inputs))
         return states
 
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(meta, tasks.support, config.inner_steps)[-1], tasks.query)
-
-    learner = Learner(
-        init=init,
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(through),
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=config.second_order,
-        ways=None,
+    return through_adaptation(
+        init, adapt, network, objective, statistics, config.inner_steps, config.second_order, None
     )
-    return learner
 
 
 def _copied(params: Params, ways: int) -> Params:

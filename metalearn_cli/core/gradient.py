@@ -5,12 +5,26 @@ Legend: T tasks, K inner steps.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Adapted, InnerLoop, Meta, Scores, adapt, stepped, summed_over_tasks
-from metalearn_cli.core.network import Params
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Objective,
+    Scores,
+    Statistics,
+    adapt,
+    predict,
+    scores,
+    stepped,
+    summed_over_tasks,
+)
+from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.tasks import Examples, Task
 
 _SHORTEST_STRETCH = 16
@@ -81,6 +95,34 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Exa
         return _named(meta, [*(each[name] for name in meta.params), *total[len(slow) :]]), _without_graph(result)
 
     return meta_gradient
+
+
+def through_adaptation(
+    init: Callable[[], Meta],
+    adapt: Callable[[Meta, Examples, int], list[Adapted]],
+    network: Network,
+    objective: Objective,
+    statistics: Statistics,
+    inner_steps: int,
+    second_order: bool | None,
+    ways: int | None,
+) -> Learner:
+    """The Learner whose meta-gradient goes back in reverse mode through the query loss after inner steps of `adapt`."""
+
+    def query_scores(meta: Meta, tasks: Task) -> Scores:
+        return scores(learner, adapt(meta, tasks.support, inner_steps)[-1], tasks.query)
+
+    learner = Learner(
+        init=init,
+        adapt=adapt,
+        predict=partial(predict, network, statistics),
+        meta_gradient=reverse_mode(query_scores),
+        objective=objective,
+        inner_steps=inner_steps,
+        second_order=second_order,
+        ways=ways,
+    )
+    return learner
 
 
 def _leaves(params: Params) -> Params:
