@@ -14,12 +14,11 @@ from metalearn_cli.datasets import (
     Arrangement,
     Download,
     Official,
-    Preprocessing,
     Resize,
     Sampling,
     Source,
 )
-from metalearn_cli.datasets.layouts import is_picture, kept, require_complete, split_list
+from metalearn_cli.datasets.layouts import is_picture, kept, photos, require_complete, split_list
 from metalearn_cli.errors import DataError
 
 PICTURES = 100
@@ -48,9 +47,7 @@ def build(config: Config) -> Archive:
     return Archive(
         store=f"aircraft-{size}",
         settings=config.model_dump(mode="json", include={"image_size", "resize", "fit"}),
-        preprocessing=Preprocessing(
-            channels=3, height=size, width=size, resize=config.resize, fit=config.fit, mean=(), std=()
-        ),
+        preprocessing=photos(size, config.resize, config.fit),
         sampling=Sampling("default", augmentation=config.augmentation, normalisation=config.normalisation),
         arrange=lambda source: arrange(config, source),
         offers=((_OFFICIAL,),),

@@ -16,13 +16,12 @@ from metalearn_cli.datasets import (
     Arrangement,
     Download,
     Official,
-    Preprocessing,
     Resize,
     Sampling,
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import is_picture, kept, require_complete, require_total, split_list
+from metalearn_cli.datasets.layouts import is_picture, kept, photos, require_complete, require_total, split_list
 from metalearn_cli.errors import DataError
 
 PICTURES = 11_788
@@ -55,9 +54,7 @@ def build(config: Config) -> Archive:
     return Archive(
         store=f"cub-{size}",
         settings=config.model_dump(mode="json", include={"image_size", "resize", "fit"}),
-        preprocessing=Preprocessing(
-            channels=3, height=size, width=size, resize=config.resize, fit=config.fit, mean=(), std=()
-        ),
+        preprocessing=photos(size, config.resize, config.fit),
         sampling=Sampling(config.split, augmentation=config.augmentation, normalisation=config.normalisation),
         arrange=lambda source: arrange(config, source),
         offers=((_OFFICIAL,),),

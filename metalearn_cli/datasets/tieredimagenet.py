@@ -16,13 +16,12 @@ from metalearn_cli.datasets import (
     Listing,
     Official,
     Part,
-    Preprocessing,
     Resize,
     Sampling,
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import imagenet, in_order, incomplete, is_row, kept, require_complete, table
+from metalearn_cli.datasets.layouts import imagenet, in_order, incomplete, is_row, kept, photos, require_complete, table
 from metalearn_cli.errors import DataError
 
 _ZENODO = Listing("zenodo", "https://zenodo.org/api/records/7978538", r"tiered-imagenet-.*")
@@ -54,7 +53,7 @@ def build(config: Config) -> Archive:
     return Archive(
         store=f"tieredimagenet-{size}",
         settings=config.model_dump(mode="json", include={"image_size", "resize"}),
-        preprocessing=Preprocessing(channels=3, height=size, width=size, resize=config.resize, mean=(), std=()),
+        preprocessing=photos(size, config.resize),
         sampling=Sampling("default", augmentation=config.augmentation, normalisation=config.normalisation),
         arrange=lambda source: arrange(config, source),
         offers=(_ZENODO,),

@@ -17,12 +17,11 @@ from metalearn_cli.datasets import (
     Arrangement,
     Download,
     Official,
-    Preprocessing,
     Resize,
     Sampling,
     Source,
 )
-from metalearn_cli.datasets.layouts import kept, require_complete, require_total, split_list
+from metalearn_cli.datasets.layouts import kept, photos, require_complete, require_total, split_list
 from metalearn_cli.errors import DataError
 
 PICTURES = 8189
@@ -53,9 +52,7 @@ def build(config: Config) -> Archive:
     return Archive(
         store=f"vgg_flowers-{size}",
         settings=config.model_dump(mode="json", include={"image_size", "resize", "fit"}),
-        preprocessing=Preprocessing(
-            channels=3, height=size, width=size, resize=config.resize, fit=config.fit, mean=(), std=()
-        ),
+        preprocessing=photos(size, config.resize, config.fit),
         sampling=Sampling("default", augmentation=config.augmentation, normalisation=config.normalisation),
         arrange=lambda source: arrange(config, source),
         offers=(tuple(Download(f, (_SITE + f,), f"sha256:{sha}", n) for f, n, sha in _FILES),),

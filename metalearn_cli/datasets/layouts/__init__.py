@@ -8,9 +8,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
-from metalearn_cli.datasets import PARTS, Part, Split
+from metalearn_cli.datasets import PARTS, Part, Preprocessing, Resize, Split
 from metalearn_cli.errors import DataError
 
 PART_NAMES: Mapping[str, Part] = {
@@ -61,6 +61,11 @@ def split_list(name: str) -> Split:
 def table(name: str) -> Iterator[list[str]]:
     """The rows of the shipped lists/NAME, tab-separated, without comments; gunzipped if need be."""
     return (line.split("\t") for line in _shipped(name).splitlines() if not line.startswith("#"))
+
+
+def photos(size: int, resize: Resize, fit: Literal["crop", "squash"] = "squash") -> Preprocessing:
+    """Colour squares, to be normalised by the mean and spread of a split's training classes."""
+    return Preprocessing(channels=3, height=size, width=size, resize=resize, fit=fit, mean=(), std=())
 
 
 def require_complete(
