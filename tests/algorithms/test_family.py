@@ -115,10 +115,8 @@ def test_what_does_not_move_is_the_meta_learned_value_itself():
         learner = built(module, inner_steps=2)
         meta = problems.double(learner.init())
         for state in learner.adapt(meta, tasks.support, 2):
-            for name, value in state.params.items():
-                assert torch.equal(value, meta.params[name].expand_as(value)) == (
-                    name.startswith(still) or state is learner.adapt(meta, tasks.support, 0)[0]
-                ) or not name.startswith(still)
+            for name in [name for name in state.params if name.startswith(still)]:
+                assert torch.equal(state.params[name], meta.params[name].expand_as(state.params[name]))
 
 
 def test_anils_first_order_gradient_for_the_body_lacks_its_second_order_part():
