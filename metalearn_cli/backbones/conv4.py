@@ -12,20 +12,25 @@ from pydantic import Field
 from torch import nn
 
 from metalearn_cli.core.convolution import TaskConv2d
-from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Choice
+
+_GROUPS = 8
 
 
 class Config(Choice):
     """`pool: false` halves the picture by strides and averages what is left (the paper on Omniglot).
 
     `pool: true` halves it by 2x2 max-pooling and keeps what is left (the paper on miniImageNet, with 32 channels).
+    `norm: group` normalises every picture by itself, in groups of channels (Wu & He 2018, arXiv 1803.08494): none sees
+    another, whatever `statistics` says.
     """
 
     name: Literal["conv4"] = "conv4"
     channels: int = Field(64, ge=1)
     pool: bool = False
+    norm: Literal["batch", "group"] = "batch"
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -60,5 +65,11 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
 def _block(channels: int, config: Config) -> list[nn.Module]:
     stride = 1 if config.pool else 2
     convolution = TaskConv2d(channels, config.channels, 3, stride=stride, padding=1, bias=False)
-    block: list[nn.Module] = [convolution, TaskNorm(config.channels), nn.ReLU()]
+    block: list[nn.Module] = [convolution, _norm(config), nn.ReLU()]
     return [*block, nn.MaxPool2d(2)] if config.pool else block
+
+
+def _norm(config: Config) -> nn.Module:
+    if config.norm == "batch":
+        return TaskNorm(config.channels)
+    return TaskGroupNorm(math.gcd(config.channels, _GROUPS), config.channels)

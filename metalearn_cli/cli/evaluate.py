@@ -12,7 +12,7 @@ from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.testing import Tested
+    from metalearn_cli.runtime.testing import Spread, Tested
 
 
 def evaluate(
@@ -47,11 +47,14 @@ def evaluate(
         if not json:
             _print(path, tested, verbose)
     compared = [_paired(results[0][0], other) for other, _ in results[1:]]
+    spread = testing.over_seeds([tested for tested, _ in results])
     if json:
-        alone = results[0][1]
-        tables.print_json(alone if len(results) == 1 else {"checkpoints": [f for _, f in results], "paired": compared})
+        several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
+        several["over_seeds"] = spread and spread._asdict()
+        tables.print_json(results[0][1] if len(results) == 1 else several)
     else:
         _print_paired(checkpoints, compared)
+        _print_spread(spread, results[0][0].accuracy)
     if results[0][0].accuracy:
         tables.hint(f"metalearn finetune --checkpoint {checkpoints[0]} --support DIR --query DIR", quiet)
     _gate(min_accuracy, [tested for tested, _ in results])
@@ -106,6 +109,17 @@ def _print_paired(checkpoints: list[Path], compared: list[dict[str, float]]) -> 
         sign = tables.plus_minus()
         percent = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
         out.print(f"{path} against {checkpoints[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
+
+
+def _print_spread(spread: "Spread | None", accuracy: bool) -> None:
+    if spread is None:
+        return
+    scale, unit = (100, " %") if accuracy else (1, "")
+    seeds = ", ".join(map(str, spread.seeds))
+    shown = f"{scale * spread.mean:.4g} {tables.plus_minus()} {scale * spread.std:.2g}{unit}"
+    within = f"{scale * spread.ci95:.2g}{unit}"
+    line = f"over seeds {seeds}: {shown} (standard deviation over seeds; interval within a run {within})"
+    tables.console(stderr=False).print(line, markup=False)
 
 
 def _gate(least: float | None, results: "list[Tested]") -> None:

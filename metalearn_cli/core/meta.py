@@ -82,6 +82,9 @@ class Learner(NamedTuple):
     summed over the tasks, and the query scores after the last inner step. None of them changes what it is given, and
     no task sees another: T tasks at once equal one at a time. `second_order` (None: there are no inner gradients) and
     `inner_steps` say what `meta_gradient` does; `ways` is the number of classes it is tied to, or None.
+
+    Where what is minimised changes while training goes on, `during(iteration)` is the meta-gradient of an iteration
+    and `meta_gradient` what it comes to in the end. `most_steps` bounds the steps that `adapt` can take.
     """
 
     init: Callable[[], Meta]
@@ -92,6 +95,12 @@ class Learner(NamedTuple):
     inner_steps: int
     second_order: bool | None
     ways: int | None
+    during: Callable[[int], Callable[[Meta, Task], tuple[Meta, Scores]]] | None = None
+    most_steps: int | None = None
+
+    def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
+        """The meta-gradient that iteration 0, 1, ... of training follows."""
+        return self.meta_gradient if self.during is None else self.during(iteration)
 
 
 class InnerLoop(NamedTuple):

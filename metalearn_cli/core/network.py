@@ -73,21 +73,26 @@ class Network:
         """A copy of the module's own parameters, by the names of `named_parameters()`."""
         return {name: value.detach().clone() for name, value in self._module.named_parameters()}
 
+    def parameters_of(self, kind: type[nn.Module]) -> frozenset[str]:
+        """The names of the parameters that belong to modules of a kind."""
+        found = [(name, module) for name, module in self._module.named_modules() if isinstance(module, kind)]
+        return frozenset(f"{name}.{own}" for name, module in found for own, _ in module.named_parameters())
+
     def __call__(self, params: Params, inputs: Tensor) -> Tensor:
         """Outputs [T, N, outputs] for inputs [T, N, ...]."""
         return self._call(self._copy(), params, inputs)
 
     def features(self, params: Params, inputs: Tensor) -> Tensor:
         """What the body makes of inputs [T, N, ...]: features [T, N, F]."""
-        return self._call(self._copy().get_submodule("body"), _below("body.", params), inputs)
+        return self._call(self._copy().get_submodule("body"), below("body.", params), inputs)
 
     def classify(self, params: Params, features: Tensor) -> Tensor:
         """What the head makes of features [T, N, F]: outputs [T, N, outputs]."""
-        return self._call(self._copy().get_submodule("head"), _below("head.", params), features)
+        return self._call(self._copy().get_submodule("head"), below("head.", params), features)
 
     def _call(self, module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
         if not _plain.get():
-            return _over_tasks(module, params, inputs)
+            return over_tasks(module, params, inputs)
         each = [
             functional_call(module, {name: value[task] for name, value in params.items()}, (one,))
             for task, one in enumerate(inputs)
@@ -101,10 +106,11 @@ class Network:
         return module
 
 
-def _over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
+def over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
+    """Outputs [T, N, ...] of a module for inputs [T, N, ...] and its parameters [T, ...] by name."""
     if isinstance(module, nn.Sequential):
         for name, child in module.named_children():
-            inputs = _over_tasks(child, _below(f"{name}.", params), inputs)
+            inputs = over_tasks(child, below(f"{name}.", params), inputs)
         return inputs
     if isinstance(module, TaskLayer):
         return module.over_tasks(params, inputs)
@@ -118,5 +124,6 @@ def _over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
     return each
 
 
-def _below(prefix: str, params: Params) -> Params:
+def below(prefix: str, params: Params) -> Params:
+    """The parameters whose names start with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

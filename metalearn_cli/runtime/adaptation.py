@@ -21,7 +21,7 @@ from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
-from metalearn_cli.runtime.assembly import Interface, device_named, evaluation_steps, learner_for, network_for
+from metalearn_cli.runtime.assembly import Interface, device_named, evaluation_steps, learner_for
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.runtime.state import fitted, interface_header, interface_of, meta_of, require_kind, versions
 from metalearn_cli.storage import checkpoints
@@ -175,11 +175,14 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     experiment = from_mapping(checkpoint.header["experiment"], str(path))
     interface = interface_of(checkpoint, path)
     learner = learner_for(experiment, interface, "support")
-    if "support" not in checkpoint.tensors:
+    support = checkpoint.tensors.get("support", torch.empty(0))
+    if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
         raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
-    stored = fitted(checkpoint.below("adapted."), network_for(experiment, interface).initial(), path)
-    params = {name: value.to(device).unsqueeze(0) for name, value in stored.items()}
-    adapted = Adapted(params, checkpoint.tensors["support"].to(device).unsqueeze(0))
+    # What an adapted learner holds is the learner's own affair: so it says, for the same pictures of any classes.
+    like = Examples(support.unsqueeze(0), (torch.arange(len(support)) % interface.outputs).unsqueeze(0))
+    unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
+    stored = fitted(checkpoint.below("adapted."), unadapted, path)
+    adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
     header = checkpoint.header
     return Classifier(experiment, interface, learner, header["classes"], adapted, header["inner_steps"])
 

@@ -1,7 +1,8 @@
 """From an experiment to the two things a run works with: its data and its learner."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,18 +172,19 @@ def _common(mixture: Mixture, members: Sequence[_Stored]) -> Preprocessing:
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone."""
     ways = interface.outputs if interface.objective is classification else None
-    build = module_of(experiment.algorithm).build
-    network = network_for(experiment, interface)
-    learner: Learner = build(experiment.algorithm, network, interface.objective, statistics, ways)
+    with _seeded(experiment.seed):
+        backbone, algorithm = module_of(experiment.backbone).build, module_of(experiment.algorithm).build
+        network = Network(backbone(experiment.backbone, interface.input_shape, interface.outputs))
+        learner: Learner = algorithm(experiment.algorithm, network, interface.objective, statistics, ways)
     return learner
 
 
-def network_for(experiment: Experiment, interface: Interface) -> Network:
-    """The experiment's network at its start."""
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside the block torch's own generator starts at a seed; outside it knows nothing of it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        build = module_of(experiment.backbone).build
-        return Network(build(experiment.backbone, interface.input_shape, interface.outputs))
+        torch.manual_seed(seed)
+        yield
 
 
 def training_spec(experiment: Experiment) -> TaskSpec:
@@ -196,8 +198,16 @@ def evaluation_spec(experiment: Experiment) -> TaskSpec:
 
 
 def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
-    """How many inner steps validation, test and finetune take."""
+    """How many inner steps validation, test and finetune take.
+
+    Raises ConfigError if the learner cannot take as many.
+    """
     steps = experiment.eval.inner_steps
+    if steps is not None and learner.most_steps is not None and steps > learner.most_steps:
+        raise ConfigError(
+            f"eval.inner_steps: found {steps}, but {experiment.algorithm.name} learns what is its own for each of "
+            f"{learner.most_steps} steps (algorithm.inner_steps), and no more"
+        )
     return learner.inner_steps if steps is None else steps
 
 

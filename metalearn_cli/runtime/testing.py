@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
-from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
+from metalearn_cli.experiment import Experiment, from_mapping, to_yaml, with_overrides
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
@@ -25,6 +26,7 @@ class Tested(NamedTuple):
     """What was measured, on what, and the last step's score of each episode [episodes].
 
     Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
+    Equal `recipe`s mean that nothing but the `seed` was another in training.
     """
 
     algorithm: str
@@ -38,6 +40,8 @@ class Tested(NamedTuple):
     stream: str
     steps: list[Step]
     scores: Tensor
+    seed: int
+    recipe: str
 
     @property
     def episodes(self) -> int:
@@ -84,8 +88,29 @@ def tested(
     return Tested(
         experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,
         interface.tells_classes_apart, fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
-        summary(scores), scores.score[:, -1],
+        summary(scores), scores.score[:, -1], trained.seed, to_yaml(trained.model_copy(update={"name": "", "seed": 0})),
     )  # fmt: skip
+
+
+class Spread(NamedTuple):
+    """One experiment over several training seeds: mean and sample standard deviation of the last step's score.
+
+    `ci95` is the half-width within a run (episodes alone), averaged; how seeds differ it does not know.
+    """
+
+    seeds: list[int]
+    mean: float
+    std: float
+    ci95: float
+
+
+def over_seeds(results: Sequence[Tested]) -> Spread | None:
+    """The spread of checkpoints that differ in their seed and in nothing else; None for any others."""
+    seeds = [one.seed for one in results]
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({one.recipe for one in results}) > 1:
+        return None
+    scores = [one.steps[-1].score for one in results]
+    return Spread(seeds, mean(scores), stdev(scores), mean(one.steps[-1].ci95 for one in results))
 
 
 def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:

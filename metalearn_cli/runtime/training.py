@@ -85,6 +85,7 @@ def open_session(
     data.sampler("train", spec, experiment.seed)
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     validator = learner_for(experiment, data.interface, statistics)
+    evaluation_steps(experiment, validator)
     if validator.ways not in (None, evaluation_spec(experiment).ways):
         raise ConfigError(
             f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
@@ -133,7 +134,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
     while state.iteration < outer.iterations:
         numbers = session.group.share(range(outer.meta_batch_size))
         tasks = on_device(sampler(state.iteration, numbers), session.device)
-        sums, query = runner.total(session.learner.meta_gradient, state.meta, tasks)
+        sums, query = runner.total(session.learner.meta_gradient_at(state.iteration), state.meta, tasks)
         gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
         _require_finite(state, session.folder, loss, *leaves(gradient).values())
         move(outer, state.optimizer, state.meta, gradient, state.iteration)

@@ -3,6 +3,7 @@
 For W&B or MLflow write a class with the same two methods and pass it to runtime.training.train.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,9 +29,10 @@ class TensorBoard:
         self._writer: Any = SummaryWriter(str(folder))
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of one report."""
+        """Take the numbers of one report; TensorBoard has no place for one that is not finite."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, iteration)
+            if math.isfinite(value):
+                self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         """Write out what is pending."""

@@ -9,8 +9,12 @@ from torch import nn
 from metalearn_cli.algorithms import (
     anil,
     boil,
+    cavia,
     maml,
+    maml_plus_plus,
+    meta_curvature,
     meta_sgd,
+    nearest,
     proto_maml,
     protonet,
     r2d2,
@@ -30,7 +34,7 @@ from metalearn_cli.core.meta import (
     regression,
 )
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.rules import Rule
+from metalearn_cli.core.rules import Rule, curvature
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from tests import problems
@@ -39,14 +43,20 @@ EXACT = {
     "anil": (anil, {"inner_steps": 3}),
     "boil": (boil, {"inner_steps": 2}),
     "meta_sgd": (meta_sgd, {"inner_steps": 2, "inner_lr": 0.3}),
+    "meta_curvature": (meta_curvature, {"inner_steps": 2, "inner_lr": 0.3}),
+    "maml_plus_plus": (maml_plus_plus, {"inner_steps": 3, "inner_lr": 0.3}),
+    "cavia": (cavia, {"inner_steps": 3, "context": 5}),
     "protonet": (protonet, {}),
     "proto_maml": (proto_maml, {"inner_steps": 3}),
     "unicorn_maml": (unicorn_maml, {"inner_steps": 3, "inner_lr": 0.5}),
     "r2d2": (r2d2, {}),
 }
 FIRST_ORDER = {name: one for name, one in EXACT.items() if "second_order" in one[0].Config.model_fields}
-FAMILY = [maml, anil, boil, meta_sgd, reptile, protonet, proto_maml, unicorn_maml, r2d2]
-ANY_ORDER = [protonet, proto_maml, unicorn_maml, r2d2]
+FAMILY = [
+    *(maml, anil, boil, meta_sgd, meta_curvature, maml_plus_plus, cavia),
+    *(reptile, nearest, protonet, proto_maml, unicorn_maml, r2d2),
+]
+ANY_ORDER = [nearest, protonet, proto_maml, unicorn_maml, r2d2]
 
 
 def built(module, **settings) -> Learner:
@@ -353,3 +363,183 @@ def test_permuting_the_classes_permutes_the_predictions_only_where_no_head_is_ti
         for support in (tasks.support, permuted)
     )
     assert torch.allclose(two[..., order], one, rtol=1e-8, atol=1e-12) == (module in ANY_ORDER)
+
+
+def moved_coefficients(meta: Meta, by: float) -> Meta:
+    """The same with every coefficient moved away from where it starts, by fixed random numbers."""
+    generator = torch.Generator().manual_seed(3)
+    moved = {
+        name: value + by * torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for name, value in meta.coefficients.items()
+    }
+    return Meta(meta.params, moved)
+
+
+def test_curvature_that_bends_nothing_is_maml():
+    tasks = problems.picture_tasks(3)
+    learner, plain = (built(module, inner_lr=0.3, inner_steps=2) for module in (meta_curvature, maml))
+    meta = problems.double(learner.init())
+    found, expected = learner.meta_gradient(meta, tasks), plain.meta_gradient(Meta(meta.params, {}), tasks)
+    torch.testing.assert_close(found[0].params, expected[0].params, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(found[1], expected[1])
+
+
+def test_curvature_multiplies_every_axis_of_a_gradient():
+    values = {"kernel": torch.randn(3, 2, 2, 2, dtype=torch.float64), "bias": torch.randn(3, dtype=torch.float64)}
+    rule = curvature(0.5)
+    matrices = moved_coefficients(Meta({}, rule.init(values)), by=1.0).coefficients
+    assert {name: list(value.shape) for name, value in matrices.items()} == {
+        "kernel.outputs": [3, 3], "kernel.inputs": [2, 2], "kernel.places": [4, 4], "bias.outputs": [3, 3],
+    }  # fmt: skip
+    found = rule.update(matrices, {name: value.unsqueeze(0) for name, value in values.items()}, 0)
+    out, into, places = (matrices[f"kernel.{axis}"] for axis in ("outputs", "inputs", "places"))
+    kernel = torch.einsum("ao,bi,cp,oip->abc", out, into, places, values["kernel"].flatten(2))
+    torch.testing.assert_close(found["kernel"][0], -0.5 * kernel.view(3, 2, 2, 2))
+    torch.testing.assert_close(found["bias"][0], -0.5 * matrices["bias.outputs"] @ values["bias"])
+
+
+@pytest.mark.parametrize("name", ["meta_curvature", "maml_plus_plus", "cavia", "meta_sgd"])
+def test_away_from_where_its_coefficients_start_finite_differences_agree_too(name):
+    module, settings = EXACT[name]
+    learner, task = built(module, **settings), problems.picture_tasks(1)
+    meta = moved_coefficients(problems.double(learner.init()), by=0.05)
+    gradient = learner.meta_gradient(meta, task)[0]
+    slope, along = problems.slope_by_differences(lambda m: float(learner.meta_gradient(m, task)[1].loss.sum()), meta)
+    assert abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope) < 1e-6
+
+
+PLAIN = {"learned_rates": False, "per_step_norm": False, "multi_step_iterations": 0}
+
+
+def test_maml_without_a_remedy_is_maml():
+    tasks = problems.picture_tasks(3)
+    learner, plain = (
+        built(maml_plus_plus, inner_lr=0.3, inner_steps=3, **PLAIN),
+        built(maml, inner_lr=0.3, inner_steps=3),
+    )
+    meta = problems.double(learner.init())
+    torch.testing.assert_close(
+        learner.meta_gradient_at(0)(meta, tasks), plain.meta_gradient(meta, tasks), rtol=1e-10, atol=1e-14
+    )
+    assert learner.most_steps is None
+
+
+def test_rates_that_are_equal_and_learned_give_mamls_gradient_for_the_parameters():
+    tasks = problems.picture_tasks(3)
+    learner = built(maml_plus_plus, inner_lr=0.3, inner_steps=3, **PLAIN | {"learned_rates": True})
+    plain = built(maml, inner_lr=0.3, inner_steps=3)
+    meta = problems.double(learner.init())
+    meta = meta._replace(coefficients={name: torch.full_like(v, 0.3) for name, v in meta.coefficients.items()})
+    found, expected = learner.meta_gradient(meta, tasks)[0], plain.meta_gradient(Meta(meta.params, {}), tasks)[0]
+    torch.testing.assert_close(found.params, expected.params, rtol=1e-10, atol=1e-14)
+    assert {tuple(value.shape) for value in found.coefficients.values()} == {(3,)}
+
+
+def test_the_gradient_of_a_tensors_rate_is_minus_the_product_of_its_gradients():
+    task = problems.picture_tasks(1)
+    learner = built(maml_plus_plus, inner_lr=0.3, inner_steps=1, **PLAIN | {"learned_rates": True})
+    single = built(meta_sgd, inner_lr=0.3, inner_steps=1)
+    meta = problems.double(learner.init())
+    meta = meta._replace(coefficients={name: torch.full_like(v, 0.3) for name, v in meta.coefficients.items()})
+    alike = Meta(meta.params, {name: torch.full_like(value, 0.3) for name, value in meta.params.items()})
+    each = single.meta_gradient(alike, task)[0].coefficients
+    for name, value in learner.meta_gradient(meta, task)[0].coefficients.items():
+        torch.testing.assert_close(value[0], each[name].sum(), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 37, 99, 100, 1000])
+def test_the_losses_after_each_step_count_one_in_all(iteration):
+    assert sum(maml_plus_plus.multi_step_weights(5, iteration, 100)) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_last_loss_comes_to_count_alone():
+    assert maml_plus_plus.multi_step_weights(5, 0, 10) == pytest.approx([0.2] * 5)
+    assert maml_plus_plus.multi_step_weights(5, 5, 10) == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.6])
+    assert maml_plus_plus.multi_step_weights(5, 10, 10) == [0, 0, 0, 0, 1]
+    assert maml_plus_plus.multi_step_weights(5, 999, 1000) == pytest.approx([0.006] * 4 + [0.976])
+    assert maml_plus_plus.multi_step_weights(5, 0, 0) == [0, 0, 0, 0, 1]
+
+
+def test_at_first_the_loss_after_every_step_is_learned_from():
+    tasks = problems.picture_tasks(2)
+    learner = built(maml_plus_plus, inner_lr=0.3, inner_steps=3, multi_step_iterations=100)
+    meta = problems.double(learner.init())
+    after = [
+        classification.loss(learner.predict(state, tasks.query.inputs), tasks.query.targets)
+        for state in learner.adapt(meta, tasks.support, 3)[1:]
+    ]
+    found = learner.meta_gradient_at(0)(meta, tasks)[1].loss
+    torch.testing.assert_close(found, sum(after) / 3)
+    assert not torch.allclose(found, learner.meta_gradient_at(100)(meta, tasks)[1].loss)
+
+
+def test_the_order_of_the_derivative_rises_at_its_iteration_and_no_earlier():
+    tasks = problems.picture_tasks(2)
+    rising, first, second = (
+        built(maml_plus_plus, inner_lr=0.3, inner_steps=3, multi_step_iterations=0, **more)
+        for more in ({"first_order_iterations": 7}, {"second_order": False}, {})
+    )
+    meta = problems.double(first.init())
+    expected = [problems.flat(learner.meta_gradient(meta, tasks)[0]) for learner in (first, second)]
+    assert not torch.allclose(*expected)
+    assert torch.equal(problems.flat(rising.meta_gradient_at(6)(meta, tasks)[0]), expected[0])
+    assert torch.equal(problems.flat(rising.meta_gradient_at(7)(meta, tasks)[0]), expected[1])
+    assert torch.equal(problems.flat(rising.meta_gradient(meta, tasks)[0]), expected[1])
+
+
+def test_the_norm_of_a_step_serves_that_step_alone():
+    tasks = problems.picture_tasks(2)
+    learner = built(maml_plus_plus, inner_lr=0.3, inner_steps=3)
+    meta = problems.double(learner.init())
+    norms = [name for name, value in meta.params.items() if name in ("body.1.weight", "body.1.bias", "body.4.weight")]
+    assert all(meta.params[name].shape == (3, 4) for name in norms)
+    others = {name: value.clone() for name, value in meta.params.items()}
+    for name in norms:
+        others[name][1] += 0.5
+    before, after = (learner.adapt(Meta(p, meta.coefficients), tasks.support, 3) for p in (meta.params, others))
+    for step in (0, 1):
+        assert all(torch.equal(value, after[step].params[name]) for name, value in before[step].params.items())
+    assert not torch.equal(before[2].params["body.1.weight"], after[2].params["body.1.weight"])
+    assert torch.equal(before[3].params["body.1.weight"], after[3].params["body.1.weight"])
+    assert not torch.equal(before[3].params["body.0.weight"], after[3].params["body.0.weight"])
+
+
+def test_a_context_in_a_network_without_norms_is_an_input_more():
+    task, rate = problems.value_tasks(1), 0.2
+    module = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+    config = cavia.Config(context=3, inner_lr=rate, inner_steps=1)
+    learner = cavia.build(config, Network(module), regression, "transductive", None)
+    meta = problems.double(learner.init())
+    reads = meta.coefficients["0.bias"]
+    at = {name: value.unsqueeze(0).requires_grad_() for name, value in meta.params.items()}
+    loss = regression.loss(Network(module)(at, task.support.inputs), task.support.targets).sum()
+    (slope,) = torch.autograd.grad(loss, at["0.bias"])
+    adapted = learner.adapt(meta, task.support, 1)[1].params
+    torch.testing.assert_close(adapted["0.bias"][0], meta.params["0.bias"] - rate * reads @ reads.T @ slope[0])
+    assert all(torch.equal(adapted[n][0], value) for n, value in meta.params.items() if n != "0.bias")
+
+
+def test_a_context_starts_at_nothing_and_shifts_norms_alone():
+    tasks, learner = problems.picture_tasks(2), built(cavia)
+    meta = problems.double(learner.init())
+    start, end = learner.adapt(meta, tasks.support, 1)
+    for name, value in meta.params.items():
+        assert torch.equal(start.params[name], value.expand_as(start.params[name]))
+        assert torch.equal(start.params[name], end.params[name]) != (name in meta.coefficients)
+    assert sorted(meta.coefficients) == ["body.1.bias", "body.1.weight", "body.4.bias", "body.4.weight"]
+
+
+def test_a_network_that_has_nothing_to_shift_is_refused_by_cavia():
+    with pytest.raises(ConfigError, match="norms or biases"):
+        cavia.build(cavia.Config(), Network(nn.Linear(2, 2, bias=False)), regression, "transductive", None)
+
+
+def test_the_nearest_class_is_that_of_the_nearest_mean_picture():
+    tasks, learner = problems.picture_tasks(2), built(nearest)
+    meta = problems.double(learner.init())
+    found = learner.predict(learner.adapt(meta, tasks.support, 0)[0], tasks.query.inputs).argmax(-1)
+    for task in range(2):
+        known, asked = tasks.support.inputs[task].flatten(1), tasks.query.inputs[task].flatten(1)
+        means = torch.stack([known[tasks.support.targets[task] == way].mean(0) for way in range(problems.WAYS)])
+        assert torch.equal(found[task], torch.cdist(asked, means).argmin(1))
+    assert not problems.flat(learner.meta_gradient(meta, tasks)[0]).any()

@@ -104,3 +104,23 @@ def test_checkpoints_that_need_unlike_numbers_of_episodes_are_compared_on_the_co
 def test_no_inner_step_can_be_asked(cli, tiny_run):
     outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--set", "eval.inner_steps=0", "--json")
     assert [row["step"] for row in outcome.fields["per_step"]] == [0]
+
+
+def test_seeds_of_one_experiment_are_summarised(cli, tiny_run, tiny_config, tmp_path):
+    other = tmp_path / "seed1"
+    assert cli("train", tiny_config, "--set", "seed=1", "--run-dir", other).code == 0
+    options = [option for folder in (tiny_run, other) for option in ("--checkpoint", folder / "checkpoints/last.pt")]
+    fields = cli("eval", *options, "--json").fields
+    first, second = (one["accuracy"] for one in fields["checkpoints"])
+    spread = fields["over_seeds"]
+    assert spread["seeds"] == [0, 1]
+    assert spread["mean"] == pytest.approx((first + second) / 2)
+    assert spread["std"] == pytest.approx(abs(first - second) / 2**0.5)
+    shown = cli("eval", *options).out
+    assert "over seeds 0, 1:" in shown
+    assert "standard deviation over seeds" in shown
+
+
+def test_checkpoints_of_one_seed_have_no_spread_over_seeds(cli, tiny_run):
+    best, last = tiny_run / "checkpoints/best.pt", tiny_run / "checkpoints/last.pt"
+    assert cli("eval", "--checkpoint", best, "--checkpoint", last, "--json").fields["over_seeds"] is None

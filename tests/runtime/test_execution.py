@@ -11,13 +11,16 @@ from metalearn_cli.runtime.execution import Plan, plan_for, running
 from tests import problems
 
 CPU = torch.device("cpu")
-PICTURES = {"conv4", "layers"}
-CLASSIFIERS = {"protonet", "proto_maml", "unicorn_maml", "r2d2"}
+PICTURES = {"conv4", "layers", "resnet12"}
+CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2"}
 OPTIONS = {
-    "conv4": [{"channels": 4}, {"channels": 4, "pool": True}],
+    "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 4, "norm": "group"}],
+    "resnet12": [{"channels": [2, 3, 3, 4]}],
     "mlp": [{"hidden": [6, 5]}],
     "layers": [{"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]}],
 }
+TOLERANCE = {"resnet12": 1e-7}
+"""Relative, where twelve norms in a row of few values make more of a rounding error."""
 CASES = [
     (algorithm, name, options)
     for algorithm in names_in("algorithms")
@@ -51,7 +54,8 @@ def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, bac
         expected = runner.total(learner.meta_gradient, meta, tasks)
     with running(plan) as runner:
         found = runner.total(learner.meta_gradient, meta, tasks)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+    tolerance = TOLERANCE.get(backbone, 1e-10)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / 1000)
 
 
 @pytest.mark.parametrize(("algorithm", "backbone", "options"), CASES)
@@ -61,7 +65,8 @@ def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, ba
         expected = runner.total(learner.meta_gradient, meta, tasks)
     with running(Plan("threads", 2, 2)) as runner:
         found = runner.total(learner.meta_gradient, meta, tasks)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+    tolerance = TOLERANCE.get(backbone, 1e-10)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / 1000)
 
 
 @pytest.mark.parametrize("plan", [Plan("vmap", 3, 1), Plan("threads", 2, 2)])

@@ -1,0 +1,106 @@
+"""MAML++: MAML with five remedies for its training, each a switch of its own.
+
+Antoniou, Edwards & Storkey 2019, How to Train Your MAML (https://arxiv.org/abs/1810.09502), section 4. The fifth, a
+cosine for the outer rate, is `outer.schedule: cosine`.
+"""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from metalearn_cli.core.gradient import MetaGradient, reverse_mode, through_adaptation
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Objective,
+    Scores,
+    Statistics,
+    scores,
+    stepped,
+    unadapted,
+)
+from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.rules import fixed_rate, rates_per_step
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.settings import Choice
+
+_LEAST_SHARE = 0.03
+
+
+class Config(Choice):
+    """`inner_lr` is where the rates start. Each remedy can be left out:
+
+    - `learned_rates`: a learned rate for every tensor of parameters and inner step;
+    - `per_step_norm`: a scale and a shift of every norm for each inner step, learned but not adapted;
+    - `multi_step_iterations`: so long the loss after every step counts, the last one more and more; 0 for never.
+      Not in the paper's text: its code goes on for 10 epochs of 500 iterations;
+    - `first_order_iterations`: so long the meta-gradient is first-order; 0 for never, as in the paper's code.
+    """
+
+    name: Literal["maml_plus_plus"] = "maml_plus_plus"
+    inner_lr: float = Field(0.1, gt=0)
+    inner_steps: int = Field(5, ge=1)
+    second_order: bool = True
+    learned_rates: bool = True
+    per_step_norm: bool = True
+    multi_step_iterations: int = Field(5000, ge=0)
+    first_order_iterations: int = Field(0, ge=0)
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+    """MAML with the chosen remedies. What it learns for each step bounds the steps that it can take."""
+    steps = config.inner_steps
+    norms = network.parameters_of(TaskNorm) if config.per_step_norm else frozenset()
+    rule = rates_per_step(config.inner_lr, steps) if config.learned_rates else fixed_rate(config.inner_lr)
+    in_the_end = InnerLoop(network, objective, rule, config.second_order, lambda name: name not in norms)
+
+    def init() -> Meta:
+        params = network.initial()
+        repeated = {n: v.repeat(steps, *[1] * v.dim()) if n in norms else v for n, v in params.items()}
+        return Meta(repeated, rule.init(in_the_end.split(params)[0]))
+
+    def adapt(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> list[Adapted]:
+        fast, every = loop.split(unadapted(meta, support).params)
+        states = [Adapted({**_of_step(every, norms, 0), **fast}, support.inputs)]
+        for step in range(steps):
+            slow = _of_step(every, norms, step)
+            fast = stepped(loop, meta.coefficients, fast, slow, support, step)
+            states.append(Adapted({**slow, **fast}, support.inputs))
+        return states
+
+    def query_scores(loop: InnerLoop, weights: list[float], meta: Meta, tasks: Task) -> Scores:
+        after = zip(weights, adapt(loop, meta, tasks.support, steps)[1:], strict=True)
+        counted = [(weight, scores(learner, state, tasks.query)) for weight, state in after if weight]
+        loss = sum((weight * one.loss for weight, one in counted[1:]), counted[0][0] * counted[0][1].loss)
+        return Scores(loss, counted[-1][1].score)
+
+    def during(iteration: int) -> MetaGradient:
+        exact = config.second_order and iteration >= config.first_order_iterations
+        weights = multi_step_weights(steps, iteration, config.multi_step_iterations)
+        return reverse_mode(partial(query_scores, in_the_end._replace(second_order=exact), weights))
+
+    learner = through_adaptation(
+        init, partial(adapt, in_the_end), network, objective, statistics, steps, config.second_order, ways
+    )._replace(during=during, most_steps=steps if config.learned_rates or norms else None)
+    return learner
+
+
+def multi_step_weights(steps: int, iteration: int, iterations: int) -> list[float]:
+    """How much the query loss after each of 1..`steps` inner steps counts; the sum is 1.
+
+    All count alike at iteration 0, each but the last 0.03 / steps towards the end, and from `iterations` on the last
+    alone (section 4, "MSL", with the bound of the paper's code).
+    """
+    if iteration >= iterations:
+        return [0.0] * (steps - 1) + [1.0]
+    each = max(1 - iteration / iterations, _LEAST_SHARE) / steps
+    return [each] * (steps - 1) + [1 - (steps - 1) * each]
+
+
+def _of_step(params: Params, norms: frozenset[str], step: int) -> Params:
+    """The parameters [T, ...] in inner step number `step`, of those [T, K, ...] that each step has for itself."""
+    return {name: value[:, step] if name in norms else value for name, value in params.items()}

@@ -1,0 +1,79 @@
+"""ResNet-12: four residual blocks of three 3x3 convolutions; the larger network of the few-shot tables.
+
+Lee et al. 2019, MetaOptNet (https://arxiv.org/abs/1904.03758), section 4.1, after Oreshkin et al. 2018.
+"""
+
+from collections import OrderedDict
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metalearn_cli.core.convolution import TaskConv2d
+from metalearn_cli.core.network import Params, below, over_tasks
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.settings import Choice
+
+_SLOPE = 0.1
+
+
+class Config(Choice):
+    """`channels` of the four blocks. The paper's drop-block is not here: a network's outputs are not random."""
+
+    name: Literal["resnet12"] = "resnet12"
+    channels: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 160, 320, 640], min_length=4, max_length=4)
+
+
+class Residual(nn.Module):
+    """The sum of two branches of the same inputs, for one task or for many at once."""
+
+    def __init__(self, long: nn.Sequential, short: nn.Sequential) -> None:
+        super().__init__()
+        self.long = long
+        self.short = short
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs [N, ...] for one task."""
+        outputs: Tensor = self.long(inputs) + self.short(inputs)
+        return outputs
+
+    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+        """Outputs [T, N, ...] for inputs [T, N, ...] and parameters [T, ...] by name."""
+        long, short = (over_tasks(self.get_submodule(n), below(f"{n}.", params), inputs) for n in ("long", "short"))
+        return long + short
+
+
+def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A ResNet-12 for pictures of `input_shape` (C, H, W).
+
+    Convolutions are He-normal for their leaky ReLU and have no bias (a norm follows), the head is Xavier-uniform.
+
+    Raises ConfigError if the picture is too small to be halved four times.
+    """
+    if len(input_shape) != 3:
+        raise ConfigError(f"backbone.name: resnet12 needs pictures, the dataset gives inputs of shape {input_shape}")
+    channels, height, width = input_shape
+    if min(height, width) < 16:
+        raise ConfigError(f"backbone.name: resnet12 needs pictures of 16x16 or more, these are {height}x{width}")
+    blocks: list[nn.Module] = []
+    for before, after in zip([channels, *config.channels], config.channels, strict=False):
+        long = nn.Sequential(*_layer(before, after), nn.LeakyReLU(_SLOPE), *_layer(after, after))
+        long.extend([nn.LeakyReLU(_SLOPE), *_layer(after, after)])
+        short = nn.Sequential(TaskConv2d(before, after, 1, bias=False), TaskNorm(after))
+        blocks += [Residual(long, short), nn.LeakyReLU(_SLOPE), nn.MaxPool2d(2)]
+    body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(OrderedDict(body=body, head=nn.Linear(config.channels[-1], outputs)))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, _SLOPE, mode="fan_out", nonlinearity="leaky_relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            with torch.no_grad():
+                module.bias.zero_()
+    return network
+
+
+def _layer(before: int, after: int) -> list[nn.Module]:
+    return [TaskConv2d(before, after, 3, padding=1, bias=False), TaskNorm(after)]
