@@ -3,13 +3,12 @@
 Oh et al. 2021, BOIL: Towards Representation Change for Few-shot Learning (https://arxiv.org/abs/2008.08882).
 """
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.meta import InnerLoop, Learner, Meta, Objective, Statistics, adapt
+from metalearn_cli.core.gradient import through_rule
+from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.settings import Choice
@@ -27,12 +26,13 @@ class Config(Choice):
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
     """MAML whose inner loop moves everything but the head."""
     rule = fixed_rate(config.inner_lr)
-    loop = InnerLoop(network, objective, rule, config.second_order, lambda name: not name.startswith("head."))
-
-    def init() -> Meta:
-        params = network.initial()
-        return Meta(params, rule.init(loop.split(params)[0]))
-
-    return through_adaptation(
-        init, partial(adapt, loop), network, objective, statistics, config.inner_steps, config.second_order, ways
+    return through_rule(
+        rule,
+        network,
+        objective,
+        statistics,
+        config.inner_steps,
+        config.second_order,
+        ways,
+        lambda name: not name.startswith("head."),
     )

@@ -3,13 +3,12 @@
 Li, Zhou, Chen & Li 2017, Meta-SGD: Learning to Learn Quickly for Few-Shot Learning (https://arxiv.org/abs/1707.09835).
 """
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.meta import InnerLoop, Learner, Meta, Objective, Statistics, adapt
+from metalearn_cli.core.gradient import through_rule
+from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import learned_rates
 from metalearn_cli.settings import Choice
@@ -27,12 +26,4 @@ class Config(Choice):
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
     """MAML with a learned rate for every parameter; the rates are the coefficients of Meta."""
     rule = learned_rates(config.inner_lr)
-    loop = InnerLoop(network, objective, rule, config.second_order)
-
-    def init() -> Meta:
-        params = network.initial()
-        return Meta(params, rule.init(params))
-
-    return through_adaptation(
-        init, partial(adapt, loop), network, objective, statistics, config.inner_steps, config.second_order, ways
-    )
+    return through_rule(rule, network, objective, statistics, config.inner_steps, config.second_order, ways)

@@ -140,12 +140,14 @@ def _finish(
     elif last is not None:
         out = tables.console(stderr=False)
         out.print(tables.steps_table(_protocol(session), last.val, session.data.interface.tells_classes_apart))
-        out.print(f"after {last.iteration} iterations; best checkpoint {folder.best}", markup=False)
+        best = f"best checkpoint {folder.best}" if folder.best.exists() else f"no validation was finite; {folder.last}"
+        out.print(f"after {last.iteration} iterations; {best}", markup=False)
     quiet = call.quiet and stopper.signal is None
     if iteration < experiment.outer.iterations:
         tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
     else:
-        tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(folder.best))}", quiet)
+        checkpoint = folder.best if folder.best.exists() else folder.last
+        tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(checkpoint))}", quiet)
     if stopper.signal is not None:
         raise typer.Exit(128 + stopper.signal)
 
@@ -174,7 +176,7 @@ def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[s
         }
     return {
         "run_dir": str(session.folder.path),
-        "checkpoint": str(session.folder.best),
+        "checkpoint": str(session.folder.best) if session.folder.best.exists() else None,
         "last_checkpoint": str(session.folder.last),
         "iterations": iteration,
         "algorithm": session.experiment.algorithm.name,

@@ -25,6 +25,7 @@ from metalearn_cli.core.meta import (
     summed_over_tasks,
 )
 from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.rules import Rule
 from metalearn_cli.core.tasks import Examples, Task
 
 _SHORTEST_STRETCH = 16
@@ -95,6 +96,28 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Exa
         return _named(meta, [*(each[name] for name in meta.params), *total[len(slow) :]]), _without_graph(result)
 
     return meta_gradient
+
+
+def through_rule(
+    rule: Rule,
+    network: Network,
+    objective: Objective,
+    statistics: Statistics,
+    inner_steps: int,
+    second_order: bool,
+    ways: int | None,
+    fast: Callable[[str], bool] = lambda _name: True,
+) -> Learner:
+    """The Learner whose `fast` parameters move by a rule, whose coefficients are learned beside all parameters."""
+    loop = InnerLoop(network, objective, rule, second_order, fast)
+
+    def init() -> Meta:
+        params = network.initial()
+        return Meta(params, rule.init(loop.split(params)[0]))
+
+    return through_adaptation(
+        init, partial(adapt, loop), network, objective, statistics, inner_steps, second_order, ways
+    )
 
 
 def through_adaptation(

@@ -130,3 +130,14 @@ def test_regression_reports_squared_error_with_median_and_diverged_share(cli):
     assert outcome.code == 0, outcome.err
     for word in ("mse", "median", "diverged %"):
         assert word in outcome.out
+
+
+def test_a_run_whose_validation_is_never_finite_names_no_best_checkpoint(cli):
+    settings = ("algorithm.inner_steps=0", "algorithm.inner_lr=1e30", "outer.iterations=2", "eval.val_episodes=4")
+    options = [option for setting in settings for option in ("--set", setting)]
+    outcome = cli("train", "sinusoid", *options, "--run-dir", "r", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["checkpoint"] is None
+    assert outcome.fields["last_checkpoint"] == "r/checkpoints/last.pt"
+    assert "metalearn eval --checkpoint r/checkpoints/last.pt" in outcome.err
+    assert "NaN" not in outcome.err
