@@ -26,11 +26,12 @@ from metalearn_cli.yaml_lines import Location, shown
 LARGEST_SEED = 2**63 - 1
 
 _READERS = {
-    "momentum": ("optimizer", "sgd"),
-    "min_lr": ("schedule", "cosine"),
-    "step_every": ("schedule", "step"),
-    "step_factor": ("schedule", "step"),
+    "momentum": ("optimizer", ("sgd",)),
+    "min_lr": ("schedule", ("cosine", "linear")),
+    "step_every": ("schedule", ("step",)),
+    "step_factor": ("schedule", ("step",)),
 }
+"""Which keys of `outer` are read only where another has one of these values."""
 
 
 class Task(Settings):
@@ -49,17 +50,17 @@ class Task(Settings):
 class Outer(Settings):
     """The meta-update; by default MAML's (Finn et al. 2017, appendix A): Adam at a constant 1e-3.
 
-    `min_lr` is where the cosine ends; `step` multiplies the rate by `step_factor` every `step_every`
-    iterations (by default as CAVIA does, Zintgraf et al. 2019). `clip_norm` bounds the norm of the whole
-    meta-gradient, `clip_value` each of its elements; null does not clip. What the chosen optimizer or
-    schedule would not read is refused.
+    `min_lr` is where the cosine or the line ends (a line to 0 is Reptile's); `step` multiplies the rate by
+    `step_factor` every `step_every` iterations (by default as CAVIA does, Zintgraf et al. 2019). `clip_norm` bounds
+    the norm of the whole meta-gradient, `clip_value` each of its elements; null does not clip. What the chosen
+    optimizer or schedule would not read is refused.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
     min_lr: float = Field(default=0.0, ge=0)
     step_every: int = Field(default=5000, ge=1)
     step_factor: float = Field(default=0.9, gt=0, le=1)
@@ -72,9 +73,9 @@ class Outer(Settings):
     @classmethod
     def _has_a_reader(cls, value: float, info: ValidationInfo) -> float:
         name = str(info.field_name)
-        reader, choice = _READERS[name]
-        if value != cls.model_fields[name].default and info.data.get(reader, choice) != choice:
-            raise ValueError(f"has no effect unless {reader} is {choice}; it is {info.data[reader]}")
+        reader, choices = _READERS[name]
+        if value != cls.model_fields[name].default and info.data.get(reader, choices[0]) not in choices:
+            raise ValueError(f"has no effect unless {reader} is {' or '.join(choices)}; it is {info.data[reader]}")
         return value
 
 

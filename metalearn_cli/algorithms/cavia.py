@@ -44,8 +44,8 @@ class Config(Choice):
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
     """A context that starts at 0 in every task and shifts some parameters p of the network to p + W context.
 
-    In a network with norms these are their scales and shifts ("FiLM", section 3.3; in the paper, of one layer). In
-    one without, they are the first layer's biases, which is what a context beside the inputs comes to (section 3.1).
+    In a network with norms these are their scales and shifts ("FiLM"; in the paper, of one layer). In
+    one without, they are the first layer's biases, which is what a context beside the inputs comes to.
     W is learned, as a coefficient of Meta.
 
     Raises ConfigError if the network has neither.

@@ -36,8 +36,8 @@ class Config(Choice):
 
     - `learned_rates`: a learned rate for every tensor of parameters and inner step;
     - `per_step_norm`: a scale and a shift of every norm for each inner step, learned but not adapted;
-    - `multi_step_iterations`: so long the loss after every step counts, the last one more and more; 0 for never.
-      Not in the paper's text: its code goes on for 10 epochs of 500 iterations;
+    - `multi_step_iterations`: so long the loss after every step counts, the last one more and more; 0 for never. How
+      long is a choice of ours;
     - `first_order_iterations`: so long the meta-gradient is first-order; 0 for never, as in the paper's code.
     """
 

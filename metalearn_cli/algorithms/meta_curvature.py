@@ -24,6 +24,6 @@ class Config(Choice):
 
 
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
-    """MAML with learned curvature ("MC2", section 4.2); the matrices are the coefficients of Meta."""
+    """MAML with learned curvature of all three axes; the matrices are the coefficients of Meta."""
     rule = curvature(config.inner_lr)
     return through_rule(rule, network, objective, statistics, config.inner_steps, config.second_order, ways)

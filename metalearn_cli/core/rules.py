@@ -38,7 +38,7 @@ def learned_rates(rate: float) -> Rule:
 def rates_per_step(rate: float, steps: int) -> Rule:
     """The change is -rates[step] * gradient, with `steps` learned rates for every tensor of parameters.
 
-    All rates start at `rate`; they may turn negative (Antoniou et al. 2019, section 4, "LSLR").
+    All rates start at `rate`; they may turn negative (Antoniou et al. 2019, https://arxiv.org/abs/1810.09502, "LSLR").
     """
     return Rule(
         init=lambda fast: {name: value.new_full((steps,), rate) for name, value in fast.items()},
@@ -50,7 +50,7 @@ def curvature(rate: float) -> Rule:
     """The change is -rate * gradient x_1 M_o x_2 M_i x_3 M_f with learned matrices for every tensor of parameters.
 
     One matrix for the outputs, one for the inputs and one for the places of a kernel, as far as the tensor has them;
-    all start as identities (Park & Oliva 2019, equation 8).
+    all start as identities (Park & Oliva 2019, https://arxiv.org/abs/1902.03356).
     """
 
     def init(fast: Params) -> Params:

@@ -32,10 +32,13 @@ def rate(settings: Outer, iteration: int) -> float:
     """The outer learning rate of an iteration, 0 to `settings.iterations` - 1; a function, so resume needs no state.
 
     cosine: min_lr + (lr - min_lr) * (1 + cos(pi * iteration / iterations)) / 2 (Loshchilov & Hutter 2017, eq. 5).
+    linear: min_lr + (lr - min_lr) * (1 - iteration / iterations) (Nichol et al. 2018, with min_lr = 0).
     """
     if settings.schedule == "cosine":
         share = (1 + math.cos(math.pi * iteration / settings.iterations)) / 2
         return settings.min_lr + (settings.lr - settings.min_lr) * share
+    if settings.schedule == "linear":
+        return settings.min_lr + (settings.lr - settings.min_lr) * (1 - iteration / settings.iterations)
     if settings.schedule == "step":
         return settings.lr * settings.step_factor ** (iteration // settings.step_every)
     return settings.lr

@@ -19,6 +19,12 @@ def test_a_cosine_starts_at_lr_and_passes_the_middle():
     assert outer.rate(settings, 100) == pytest.approx(0.2)
 
 
+def test_a_line_ends_where_it_is_told_to():
+    settings = Outer(lr=1.0, schedule="linear", min_lr=0.2, iterations=100)
+    assert [outer.rate(settings, i) for i in (0, 50, 100)] == pytest.approx([1.0, 0.6, 0.2])
+    assert outer.rate(Outer(lr=1.0, schedule="linear", iterations=10), 9) == pytest.approx(0.1)
+
+
 def test_steps_multiply_the_rate():
     settings = Outer(lr=1.0, schedule="step", step_every=10, step_factor=0.5)
     assert [outer.rate(settings, i) for i in (0, 9, 10, 25)] == [1.0, 1.0, 0.5, 0.25]

@@ -160,10 +160,11 @@ def test_settings_that_end_in_other_weights_are_refused_by_name(tmp_path, block,
         training.start(session_in(tmp_path, **{block: change}), resume=True)
 
 
-def test_a_cosine_schedule_reads_the_iterations_so_they_may_not_change(tmp_path):
-    reports_of(session_in(tmp_path, outer={"schedule": "cosine"}))
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_schedule_that_reads_the_iterations_does_not_let_them_change(tmp_path, schedule):
+    reports_of(session_in(tmp_path, outer={"schedule": schedule}))
     with pytest.raises(ConfigError, match=r"outer\.iterations: 6 before, 8 now"):
-        training.start(session_in(tmp_path, outer={"schedule": "cosine", "iterations": 8}), resume=True)
+        training.start(session_in(tmp_path, outer={"schedule": schedule, "iterations": 8}), resume=True)
 
 
 def test_the_window_is_the_mean_since_the_last_report():
