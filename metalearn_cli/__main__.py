@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from metalearn_cli.errors import MetalearnError
+from metalearn_cli.errors import MetalearnError, printable
 
 _AGAIN_AFTER_SECONDS = 5.0
+_CLOSED_PIPE = 128 + 13  # as if SIGPIPE had ended the process
 
 
 def main() -> NoReturn:
@@ -29,9 +31,7 @@ def main() -> NoReturn:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a class may have a name that the terminal cannot write
+    _open_streams()
     try:
         from metalearn_cli.cli import app
 
@@ -43,6 +43,9 @@ def main() -> NoReturn:
         if stopped_by or isinstance(error, KeyboardInterrupt):
             _fail("interrupted", 128 + (stopped_by or [signal.SIGINT])[0])
         if isinstance(error, SystemExit):
+            # What typer and rich make of a pipe that nobody reads any more is exit code 1, which means a fault here.
+            if isinstance(error.__context__, BrokenPipeError):
+                _leave(_CLOSED_PIPE)
             raise
         # Typer's own exceptions cannot be imported by name across its versions.
         if isinstance(message := getattr(error, "format_message", lambda: None)(), str):
@@ -58,6 +61,16 @@ def main() -> NoReturn:
     _leave(code if isinstance(code, int) else 0)
 
 
+def _open_streams() -> None:
+    """Both streams can be written to, whatever the name of a class, and also where the caller closed them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long-lived as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
     return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
@@ -66,16 +79,23 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _fail(message: str, code: int) -> NoReturn:
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # nobody may be there to read it
+        for line in printable(message).splitlines():
+            print(f"error: {line}", file=sys.stderr)  # noqa: T201
     _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
     """End the process; one of several under torchrun at once, as torch's threads may outlive what they work with."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):
+        try:
             stream.flush()
+        except OSError as error:  # a closed pipe, a full disk: Python would try again at the end and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                _fail(f"{stream.name}: {error.strerror}", code or 2)
+            code = code or _CLOSED_PIPE
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         os._exit(code)
     sys.exit(code)
 

@@ -40,3 +40,14 @@ class DivergedError(MetalearnError):
     """A loss or a gradient is not finite; the last good checkpoint is kept."""
 
     exit_code = 4
+
+
+def printable(text: str) -> str:
+    """The text with everything spelled out that a terminal would act on or not show, such as an escape or a bell.
+
+    Line breaks stay.
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)

@@ -3,33 +3,56 @@
 stdout holds results, stderr holds progress.
 """
 
-import math
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
+from metalearn_cli.cli.progress import Moving, amount, sign
+from metalearn_cli.errors import printable
 from metalearn_cli.storage.runs import as_json
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
     from metalearn_cli.runtime.sampling import TaskSpec
-    from metalearn_cli.runtime.training import Report
+
+SECONDS_BETWEEN_LINES = 30.0
+_PLAIN_COLUMNS = 80
+
+
+class _Harmless(Console):
+    """A console for which text is text: names with brackets or terminal escapes in them are shown as they are."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text), **how)
 
 
 def console(stderr: bool) -> Console:
-    """A console whose tables never fold words at 80 columns because nobody told it a width."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """A console on stdout or stderr, where no line is folded that was not folded before.
+
+    A stream that is no terminal has COLUMNS columns, or 80, however wide the terminal is that it was started from.
+    """
+    file = sys.stderr if stderr else sys.stdout
+    plain = (
+        None
+        if file.isatty()
+        else int(columns)
+        if (columns := os.environ.get("COLUMNS", "")).isdigit()
+        else _PLAIN_COLUMNS
+    )
+    return _Harmless(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=plain)
 
 
 def plus_minus() -> str:
     """The sign, where stdout can write it."""
-    return "±" if (sys.stdout.encoding or "").lower().startswith("utf") else "+/-"
+    return sign(console(stderr=False))
 
 
 def print_json(fields: Mapping[str, Any]) -> None:
@@ -40,7 +63,7 @@ def print_json(fields: Mapping[str, Any]) -> None:
 def hint(text: str, quiet: bool) -> None:
     """The next command to type, on stderr."""
     if not quiet:
-        console(stderr=True).print(Text(f"next: {text}", style="dim"))
+        console(stderr=True).print(f"next: {text}", style="dim")
 
 
 def protocol(
@@ -89,68 +112,55 @@ def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, floa
     return [{"mse": row.score} | {name: getattr(row, name) for name in names} for row in steps]
 
 
-class ReportLines:
-    """One line per Report, in columns fixed at the start: header once, then a row whenever one is due."""
-
-    def __init__(self, steps: int, accuracy: bool, first: int, iterations: int) -> None:
-        self._shown = list(range(steps + 1)) if steps <= 3 else [0, 1, steps]
-        self._accuracy = accuracy
-        self._first = first
-        self._iterations = iterations
-
-    def header(self) -> str:
-        """Two lines: what the columns are."""
-        kind = "val accuracy %" if self._accuracy else "val mse"
-        steps = "".join(f"{'step ' + str(step):>8}" for step in self._shown)
-        first = f"{'':>10}{'':>9}  {kind} after"
-        return f"{first}\n{'iteration':>10}{'loss':>9}{steps}{'95 %':>9}{'tasks/s':>9}{'left':>9}"
-
-    def row(self, report: "Report") -> str:
-        """One Report, aligned under the header; a star marks the best so far."""
-        val = report.val
-        scores = "".join(f"{self._number(val[step].score):>8}" for step in self._shown)
-        remaining = (self._iterations - report.iteration) * report.seconds / (report.iteration - self._first)
-        interval = plus_minus() + self._number(val[-1].ci95).strip()
-        cells = f"{report.iteration:>10}{report.loss:>9.4f}{scores}{interval:>9}"
-        return f"{cells}{report.tasks_per_second:>9.0f}{clock(remaining):>9}{' *' if report.best else ''}"
-
-    def _number(self, score: float) -> str:
-        return f"{100 * score:.1f}" if self._accuracy else f"{score:.3g}"
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03."""
-    if not math.isfinite(seconds):
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+@contextmanager
+def loading(quiet: bool) -> Iterator[None]:
+    """While the block imports torch, which takes seconds, a terminal says so; nothing of it stays."""
+    terminal = console(stderr=True)
+    if not _moves(terminal, quiet):
+        yield
+        return
+    terminal.file.write("loading torch ...")
+    terminal.file.flush()
+    try:
+        yield
+    finally:
+        terminal.file.write("\r\x1b[K")
+        terminal.file.flush()
 
 
 @contextmanager
-def bar(quiet: bool) -> Iterator[Progress]:
-    """A progress bar on stderr, on a terminal; nothing elsewhere."""
+def bar(quiet: bool, interrupted: Callable[[], str] = str) -> Iterator[Progress]:
+    """A progress bar on stderr, on a terminal that may be written over; nothing elsewhere."""
     terminal = console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeRemainingColumn(),
-    )
-    shown = terminal.is_terminal and not terminal.is_dumb_terminal and not quiet
-    with Progress(*columns, console=terminal, disable=not shown, transient=True) as progress:
+    terminal.quiet = quiet
+    shown = _moves(terminal, quiet)
+    # stdout is for the result, and rich's stand-in for it would not know its encoding.
+    column = Moving(terminal, interrupted)
+    with Progress(column, console=terminal, disable=not shown, transient=True, redirect_stdout=False) as progress:
         yield progress
 
 
+def _moves(terminal: Console, quiet: bool) -> bool:
+    """Whether there is a screen to draw on: no pipe, whatever FORCE_COLOR says, no dumb terminal, no NO_COLOR."""
+    drawn = terminal.is_terminal and not terminal.is_dumb_terminal and not terminal.no_color
+    return drawn and terminal.file.isatty() and not quiet
+
+
 class Stages:
-    """A storage.preparation.Progress that shows each label as a bar of its own."""
+    """A storage.preparation.Progress: one bar, of the stage at hand, or a line now and then where no bar can be."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
+        self._label, self._task = "", TaskID(0)
+        self._due = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """`done` of `total` at the stage called `label`."""
-        if label not in self._tasks:
-            self._tasks[label] = self._progress.add_task(label, total=total)
-        self._progress.update(self._tasks[label], completed=done, total=total)
+        if label != self._label:
+            if self._label:
+                self._progress.update(self._task, visible=False)
+            self._label, self._task = label, self._progress.add_task(label, total=total)
+        self._progress.update(self._task, completed=done, total=total)
+        if self._progress.disable and time.monotonic() >= self._due:
+            self._due = time.monotonic() + SECONDS_BETWEEN_LINES
+            self._progress.console.print(f"{label} {amount(label, done, total)}".strip())

@@ -1,16 +1,20 @@
 """`metalearn train`: an experiment from its file to checkpoints."""
 
+import os
 import shlex
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from metalearn_cli.cli import tables
+from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
+from metalearn_cli.version import own_version
 
 if TYPE_CHECKING:
     from torch import device
@@ -45,6 +49,7 @@ def train(
     """
     from metalearn_cli import experiment as experiments
 
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
     if config == "list" and not Path(config).exists():
         if json:
             tables.print_json({"configs": list(experiments.shipped())})
@@ -52,7 +57,11 @@ def train(
             print("\n".join(experiments.shipped()))  # noqa: T201
         return
     started, seconds = time.monotonic(), seconds_in(max_time)
-    experiment = experiments.load(config, overrides or [])
+    if not quiet and (Path(config).exists() or config in experiments.shipped()):
+        tables.console(stderr=True).print(f"metalearn {own_version()}: train {config}")
+    with tables.loading(quiet):
+        experiment = experiments.load(config, overrides or [])
+        from metalearn_cli.runtime import training  # noqa: F401  (torch comes with it, if it has not come before)
     if dry_run:
         _dry_run(experiment, device, json, quiet)
         return
@@ -100,8 +109,9 @@ def _run_in(
             folder.keep_config(to_yaml(experiment))
         if not call.quiet:
             lines = [_title(experiment, session.learner.second_order, place, group.size)]
+            lines += [_extent(experiment, state.iteration, path)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
-            tables.console(stderr=True).print("\n".join(lines), markup=False)
+            tables.console(stderr=True).print("\n".join(lines))
         with sinks.opened(folder.path if group.leads else None) as receivers:
             reports = _reports(session, state, receivers, stopper, call.quiet)
     if group.leads:
@@ -110,20 +120,22 @@ def _run_in(
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
     """Train to the end or to a stop, printing a row for each report."""
+    from metalearn_cli.cli import summary
     from metalearn_cli.runtime import assembly, execution, training
 
-    experiment = session.experiment
+    experiment, accuracy = session.experiment, session.data.interface.tells_classes_apart
+    steps, episodes = assembly.evaluation_steps(experiment, session.validator), experiment.eval.val_episodes
+    course = Course(state.iteration, experiment.outer.iterations, steps, episodes, accuracy)
+    before = [row.steps[-1].score for row in summary.validations(session)]
     reports: list[Report] = []
-    steps = assembly.evaluation_steps(experiment, session.validator)
-    accuracy = session.data.interface.tells_classes_apart
-    lines = tables.ReportLines(steps, accuracy, state.iteration, experiment.outer.iterations)
-    with execution.running(session.plan) as runner, tables.bar(quiet) as progress:
-        shown = progress.add_task("training", total=experiment.outer.iterations, completed=state.iteration)
-        watch = training.Watch(sinks, stopper, lambda iteration: progress.update(shown, completed=iteration))
-        for report in training.train(session, runner, state, watch):
-            if not quiet:
-                text = lines.row(report) if reports else f"{lines.header()}\n{lines.row(report)}"
-                progress.console.print(text, markup=False)
+
+    def interrupted() -> str:
+        return "" if stopper.signal is None else "stopping"
+
+    with execution.running(session.plan) as runner, tables.bar(quiet, interrupted) as progress:
+        live = Live(progress, course, experiment.eval.every, experiment.outer.meta_batch_size, before)
+        for report in training.train(session, runner, state, training.Watch(sinks, stopper, live.tick)):
+            live.report(report)
             reports.append(report)
     return reports
 
@@ -131,60 +143,23 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
 def _finish(
     session: "Session", reports: "list[Report]", iteration: int, came_from: int | None, stopper: Stopper, call: Call
 ) -> None:
-    experiment, folder = session.experiment, session.folder
-    last = reports[-1] if reports else None
-    if call.json:
-        tables.print_json(_fields(session, last, iteration) | {
-            "seconds": time.monotonic() - call.started, "resumed_from": came_from
-        })  # fmt: skip
-    elif last is not None:
-        out = tables.console(stderr=False)
-        out.print(tables.steps_table(_protocol(session), last.val, session.data.interface.tells_classes_apart))
-        best = f"best checkpoint {folder.best}" if folder.best.exists() else f"no validation was finite; {folder.last}"
-        out.print(f"after {last.iteration} iterations; {best}", markup=False)
-    quiet = call.quiet and stopper.signal is None
-    if iteration < experiment.outer.iterations:
-        tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
-    else:
-        checkpoint = folder.best if folder.best.exists() else folder.last
-        tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(checkpoint))}", quiet)
-    if stopper.signal is not None:
-        raise typer.Exit(128 + stopper.signal)
+    from metalearn_cli.cli import summary
 
-
-def _protocol(session: "Session") -> str:
-    from metalearn_cli.runtime import assembly
-
-    experiment = session.experiment
-    return tables.protocol(
-        (experiment.algorithm.name, session.validator.second_order),
-        (experiment.dataset.name, "val"),
-        assembly.evaluation_spec(experiment),
-        session.data.interface.tells_classes_apart,
-        experiment.eval.val_episodes,
-        assembly.evaluation_statistics(experiment),
-    )
-
-
-def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[str, Any]:
-    val = None
-    if last is not None:
-        accuracy = session.data.interface.tells_classes_apart
-        steps = tables.steps_fields(last.val, accuracy)
-        val = {"per_step": steps} | {
-            key: value for key, value in steps[-1].items() if key in ("accuracy", "mse", "ci95")
-        }
-    return {
-        "run_dir": str(session.folder.path),
-        "checkpoint": str(session.folder.best) if session.folder.best.exists() else None,
-        "last_checkpoint": str(session.folder.last),
-        "iterations": iteration,
-        "algorithm": session.experiment.algorithm.name,
-        "second_order": session.learner.second_order,
-        "device": str(session.device),
-        "val": val,
-        "tasks_per_second": last.tasks_per_second if last else None,
-    }
+    asked, last = session.experiment.outer.iterations, reports[-1] if reports else None
+    outcome = summary.Outcome(session, iteration, last, time.monotonic() - call.started)
+    try:
+        if call.json:
+            tables.print_json(summary.fields(outcome) | {"resumed_from": came_from})
+        else:
+            summary.show(outcome)
+        quiet = call.quiet and stopper.signal is None
+        if iteration < asked:
+            tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
+        else:
+            tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(outcome.checkpoint))}", quiet)
+    finally:  # also where nobody reads the result any more
+        if stopper.signal is not None:
+            raise typer.Exit(128 + stopper.signal)
 
 
 def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> None:
@@ -224,7 +199,13 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
         f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)",
         f"meta-gradient  {found} (float64)",
     ]
-    tables.console(stderr=True).print("\n".join(lines), markup=False)
+    tables.console(stderr=True).print("\n".join(lines))
+
+
+def _extent(experiment: "Experiment", iteration: int, path: Path) -> str:
+    outer = experiment.outer
+    begin = f", from iteration {iteration:,}" if iteration else ""
+    return f"{outer.iterations:,} iterations of {outer.meta_batch_size} tasks{begin}, into {path}"
 
 
 def _title(experiment: "Experiment", second_order: bool | None, device: object, processes: int = 1) -> str:

@@ -41,6 +41,11 @@ class RunFolder(NamedTuple):
         with disk_errors(self.metrics), self.metrics.open("a") as file:
             file.write(as_json(row) + "\n")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; one that a crash cut short is left out."""
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        return [json.loads(line) for line in lines if _iteration(line) is not None]
+
     def forget_after(self, iteration: int) -> None:
         """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again."""
         if not self.metrics.exists():

@@ -1,0 +1,55 @@
+"""What `train` shows while it runs: rows that stay, and below them one line that moves."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+
+from metalearn_cli.cli.progress import clock, sparkline, writes_unicode
+from metalearn_cli.cli.rows import Course, Rows
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.training import Report
+
+_SPARKS = 20
+
+
+class Live:
+    """A training run on the screen: `tick` after each iteration, `report` whenever there is one.
+
+    `scores` are those of the reports before this process took the run up; a validation follows `every` iterations.
+    """
+
+    def __init__(
+        self, progress: Progress, course: Course, every: int, tasks: int, scores: Sequence[float] = ()
+    ) -> None:
+        self._progress, self._course, self._every, self._tasks = progress, course, every, tasks
+        self._rows = Rows(course, progress.console)
+        self._scores = list(scores)
+        self._started = self._ticked = time.monotonic()
+        self._training = 0.0
+        self._bar = progress.add_task("training", total=course.last, completed=course.first, notes=[])
+
+    def tick(self, iteration: int) -> None:
+        """The moving line stands at `iteration`, with the time left and the tasks per second so far."""
+        now, done = time.monotonic(), iteration - self._course.first
+        self._training += now - self._ticked
+        self._ticked = now
+        left = (self._course.last - iteration) * (now - self._started) / done
+        rate = done * self._tasks / max(self._training, 1e-9)
+        validates = iteration % self._every == 0 or iteration == self._course.last
+        label = "validating" if validates else "training"
+        notes = [f"{clock(left)} left", f"{rate:,.0f} tasks/s", *self._sparks()]
+        self._progress.update(self._bar, description=label, completed=iteration, notes=notes)
+
+    def report(self, report: "Report") -> None:
+        """A row more."""
+        self._scores.append(report.val[-1].score)
+        self._progress.console.print(self._rows.lines(report))
+        self._progress.update(self._bar, description="training")
+        self._ticked = time.monotonic()  # what the validation took is no training
+
+    def _sparks(self) -> list[str]:
+        shown = sparkline(self._scores, _SPARKS, writes_unicode(self._progress.console))
+        return [shown] if len(self._scores) > 1 else []

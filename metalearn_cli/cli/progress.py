@@ -1,0 +1,103 @@
+"""One line that moves: what is done, how far, how fast, how long still. It fits any width and any terminal."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+from metalearn_cli.errors import printable
+
+_METERS = (24, 12)
+_BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
+_MEGA = 1_000_000
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    if not math.isfinite(seconds):
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def writes_unicode(console: Console) -> bool:
+    """Whether the console's stream can write more than ASCII."""
+    return console.encoding.startswith("utf")
+
+
+def sign(console: Console) -> str:
+    """Plus or minus, where the console can write it."""
+    return "±" if writes_unicode(console) else "+/-"
+
+
+def sparkline(values: Sequence[float], width: int, unicode: bool) -> str:
+    """The course of `values` in at most `width` characters, from the lowest of them to the highest.
+
+    Neighbours share a character, and their mean, where there are more values than characters.
+    """
+    size = math.ceil(len(values) / width)
+    groups = [values[start : start + size] for start in range(0, len(values), size or 1)]
+    means = [sum(group) / len(group) for group in groups]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    bars = _BARS if unicode else _ASCII_BARS
+    if not finite:
+        return ""
+    low, height = min(finite), max(finite) - min(finite)
+
+    def bar(mean: float) -> str:
+        if not math.isfinite(mean):
+            return " "
+        return bars[round((len(bars) - 1) * (mean - low) / height)] if height else bars[0]
+
+    return "".join(bar(mean) for mean in means)
+
+
+def meter(done: float, total: float, width: int, unicode: bool) -> str:
+    """`width` characters, of which the share that is done is filled."""
+    filled = round(width * min(1.0, done / total)) if total else 0
+    full, empty = "━─" if unicode else "#-"
+    return full * filled + empty * (width - filled)
+
+
+def moving_line(label: str, done: float, total: float, notes: Sequence[str], width: int, unicode: bool = True) -> str:
+    """The label, a meter, how far, and the notes, of which the last give way first where the width is small."""
+    counted = amount(label, done, total)
+    for kept in range(len(notes), -1, -1):
+        for size in _METERS:
+            line = "  ".join([f"{label} {meter(done, total, size, unicode)} {counted}".strip(), *notes[:kept]])
+            if total > 1 and len(line) <= width:
+                return line
+    return f"{label} {counted}".strip()[:width]
+
+
+def amount(label: str, done: float, total: float) -> str:
+    """How far: "12/40", in MB for a download; nothing for what cannot be counted."""
+    if total <= 1:
+        return ""
+    if label.startswith("downloading"):
+        return f"{done / _MEGA:,.1f}/{total / _MEGA:,.1f} MB"
+    return f"{done:,.0f}/{total:,.0f}"
+
+
+class Moving(ProgressColumn):
+    """A task of rich's as `moving_line`; its field `notes`, or else the time left, stands behind.
+
+    `interrupted()` is asked at every refresh for what stands in place of the task's label.
+    """
+
+    def __init__(self, console: Console, interrupted: Callable[[], str] = str) -> None:
+        super().__init__()
+        self._console = console
+        self._interrupted = interrupted
+
+    def render(self, task: Task) -> Text:
+        """The line, as wide as the terminal is now, less the last column, where some terminals would wrap."""
+        left = task.time_remaining
+        notes = task.fields.get("notes", [] if left is None else [f"{clock(left)} left"])
+        label = printable(self._interrupted() or task.description)
+        width, unicode = self._console.width - 1, writes_unicode(self._console)
+        line = moving_line(label, task.completed, task.total or 0, notes, width, unicode)
+        return Text(line, no_wrap=True, overflow="crop")

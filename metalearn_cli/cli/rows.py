@@ -1,0 +1,94 @@
+"""One row per Report of a training run, under a header that says what the columns are and in which units."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+
+from metalearn_cli.cli.progress import clock, sign
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.evaluation import Step
+    from metalearn_cli.runtime.training import Report
+
+
+class Course(NamedTuple):
+    """What the rows of one run have in common.
+
+    `first` and `last` are the iterations it goes from and to; `steps` is the last inner step, `episodes` how many a
+    validation has.
+    """
+
+    first: int
+    last: int
+    steps: int
+    episodes: int
+    accuracy: bool
+
+
+class Rows:
+    """The lines of the table, as Reports come: the header, rows under it, and the header again after a screenful.
+
+    The columns are those that fit, and stay until the window has another width.
+    """
+
+    def __init__(self, course: Course, console: Console) -> None:
+        self._course, self._console = course, console
+        self._width = self._since_header = 0
+
+    def lines(self, report: "Report") -> str:
+        """The Report's row, below the header where one is due; a star marks the best so far."""
+        width = self._console.width
+        scrolled = self._console.is_terminal and self._since_header >= self._console.height - 3
+        due = width != self._width or scrolled
+        self._width, self._since_header = width, 0 if due else self._since_header + 1
+        cells = [(wide, cell) for _, wide, cell in self._columns(report)]
+        row = "".join(f"{cell:>{wide}}" for wide, cell in cells) + (" *" if report.best else "")
+        return f"{self._header(report)}\n{row}" if due else row
+
+    def _header(self, report: "Report") -> str:
+        columns = self._columns(report)
+        before = sum(wide for name, wide, _ in columns if name in ("iteration", "loss"))
+        kind = "val accuracy %" if self._course.accuracy else "val squared error"
+        above = f"{'':>{before}}  {kind}, {self._course.episodes} episodes"
+        legend = "; * best so far"
+        above += legend if len(above + legend) < self._width else ""
+        return f"{above}\n{''.join(f'{name:>{wide}}' for name, wide, _ in columns)}"
+
+    def _columns(self, report: "Report") -> list[tuple[str, int, str]]:
+        """Name, width and cell of each column that fits: the ones that can best be spared have gone."""
+        columns = self._all(report)
+        between = [f"step {step}" for step in range(self._course.steps - 1, 0, -1)]
+        for name in [*between, "left", "loss", "step 0", "tasks/s"]:
+            if sum(wide for _, wide, _ in columns) + 2 < self._width:
+                break
+            columns = [column for column in columns if column[0] != name]
+        return columns
+
+    def _all(self, report: "Report") -> list[tuple[str, int, str]]:
+        course, val = self._course, report.val
+        done = max(1, report.iteration - course.first)
+        remaining = (course.last - report.iteration) * report.seconds / done
+        wide = 16 if course.accuracy else 20
+        return [
+            ("iteration", 9, str(report.iteration)),
+            ("loss", 9, f"{report.loss:.4f}" if abs(report.loss) < 1000 else f"{report.loss:.3g}"),
+            *((f"step {step.step}", 8, number(step.score, course.accuracy)) for step in val[:-1]),
+            (
+                f"step {course.steps} {sign(self._console)} 95 %",
+                wide,
+                measured(val[-1], course.accuracy, self._console),
+            ),
+            ("tasks/s", 9, f"{report.tasks_per_second:.0f}"),
+            ("left", 9, clock(remaining)),
+        ]
+
+
+def number(score: float, accuracy: bool) -> str:
+    """A score as people read it: accuracy in percent, squared error in three digits."""
+    return f"{100 * score:.1f}" if accuracy else f"{score:.3g}"
+
+
+def measured(step: "Step", accuracy: bool, console: Console) -> str:
+    """A score with the half-width of its 95 % interval."""
+    ci95 = f"{100 * step.ci95:.1f}" if accuracy else f"{step.ci95:.2g}"
+    return f"{number(step.score, accuracy)} {sign(console)} {ci95}"

@@ -1,0 +1,139 @@
+"""What a training run came to: a table and a few lines for people, one object for scripts."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metalearn_cli.cli import tables
+from metalearn_cli.cli.progress import clock, sparkline, writes_unicode
+from metalearn_cli.cli.rows import measured, number
+from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime.evaluation import Step
+from metalearn_cli.runtime.memory import peak_bytes
+from metalearn_cli.runtime.training import Report, Session
+
+_SPARKS = 40
+
+
+class Validation(NamedTuple):
+    """A row of metrics.jsonl: after which iteration, the scores per inner step, whether it was the best so far."""
+
+    iteration: int
+    steps: list[Step]
+    best: bool
+
+
+class Outcome(NamedTuple):
+    """What `train` did in this call: up to which iteration, its last Report, and in how many seconds."""
+
+    session: Session
+    iteration: int
+    last: Report | None
+    seconds: float
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether the run is measured in accuracy, and not in squared error."""
+        return self.session.data.interface.tells_classes_apart
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best checkpoint, or the last where no validation was finite."""
+        folder = self.session.folder
+        return folder.best if folder.best.exists() else folder.last
+
+
+def validations(session: Session) -> list[Validation]:
+    """All validations of the run so far, also of the calls before this one."""
+    return [
+        Validation(row["iteration"], [_step(step) for step in row["val"]], row["best"]) for row in session.folder.rows()
+    ]
+
+
+def fields(outcome: Outcome) -> dict[str, Any]:
+    """The outcome for JSON."""
+    session, last, val = outcome.session, outcome.last, None
+    if last is not None:
+        steps = tables.steps_fields(last.val, outcome.accuracy)
+        val = {"per_step": steps} | _score(steps[-1])
+    best = _best(validations(session))
+    return {
+        "run_dir": str(session.folder.path),
+        "checkpoint": str(session.folder.best) if session.folder.best.exists() else None,
+        "last_checkpoint": str(session.folder.last),
+        "iterations": outcome.iteration,
+        "algorithm": session.experiment.algorithm.name,
+        "second_order": session.learner.second_order,
+        "device": str(session.device),
+        "val": val,
+        "best": best and {"iteration": best.iteration} | _score(tables.steps_fields(best.steps, outcome.accuracy)[-1]),
+        "tasks_per_second": last.tasks_per_second if last else None,
+        "peak_memory_bytes": peak_bytes(session.device),
+        "seconds": outcome.seconds,
+    }
+
+
+def show(outcome: Outcome) -> None:
+    """Print the best validation step by step, and what the run came to, on stdout."""
+    out, found = tables.console(stderr=False), validations(outcome.session)
+    best = _best(found)
+    if shown := best or (found[-1] if found else None):
+        title = f"{_protocol(outcome.session)}, iteration {shown.iteration:,}"
+        out.print(tables.steps_table(title, shown.steps, outcome.accuracy))
+    told = _scores(outcome, found) + _facts(outcome)
+    width = max(len(name) for name, _ in told) + 2
+    out.print("\n".join(f"{name:<{width}}{value}" for name, value in told))
+
+
+def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
+    out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else ""
+    told, episodes = [], outcome.session.experiment.eval.val_episodes
+    for name, row in (("best", best), ("last", found[-1] if found else None)):
+        if row is not None and (name, row) != ("last", best):
+            score = f"{measured(row.steps[-1], outcome.accuracy, out)}{unit}"
+            told.append((f"{name} val", f"{score}, {episodes} episodes, at iteration {row.iteration:,}"))
+    scores = [row.steps[-1].score for row in found]
+    if len(scores) > 1:
+        first, last = (number(score, outcome.accuracy) for score in (scores[0], scores[-1]))
+        sparks = sparkline(scores, _SPARKS, writes_unicode(out))
+        told.append(("course", f"{first} {sparks} {last}{unit}"))
+    return told
+
+
+def _facts(outcome: Outcome) -> list[tuple[str, str]]:
+    outer, last = outcome.session.experiment.outer, outcome.last
+    cost = [clock(outcome.seconds), *([f"{last.tasks_per_second:,.0f} tasks/s"] if last else [])]
+    peak = peak_bytes(outcome.session.device)
+    cost += [f"peak memory {peak / 1e6:,.0f} MB"] if peak else []
+    return [
+        ("trained", f"{outcome.iteration:,} of {outer.iterations:,} iterations of {outer.meta_batch_size} tasks"),
+        ("cost", ", ".join(cost)),
+        ("checkpoint", str(outcome.checkpoint)),
+    ]
+
+
+def _best(found: list[Validation]) -> Validation | None:
+    """The one that best.pt is of; none if no validation was finite."""
+    return next((row for row in reversed(found) if row.best), None)
+
+
+def _score(step: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in step.items() if key in ("accuracy", "mse", "ci95")}
+
+
+def _step(found: Mapping[str, Any]) -> Step:
+    numbers = (math.nan if found[name] is None else float(found[name]) for name in Step._fields[1:])
+    return Step(found["step"], *numbers)
+
+
+def _protocol(session: Session) -> str:
+    experiment = session.experiment
+    return tables.protocol(
+        (experiment.algorithm.name, session.validator.second_order),
+        (experiment.dataset.name, "val"),
+        assembly.evaluation_spec(experiment),
+        session.data.interface.tells_classes_apart,
+        experiment.eval.val_episodes,
+        assembly.evaluation_statistics(experiment),
+    )
