@@ -1,5 +1,6 @@
 """`python -m metalearn_cli`, and the `metalearn` command: exit codes and one-line errors live here."""
 
+import errno
 import io
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import NoReturn
 from metalearn_cli.errors import MetalearnError, printable
 
 _AGAIN_AFTER_SECONDS = 5.0
+_OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED_PIPE = 128 + 13  # as if SIGPIPE had ended the process
 
 
@@ -50,8 +52,8 @@ def main() -> NoReturn:
         # Typer's own exceptions cannot be imported by name across its versions.
         if isinstance(message := getattr(error, "format_message", lambda: None)(), str):
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
-        if isinstance(error, OSError) and error.filename is not None:
-            _fail(f"{error.filename}: {error.strerror or error}", 2)
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
+            _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
         if _is_out_of_memory(error):
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
@@ -92,8 +94,8 @@ def _leave(code: int) -> NoReturn:
             stream.flush()
         except OSError as error:  # a closed pipe, a full disk: Python would try again at the end and complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            if not isinstance(error, BrokenPipeError):
-                _fail(f"{stream.name}: {error.strerror}", code or 2)
+            if not code and not isinstance(error, BrokenPipeError):
+                _fail(f"output: {error.strerror}", 2)
             code = code or _CLOSED_PIPE
     if os.environ.get("WORLD_SIZE", "1") != "1":
         os._exit(code)

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from metalearn_cli.errors import printable
 
-_METERS = (24, 12)
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 _MEGA = 1_000_000
 
@@ -63,12 +62,16 @@ def meter(done: float, total: float, width: int, unicode: bool) -> str:
 
 
 def moving_line(label: str, done: float, total: float, notes: Sequence[str], width: int, unicode: bool = True) -> str:
-    """The label, a meter, how far, and the notes, of which the last give way first where the width is small."""
+    """The label, a meter, how far, and the notes; where the width is small, the last of them give way first.
+
+    The first note, which is the time left, is worth more than the meter.
+    """
     counted = amount(label, done, total)
     for kept in range(len(notes), -1, -1):
-        for size in _METERS:
-            line = "  ".join([f"{label} {meter(done, total, size, unicode)} {counted}".strip(), *notes[:kept]])
-            if total > 1 and len(line) <= width:
+        for size in (24, 12, 0) if kept < 2 else (24, 12):
+            parts = [label, meter(done, total, size, unicode) if counted else "", counted]
+            line = "  ".join([" ".join(part for part in parts if part), *notes[:kept]])
+            if len(line) <= width:
                 return line
     return f"{label} {counted}".strip()[:width]
 

@@ -154,7 +154,7 @@ def _finish(
             summary.show(outcome)
         quiet = call.quiet and stopper.signal is None
         if iteration < asked:
-            tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
+            tables.hint(f"metalearn train {call.again} --resume", quiet)
         else:
             tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(outcome.checkpoint))}", quiet)
     finally:  # also where nobody reads the result any more
