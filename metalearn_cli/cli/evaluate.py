@@ -1,6 +1,7 @@
 """`metalearn eval`: accuracy on test tasks before and after every inner step."""
 
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,9 +35,9 @@ def evaluate(
 
     Episode i is the same for every checkpoint, so several can be compared.
     """
-    from metalearn_cli.runtime import testing
-
     _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
+    with tables.loading(quiet):
+        from metalearn_cli.runtime import testing
     results = []
     for path in checkpoints:
         started = time.monotonic()
@@ -56,7 +57,9 @@ def evaluate(
         _print_paired(checkpoints, compared)
         _print_spread(spread, results[0][0].accuracy)
     if results[0][0].accuracy:
-        tables.hint(f"metalearn finetune --checkpoint {checkpoints[0]} --support DIR --query DIR", quiet)
+        tables.hint(
+            f"metalearn finetune --checkpoint {shlex.quote(str(checkpoints[0]))} --support DIR --query DIR", quiet
+        )
     _gate(min_accuracy, [tested for tested, _ in results])
 
 

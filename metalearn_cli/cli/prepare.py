@@ -1,5 +1,6 @@
 """`metalearn prepare`: a dataset from its source into the data folder."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,9 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose
 from metalearn_cli.errors import ConfigError
+
+_LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "from": 80, "licence": 72}
+"""The columns of --list, and how wide a terminal must be for them."""
 
 if TYPE_CHECKING:
     from metalearn_cli.datasets import Archive, Generated
@@ -37,18 +41,20 @@ def prepare(
 
     Pictures of your own: `metalearn prepare folder --source DIR`, with one sub-folder per class.
     """
-    from metalearn_cli.storage.preparation import data_folder
+    with tables.loading(quiet, "datasets"):
+        from metalearn_cli.storage.preparation import data_folder
 
     data_dir_found = data_folder(data_dir)
     if list_:
         _list(data_dir_found, json)
+        tables.hint("metalearn prepare NAME", quiet)
         return
     if dataset is None:
         raise ConfigError("DATASET is missing; metalearn prepare --list shows the names")
     started = time.monotonic()
     description, settings = _described(dataset, overrides or [])
     if verify:
-        manifest, folder = _verified(data_dir_found / description.store)
+        manifest, folder = _verified(data_dir_found / description.store, quiet)
     else:
         _require_terms(dataset, description, settings, data_dir_found)
         manifest, folder = _prepared(dataset, description, settings, data_dir_found, source, force, quiet)
@@ -57,8 +63,7 @@ def prepare(
         tables.print_json(fields)
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
-    there = f"METALEARN_DATA={data_dir} " if data_dir is not None else ""
-    tables.hint(f"{there}metalearn train CONFIG, with this dataset in CONFIG", quiet)
+    tables.hint(_training(dataset, overrides or [], fields["splits"], data_dir), quiet)
 
 
 def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
@@ -80,15 +85,39 @@ def _prepared(
     from metalearn_cli.storage import preparation
 
     skip_damaged = getattr(settings, "skip_damaged", False)
-    with tables.bar(quiet) as progress:
-        stages = tables.Stages(progress)
-        return preparation.prepare(name, description, data_dir, source, force, stages, skip_damaged)
+    try:
+        with tables.bar(quiet) as progress:
+            stages = tables.Stages(progress)
+            stages(f"reading {name if source is None else source}", 0, 1)
+            return preparation.prepare(name, description, data_dir, source, force, stages, skip_damaged)
+    except KeyboardInterrupt:  # what is done is kept
+        tables.hint(shlex.join(["metalearn", *sys.argv[1:]]), quiet)
+        raise
 
 
-def _verified(folder: Path) -> "tuple[Manifest, Path]":
+def _verified(folder: Path, quiet: bool) -> "tuple[Manifest, Path]":
     from metalearn_cli.storage import prepared
 
-    return prepared.verify(folder), folder
+    with tables.bar(quiet) as progress:
+        tables.Stages(progress)(f"reading {folder}", 0, 1)
+        return prepared.verify(folder), folder
+
+
+def _training(dataset: str, overrides: list[str], parts: dict[str, dict[str, int]], data_dir: Path | None) -> str:
+    """The command that trains on the dataset: its own shipped config, or else the first run's with it in there."""
+    from metalearn_cli.datasets import PREPARATION_ONLY
+    from metalearn_cli.experiment import shipped
+
+    wanted = [f"{dataset}/5way1shot-short", f"{dataset}/5way1shot", "quickstart"]
+    config = next(name for name in wanted if name in shipped())
+    sets = []
+    if config == "quickstart" and dataset != "glyphs":
+        sets += [f"name={dataset}", f"dataset={{name: {dataset}}}"]
+        fewest = min(part["classes"] for part in parts.values())
+        sets += [f"task.ways={fewest}"] if fewest < 5 else []
+    sets += [one for one in overrides if one.partition("=")[0].removeprefix("dataset.") not in PREPARATION_ONLY]
+    there = f"METALEARN_DATA={shlex.quote(str(data_dir))} " if data_dir is not None else ""
+    return there + shlex.join(["metalearn", "train", config, *(word for one in sets for word in ("--set", one))])
 
 
 def _require_terms(name: str, description: "Archive | Generated", settings: "Choice", data_dir: Path) -> None:
@@ -99,10 +128,10 @@ def _require_terms(name: str, description: "Archive | Generated", settings: "Cho
     if not text or terms.accepted(data_dir, text):
         return
     console = tables.console(stderr=True)
-    console.print(f"Terms of use of {name}: {text}", markup=False)
+    console.print(f"Terms of use of {name}: {text}")
     if not getattr(settings, "accept_terms", False):
         refusal = ConfigError(f"{name}: its terms of use must be accepted once: --set dataset.accept_terms=true")
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise refusal
         if not typer.confirm("Do you accept them?", err=True):
             raise refusal
@@ -129,13 +158,13 @@ def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: b
         table.add_row(part, f"{counts['classes']:,}", f"{counts['images']:,}")
     out = tables.console(stderr=False)
     out.print(table)
-    out.print(fields["path"] + (": verified" if verified else ""), markup=False)
+    out.print(fields["path"] + (": verified" if verified else ""))
     if manifest.partial:
-        out.print(f"partial: {manifest.partial}", markup=False)
+        out.print(f"partial: {manifest.partial}")
     if manifest.damaged:
-        out.print(f"{len(manifest.damaged)} damaged pictures left out; manifest.json names them", markup=False)
+        out.print(f"{len(manifest.damaged)} damaged pictures left out; manifest.json names them")
     if verbose:
-        out.print(f"sha256 {manifest.sha256}\nsource {manifest.source}", markup=False)
+        out.print(f"sha256 {manifest.sha256}\nsource {manifest.source}")
 
 
 def _list(data_dir: Path, json: bool) -> None:
@@ -145,13 +174,17 @@ def _list(data_dir: Path, json: bool) -> None:
     if json:
         tables.print_json({"data_dir": str(data_dir), "datasets": [row._asdict() for row in rows]})
         return
+    out = tables.console(stderr=False)
     table = Table(
         title=f"datasets in {data_dir}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
     )
-    for column in ("name", "prepared", "classes", "pictures", "MB", "from", "licence"):
+    shown = [column for column, least in _LISTED.items() if out.width >= least]
+    for column in shown:
         right = column in ("classes", "pictures", "MB")
         table.add_column(column, justify="right" if right else "left", no_wrap=column != "from", overflow="ellipsis")
     for row in rows:
         counts = (f"{row.classes:,}", f"{row.pictures:,}", f"{row.bytes / 1e6:,.0f}") if row.classes else ("", "", "")
-        table.add_row(row.name, "yes" if row.state == "prepared" else row.state, *counts, row.origin, row.licence)
-    tables.console(stderr=False).print(table)
+        state = "yes" if row.state == "prepared" else row.state
+        cells = dict(zip(_LISTED, (row.name, state, *counts, row.origin, row.licence), strict=True))
+        table.add_row(*(cells[column] for column in shown))
+    out.print(table)

@@ -113,13 +113,13 @@ def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, floa
 
 
 @contextmanager
-def loading(quiet: bool) -> Iterator[None]:
-    """While the block imports torch, which takes seconds, a terminal says so; nothing of it stays."""
+def loading(quiet: bool, what: str = "torch") -> Iterator[None]:
+    """While the block imports `what`, which takes seconds for torch, a terminal says so; nothing of it stays."""
     terminal = console(stderr=True)
     if not _moves(terminal, quiet):
         yield
         return
-    terminal.file.write("loading torch ...")
+    terminal.file.write(f"loading {what} ...")
     terminal.file.flush()
     try:
         yield
