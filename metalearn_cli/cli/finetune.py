@@ -1,6 +1,7 @@
 """`metalearn finetune`: a few labelled pictures into a classifier, and its answers for new ones."""
 
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,8 @@ def finetune(
         raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
     if output is not None:
         _require_writable(output)
+    with tables.loading(quiet):
+        from metalearn_cli.runtime import finetuning  # noqa: F401
     fields, classifier = _adapted(checkpoint, support, query or [], overrides or [], device)
     if output is not None:
         classifier.save(output)
@@ -47,8 +50,8 @@ def finetune(
     else:
         _print(fields, verbose)
     given = output or (None if support else checkpoint)
-    used = f"--checkpoint {given}" if given else f"--checkpoint {checkpoint} --support {support} --output mine.pt"
-    tables.hint(f"metalearn finetune {used} --query PICTURE", quiet)
+    used = [given] if given else [checkpoint, "--support", support, "--output", "mine.pt"]
+    tables.hint(f"metalearn finetune --checkpoint {shlex.join(map(str, used))} --query PICTURE", quiet)
 
 
 def _require_writable(output: Path) -> None:
@@ -121,7 +124,7 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
         for row in predictions if verbose else predictions[:50]:
             # A name says which picture it is only as long as no other folder has it too.
             file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
-            table.add_row(_literal(file), _literal(row["label"]), f"{100 * row['probability']:.1f}")
+            table.add_row(file, row["label"], f"{100 * row['probability']:.1f}")
         out.print(table)
         if len(predictions) > 50 and not verbose:
             out.print(f"and {len(predictions) - 50} more; --verbose or --json shows all", markup=False)
@@ -135,9 +138,3 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
         out.print(table)
     if fields["output"]:
         out.print(f"adapted classifier {fields['output']}", markup=False)
-
-
-def _literal(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text.encode("unicode_escape").decode() if not text.isprintable() else text)
