@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 def prepare(
     dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Its name; --list shows them.")] = None,
-    source: Annotated[Path | None, typer.Option(help="A folder, zip or tar that holds the pictures already.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where to keep it; default $METALEARN_DATA.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A folder, zip or tar that holds the pictures already.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to keep it; default $METALEARN_DATA.")
+    ] = None,
     overrides: Overrides = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the datasets and which are prepared.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the stored bytes against their checksum.")] = False,

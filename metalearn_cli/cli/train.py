@@ -34,9 +34,11 @@ EPILOG = (
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="An experiment file, or the name of a shipped one.")],
     overrides: Overrides = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; default runs/<name>.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the run goes; default runs/<name>.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
-    max_time: Annotated[str | None, typer.Option(help="Stop cleanly after 90s, 55m, 2h.")] = None,
+    max_time: Annotated[str | None, typer.Option(metavar="TIME", help="Stop cleanly after 90s, 55m, 2h.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the experiment, prove the gradient, stop.")] = False,
     device: Device = "auto",
     json: Json = False,
@@ -62,13 +64,13 @@ def train(
     with tables.loading(quiet):
         experiment = experiments.load(config, overrides or [])
         from metalearn_cli.runtime import training  # noqa: F401  (torch comes with it, if it has not come before)
+    again = [config, *(part for one in overrides or [] for part in ("--set", one))]
+    again += ["--run-dir", str(run_dir)] if run_dir else []
+    call = Call(shlex.join(again), json, quiet, verbose, started)
     if dry_run:
-        _dry_run(experiment, device, json, quiet)
+        _dry_run(experiment, device, call)
         return
     folder = run_dir or Path("runs") / experiment.name
-    again = [config, *(part for one in overrides or [] for part in ("--set", one))]
-    again += ["--run-dir", str(folder)] if run_dir else []
-    call = Call(shlex.join(again), json, quiet, verbose, started)
     _run(experiment, folder, resume, device, Stopper(seconds), call)
 
 
@@ -162,22 +164,24 @@ def _finish(
             raise typer.Exit(128 + stopper.signal)
 
 
-def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> None:
+def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime import assembly, proof, training
     from metalearn_cli.storage import preparation, runs
 
-    if not json:
+    if not call.json:
         print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)
-    with tables.bar(quiet) as progress:
-        data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
-    session = training.open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
+    with tables.bar(call.quiet) as progress:
+        stages = tables.Stages(progress)
+        data = assembly.open_data(experiment, preparation.data_folder(None), stages)
+        session = training.open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
+        stages("proving the meta-gradient", 0, 1)
+        proved = proof.prove(experiment, data.interface, place)
     second_order, outer = session.learner.second_order, experiment.outer
     parameters = sum(value.numel() for value in session.learner.init().params.values())
-    proved = proof.prove(experiment, data.interface, place)
-    if json:
+    if call.json:
         tables.print_json({
             "experiment": experiment.model_dump(mode="json"), "device": str(place), "parameters": parameters,
             "tasks": outer.iterations * outer.meta_batch_size, "data_sha256": data.sha256,
@@ -185,7 +189,7 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
             "proof": {"task_parallel_error": proved.parallel, "finite_difference_error": proved.order},
         })  # fmt: skip
         return
-    if quiet:
+    if call.quiet:
         return
     exact = (
         f"{tables.order(second_order).removeprefix(', ') or 'exact'}, finite differences agree to {proved.order:.0e}"
@@ -200,6 +204,7 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
         f"meta-gradient  {found} (float64)",
     ]
     tables.console(stderr=True).print("\n".join(lines))
+    tables.hint(f"metalearn train {call.again}", quiet=False)
 
 
 def _extent(experiment: "Experiment", iteration: int, path: Path) -> str:
