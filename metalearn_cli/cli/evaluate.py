@@ -43,6 +43,7 @@ def evaluate(
         started = time.monotonic()
         with tables.bar(quiet) as progress:
             stages = tables.Stages(progress)
+            stages(f"measuring {path}", 0, 1)
             tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages)
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:

@@ -1,0 +1,142 @@
+import pytest
+from rich.table import Table
+
+from metalearn_cli.cli import tables
+from metalearn_cli.cli.live import Live
+from metalearn_cli.cli.rows import Course
+from tests.cli.screens import Stream
+from tests.cli.test_rows import report
+
+CURSOR = "\x1b["
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """`stream("stderr", terminal=True)` puts a stream in its place and returns it."""
+
+    def put(name: str, **what) -> Stream:
+        found = Stream(**what)
+        monkeypatch.setattr(f"sys.{name}", found)
+        return found
+
+    return put
+
+
+def train_a_little(quiet: bool) -> None:
+    with tables.bar(quiet) as progress:
+        live = Live(progress, Course(0, 4, 3, 200, True), 2, 8)
+        for iteration in (1, 2, 3, 4):
+            live.tick(iteration)
+            progress.refresh()
+            if iteration % 2 == 0:
+                live.report(report(iteration))
+
+
+def test_a_terminal_shows_a_line_that_moves_and_rows_that_stay(stream):
+    err = stream("stderr", terminal=True)
+    train_a_little(quiet=False)
+    assert CURSOR in err.getvalue()
+    for words in ("training", "validating", "3/4", "tasks/s", "65.3 ± 2.8"):
+        assert words in err.getvalue()
+
+
+def test_elsewhere_there_is_a_plain_line_per_report(stream):
+    err = stream("stderr")
+    train_a_little(quiet=False)
+    assert CURSOR not in err.getvalue()
+    assert len(err.getvalue().splitlines()) == 4
+    assert max(map(len, err.getvalue().splitlines())) < 80
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR=1", "TERM=dumb"])
+def test_a_terminal_that_wants_no_drawing_gets_plain_lines(variable, stream, monkeypatch):
+    monkeypatch.setenv(*variable.split("="))
+    err = stream("stderr", terminal=True)
+    train_a_little(quiet=False)
+    with tables.loading(quiet=False):
+        pass
+    assert CURSOR not in err.getvalue()
+    assert len(err.getvalue().splitlines()) == 4
+
+
+def test_forced_colours_draw_nothing_into_a_pipe(stream, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    err = stream("stderr")
+    train_a_little(quiet=False)
+    assert "\x1b[2K" not in err.getvalue()
+    assert "\x1b[?25l" not in err.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_writes_nothing(terminal, stream):
+    err = stream("stderr", terminal=terminal)
+    train_a_little(quiet=True)
+    tables.hint("metalearn train quickstart", quiet=True)
+    with tables.loading(quiet=True):
+        pass
+    assert err.getvalue() == ""
+
+
+def test_an_ascii_terminal_is_drawn_on_in_ascii(stream):
+    err = stream("stderr", terminal=True, encoding="ascii")
+    train_a_little(quiet=False)
+    assert err.getvalue().isascii()
+
+
+def test_loading_leaves_nothing_on_the_line(stream):
+    err = stream("stderr", terminal=True)
+    with pytest.raises(KeyboardInterrupt), tables.loading(quiet=False):
+        raise KeyboardInterrupt
+    assert err.getvalue().endswith("\r\x1b[K")
+
+
+def test_stages_take_one_line_whatever_their_number(stream):
+    err = stream("stderr", terminal=True)
+    with tables.bar(quiet=False) as progress:
+        stages = tables.Stages(progress)
+        for label in ("downloading a.zip", "downloading b.zip", "decoding"):
+            stages(label, 1, 10)
+        progress.refresh()
+        assert [task.description for task in progress.tasks if task.visible] == ["decoding"]
+    assert "\x1b[1A\x1b[2K\x1b[1A" not in err.getvalue()
+
+
+def test_a_long_stage_is_heard_of_now_and_then_where_no_bar_can_be(stream, monkeypatch):
+    monkeypatch.setattr(tables, "SECONDS_BETWEEN_LINES", 0.0)
+    for quiet, expected in ((False, "decoding 12/32,460\n"), (True, "")):
+        err = stream("stderr")
+        with tables.bar(quiet) as progress:
+            tables.Stages(progress)("decoding", 12, 32460)
+        assert err.getvalue() == expected
+
+
+def test_names_with_markup_or_escapes_are_text_everywhere(stream):
+    name = "[bold]x[/]\x1b[31m:smile:"
+    shown = r"[bold]x[/]\x1b[31m:smile:"
+    out, err = stream("stdout"), stream("stderr", terminal=True)
+    table = Table(title=name)
+    table.add_column(name)
+    table.add_row(name)
+    tables.console(stderr=False).print(table)
+    tables.console(stderr=False).print(name)
+    tables.hint(name, quiet=False)
+    with tables.bar(quiet=False) as progress:
+        tables.Stages(progress)(name, 1, 2)
+        progress.refresh()
+    assert out.getvalue().count(shown) == 4
+    assert err.getvalue().count(shown) >= 2
+    assert "\x1b[31m" not in out.getvalue() + err.getvalue()
+
+
+def test_a_pipe_has_80_columns_or_those_that_columns_says(stream, monkeypatch):
+    stream("stdout")
+    assert tables.console(stderr=False).width == 80
+    monkeypatch.setenv("COLUMNS", "60")
+    assert tables.console(stderr=False).width == 60
