@@ -135,8 +135,10 @@ def bar(quiet: bool, interrupted: Callable[[], str] = str) -> Iterator[Progress]
     terminal.quiet = quiet
     shown = _moves(terminal, quiet)
     # stdout is for the result, and rich's stand-in for it would not know its encoding.
-    column = Moving(terminal, interrupted)
-    with Progress(column, console=terminal, disable=not shown, transient=True, redirect_stdout=False) as progress:
+    with Progress(
+        Moving(terminal, interrupted), console=terminal, disable=not shown, refresh_per_second=4, transient=True,
+        redirect_stdout=False,
+    ) as progress:  # fmt: skip
         yield progress
 
 

@@ -15,8 +15,8 @@ COMMAND = [sys.executable, "-m", "metalearn_cli"]
 ENDLESS = ["--set", "outer.iterations=100000"]
 
 
-def on_a_terminal(data, cwd, *arguments, columns=80, wanted=b"", number=None) -> tuple[int, str]:
-    """Exit code and all that is shown; with a signal, it is sent as soon as `wanted` is shown."""
+def interrupted_at(wanted: bytes, data, cwd, *arguments, columns=80) -> tuple[int, str]:
+    """Exit code and all that a terminal shows, if a person types Ctrl-C as soon as it shows `wanted`."""
     env = {name: value for name, value in environment(data).items() if name not in ("NO_COLOR", "COLUMNS")}
     env["TERM"] = "xterm-256color"
     ours, theirs = pty.openpty()
@@ -26,13 +26,13 @@ def on_a_terminal(data, cwd, *arguments, columns=80, wanted=b"", number=None) ->
         cwd=cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    shown = b""
+    shown, typed = b"", False
     try:
         while piece := os.read(ours, 65536):
             shown += piece
-            if number is not None and wanted in shown:
-                process.send_signal(number)
-                number = None
+            if wanted in shown and not typed:
+                process.send_signal(signal.SIGINT)
+                typed = True
     except OSError:  # Linux says so when nobody has the other end any more
         pass
     finally:
@@ -46,9 +46,7 @@ def rows_in(shown: str) -> list[str]:
 
 
 def test_the_first_line_is_there_before_torch_is_loaded(data_dir, tmp_path):
-    code, shown = on_a_terminal(
-        data_dir, tmp_path, "train", "quickstart", wanted=b"loading torch ...", number=signal.SIGINT
-    )
+    code, shown = interrupted_at(b"loading torch ...", data_dir, tmp_path, "train", "quickstart")
     first, second, *_ = shown.splitlines()
     assert first.startswith("metalearn ")
     assert first.endswith(": train quickstart")
@@ -58,9 +56,7 @@ def test_the_first_line_is_there_before_torch_is_loaded(data_dir, tmp_path):
 
 
 def test_rows_fit_a_narrow_terminal_and_ctrl_c_says_how_to_go_on(data_dir, tiny_config, tmp_path):
-    code, shown = on_a_terminal(
-        data_dir, tmp_path, "train", tiny_config, *ENDLESS, columns=50, wanted=b"10 episodes", number=signal.SIGINT
-    )
+    code, shown = interrupted_at(b"10 episodes", data_dir, tmp_path, "train", tiny_config, *ENDLESS, columns=50)
     assert code == 130, shown
     assert "\x1b[?25l" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor stayed hidden"
