@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from metalearn_cli.cli.progress import clock, sparkline, writes_unicode
 from metalearn_cli.cli.rows import Course, Rows
+from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.training import Report

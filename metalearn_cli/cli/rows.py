@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
-from metalearn_cli.cli.progress import clock, sign
+from metalearn_cli.cli.signs import clock, digits, sign
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
@@ -71,7 +71,7 @@ class Rows:
         wide = 16 if course.accuracy else 20
         return [
             ("iteration", 9, str(report.iteration)),
-            ("loss", 9, f"{report.loss:.4f}" if abs(report.loss) < 1000 else f"{report.loss:.3g}"),
+            ("loss", 9, f"{report.loss:.4f}" if abs(report.loss) < 1000 else digits(report.loss, 3)),
             *((f"step {step.step}", 8, number(step.score, course.accuracy)) for step in val[:-1]),
             (
                 f"step {course.steps} {sign(self._console)} 95 %",
@@ -85,10 +85,10 @@ class Rows:
 
 def number(score: float, accuracy: bool) -> str:
     """A score as people read it: accuracy in percent, squared error in three digits."""
-    return f"{100 * score:.1f}" if accuracy else f"{score:.3g}"
+    return f"{100 * score:.1f}" if accuracy else digits(score, 3)
 
 
 def measured(step: "Step", accuracy: bool, console: Console) -> str:
     """A score with the half-width of its 95 % interval."""
-    ci95 = f"{100 * step.ci95:.1f}" if accuracy else f"{step.ci95:.2g}"
+    ci95 = f"{100 * step.ci95:.1f}" if accuracy else digits(step.ci95, 2)
     return f"{number(step.score, accuracy)} {sign(console)} {ci95}"

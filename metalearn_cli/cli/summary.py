@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.progress import clock, sparkline, writes_unicode
 from metalearn_cli.cli.rows import measured, number
+from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import Step
 from metalearn_cli.runtime.memory import peak_bytes
@@ -87,7 +87,7 @@ def show(outcome: Outcome) -> None:
 
 
 def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
-    out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else ""
+    out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else " mse"
     told, episodes = [], outcome.session.experiment.eval.val_episodes
     for name, row in (("best", best), ("last", found[-1] if found else None)):
         if row is not None and (name, row) != ("last", best):

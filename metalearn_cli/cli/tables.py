@@ -15,7 +15,8 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from metalearn_cli.cli.progress import Moving, amount, sign
+from metalearn_cli.cli.progress import Moving, amount
+from metalearn_cli.cli.signs import digits, sign
 from metalearn_cli.errors import printable
 from metalearn_cli.storage.runs import as_json
 
@@ -99,7 +100,7 @@ def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:
         if accuracy:
             cells = [f"{100 * row.score:.2f}", f"{100 * row.ci95:.2f}", f"{row.loss:.4f}"]
         else:
-            cells = [f"{row.score:.4g}", f"{row.ci95:.2g}", f"{row.median:.4g}", f"{100 * row.diverged:.1f}"]
+            cells = [digits(row.score, 4), digits(row.ci95, 2), digits(row.median, 4), f"{100 * row.diverged:.1f}"]
         table.add_row(str(row.step), *cells)
     return table
 

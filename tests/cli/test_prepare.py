@@ -1,5 +1,6 @@
 import json
 import pickle
+import shlex
 import signal
 import struct
 import subprocess
@@ -9,6 +10,7 @@ import zipfile
 
 import pytest
 
+from metalearn_cli.experiment import load as load_experiment
 from tests.commands import ROOT, environment
 from tests.lookalikes import cache_pickles, images_and_lists, in_folder, picture
 
@@ -118,12 +120,24 @@ def test_damaged_pictures_are_left_out_on_request_and_counted(cli, own, tmp_path
     assert "1 damaged pictures left out" in outcome.out
 
 
-def test_the_next_command_names_the_data_folder_that_was_given(cli, own, tmp_path):
-    outcome = cli("prepare", "glyphs", "--set", "dataset.classes=12", *own)
-    assert (
-        outcome.err.strip()
-        == f"next: METALEARN_DATA={tmp_path / 'data'} metalearn train CONFIG, with this dataset in CONFIG"
+def test_the_next_command_can_be_typed(cli, own, tmp_path):
+    pets = in_folder(tmp_path / "pets", PETS)
+    drawn = cli("prepare", "glyphs", "--set", "dataset.classes=12", *own)
+    found = cli("prepare", "folder", "--source", pets, "--set", "dataset.title=pets", *own)
+    experiments = []
+    for outcome in (drawn, found):
+        there, *command, config = (words := shlex.split(outcome.err.removeprefix("next: ")))[:4]
+        assert there == f"METALEARN_DATA={tmp_path / 'data'}"
+        assert command == ["metalearn", "train"]
+        assert set(words[4::2]) == {"--set"}
+        experiments.append(load_experiment(config, words[5::2]))
+    assert experiments[0].dataset.classes == 12
+    assert (experiments[1].name, experiments[1].dataset.name, experiments[1].dataset.title) == (
+        "folder",
+        "folder",
+        "pets",
     )
+    assert experiments[1].task.ways == 2, "no part of it has more classes"
 
 
 def test_killed_at_any_moment_it_leaves_no_dataset_or_a_whole_one(run_cli, tmp_path):

@@ -1,9 +1,6 @@
-import math
-
 import pytest
 
-from metalearn_cli.cli.progress import clock, meter, moving_line, sparkline
-from metalearn_cli.errors import printable
+from metalearn_cli.cli.progress import meter, moving_line
 
 NOTES = ["0:01:20 left", "61 tasks/s", "▁▂▄▆█"]
 
@@ -31,29 +28,3 @@ def test_a_download_is_counted_in_megabytes():
 def test_an_ascii_line_is_ascii():
     assert moving_line("training", 1, 4, ["left"], 79, unicode=False).isascii()
     assert meter(1, 4, 8, unicode=False) == "##------"
-    assert sparkline([1, 2, 3], 20, unicode=False).isascii()
-
-
-def test_a_sparkline_goes_from_the_lowest_to_the_highest():
-    assert sparkline([0.0, 0.5, 1.0], 20, unicode=True) == "▁▅█"
-    assert sparkline([2.0, 2.0], 20, unicode=True) == "▁▁"
-    assert sparkline([], 20, unicode=True) == ""
-
-
-def test_a_long_sparkline_shares_its_characters_out():
-    assert len(sparkline(range(1001), 20, unicode=True)) <= 20
-
-
-def test_a_sparkline_leaves_out_what_is_not_finite():
-    assert sparkline([0.0, math.nan, 1.0, math.inf], 20, unicode=True) == "▁ █ "
-    assert sparkline([math.nan], 20, unicode=True) == ""
-
-
-def test_a_clock_counts_hours():
-    assert clock(3723) == "1:02:03"
-    assert clock(math.inf) == "-"
-
-
-def test_what_a_terminal_would_act_on_is_spelled_out_and_all_else_stays():
-    assert printable("a\x1b[31mred\x07\u202e\tb") == r"a\x1b[31mred\x07\u202e\tb"
-    assert printable("café 中文 [bold] ±\nnext") == "café 中文 [bold] ±\nnext"
