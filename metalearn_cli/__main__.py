@@ -8,7 +8,7 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-from metalearn_cli.errors import MetalearnError
+from metalearn_cli.errors import MetalearnError, is_out_of_memory
 
 _AGAIN_AFTER_SECONDS = 5.0
 
@@ -20,7 +20,7 @@ def main() -> NoReturn:
     def stop(number: int, _frame: FrameType | None) -> None:
         # As an exception, so that temporary files go the way they go for any other failure. A library that is being
         # imported may swallow it, so it comes again until the process has ended.
-        if number in (signal.SIGINT, signal.SIGTERM):
+        if number != getattr(signal, "SIGALRM", None):
             stopped_by.append(number)
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, stop)
@@ -29,6 +29,8 @@ def main() -> NoReturn:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a class may have a name that the terminal cannot write
@@ -49,18 +51,13 @@ def main() -> NoReturn:
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if isinstance(error, OSError) and error.filename is not None:
             _fail(f"{error.filename}: {error.strerror or error}", 2)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
         _fail("this is a fault in metalearn; please report it with the lines above", 1)
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
         _fail("interrupted", 128 + stopped_by[0])
     _leave(code if isinstance(code, int) else 0)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _fail(message: str, code: int) -> NoReturn:

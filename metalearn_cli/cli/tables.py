@@ -18,8 +18,8 @@ from metalearn_cli.storage.runs import as_json
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
+    from metalearn_cli.runtime.reports import Report
     from metalearn_cli.runtime.sampling import TaskSpec
-    from metalearn_cli.runtime.training import Report
 
 
 def console(stderr: bool) -> Console:
@@ -41,6 +41,11 @@ def hint(text: str, quiet: bool) -> None:
     """The next command to type, on stderr."""
     if not quiet:
         console(stderr=True).print(Text(f"next: {text}", style="dim"))
+
+
+def warn(text: str) -> None:
+    """What a person should know though nothing failed, on stderr, also with --quiet."""
+    console(stderr=True).print(Text(f"warning: {text}"))
 
 
 def protocol(

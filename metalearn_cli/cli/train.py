@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from metalearn_cli.experiment import Experiment
     from metalearn_cli.runtime.distributed import Group
+    from metalearn_cli.runtime.reports import Report
+    from metalearn_cli.runtime.session import Session
     from metalearn_cli.runtime.state import State
-    from metalearn_cli.runtime.training import Report, Session
     from metalearn_cli.storage.sinks import Sink
 
 EPILOG = (
@@ -87,15 +88,17 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, training
+    from metalearn_cli.runtime import assembly, distributed
+    from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import preparation, runs, sinks
 
     with group.leader_first(), tables.bar(call.quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
+    resume |= distributed.restarted()
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
-        session = training.open_session(experiment, folder, data, place, group)
-        state = training.start(session, resume)
-        came_from = state.iteration if resume and folder.last.exists() else None
+        session = sessions.open_session(experiment, folder, data, place, group)
+        state = sessions.start(session, resume, tables.warn if group.leads else lambda _line: None)
+        came_from = state.iteration or None
         if group.leads:
             folder.keep_config(to_yaml(experiment))
         if not call.quiet:
@@ -105,7 +108,7 @@ def _run_in(
         with sinks.opened(folder.path if group.leads else None) as receivers:
             reports = _reports(session, state, receivers, stopper, call.quiet)
     if group.leads:
-        _finish(session, reports, state.iteration, came_from, stopper, call)
+        _finish(session, reports, state, came_from, stopper, call)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
@@ -117,9 +120,12 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
     steps = assembly.evaluation_steps(experiment, session.validator)
     accuracy = session.data.interface.tells_classes_apart
     lines = tables.ReportLines(steps, accuracy, state.iteration, experiment.outer.iterations)
-    with execution.running(session.plan) as runner, tables.bar(quiet) as progress:
+    say = tables.warn if session.group.leads else lambda _line: None
+    with execution.running(state.plan, say) as runner, tables.bar(quiet) as progress:
         shown = progress.add_task("training", total=experiment.outer.iterations, completed=state.iteration)
-        watch = training.Watch(sinks, stopper, lambda iteration: progress.update(shown, completed=iteration))
+        watch = training.Watch(
+            sinks, stopper, lambda iteration: progress.update(shown, completed=iteration), say, stopper.abandonable
+        )
         for report in training.train(session, runner, state, watch):
             if not quiet:
                 text = lines.row(report) if reports else f"{lines.header()}\n{lines.row(report)}"
@@ -129,12 +135,12 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
 
 
 def _finish(
-    session: "Session", reports: "list[Report]", iteration: int, came_from: int | None, stopper: Stopper, call: Call
+    session: "Session", reports: "list[Report]", state: "State", came_from: int | None, stopper: Stopper, call: Call
 ) -> None:
     experiment, folder = session.experiment, session.folder
     last = reports[-1] if reports else None
     if call.json:
-        tables.print_json(_fields(session, last, iteration) | {
+        tables.print_json(_fields(session, last, state.iteration) | {
             "seconds": time.monotonic() - call.started, "resumed_from": came_from
         })  # fmt: skip
     elif last is not None:
@@ -143,8 +149,8 @@ def _finish(
         best = f"best checkpoint {folder.best}" if folder.best.exists() else f"no validation was finite; {folder.last}"
         out.print(f"after {last.iteration} iterations; {best}", markup=False)
     quiet = call.quiet and stopper.signal is None
-    if iteration < experiment.outer.iterations:
-        tables.hint(f"metalearn train {call.again} --resume   (stopped after {iteration} iterations)", quiet)
+    if state.reported < experiment.outer.iterations:
+        tables.hint(f"metalearn train {call.again} --resume   (stopped after {state.iteration} iterations)", quiet)
     else:
         checkpoint = folder.best if folder.best.exists() else folder.last
         tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(checkpoint))}", quiet)
@@ -190,7 +196,8 @@ def _fields(session: "Session", last: "Report | None", iteration: int) -> dict[s
 def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, proof, training
+    from metalearn_cli.runtime import assembly, proof
+    from metalearn_cli.runtime.session import open_session
     from metalearn_cli.storage import preparation, runs
 
     if not json:
@@ -198,7 +205,7 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
     place = assembly.device_named(device)
     with tables.bar(quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
-    session = training.open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
+    session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
     second_order, outer = session.learner.second_order, experiment.outer
     parameters = sum(value.numel() for value in session.learner.init().params.values())
     proved = proof.prove(experiment, data.interface, place)

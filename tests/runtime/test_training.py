@@ -8,6 +8,7 @@ import torch
 from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.state import State, Window, restored
 from metalearn_cli.runtime.training import Watch
@@ -41,12 +42,12 @@ def session_in(path, **changes):
     experiment = from_mapping(values, "test")
     data = assembly.open_data(experiment, path, lambda *_: None)
     (path / "checkpoints").mkdir(exist_ok=True)
-    return training.open_session(experiment, runs.RunFolder(path), data, torch.device("cpu"))
+    return sessions.open_session(experiment, runs.RunFolder(path), data, torch.device("cpu"))
 
 
 def reports_of(session, resume=False, watch=None):
     with running(session.plan) as runner:
-        return list(training.train(session, runner, training.start(session, resume), watch or Watch()))
+        return list(training.train(session, runner, sessions.start(session, resume), watch or Watch()))
 
 
 def test_a_report_is_due_every_so_often_and_at_the_end(tmp_path):
@@ -58,7 +59,7 @@ def test_a_report_is_due_every_so_often_and_at_the_end(tmp_path):
 def test_the_checkpoint_is_there_before_the_report_is_yielded(tmp_path):
     session = session_in(tmp_path)
     with running(session.plan) as runner:
-        report = next(training.train(session, runner, training.start(session, False), Watch()))
+        report = next(training.train(session, runner, sessions.start(session, False), Watch()))
     assert load(session.folder.last).header["iteration"] == report.iteration == 2
     assert session.folder.best.exists()
 
@@ -74,12 +75,12 @@ def test_the_best_checkpoint_is_the_one_with_the_smallest_error_on_validation(tm
 def test_a_larger_accuracy_and_a_smaller_error_are_better():
     from metalearn_cli.core.meta import classification, regression
 
-    state = State(0, None, None, best=0.5)
+    state = State(0, None, None, None, best=0.5)
     assert state.improves(0.6, classification)
     assert state.improves(0.4, regression)
     assert not state.improves(0.4, classification)
     assert not state.improves(float("nan"), regression)
-    assert not State(0, None, None).improves(float("inf"), regression)
+    assert not State(0, None, None, None).improves(float("inf"), regression)
 
 
 def test_stopping_keeps_a_checkpoint_between_reports(tmp_path):
@@ -121,9 +122,9 @@ def test_sinks_receive_every_report(tmp_path):
     assert {"train/loss", "train/score", "val/step 0", "val/step 2"} <= set(fake.rows[0][1])
 
 
-def test_divergence_names_the_iteration_and_changes_no_checkpoint(tmp_path):
+def test_divergence_names_iteration_and_tasks_and_changes_no_checkpoint(tmp_path):
     session = session_in(tmp_path, algorithm={"inner_lr": 1e30}, eval={"every": 1})
-    with pytest.raises(DivergedError, match=r"iteration \d+: the (loss|gradient) is not finite"):
+    with pytest.raises(DivergedError, match=r"iteration 0: the loss of tasks 0, 1, 2, 3 is not finite"):
         reports_of(session)
     for checkpoint in (session.folder.last, session.folder.best):
         if checkpoint.exists():
@@ -131,14 +132,9 @@ def test_divergence_names_the_iteration_and_changes_no_checkpoint(tmp_path):
 
 
 def test_a_step_to_infinity_is_divergence_and_is_kept_in_no_checkpoint(tmp_path):
-    session = session_in(tmp_path, outer={"iterations": 2})
-    state = training.start(session, False)
-    state.meta.params["head.bias"].fill_(float("inf"))
-    state.iteration = 1
-    with running(session.plan) as runner, pytest.raises(DivergedError, match="not finite"):
-        list(training.train(session, runner, state, Watch()))
-    with running(session.plan) as runner, pytest.raises(DivergedError, match="the learner is not finite"):
-        training._report(session, runner, state, 1.0, 1.0)
+    session = session_in(tmp_path, outer={"optimizer": "sgd", "lr": 1e30, "weight_decay": 1e30})
+    with pytest.raises(DivergedError, match="the learner is not finite"):
+        reports_of(session)
     assert not session.folder.last.exists()
     assert not session.folder.best.exists()
 
@@ -149,22 +145,30 @@ def test_a_run_on_other_data_is_not_resumed(tmp_path):
     other = session.data._replace(sha256="other")
     with pytest.raises(CheckpointError, match="other data"):
         restored(
-            load(session.folder.last), session.folder.last, session.experiment, other, session.learner, session.device
+            load(session.folder.last),
+            session.folder.last,
+            session.experiment,
+            other,
+            session.learner,
+            session.device,
+            session.plan,
         )
 
 
-@pytest.mark.parametrize(("block", "change"), [("outer", {"lr": 0.5}), ("eval", {"every": 3}), ("task", {"shots": 4})])
+@pytest.mark.parametrize(
+    ("block", "change"), [("outer", {"lr": 0.5}), ("eval", {"queries": 3}), ("task", {"shots": 4})]
+)
 def test_settings_that_end_in_other_weights_are_refused_by_name(tmp_path, block, change):
     reports_of(session_in(tmp_path))
     with pytest.raises(ConfigError, match=rf"{block}\.{next(iter(change))}"):
-        training.start(session_in(tmp_path, **{block: change}), resume=True)
+        sessions.start(session_in(tmp_path, **{block: change}), resume=True)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_a_schedule_that_reads_the_iterations_does_not_let_them_change(tmp_path, schedule):
     reports_of(session_in(tmp_path, outer={"schedule": schedule}))
     with pytest.raises(ConfigError, match=r"outer\.iterations: 6 before, 8 now"):
-        training.start(session_in(tmp_path, outer={"schedule": schedule, "iterations": 8}), resume=True)
+        sessions.start(session_in(tmp_path, outer={"schedule": schedule, "iterations": 8}), resume=True)
 
 
 def test_the_window_is_the_mean_since_the_last_report():
