@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps, training_spec
-from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite
+from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Runner
 from metalearn_cli.runtime.outer import leaves, move
@@ -134,9 +134,9 @@ def _is_round(iteration: int, every: int | None) -> bool:
 
 def _step(session: Session, runner: Runner, state: State, tasks: Task, watch: Watch) -> bool:
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
-    learner, outer = session.learner, session.experiment.outer
+    meta_gradient, outer = session.learner.meta_gradient_at(state.iteration), session.experiment.outer
     with _abandonable(session, watch):
-        sums, query = runner.total(learner.meta_gradient_at(state.iteration), state.meta, tasks)
+        sums, query = runner.total(meta_gradient, state.meta, tasks)
     gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
     if finite(loss, *leaves(gradient).values()):
         move(outer, state.optimizer, state.meta, gradient, state.iteration)
@@ -145,17 +145,20 @@ def _step(session: Session, runner: Runner, state: State, tasks: Task, watch: Wa
             raise diverged(session.folder, state.iteration, "learner")
         state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
     else:
-        numbers = session.group.collected(culprits(learner, state.meta, tasks, _own_tasks(session), query))
-        what = "gradient" if finite(loss) else "loss"
-        if outer.on_nonfinite == "stop" or state.skipped_in_a_row + 1 == MOST_IN_A_ROW:
-            raise diverged(session.folder, state.iteration, what, numbers)
-        if not state.skipped:
-            watch.say(
-                f"iteration {state.iteration}: the {what} of tasks {numbers} is not finite; such steps are skipped"
-            )
-        state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
+        numbers = session.group.collected(culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query))
+        _leave_out(session, state, "gradient" if finite(loss) else "loss", numbers, watch)
     state.iteration, state.plan = state.iteration + 1, runner.plan
     return stopping
+
+
+def _leave_out(session: Session, state: State, what: str, numbers: list[int], watch: Watch) -> None:
+    """The step is counted as left out; or it ends the run, if that is asked for or nothing else comes of it."""
+    if session.experiment.outer.on_nonfinite == "stop" or state.skipped_in_a_row + 1 >= MOST_IN_A_ROW:
+        raise diverged(session.folder, state.iteration, what, numbers)
+    if not state.skipped:
+        watch.say(f"iteration {state.iteration}: the {what}{of(numbers)} is not finite; such steps are left out")
+    state.skipped += 1
+    state.skipped_in_a_row += 1
 
 
 def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta, Tensor, Tensor, bool]:

@@ -1,11 +1,14 @@
 """The loop in process, on sines: reports, checkpoints before the yield, sinks, stops and divergence."""
 
 import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
-from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError
+from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError, RunError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import assembly, training
 from metalearn_cli.runtime import session as sessions
@@ -23,6 +26,8 @@ SINES = {
     "algorithm": {"name": "maml", "inner_lr": 0.01},
     "outer": {"meta_batch_size": 4, "iterations": 6},
     "eval": {"every": 2, "val_episodes": 8, "inner_steps": 2},
+    "checkpoint": {},
+    "execution": {},
 }
 
 
@@ -38,7 +43,8 @@ class Fake:
 
 
 def session_in(path, **changes):
-    values = {key: value | changes.get(key, {}) if isinstance(value, dict) else value for key, value in SINES.items()}
+    merged = {key: value | changes.get(key, {}) for key, value in SINES.items() if isinstance(value, dict)}
+    values = SINES | {"name": changes.get("name", "sines")} | merged
     experiment = from_mapping(values, "test")
     data = assembly.open_data(experiment, path, lambda *_: None)
     (path / "checkpoints").mkdir(exist_ok=True)
@@ -113,6 +119,136 @@ def test_resumed_at_any_step_it_ends_in_the_same_bits(tmp_path):
     assert all(torch.equal(found.tensors[name], value) for name, value in expected.items())
     rows = [json.loads(row)["iteration"] for row in parts.folder.metrics.read_text().splitlines()]
     assert rows == [2, 4, 6]
+
+
+def whole_run(path, **changes):
+    path.mkdir()
+    session = session_in(path, **changes)
+    return session, reports_of(session)
+
+
+def same_bits(one, other):
+    found, expected = (load(session.folder.last).tensors for session in (one, other))
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_stop_during_validation_leaves_the_report_for_later(tmp_path):
+    long_validation = {"eval": {"val_episodes": 80}}  # blocks of 32 episodes
+    whole, expected = whole_run(tmp_path / "whole", **long_validation)
+    asked = []
+
+    def second_block_of_the_first_validation():
+        asked.append(1)
+        return len(asked) == 4  # after two steps, and one block
+
+    session = session_in(tmp_path, **long_validation)
+    assert reports_of(session, watch=Watch(stop=second_block_of_the_first_validation)) == []
+    assert load(session.folder.last).header["iteration"] == 2
+    found = reports_of(session, resume=True)
+    assert [(one.iteration, one.loss, one.val, one.best) for one in found] == [
+        (one.iteration, one.loss, one.val, one.best) for one in expected
+    ]
+    assert same_bits(session, whole)
+
+
+@pytest.mark.parametrize("place", range(1, 10))
+def test_a_step_or_a_validation_that_is_given_up_has_not_begun(tmp_path, place):
+    whole, _ = whole_run(tmp_path / "whole")
+    session, entered = session_in(tmp_path), []
+
+    @contextmanager
+    def abandonable():
+        entered.append(1)
+        yield
+        if len(entered) == place:
+            raise KeyboardInterrupt  # as late as can be: all was computed, and nothing of it may count
+
+    reports = reports_of(session, watch=Watch(stop=lambda: len(entered) >= place, abandonable=abandonable))
+    reports += reports_of(session, resume=True)
+    assert [report.iteration for report in reports] == [2, 4, 6]
+    assert same_bits(session, whole)
+
+
+def test_an_interrupt_that_nobody_announced_passes_through(tmp_path):
+    @contextmanager
+    def abandonable():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        reports_of(session_in(tmp_path), watch=Watch(abandonable=abandonable))
+
+
+@pytest.mark.parametrize(("keeping", "kept"), [({"every": 2}, 4), ({"minutes": 1e-9}, 4), ({}, None)])
+def test_checkpoints_are_written_between_reports_as_asked(tmp_path, keeping, kept):
+    session = session_in(tmp_path, checkpoint=keeping, eval={"every": 100})
+
+    def tick(iteration):
+        if iteration == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        reports_of(session, watch=Watch(tick=tick))
+    assert (load(session.folder.last).header["iteration"] if session.folder.last.exists() else None) == kept
+    if kept:
+        assert load(session.folder.previous).header["iteration"] == (kept - 2 if keeping == {"every": 2} else kept - 1)
+
+
+def test_a_resumed_run_takes_the_chunks_that_it_began_with(tmp_path):
+    whole, _ = whole_run(tmp_path / "whole", execution={"chunk": 3})
+    session = session_in(tmp_path, execution={"chunk": 3})
+    reports_of(session, watch=Watch(stop=lambda: True))
+    on_another_machine = session._replace(plan=session.plan._replace(chunk=1, threads=7))
+    state = sessions.start(on_another_machine, resume=True)
+    assert state.plan == session.plan._replace(threads=7)
+    with running(state.plan) as runner:
+        list(training.train(on_another_machine, runner, state, Watch()))
+    assert same_bits(session, whole)
+
+
+def test_another_ground_is_said(tmp_path, monkeypatch):
+    session, said = session_in(tmp_path), []
+    reports_of(session)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    sessions.start(session, resume=True, say=said.append)
+    assert len(said) == 1
+    assert "torch: 2." in said[0]
+    assert "9.9 now" in said[0]
+
+
+def test_what_only_decides_when_to_report_and_to_keep_may_change(tmp_path):
+    reports_of(session_in(tmp_path))
+    more = session_in(
+        tmp_path,
+        outer={"iterations": 8, "on_nonfinite": "skip"},
+        eval={"every": 4},
+        checkpoint={"every": 1, "minutes": 1.0},
+        execution={"threads": 1},
+    )
+    assert [report.iteration for report in reports_of(more, resume=True)] == [8]
+
+
+def test_a_checkpoint_of_format_1_goes_on_where_it_stopped(tmp_path):
+    frozen = Path(__file__).parent.parent / "storage/frozen/format1.pt"
+    changes = {
+        "name": "format1",
+        "backbone": {"name": "mlp", "hidden": [4]},
+        "algorithm": {"name": "meta_sgd", "inner_lr": 0.01},
+        "outer": {"iterations": 5},
+    }
+    whole, _ = whole_run(tmp_path / "whole", **changes)
+    session = session_in(tmp_path, **changes)
+    session.folder.last.write_bytes(frozen.read_bytes())
+    assert [report.iteration for report in reports_of(session, resume=True)] == [4, 5]
+    trained, expected = (load(one.folder.last).tensors for one in (session, whole))
+    for name, value in expected.items():  # it was made on another machine, whose sums may have other last bits
+        assert torch.allclose(trained[name], value, rtol=1e-4, atol=1e-6), name
+
+
+def test_a_disk_without_room_for_checkpoints_is_said_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(RunError, match=r"the disk has 1 MB left, a run needs 17 MB; free some space"):
+        sessions.start(session_in(tmp_path), resume=False)
 
 
 def test_sinks_receive_every_report(tmp_path):
