@@ -20,7 +20,7 @@ EXPERIMENT = {
     "task": {"ways": 1, "shots": 5, "queries": 5},
     "backbone": {"name": "mlp", "hidden": [256, 256]},  # large enough that a save takes longer than a step
     "algorithm": {"name": "maml", "inner_lr": 0.01},
-    "outer": {"meta_batch_size": 1, "iterations": 40},
+    "outer": {"meta_batch_size": 2, "iterations": 40},
     "eval": {"every": 5, "val_episodes": 8, "inner_steps": 1},
     "checkpoint": {"every": 1},
 }

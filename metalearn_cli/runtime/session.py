@@ -1,12 +1,13 @@
 """What a run works with, where it starts, and how it is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
 from metalearn_cli.core.meta import Learner
-from metalearn_cli.errors import ConfigError
+from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import (
     Data,
@@ -20,6 +21,7 @@ from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.execution import Plan, plan_for
 from metalearn_cli.runtime.ground import differences, ground
 from metalearn_cli.runtime.outer import leaves
+from metalearn_cli.runtime.reports import Report, row
 from metalearn_cli.runtime.state import State, checkpoint_of, fresh, restored
 from metalearn_cli.storage.checkpoints import Checkpoint, save
 from metalearn_cli.storage.recovery import newest
@@ -103,13 +105,28 @@ def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _l
 def keep_last(session: Session, state: State) -> None:
     """last.pt is the state; the one before it stays as previous.pt. The process that leads writes."""
     if session.group.leads:
-        save(session.folder.last, _checkpoint(session, state), predecessor=session.folder.previous)
+        with _told(session.folder):
+            save(session.folder.last, _checkpoint(session, state), predecessor=session.folder.previous)
 
 
-def keep_best(session: Session, state: State) -> None:
-    """best.pt is the state. The process that leads writes."""
+def keep_report(session: Session, report: Report, state: State) -> None:
+    """The report is on disk, and so is the state, as best.pt too if it is the best. The process that leads writes."""
     if session.group.leads:
-        save(session.folder.best, _checkpoint(session, state))
+        with _told(session.folder):
+            session.folder.append(row(report))
+            if report.best:
+                save(session.folder.best, _checkpoint(session, state))
+    keep_last(session, state)
+
+
+@contextmanager
+def _told(folder: RunFolder) -> Iterator[None]:
+    """An error of the disk inside the block also says what is left of the run."""
+    try:
+        yield
+    except RunError as error:
+        kept = f"; {folder.last} is whole, go on from it with --resume" if folder.last.exists() else ""
+        raise RunError(f"{error}{kept}") from error
 
 
 def _checkpoint(session: Session, state: State) -> Checkpoint:

@@ -15,8 +15,8 @@ from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, 
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Runner
 from metalearn_cli.runtime.outer import leaves, move
-from metalearn_cli.runtime.reports import Report, row, scalars
-from metalearn_cli.runtime.session import Session, keep_best, keep_last
+from metalearn_cli.runtime.reports import Report, scalars
+from metalearn_cli.runtime.session import Session, keep_last, keep_report
 from metalearn_cli.runtime.state import State, Window
 from metalearn_cli.storage.sinks import Sink
 
@@ -186,11 +186,7 @@ def _report(session: Session, runner: Runner, state: State, clock: _Clock, watch
     state.window, state.reported = Window(), state.iteration
     if best:
         state.best = val[-1].score
-    if session.group.leads:
-        session.folder.append(row(report))
-    if best:
-        keep_best(session, state)
-    keep_last(session, state)
+    keep_report(session, report, state)
     return report
 
 
