@@ -10,11 +10,12 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from metalearn_cli.errors import MetalearnError, printable
+from metalearn_cli.errors import MetalearnError, is_out_of_memory, printable
 
 _AGAIN_AFTER_SECONDS = 5.0
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED_PIPE = 128 + 13  # as if SIGPIPE had ended the process
+_BY_SIGNAL = 128
+_CLOSED_PIPE = _BY_SIGNAL + 13  # as if SIGPIPE had ended the process
 
 
 def main() -> NoReturn:
@@ -24,7 +25,7 @@ def main() -> NoReturn:
     def stop(number: int, _frame: FrameType | None) -> None:
         # As an exception, so that temporary files go the way they go for any other failure. A library that is being
         # imported may swallow it, so it comes again until the process has ended.
-        if number in (signal.SIGINT, signal.SIGTERM):
+        if number != getattr(signal, "SIGALRM", None):
             stopped_by.append(number)
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, stop)
@@ -33,6 +34,8 @@ def main() -> NoReturn:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
     _open_streams()
     try:
         from metalearn_cli.cli import app
@@ -43,7 +46,7 @@ def main() -> NoReturn:
     except BaseException as error:
         # A library that was being imported may have turned the signal into an error of its own.
         if stopped_by or isinstance(error, KeyboardInterrupt):
-            _fail("interrupted", 128 + (stopped_by or [signal.SIGINT])[0])
+            _fail("interrupted", _BY_SIGNAL + (stopped_by or [signal.SIGINT])[0])
         if isinstance(error, SystemExit):
             # What typer and rich make of a pipe that nobody reads any more is exit code 1, which means a fault here.
             if isinstance(error.__context__, BrokenPipeError):
@@ -54,12 +57,12 @@ def main() -> NoReturn:
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
         _fail("this is a fault in metalearn; please report it with the lines above", 1)
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
-        _fail("interrupted", 128 + stopped_by[0])
+        _fail("interrupted", _BY_SIGNAL + stopped_by[0])
     _leave(code if isinstance(code, int) else 0)
 
 
@@ -71,11 +74,6 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long-lived as the process)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -97,7 +95,8 @@ def _leave(code: int) -> NoReturn:
             if not code and not isinstance(error, BrokenPipeError):
                 _fail(f"output: {error.strerror}", 2)
             code = code or _CLOSED_PIPE
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    # After a signal too: where it hit an import, Python itself may remember it and end as if nobody had caught it.
+    if os.environ.get("WORLD_SIZE", "1") != "1" or code > _BY_SIGNAL:
         os._exit(code)
     sys.exit(code)
 

@@ -4,6 +4,7 @@ MetalearnError                the user can mend it: one line on stderr, exit cod
 ├── ConfigError               an experiment file, a --set or an option
 ├── DataError                 a dataset, an archive, a picture
 ├── CheckpointError           a checkpoint or an adapted classifier
+│   └── DamagedError          it is not what was written: cut, changed, or never one
 ├── RunError                  a run folder: in use, of another experiment, not writable
 ├── DeviceError               no such device, or out of memory
 └── DivergedError             a loss or a gradient is not finite: exit code 4
@@ -26,6 +27,10 @@ class DataError(MetalearnError):
 
 class CheckpointError(MetalearnError):
     """A checkpoint cannot be read, or does not fit what is asked of it."""
+
+
+class DamagedError(CheckpointError):
+    """A file that should be a checkpoint is cut, changed, or was never one."""
 
 
 class RunError(MetalearnError):
@@ -51,3 +56,9 @@ def printable(text: str) -> str:
         return text
     shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     return "".join(shown)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory, the host's or a GPU's, is used up."""
+    # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)

@@ -53,7 +53,8 @@ class Outer(Settings):
     `min_lr` is where the cosine or the line ends (a line to 0 is Reptile's); `step` multiplies the rate by
     `step_factor` every `step_every` iterations (by default as CAVIA does, Zintgraf et al. 2019). `clip_norm` bounds
     the norm of the whole meta-gradient, `clip_value` each of its elements; null does not clip. What the chosen
-    optimizer or schedule would not read is refused.
+    optimizer or schedule would not read is refused. `on_nonfinite`: a loss or a gradient that is not finite ends the
+    run, or its step is left out and counted.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -68,6 +69,7 @@ class Outer(Settings):
     clip_value: float | None = Field(default=None, gt=0)
     meta_batch_size: int = Field(default=4, ge=1)
     iterations: int = Field(default=60_000, ge=1)
+    on_nonfinite: Literal["stop", "skip"] = "stop"
 
     @field_validator(*_READERS)
     @classmethod
@@ -97,6 +99,16 @@ class Eval(Settings):
     statistics: Literal["transductive", "support"] | None = None
 
 
+class Keeping(Settings):
+    """How often a checkpoint is written besides at every report, at a signal and at the end.
+
+    After so many `minutes`, and every so many iterations where `every` is not null.
+    """
+
+    minutes: float = Field(default=10.0, gt=0)
+    every: int | None = Field(default=None, ge=1)
+
+
 class Execution(Settings):
     """How the tasks of a meta-batch run at once; but for rounding, what is learned does not depend on it.
 
@@ -120,6 +132,7 @@ class Experiment(Settings):
     algorithm: Choice
     outer: Outer = Outer()
     eval: Eval = Eval()
+    checkpoint: Keeping = Keeping()
     execution: Execution = Execution()
 
     @field_validator("name")

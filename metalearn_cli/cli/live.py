@@ -10,7 +10,7 @@ from metalearn_cli.cli.rows import Course, Rows
 from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.training import Report
+    from metalearn_cli.runtime.reports import Report
 
 _SPARKS = 20
 
@@ -33,7 +33,7 @@ class Live:
 
     def tick(self, iteration: int) -> None:
         """The moving line stands at `iteration`, with the time left and the tasks per second so far."""
-        now, done = time.monotonic(), iteration - self._course.first
+        now, done = time.monotonic(), max(1, iteration - self._course.first)
         self._training += now - self._ticked
         self._ticked = now
         left = (self._course.last - iteration) * (now - self._started) / done

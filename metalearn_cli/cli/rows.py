@@ -8,7 +8,7 @@ from metalearn_cli.cli.signs import clock, digits, sign
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
-    from metalearn_cli.runtime.training import Report
+    from metalearn_cli.runtime.reports import Report
 
 
 class Course(NamedTuple):

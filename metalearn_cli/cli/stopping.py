@@ -1,23 +1,63 @@
 """Signals and deadlines: both end a run after the step at hand, with a checkpoint."""
 
+import os
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+_PATIENCE_SECONDS = 5.0
+_AGAIN_SECONDS = 0.05
+_TOLD = b"\nstopping after the step at hand; once more stops at once, and loses what came after the last checkpoint\n"
 
 
 class Stopper:
-    """`stopper()` turns true at SIGINT, SIGTERM or the deadline; a second SIGINT ends the process at once."""
+    """`stopper()` turns true at SIGINT, SIGTERM, SIGHUP or the deadline; a second SIGINT ends the process at once.
+
+    A step that takes too long after a signal is given up, where it may be: inside `abandonable()` a
+    KeyboardInterrupt comes.
+    """
 
     def __init__(self, max_seconds: float | None) -> None:
         self.signal: int | None = None
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
-        signal.signal(signal.SIGINT, self._take)
-        signal.signal(signal.SIGTERM, self._take)
+        self._may_abandon = False
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # nohup has SIGHUP ignored; that is to stay so.
+            if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
+                signal.signal(number, self._take)
 
     def __call__(self) -> bool:
         """Whether to stop now."""
         return self.signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
 
+    @contextmanager
+    def abandonable(self) -> Iterator[None]:
+        """Inside the block nothing is lost if a signal that has waited for too long ends it."""
+        self._may_abandon = True
+        try:
+            yield
+        finally:
+            self._may_abandon = False
+
     def _take(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
+        if self.signal is None:
+            self.signal = number
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), _TOLD)  # print may not be called while it is being called
+            self._look_again_in(_PATIENCE_SECONDS)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def _look_again_in(self, seconds: float) -> None:
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, self._hurry)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
+        if self._may_abandon:
+            self._may_abandon = False
+            raise KeyboardInterrupt
+        self._look_again_in(_AGAIN_SECONDS)

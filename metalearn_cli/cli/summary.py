@@ -11,7 +11,8 @@ from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import Step
 from metalearn_cli.runtime.memory import peak_bytes
-from metalearn_cli.runtime.training import Report, Session
+from metalearn_cli.runtime.reports import Report
+from metalearn_cli.runtime.session import Session
 
 _SPARKS = 40
 

@@ -67,6 +67,12 @@ def hint(text: str, quiet: bool) -> None:
         console(stderr=True).print(f"next: {text}", style="dim")
 
 
+def warn(text: str, above: Progress | None = None) -> None:
+    """What a person should know though nothing failed, on stderr, also with --quiet; above a bar that moves there."""
+    shown = console(stderr=True) if above is None or above.disable else above.console
+    shown.print(f"warning: {text}")
+
+
 def protocol(
     learner: tuple[str, bool | None],
     where: tuple[str, str],

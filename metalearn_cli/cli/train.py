@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from metalearn_cli.experiment import Experiment
     from metalearn_cli.runtime.distributed import Group
+    from metalearn_cli.runtime.reports import Report
+    from metalearn_cli.runtime.session import Session
     from metalearn_cli.runtime.state import State
-    from metalearn_cli.runtime.training import Report, Session
     from metalearn_cli.storage.sinks import Sink
 
 EPILOG = (
@@ -98,15 +99,17 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, training
+    from metalearn_cli.runtime import assembly, distributed
+    from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import preparation, runs, sinks
 
     with group.leader_first(), tables.bar(call.quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
+    resume |= distributed.restarted()
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
-        session = training.open_session(experiment, folder, data, place, group)
-        state = training.start(session, resume)
-        came_from = state.iteration if resume and folder.last.exists() else None
+        session = sessions.open_session(experiment, folder, data, place, group)
+        state = sessions.start(session, resume, tables.warn if group.leads else lambda _line: None)
+        came_from = state.iteration or None
         if group.leads:
             folder.keep_config(to_yaml(experiment))
         if not call.quiet:
@@ -117,7 +120,7 @@ def _run_in(
         with sinks.opened(folder.path if group.leads else None) as receivers:
             reports = _reports(session, state, receivers, stopper, call.quiet)
     if group.leads:
-        _finish(session, reports, state.iteration, came_from, stopper, call)
+        _finish(session, reports, state, came_from, stopper, call)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
@@ -134,28 +137,35 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
     def interrupted() -> str:
         return "" if stopper.signal is None else "stopping"
 
-    with execution.running(session.plan) as runner, tables.bar(quiet, interrupted) as progress:
+    with tables.bar(quiet, interrupted) as progress:
+
+        def say(line: str) -> None:
+            if session.group.leads:
+                tables.warn(line, progress)
+
         live = Live(progress, course, experiment.eval.every, experiment.outer.meta_batch_size, before)
-        for report in training.train(session, runner, state, training.Watch(sinks, stopper, live.tick)):
-            live.report(report)
-            reports.append(report)
+        watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable)
+        with execution.running(state.plan, say) as runner:
+            for report in training.train(session, runner, state, watch):
+                live.report(report)
+                reports.append(report)
     return reports
 
 
 def _finish(
-    session: "Session", reports: "list[Report]", iteration: int, came_from: int | None, stopper: Stopper, call: Call
+    session: "Session", reports: "list[Report]", state: "State", came_from: int | None, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.cli import summary
 
-    asked, last = session.experiment.outer.iterations, reports[-1] if reports else None
-    outcome = summary.Outcome(session, iteration, last, time.monotonic() - call.started)
+    last = reports[-1] if reports else None
+    outcome = summary.Outcome(session, state.iteration, last, time.monotonic() - call.started)
     try:
         if call.json:
             tables.print_json(summary.fields(outcome) | {"resumed_from": came_from})
         else:
             summary.show(outcome)
         quiet = call.quiet and stopper.signal is None
-        if iteration < asked:
+        if state.reported < session.experiment.outer.iterations:
             tables.hint(f"metalearn train {call.again} --resume", quiet)
         else:
             tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(outcome.checkpoint))}", quiet)
@@ -167,7 +177,8 @@ def _finish(
 def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, proof, training
+    from metalearn_cli.runtime import assembly, proof
+    from metalearn_cli.runtime.session import open_session
     from metalearn_cli.storage import preparation, runs
 
     if not call.json:
@@ -176,7 +187,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     with tables.bar(call.quiet) as progress:
         stages = tables.Stages(progress)
         data = assembly.open_data(experiment, preparation.data_folder(None), stages)
-        session = training.open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
+        session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)
     second_order, outer = session.learner.second_order, experiment.outer

@@ -22,8 +22,9 @@ from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment, from_mapping, with_overrides
 from metalearn_cli.runtime.assembly import Interface, device_named, evaluation_steps, learner_for
+from metalearn_cli.runtime.headers import interface_header, interface_of, require_kind, versions
 from metalearn_cli.runtime.sampling import normalised
-from metalearn_cli.runtime.state import fitted, interface_header, interface_of, meta_of, require_kind, versions
+from metalearn_cli.runtime.state import fitted, meta_of
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.pictures import decode, from_array
 

@@ -15,7 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from metalearn_cli.core.meta import Scores
-from metalearn_cli.errors import ConfigError, DeviceError
+from metalearn_cli.errors import ConfigError, DeviceError, RunError
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be preparing data or validating."""
@@ -41,7 +41,8 @@ class Group(NamedTuple):
         if self.size == 1:
             return tensors
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
+        with _all_alive():
+            distributed.all_reduce(flat)
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
@@ -57,9 +58,22 @@ class Group(NamedTuple):
         padded = mine.new_zeros(rows, *mine.shape[1:])
         padded[: len(mine)] = mine
         every = [torch.empty_like(padded) for _ in range(self.size)]
-        distributed.all_gather(every, padded)
+        with _all_alive():
+            distributed.all_gather(every, padded)
         in_order = torch.stack(every, 1).flatten(0, 1)[:episodes].cpu()
         return Scores(in_order[..., 0], in_order[..., 1])
+
+    def any(self, wish: bool, device: torch.device) -> bool:
+        """Whether any process wishes so; asked by all at once, and answered alike."""
+        return bool(self.summed([torch.tensor(float(wish), device=device)])[0] > 0)
+
+    def collected(self, values: list[int]) -> list[int]:
+        """The values of every process, sorted."""
+        every: list[list[int]] = [values] * self.size
+        if self.size > 1:
+            with _all_alive():
+                distributed.all_gather_object(every, values)
+        return sorted(value for part in every for value in part)
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -75,7 +89,8 @@ class Group(NamedTuple):
         if self.size == 1:
             return
         values: list[object] = [None] * self.size
-        distributed.all_gather_object(values, value)
+        with _all_alive():
+            distributed.all_gather_object(values, value)
         if any(other != values[0] for other in values):
             raise ConfigError(
                 f"the processes of this run see different {what} ({', '.join(map(str, values))}); "
@@ -84,7 +99,23 @@ class Group(NamedTuple):
 
     def _wait(self) -> None:
         if self.size > 1:
-            distributed.barrier()
+            with _all_alive():
+                distributed.barrier()
+
+
+@contextmanager
+def _all_alive() -> Iterator[None]:
+    """Inside the block the processes talk to each other.
+
+    Raises RunError if one of them is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RunError(
+            f"process {os.environ.get('RANK')}: another process of this run has ended ({str(error).splitlines()[0]}); "
+            "start all of them again with --resume, or torchrun with --max-restarts"
+        ) from error
 
 
 ALONE = Group()
@@ -112,6 +143,11 @@ def joined(device: torch.device) -> Iterator[Group]:
         raise DeviceError(f"process {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from error
     # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
     yield Group(rank, size)
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process again, after one of the run had died."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def own_device(device: torch.device) -> torch.device:

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.network import one_task_at_a_time
 from metalearn_cli.core.tasks import Task, count, tasks_between
+from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.experiment import Execution
 from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory
@@ -66,15 +67,54 @@ def usable_cores() -> int:
     return max(1, cores // processes_here())
 
 
-class Runner:
-    """Runs a function of one task on many, by a plan; owns the threads. Made by `running(plan)`."""
+def _smaller(plan: Plan, tasks: int) -> Plan | None:
+    """A plan that takes less memory; None where there is none."""
+    largest = min(plan.chunk, tasks)
+    if plan.mode != "loop" and largest > 1:
+        return plan._replace(chunk=largest // 2)
+    return plan._replace(mode="vmap", chunk=1) if plan.mode == "threads" else None
 
-    def __init__(self, plan: Plan, pool: ThreadPoolExecutor | None) -> None:
+
+class Runner:
+    """Runs a function of one task on many, by a plan; owns the threads. Made by `running(plan)`.
+
+    Where the memory does not hold the plan's chunk, the plan is another from then on, and `say` hears of it once.
+    """
+
+    def __init__(self, plan: Plan, pool: ThreadPoolExecutor | None, say: Callable[[str], None]) -> None:
         self.plan = plan
         self._pool = pool
+        self._say = say
 
     def chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
-        """The function's results for c tasks at a time, in the order of the tasks."""
+        """The function's results for c tasks at a time, in the order of the tasks.
+
+        Raises DeviceError if the memory does not hold a single task.
+        """
+        while True:
+            try:
+                return self._chunks(function, meta, tasks)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = _smaller(self.plan, count(tasks))
+                if smaller is None:
+                    raise DeviceError(
+                        "out of memory with one task at a time; try fewer queries, a smaller backbone or, with many "
+                        "inner steps, algorithm.gradient=mixed"
+                    ) from None
+            # Out of the handler, so that nothing holds on to the tensors of the attempt.
+            self._go_on_with(smaller)
+
+    def _go_on_with(self, plan: Plan) -> None:
+        self.plan = plan
+        torch.cuda.empty_cache()  # does nothing where no GPU is in use
+        self._say(
+            f"out of memory; from now on {plan.chunk} tasks at once (from the start with --set "
+            f"execution.chunk={plan.chunk}{'' if plan.mode == 'threads' else f' --set execution.mode={plan.mode}'})"
+        )
+
+    def _chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
         if self.plan.mode == "loop":
             with one_task_at_a_time():
                 return [function(meta, tasks_between(tasks, i, i + 1)) for i in range(count(tasks))]
@@ -84,7 +124,8 @@ class Runner:
             return function(meta, tasks_between(tasks, start, start + size))
 
         starts = range(0, count(tasks), size)
-        return list(self._pool.map(run, starts)) if self._pool else [run(start) for start in starts]
+        pool = self._pool if self.plan.mode == "threads" else None
+        return list(pool.map(run, starts)) if pool else [run(start) for start in starts]
 
     def each(self, function: OfTasks[Scores], meta: Meta, tasks: Task) -> Scores:
         """The scores of every task, [T, ...]."""
@@ -105,11 +146,11 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 
 @contextmanager
-def running(plan: Plan) -> Iterator[Runner]:
+def running(plan: Plan, say: Callable[[str], None] = lambda _line: None) -> Iterator[Runner]:
     """A Runner whose threads end with the block."""
     keep_freed_memory()
     if plan.mode != "threads":
-        yield Runner(plan, None)
+        yield Runner(plan, None, say)
         return
     with ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield Runner(plan, pool)
+        yield Runner(plan, pool, say)

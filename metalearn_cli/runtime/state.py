@@ -1,7 +1,7 @@
 """What changes while a run goes on, and how it becomes a checkpoint and comes back."""
 
 import math
-import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,30 +9,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Learner, Meta, Objective, classification, regression
-from metalearn_cli.datasets import PREPARATION_ONLY, Preprocessing
+from metalearn_cli.core.meta import Learner, Meta, Objective, classification
+from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
-from metalearn_cli.runtime.assembly import Data, Interface
+from metalearn_cli.runtime.assembly import Data
+from metalearn_cli.runtime.execution import Plan
+from metalearn_cli.runtime.headers import interface_header, require_kind, versions
 from metalearn_cli.runtime.outer import leaves, optimizer_for
-from metalearn_cli.storage.checkpoints import Checkpoint, save
-from metalearn_cli.version import own_version
+from metalearn_cli.storage.checkpoints import Checkpoint
 
 _MAY_CHANGE = {
     ("name",),
     ("outer", "iterations"),
+    ("outer", "on_nonfinite"),
     ("eval", "episodes"),
+    ("eval", "every"),
+    ("checkpoint", "minutes"),
+    ("checkpoint", "every"),
+    ("execution", "threads"),
     *(("dataset", key) for key in PREPARATION_ONLY),
 }
 _SCHEDULE_READS = ("outer", "iterations")
 _READ_THE_END = ("cosine", "linear")
-
-
-_FIELDS: dict[str, dict[str, type]] = {
-    "meta": {"experiment": dict, "interface": dict, "data_sha256": str, "iteration": int, "window": list},
-    "adapted": {"experiment": dict, "interface": dict, "classes": list, "inner_steps": int},
-}
-"""What the header of each kind of checkpoint must hold."""
 
 
 class Window(NamedTuple):
@@ -42,6 +41,11 @@ class Window(NamedTuple):
     loss: float = 0.0
     score: float = 0.0
 
+    @property
+    def means(self) -> tuple[float, float]:
+        """Loss and score; no numbers where every iteration was left out."""
+        return (self.loss, self.score) if self.iterations else (math.nan, math.nan)
+
     def plus(self, loss: float, score: float) -> "Window":
         """The window with one iteration more."""
         n = self.iterations + 1
@@ -50,13 +54,21 @@ class Window(NamedTuple):
 
 @dataclass
 class State:
-    """Iterations done, meta-parameters, outer optimizer, best validation score so far."""
+    """Iterations done, meta-parameters, outer optimizer, best validation score so far, and when it was last reported.
+
+    `plan` is how tasks run, so that a resumed run adds them up as before; `skipped` steps were left out as they were
+    not finite, the last `skipped_in_a_row` of them without one between.
+    """
 
     iteration: int
     meta: Meta
     optimizer: torch.optim.Optimizer
+    plan: Plan
     best: float | None = None
     window: Window = field(default_factory=Window)
+    reported: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
     def improves(self, score: float, objective: Objective) -> bool:
         """Whether a validation score beats the best so far: a larger accuracy, a smaller error."""
@@ -67,14 +79,14 @@ class State:
         return score > self.best if objective is classification else score < self.best
 
 
-def fresh(experiment: Experiment, learner: Learner, device: torch.device) -> State:
+def fresh(experiment: Experiment, learner: Learner, device: torch.device, plan: Plan) -> State:
     """The state before the first iteration."""
     meta = on(learner.init(), device)
-    return State(0, meta, optimizer_for(experiment.outer, meta))
+    return State(0, meta, optimizer_for(experiment.outer, meta), plan)
 
 
-def keep(path: Path, experiment: Experiment, data: Data, state: State) -> None:
-    """`path` is a checkpoint of the state."""
+def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapping[str, object]) -> Checkpoint:
+    """All that a run needs to go on from the state as if it had never stopped."""
     header = {
         "kind": "meta",
         "experiment": experiment.model_dump(mode="json"),
@@ -83,6 +95,11 @@ def keep(path: Path, experiment: Experiment, data: Data, state: State) -> None:
         "iteration": state.iteration,
         "best": state.best,
         "window": list(state.window),
+        "reported": state.reported,
+        "plan": list(state.plan[:2]),
+        "ground": dict(ground),
+        "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
         "versions": versions(),
     }
     tensors = leaves(state.meta)
@@ -90,13 +107,21 @@ def keep(path: Path, experiment: Experiment, data: Data, state: State) -> None:
     for number, name in enumerate(list(tensors)):
         slots = slots_of.get(number, {}).items()
         tensors |= {f"optimizer.{slot}.{name}": value for slot, value in slots if value is not None}
-    save(path, Checkpoint(header, tensors))
+    return Checkpoint(header, tensors)
 
 
 def restored(
-    checkpoint: Checkpoint, path: Path, experiment: Experiment, data: Data, learner: Learner, device: torch.device
+    checkpoint: Checkpoint,
+    path: Path,
+    experiment: Experiment,
+    data: Data,
+    learner: Learner,
+    device: torch.device,
+    plan: Plan,
 ) -> State:
     """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
+
+    Of the plan only the threads are taken: tasks go on in the chunks that the run began with.
 
     Raises ConfigError, by name, if the experiment changed in a way that would end in other weights, CheckpointError
     if the checkpoint is none of training or the dataset is another one.
@@ -116,9 +141,15 @@ def restored(
     header = checkpoint.header
     try:
         window = Window(*header["window"])
-    except TypeError:
-        raise CheckpointError(f"{path}: its header has no usable 'window'; metalearn did not write it") from None
-    return State(header["iteration"], meta, optimizer, header.get("best"), window)
+        if header["plan"] is not None and header["ground"].get("device", device.type) == device.type:
+            mode, chunk = header["plan"]
+            plan = Plan(mode, int(chunk), plan.threads)
+        counts = [int(header[name]) for name in ("reported", "skipped", "skipped_in_a_row")]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise CheckpointError(
+            f"{path}: its header lacks a 'window', 'plan' or count; metalearn did not write it"
+        ) from None
+    return State(header["iteration"], meta, optimizer, plan, header.get("best"), window, *counts)
 
 
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
@@ -159,52 +190,6 @@ def on(meta: Meta, device: torch.device) -> Meta:
     """The same meta-parameters on a device."""
     moved = ({name: value.to(device) for name, value in part.items()} for part in meta)
     return Meta(*moved)
-
-
-def require_kind(checkpoint: Checkpoint, kind: str, path: Path) -> None:
-    """Raise CheckpointError if the file is of another kind than "meta" (of training) or "adapted" (of finetune)."""
-    names = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
-    found = checkpoint.header.get("kind")
-    if found != kind:
-        hint = "; use it with --query alone" if found == "adapted" else "; give --support to adapt it first"
-        raise CheckpointError(f"{path}: holds {names.get(str(found), repr(found))}, {names[kind]} is needed{hint}")
-    for name, kind_of_value in _FIELDS[kind].items():
-        if not isinstance(checkpoint.header.get(name), kind_of_value):
-            raise CheckpointError(f"{path}: its header has no usable {name!r}; metalearn did not write it")
-
-
-def interface_header(interface: Interface) -> dict[str, Any]:
-    """An Interface as JSON."""
-    pictures = interface.preprocessing
-    return {
-        "input_shape": list(interface.input_shape),
-        "outputs": interface.outputs,
-        "objective": interface.objective.name,
-        "preprocessing": None if pictures is None else pictures.model_dump(mode="json"),
-    }
-
-
-def interface_of(checkpoint: Checkpoint, path: Path) -> Interface:
-    """The Interface in a checkpoint's header.
-
-    Raises CheckpointError if there is none.
-    """
-    fields = checkpoint.header["interface"]
-    try:
-        pictures = fields["preprocessing"]
-        return Interface(
-            tuple(int(extent) for extent in fields["input_shape"]),
-            int(fields["outputs"]),
-            classification if fields["objective"] == "accuracy" else regression,
-            None if pictures is None else Preprocessing.model_validate(pictures, strict=False),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its header has no usable 'interface'; metalearn did not write it") from error
-
-
-def versions() -> dict[str, str]:
-    """The versions that a checkpoint remembers."""
-    return {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _require_same(trained: Experiment, asked: Experiment) -> None:

@@ -14,8 +14,9 @@ from metalearn_cli.experiment import Experiment, from_mapping, to_yaml, with_ove
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
+from metalearn_cli.runtime.headers import interface_of, require_kind
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
-from metalearn_cli.runtime.state import interface_of, meta_of, require_kind
+from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.downloads import Progress

@@ -2,160 +2,163 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metalearn_cli.core.meta import Learner, Meta, Scores
-from metalearn_cli.errors import ConfigError, DivergedError
-from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.assembly import (
-    Data,
-    evaluation_spec,
-    evaluation_statistics,
-    evaluation_steps,
-    learner_for,
-    training_spec,
-)
-from metalearn_cli.runtime.distributed import ALONE, Group
+from metalearn_cli.core.meta import Meta, Scores
+from metalearn_cli.core.tasks import Task
+from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps, training_spec
+from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
-from metalearn_cli.runtime.execution import Plan, Runner, plan_for
+from metalearn_cli.runtime.execution import Runner
 from metalearn_cli.runtime.outer import leaves, move
-from metalearn_cli.runtime.state import State, Window, fresh, keep, restored
-from metalearn_cli.storage.checkpoints import load
-from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.runtime.reports import Report, scalars
+from metalearn_cli.runtime.session import Session, keep_last, keep_report
+from metalearn_cli.runtime.state import State, Window
 from metalearn_cli.storage.sinks import Sink
 
 
-class Report(NamedTuple):
-    """One row of numbers: training loss and score since the last report, validation per inner step.
-
-    `score` is what the objective reports (accuracy as a fraction, or mean squared error); `seconds` counts from
-    the start of this process's share of the run, validation included, which `tasks_per_second` leaves out; `best`
-    says whether this is the best validation so far.
-    """
-
-    iteration: int
-    loss: float
-    score: float
-    val: list[Step]
-    best: bool
-    tasks_per_second: float
-    seconds: float
-
-
 class Watch(NamedTuple):
-    """What the caller does while a run goes on: receive numbers, say when to stop, see each iteration pass."""
+    """What the caller does while a run goes on: receive numbers, say when to stop, see each iteration pass.
+
+    `say` hears what a person should know. Inside `abandonable()` a KeyboardInterrupt may come once `stop()` is true:
+    the step or validation at hand is then given up, as if it had not begun.
+    """
 
     sinks: Sequence[Sink] = ()
     stop: Callable[[], bool] = lambda: False
     tick: Callable[[int], None] = lambda _iteration: None
-
-
-class Session(NamedTuple):
-    """What a run works with; nothing here changes while it runs."""
-
-    experiment: Experiment
-    data: Data
-    learner: Learner
-    validator: Learner
-    plan: Plan
-    device: torch.device
-    folder: RunFolder
-    group: Group
-
-
-def open_session(
-    experiment: Experiment, folder: RunFolder, data: Data, device: torch.device, group: Group = ALONE
-) -> Session:
-    """The learner, the plan and all else that a run of the experiment needs.
-
-    Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
-    """
-    tasks = experiment.outer.meta_batch_size
-    if tasks < group.size:
-        raise ConfigError(
-            f"outer.meta_batch_size: found {tasks}, expected a task or more for each of {group.size} processes"
-        )
-    group.require_same("data", data.sha256)
-    statistics = evaluation_statistics(experiment)
-    spec = training_spec(experiment)
-    data.sampler("train", spec, experiment.seed)
-    data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
-    validator = learner_for(experiment, data.interface, statistics)
-    evaluation_steps(experiment, validator)
-    if validator.ways not in (None, evaluation_spec(experiment).ways):
-        raise ConfigError(
-            f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
-            f"{experiment.task.ways} classes of task.ways"
-        )
-    return Session(
-        experiment,
-        data,
-        learner_for(experiment, data.interface, experiment.task.statistics),
-        validator,
-        plan_for(device, experiment.execution, spec.values(data.interface.input_shape), tasks // group.size),
-        device,
-        folder,
-        group,
-    )
-
-
-def start(session: Session, resume: bool) -> State:
-    """The state to train from: that of the run's last checkpoint with `resume`, if there is one, else a new one.
-
-    Raises ConfigError or CheckpointError if the checkpoint does not fit the session.
-    """
-    folder, experiment = session.folder, session.experiment
-    if resume and folder.last.exists():
-        state = restored(load(folder.last), folder.last, experiment, session.data, session.learner, session.device)
-    else:
-        state = fresh(experiment, session.learner, session.device)
-    session.group.require_same("checkpoints", state.iteration)
-    if session.group.leads:
-        folder.forget_after(state.iteration)
-    return state
+    say: Callable[[str], None] = lambda _line: None
+    abandonable: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def train(session: Session, runner: Runner, state: State, watch: Watch) -> Iterator[Report]:
     """Trains `state` to the experiment's last iteration, yielding a Report whenever one is due.
 
     Checkpoints are written before the yield, so an abandoned iterator loses nothing. When `watch.stop()` says so
-    the loop ends after the current step, with a checkpoint.
+    the loop ends after the current step, with a checkpoint; a report that was due then is made by the next call.
 
-    Raises DivergedError at the first loss or gradient that is not finite; the checkpoints stay those before it.
+    Raises DivergedError at the first loss or gradient that is not finite, unless these are to be skipped; the
+    checkpoints stay those before it.
     """
-    experiment = session.experiment
-    outer, every = experiment.outer, experiment.eval.every
-    sampler = session.data.sampler("train", training_spec(experiment), experiment.seed)
-    started, trained, validating = time.monotonic(), 0, 0.0
-    while state.iteration < outer.iterations:
-        numbers = session.group.share(range(outer.meta_batch_size))
-        tasks = on_device(sampler(state.iteration, numbers), session.device)
-        sums, query = runner.total(session.learner.meta_gradient_at(state.iteration), state.meta, tasks)
-        gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
-        _require_finite(state, session.folder, loss, *leaves(gradient).values())
-        move(outer, state.optimizer, state.meta, gradient, state.iteration)
-        state.iteration += 1
-        state.window = state.window.plus(float(loss), float(score))
-        trained += outer.meta_batch_size
-        seconds = time.monotonic() - started
-        tasks_per_second = trained / (seconds - validating)
-        watch.tick(state.iteration)
-        if state.iteration % every == 0 or state.iteration == outer.iterations:
-            report = _report(session, runner, state, tasks_per_second, seconds)
+    outer = session.experiment.outer
+    sampler = session.data.sampler("train", training_spec(session.experiment), session.experiment.seed)
+    clock = _Clock(session.experiment.checkpoint.minutes)
+    while state.iteration < outer.iterations or _report_is_due(session, state):
+        stopping, report = False, None
+        try:
+            if not _report_is_due(session, state):
+                tasks = on_device(sampler(state.iteration, _own_tasks(session)), session.device)
+                stopping = _step(session, runner, state, tasks, watch)
+                clock.tasks += outer.meta_batch_size
+                watch.tick(state.iteration)
+            if _report_is_due(session, state):
+                report = _report(session, runner, state, clock, watch)
+                stopping |= report is None
+        except _Abandoned:
+            stopping = True
+        if report is not None:
+            clock.kept()
             for sink in watch.sinks:
                 sink.scalars(report.iteration, scalars(report))
-            validating += time.monotonic() - started - seconds
             yield report
-        elif stopping:
-            _require_finite_meta(state, session.folder)
-            if session.group.leads:
-                keep(session.folder.last, experiment, session.data, state)
+        elif stopping or clock.is_time_to_keep or _is_round(state.iteration, session.experiment.checkpoint.every):
+            keep_last(session, state)
+            clock.kept()
         if stopping:
             return
+
+
+class _Clock:
+    """What has been trained since when, and when a checkpoint is due; `validating` seconds are no training."""
+
+    def __init__(self, minutes: float) -> None:
+        self.started = time.monotonic()
+        self.tasks = 0
+        self.validating = 0.0
+        self._patience = 60 * minutes
+        self.kept()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def tasks_per_second(self) -> float:
+        return self.tasks / max(self.seconds - self.validating, 1e-9)
+
+    @property
+    def is_time_to_keep(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def kept(self) -> None:
+        self._due = time.monotonic() + self._patience
+
+
+class _Abandoned(Exception):  # noqa: N818
+    """A step or a validation was given up for a stop that could not wait; the state is that before it."""
+
+
+@contextmanager
+def _abandonable(session: Session, watch: Watch) -> Iterator[None]:
+    """Inside the block nothing of the state changes, so a stop that cannot wait may end it.
+
+    Not where others wait for this process: they stop together, after the step.
+    """
+    try:
+        with watch.abandonable() if session.group.size == 1 else nullcontext():
+            yield
+    except KeyboardInterrupt:
+        if not watch.stop():
+            raise
+        raise _Abandoned from None
+
+
+def _own_tasks(session: Session) -> range:
+    return session.group.share(range(session.experiment.outer.meta_batch_size))
+
+
+def _report_is_due(session: Session, state: State) -> bool:
+    """Whether there is something to report, and it is time to; still so after a stop that came before the report."""
+    experiment, done = session.experiment, state.iteration
+    at_end = done == experiment.outer.iterations
+    return done > state.reported and (at_end or _is_round(done, experiment.eval.every))
+
+
+def _is_round(iteration: int, every: int | None) -> bool:
+    return every is not None and iteration % every == 0
+
+
+def _step(session: Session, runner: Runner, state: State, tasks: Task, watch: Watch) -> bool:
+    """The state has taken one iteration more, or left it out; whether any process wants to stop."""
+    meta_gradient, outer = session.learner.meta_gradient_at(state.iteration), session.experiment.outer
+    with _abandonable(session, watch):
+        sums, query = runner.total(meta_gradient, state.meta, tasks)
+    gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
+    if finite(loss, *leaves(gradient).values()):
+        move(outer, state.optimizer, state.meta, gradient, state.iteration)
+        # A finite gradient can still take a step to infinity.
+        if not finite(*leaves(state.meta).values()):
+            raise diverged(session.folder, state.iteration, "learner")
+        state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
+    else:
+        numbers = session.group.collected(culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query))
+        _leave_out(session, state, "gradient" if finite(loss) else "loss", numbers, watch)
+    state.iteration, state.plan = state.iteration + 1, runner.plan
+    return stopping
+
+
+def _leave_out(session: Session, state: State, what: str, numbers: list[int], watch: Watch) -> None:
+    """The step is counted as left out; or it ends the run, if that is asked for or nothing else comes of it."""
+    if session.experiment.outer.on_nonfinite == "stop" or state.skipped_in_a_row + 1 >= MOST_IN_A_ROW:
+        raise diverged(session.folder, state.iteration, what, numbers)
+    if not state.skipped:
+        watch.say(f"iteration {state.iteration}: the {what}{of(numbers)} is not finite; such steps are left out")
+    state.skipped += 1
+    state.skipped_in_a_row += 1
 
 
 def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta, Tensor, Tensor, bool]:
@@ -171,58 +174,30 @@ def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta
     return gradient, loss / tasks, score / tasks, bool(wishes > 0)
 
 
-def _report(session: Session, runner: Runner, state: State, tasks_per_second: float, seconds: float) -> Report:
-    """Validate, remember the best, and put it all on disk."""
-    _require_finite_meta(state, session.folder)
-    experiment, validator = session.experiment, session.validator
-    sampler = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
-    steps = evaluation_steps(experiment, validator)
-    episodes = experiment.eval.val_episodes
-    val = summary(evaluate(validator, runner, state.meta, sampler, steps, episodes, group=session.group))
+def _report(session: Session, runner: Runner, state: State, clock: _Clock, watch: Watch) -> Report | None:
+    """Validate, remember the best, and put it all on disk; None if a stop came first, which leaves it for later."""
+    speed, began, seconds = clock.tasks_per_second, time.monotonic(), clock.seconds
+    val = _validated(session, runner, state, watch)
+    clock.validating += time.monotonic() - began
+    if val is None:
+        return None
     best = state.improves(val[-1].score, session.data.interface.objective)
-    report = Report(state.iteration, state.window.loss, state.window.score, val, best, tasks_per_second, seconds)
-    state.window = Window()
+    report = Report(state.iteration, *state.window.means, val, best, speed, seconds, state.skipped)
+    state.window, state.reported = Window(), state.iteration
     if best:
         state.best = val[-1].score
-    if session.group.leads:
-        if best:
-            keep(session.folder.best, experiment, session.data, state)
-        session.folder.append(row(report))
-        keep(session.folder.last, experiment, session.data, state)
+    keep_report(session, report, state)
     return report
 
 
-def row(report: Report) -> dict[str, object]:
-    """A Report as a line of metrics.jsonl."""
-    return {**report._asdict(), "val": [step._asdict() for step in report.val]}
+def _validated(session: Session, runner: Runner, state: State, watch: Watch) -> list[Step] | None:
+    experiment, validator = session.experiment, session.validator
+    sampler = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    steps, episodes = evaluation_steps(experiment, validator), experiment.eval.val_episodes
 
+    def stopped(_scores: Scores) -> bool:
+        return session.group.any(watch.stop(), session.device)
 
-def scalars(report: Report) -> dict[str, float]:
-    """A Report as named numbers, for the sinks."""
-    val = {f"val/step {step.step}": step.score for step in report.val}
-    return {
-        "train/loss": report.loss,
-        "train/score": report.score,
-        "tasks per second": report.tasks_per_second,
-    } | val
-
-
-def _require_finite(state: State, folder: RunFolder, loss: Tensor, *gradient: Tensor) -> None:
-    finite = torch.stack([loss.isfinite(), *(value.isfinite().all() for value in gradient)])
-    if bool(finite.all()):
-        return
-    raise _diverged(state, folder, "loss" if not finite[0] else "gradient")
-
-
-def _require_finite_meta(state: State, folder: RunFolder) -> None:
-    """A finite gradient can still take a step to infinity; no checkpoint may hold one."""
-    if not all(bool(value.isfinite().all()) for value in leaves(state.meta).values()):
-        raise _diverged(state, folder, "learner")
-
-
-def _diverged(state: State, folder: RunFolder, what: str) -> DivergedError:
-    kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint was written yet"
-    return DivergedError(
-        f"iteration {state.iteration}: the {what} is not finite; {kept}; "
-        "try a smaller algorithm.inner_lr or outer.lr, or outer.clip_norm=10"
-    )
+    with _abandonable(session, watch):
+        scores = evaluate(validator, runner, state.meta, sampler, steps, episodes, stopped, session.group)
+    return summary(scores) if len(scores.score) == episodes else None

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ _CURES = {
 }
 
 
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{32}")
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns what the disk refuses inside the block into a RunError with the path, the reason and a cure."""
@@ -33,22 +37,75 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise RunError(f"{error.filename or path}: cannot be written: {reason}") from error
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, predecessor: Path | None = None) -> None:
     """`path` holds `content`, also after a power loss; until then it holds what it held before.
 
-    Raises RunError if the disk refuses; nothing half-written stays.
+    With a `predecessor`, that file then holds what `path` held before, and one of the two is whole at any moment. The
+    bytes are read back from the disk before they get their name.
+
+    Raises RunError if the disk refuses or gives back something else; nothing half-written stays.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with disk_errors(path):
         try:
-            with aside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(aside, os.O_EXCL, content)
+            if _read_back(aside) != content:
+                raise RunError(f"{path}: the disk did not keep what was written to it; use another disk")
+            if predecessor is not None and path.exists():
+                _give_name(path, predecessor)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
         _flush_folder(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """`path` ends with `content`, also after a power loss; it is made if need be.
+
+    Raises RunError if the disk refuses; then a part of it may have been written.
+    """
+    new = not path.exists()
+    with disk_errors(path):
+        _write(path, os.O_APPEND, content)
+        if new:
+            _flush_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """What killed processes left half-written in the folder is gone. No other process may be writing there."""
+    with disk_errors(folder):
+        for file in folder.iterdir():
+            if _ASIDE.fullmatch(file.name):
+                file.unlink()
+
+
+def _write(path: Path, flags: int, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_back(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):  # from the disk, not from what the system remembers of it
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read()
+
+
+def _give_name(path: Path, name: Path) -> None:
+    """`name` is what `path` is, and `path` stays."""
+    aside = name.with_name(f".{name.name}.{uuid.uuid4().hex}")
+    try:
+        aside.hardlink_to(path)
+    except OSError:  # a file system without links
+        write_file(name, path.read_bytes())
+    else:
+        aside.replace(name)
 
 
 def put_in_place(aside: Path, target: Path) -> None:

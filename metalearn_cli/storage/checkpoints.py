@@ -8,7 +8,7 @@ something else, and no file can run code.
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn_cli.errors import CheckpointError
+from metalearn_cli.errors import CheckpointError, DamagedError
 from metalearn_cli.storage.atomic import write_file
 
-FORMAT = 1
+FORMAT = 2
 _LARGEST_HEADER = 16 << 20
+
+Fields = dict[str, Any]
 
 
 class Checkpoint(NamedTuple):
@@ -35,21 +37,22 @@ class Checkpoint(NamedTuple):
         return {name.removeprefix(prefix): value for name, value in found if name.startswith(prefix)}
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """`path` holds the checkpoint; until the last moment it holds what it held before.
+def save(path: Path, checkpoint: Checkpoint, predecessor: Path | None = None) -> None:
+    """`path` holds the checkpoint; until the last moment it holds what it held before, as `predecessor` does then.
 
     Raises RunError if the disk refuses.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
     header = json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True, allow_nan=False)
     metadata = {"metalearn": header, "sha256": _digest(header, tensors)}
-    write_file(path, safetensors.torch.save(tensors, metadata))
+    write_file(path, safetensors.torch.save(tensors, metadata), predecessor)
 
 
 def load(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, verified.
+    """The checkpoint in `path`, verified; one of an older format comes as this version would have written it.
 
-    Raises CheckpointError, with the reason, for anything else than a whole checkpoint of a known format.
+    Raises DamagedError, with the reason, for anything else than a whole checkpoint, CheckpointError for one that
+    cannot be read or has a format that this version does not know.
     """
     try:
         data = path.read_bytes()
@@ -60,32 +63,56 @@ def load(path: Path) -> Checkpoint:
     try:
         tensors = safetensors.torch.load(data)
     except Exception as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
+        raise DamagedError(f"{path}: damaged: {error}") from None
     if _digest(header, tensors) != metadata.get("sha256"):
-        raise CheckpointError(f"{path}: damaged: its contents do not match its checksum")
-    fields: dict[str, Any] = _fields(path, header)
-    if fields.get("format") != FORMAT:
-        made_by = dict(fields.get("versions") or {}).get("metalearn", "an unknown version")
-        raise CheckpointError(
-            f"{path}: has format {fields.get('format')} (made by metalearn {made_by}); this metalearn reads {FORMAT}"
-        )
-    return Checkpoint(fields, tensors)
+        raise DamagedError(f"{path}: damaged: its contents do not match its checksum")
+    return Checkpoint(_up_to_date(path, _fields(path, header)), tensors)
 
 
-def _fields(path: Path, header: str) -> dict[str, Any]:
+def _fields(path: Path, header: str) -> Fields:
     try:
         fields = json.loads(header)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise CheckpointError(f"{path}: its header is not a JSON object; metalearn did not write it")
+        raise DamagedError(f"{path}: its header is not a JSON object; metalearn did not write it")
     return fields
 
 
+def _up_to_date(path: Path, fields: Fields) -> Fields:
+    """The header as this version would have written it."""
+    found = fields.get("format")
+    if type(found) is int and 1 <= found <= FORMAT:
+        for migrate in _MIGRATIONS[found - 1 :]:
+            fields = migrate(fields)
+        return fields
+    versions = fields.get("versions")
+    made_by = versions.get("metalearn") if isinstance(versions, dict) else None
+    newer = isinstance(found, int) and found > FORMAT
+    raise CheckpointError(
+        f"{path}: has format {found!r} (made by metalearn {made_by or 'of an unknown version'}), this metalearn reads "
+        f"1 to {FORMAT}; {'install a newer metalearn' if newer else 'metalearn did not write it'}"
+    )
+
+
+def _from_1(fields: Fields) -> Fields:
+    """Format 2 also says how and on what tasks were run, what was reported, and how many steps were left out: none."""
+    window, iteration = fields.get("window"), fields.get("iteration")
+    since = window[0] if isinstance(window, list) and window else 0
+    reported = iteration - since if isinstance(iteration, int) and isinstance(since, int) else None
+    return (
+        {"plan": None, "ground": {}, "reported": reported, "skipped": 0, "skipped_in_a_row": 0} | fields | {"format": 2}
+    )
+
+
+_MIGRATIONS: tuple[Callable[[Fields], Fields], ...] = (_from_1,)
+"""Number n makes format n + 1 of format n."""
+
+
 def _metadata(path: Path, data: bytes) -> dict[str, str]:
-    foreign = CheckpointError(f"{path}: is not a metalearn checkpoint; `metalearn train` writes checkpoints/best.pt")
+    foreign = DamagedError(f"{path}: is not a metalearn checkpoint; `metalearn train` writes checkpoints/best.pt")
     if len(data) < 8:
-        raise CheckpointError(f"{path}: damaged: {len(data)} bytes long")
+        raise DamagedError(f"{path}: damaged: {len(data)} bytes long")
     length = struct.unpack("<Q", data[:8])[0]
     if length > min(len(data) - 8, _LARGEST_HEADER):
         raise foreign

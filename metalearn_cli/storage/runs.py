@@ -1,15 +1,18 @@
-"""A run folder: config.yaml, metrics.jsonl, checkpoints/last.pt and best.pt, and one writer at a time."""
+"""A run folder: config.yaml, metrics.jsonl, the checkpoints last.pt, previous.pt and best.pt, one writer at a time."""
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.errors import RunError
-from metalearn_cli.storage.atomic import disk_errors, write_file
+from metalearn_cli.storage.atomic import append, disk_errors, sweep, write_file
 from metalearn_cli.storage.locks import locked
+
+_SPARE_BYTES = 16 << 20
 
 
 class RunFolder(NamedTuple):
@@ -21,6 +24,11 @@ class RunFolder(NamedTuple):
     def last(self) -> Path:
         """The checkpoint to resume from."""
         return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The one before it, in case it is damaged."""
+        return self.path / "checkpoints" / "previous.pt"
 
     @property
     def best(self) -> Path:
@@ -38,21 +46,30 @@ class RunFolder(NamedTuple):
 
     def append(self, row: Mapping[str, Any]) -> None:
         """metrics.jsonl has one row more."""
-        with disk_errors(self.metrics), self.metrics.open("a") as file:
-            file.write(as_json(row) + "\n")
+        append(self.metrics, (as_json(row) + "\n").encode())
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; one that a crash cut short is left out."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        lines = self.metrics.read_text(errors="replace").splitlines() if self.metrics.exists() else []
         return [json.loads(line) for line in lines if _iteration(line) is not None]
 
     def forget_after(self, iteration: int) -> None:
         """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again."""
         if not self.metrics.exists():
             return
-        rows = self.metrics.read_text().splitlines()
+        rows = self.metrics.read_text(errors="replace").splitlines()
         kept = [row for row in rows if (_iteration(row) or iteration + 1) <= iteration]
         write_file(self.metrics, "".join(row + "\n" for row in kept).encode())
+
+    def require_room(self, checkpoint_bytes: int) -> None:
+        """Raises RunError, before anything is trained, if the disk has no room for the checkpoints of a run."""
+        needed = 4 * checkpoint_bytes + _SPARE_BYTES
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise RunError(
+                f"{self.path}: the disk has {free / 1e6:.0f} MB left, a run needs {needed / 1e6:.0f} MB; free some "
+                "space, or choose another folder with --run-dir"
+            )
 
 
 @contextmanager
@@ -62,7 +79,7 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
     Raises RunError if it holds a run and `resume` is false, if another process writes it, or if the disk refuses.
     """
     folder = RunFolder(path)
-    if folder.last.exists() and not resume:
+    if not resume and any(file.exists() for file in (folder.last, folder.previous, folder.best)):
         raise RunError(f"{path}: holds a run already; add --resume to go on with it, or --run-dir DIR for a new one")
     with disk_errors(path):
         folder.last.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +88,10 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
         raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it")
 
     with locked(path / ".lock", held):
+        for place in (path, folder.last.parent):
+            sweep(place)
+        write_file(folder.last.with_name(".probe"), b"")
+        folder.last.with_name(".probe").unlink()
         if not resume:
             folder.metrics.unlink(missing_ok=True)
         yield folder

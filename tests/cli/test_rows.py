@@ -5,13 +5,13 @@ from rich.console import Console
 
 from metalearn_cli.cli.rows import Course, Rows
 from metalearn_cli.runtime.evaluation import Step
-from metalearn_cli.runtime.training import Report
+from metalearn_cli.runtime.reports import Report
 from tests.cli.screens import Stream
 
 
 def report(iteration=120, score=0.653, best=False, steps=3, loss=1.3668) -> Report:
     val = [Step(step, 0.2 + step * (score - 0.2) / steps, 0.028, 1.1, 0.6, 0.0) for step in range(steps + 1)]
-    return Report(iteration, loss, 0.5, val, best, 61.4, 90.0)
+    return Report(iteration, loss, 0.5, val, best, 61.4, 90.0, 0)
 
 
 def rows(width, steps=3, accuracy=True, encoding="utf-8") -> Rows:

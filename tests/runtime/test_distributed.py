@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from metalearn_cli.core.meta import Scores
-from metalearn_cli.runtime.distributed import ALONE, Group, own_device, processes_here
+from metalearn_cli.errors import RunError
+from metalearn_cli.runtime.distributed import ALONE, Group, own_device, processes_here, restarted
 
 
 def test_processes_share_all_tasks_and_each_once():
@@ -15,6 +17,9 @@ def test_one_process_alone_adds_and_gathers_nothing():
     value, scores = torch.rand(3), Scores(torch.rand(4, 2), torch.rand(4, 2))
     assert ALONE.summed([value])[0] is value
     assert all(torch.equal(*pair) for pair in zip(ALONE.gathered(scores, 4), scores, strict=True))
+    assert ALONE.any(True, value.device)
+    assert not ALONE.any(False, value.device)
+    assert ALONE.collected([3, 1]) == [1, 3]
     ALONE.require_same("data", "x")
     with ALONE.leader_first():
         pass
@@ -31,3 +36,21 @@ def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
     assert processes_here() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert processes_here() == 2
+
+
+def test_a_process_that_is_gone_is_said_by_the_others(monkeypatch):
+    def broken(_tensor):
+        raise RuntimeError("[gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:7123")
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    with pytest.raises(RunError, match=r"process 1: another process of this run has ended .*Connection closed"):
+        Group(1, 2).summed([torch.ones(2)])
+
+
+def test_a_process_knows_whether_it_was_started_again(monkeypatch):
+    assert not restarted()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert not restarted()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert restarted()

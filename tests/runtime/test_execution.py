@@ -3,8 +3,9 @@ from importlib import import_module
 import pytest
 import torch
 
-from metalearn_cli.core.meta import classification, regression, scores_per_step
+from metalearn_cli.core.meta import Meta, Scores, classification, regression, scores_per_step
 from metalearn_cli.core.network import Network
+from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Execution
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime.execution import Plan, plan_for, running
@@ -110,3 +111,54 @@ def test_no_thread_goes_without_tasks_unless_they_are_tiny():
 
 def test_what_is_set_is_what_is_planned():
     assert plan_for(CPU, Execution(mode="loop", chunk=3, threads=5), 20, 4) == Plan("loop", 3, 5)
+
+
+class Hungry:
+    """Counts the scores of tasks, and runs out of memory with more than `most` at once."""
+
+    def __init__(self, most, error):
+        self.most, self.error, self.sizes = most, error, []
+
+    def __call__(self, meta, tasks):
+        size = len(tasks.query.inputs)
+        self.sizes.append(size)
+        if size > self.most:
+            raise self.error
+        return meta, Scores(tasks.query.inputs.flatten(1).sum(1), tasks.query.inputs.flatten(1).sum(1))
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("mode", ["vmap", "threads"])
+def test_out_of_memory_lowers_the_chunk_says_so_and_goes_on(error, mode):
+    meta, tasks, said = Meta({"w": torch.ones(())}, {}), problems.value_tasks(8), []
+    hungry = Hungry(2, error)
+    with running(Plan(mode, 64, 2), said.append) as runner:
+        _, scores = runner.total(hungry, meta, tasks)
+        assert runner.plan.chunk == 2
+        assert torch.equal(scores.loss, tasks.query.inputs.flatten(1).sum(1))
+        hungry.sizes.clear()
+        runner.total(hungry, meta, tasks)
+    assert hungry.sizes == [2, 2, 2, 2]
+    assert [line.split(" (")[0] for line in said] == [
+        "out of memory; from now on 4 tasks at once",
+        "out of memory; from now on 2 tasks at once",
+    ]
+
+
+def test_one_task_that_does_not_fit_is_an_error_with_a_way_out():
+    meta, tasks = Meta({"w": torch.ones(())}, {}), problems.value_tasks(4)
+    with running(Plan("threads", 4, 2)) as runner, pytest.raises(DeviceError, match=r"gradient=mixed"):
+        runner.total(Hungry(0, MemoryError()), meta, tasks)
+
+
+def test_other_errors_of_a_task_pass_as_they_are():
+    meta, tasks = Meta({"w": torch.ones(())}, {}), problems.value_tasks(4)
+    with running(Plan("vmap", 4, 2)) as runner, pytest.raises(RuntimeError, match="flawed"):
+        runner.total(Hungry(0, RuntimeError("flawed")), meta, tasks)

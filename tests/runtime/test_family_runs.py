@@ -9,6 +9,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime import assembly, proof, testing, training
+from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.training import Watch
 from metalearn_cli.storage import checkpoints, runs
@@ -30,12 +31,12 @@ def session_in(path, data_dir, algorithm, **more):
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     chosen = experiment(algorithm, **more)
     data = assembly.open_data(chosen, data_dir, silent)
-    return training.open_session(chosen, runs.RunFolder(path), data, CPU)
+    return sessions.open_session(chosen, runs.RunFolder(path), data, CPU)
 
 
 def train(session, stop=False):
     with running(session.plan) as runner:
-        return list(training.train(session, runner, training.start(session, True), Watch(stop=lambda: stop)))
+        return list(training.train(session, runner, sessions.start(session, True), Watch(stop=lambda: stop)))
 
 
 @pytest.fixture(scope="module", params=names_in("algorithms"))

@@ -12,6 +12,7 @@ from metalearn_cli.core.meta import scores_per_step
 from metalearn_cli.datasets import omniglot
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.adaptation import inputs_of
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.sampling import draw, pool_of
@@ -46,9 +47,9 @@ def session(store, tmp_path_factory):
     experiment = from_mapping(EXPERIMENT, "test")
     data = assembly.open_data(experiment, store, silent)
     with runs.opened(tmp_path_factory.mktemp("raw"), resume=True) as folder:
-        session = training.open_session(experiment, folder, data, torch.device("cpu"))
+        session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
         with running(session.plan) as runner:
-            list(training.train(session, runner, training.start(session, False), training.Watch()))
+            list(training.train(session, runner, sessions.start(session, False), training.Watch()))
     return session
 
 

@@ -1,11 +1,12 @@
 import errno
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from metalearn_cli.errors import RunError
-from metalearn_cli.storage.atomic import disk_errors, put_in_place, write_file
+from metalearn_cli.storage.atomic import append, disk_errors, put_in_place, sweep, write_file
 
 
 def refuse(error):
@@ -33,6 +34,56 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypat
         write_file(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
+
+
+def test_what_a_file_held_before_becomes_its_predecessor(tmp_path):
+    for content in (b"one", b"two", b"three"):
+        write_file(tmp_path / "a", content, predecessor=tmp_path / "b")
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()) == (b"three", b"two")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_file_system_without_links_keeps_predecessors_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", refuse(OSError(errno.EPERM, "Operation not permitted")))
+    test_what_a_file_held_before_becomes_its_predecessor(tmp_path)
+
+
+def test_a_full_disk_leaves_the_file_and_its_predecessor(tmp_path, monkeypatch):
+    for content in (b"one", b"two"):
+        write_file(tmp_path / "a", content, predecessor=tmp_path / "b")
+    monkeypatch.setattr(os, "write", refuse(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(RunError, match="the disk is full"):
+        write_file(tmp_path / "a", b"three", predecessor=tmp_path / "b")
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()) == (b"two", b"one")
+
+
+def test_a_disk_that_gives_back_something_else_is_found_out(tmp_path, monkeypatch):
+    write_file(tmp_path / "a", b"old")
+    monkeypatch.setattr(Path, "open", lambda *_arguments: io.BytesIO(b"nev"))
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    with pytest.raises(RunError, match="the disk did not keep what was written"):
+        write_file(tmp_path / "a", b"new")
+    monkeypatch.undo()
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_lines_are_appended_and_flushed(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushed.append(descriptor), fsync(descriptor)))
+    append(tmp_path / "a", b"one\n")
+    assert len(flushed) == 2  # the file, and once the folder that has a new name
+    append(tmp_path / "a", b"two\n")
+    assert len(flushed) == 3
+    assert (tmp_path / "a").read_bytes() == b"one\ntwo\n"
+
+
+def test_what_killed_writers_left_is_swept_away_and_nothing_else(tmp_path):
+    kept = [".lock", "a", ".a.old", ".hidden.0123"]
+    for name in [*kept, f".a.{'0f' * 16}"]:
+        (tmp_path / name).write_bytes(b"")
+    sweep(tmp_path)
+    assert names(tmp_path) == sorted(kept)
 
 
 def test_an_interrupt_while_writing_leaves_nothing(tmp_path, monkeypatch):

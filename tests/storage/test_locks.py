@@ -1,3 +1,7 @@
+import errno
+import fcntl
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -75,3 +79,27 @@ def test_of_many_that_wait_one_at_a_time_is_in_the_block(tmp_path):
     for thread in threads:
         thread.join()
     assert most == [1] * 8
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    code = HOLD.replace('print("held", flush=True)', "import os\n    child = os.fork()\n    print(child, flush=True)")
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdout=subprocess.PIPE) as process:
+        child = max(int(process.stdout.readline()), int(process.stdout.readline()))  # the child itself prints 0
+        process.kill()
+        process.wait()
+        try:
+            with locked(tmp_path / "lock", refuse):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch, number):
+    def refused(_file, _operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with locked(tmp_path / "lock", refuse):
+        assert (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock").exists()

@@ -1,0 +1,70 @@
+"""A run's last.pt cut at random lengths and with random bytes changed; then it is read, and the run goes on.
+
+Reading gives the same tensors or an error, never others; `--resume` falls back to the checkpoint before it.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import torch
+
+from benchmarks.faults import Totals
+from benchmarks.faults._runs import EXPERIMENT, same
+from metalearn_cli.errors import DamagedError
+from metalearn_cli.experiment import load as load_experiment
+from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import session as sessions
+from metalearn_cli.runtime.execution import running
+from metalearn_cli.storage import runs
+from metalearn_cli.storage.checkpoints import load
+
+SHORT, LONG = 40, 400
+
+
+def campaign(count: int, seed: int, scratch: Path) -> Totals:
+    """Damage `count` times: every other file is cut, the others have one byte changed."""
+    session = _trained(scratch)
+    folder, generator = session.folder, random.Random(seed)
+    last, before = folder.last.read_bytes(), folder.previous.read_bytes()
+    expected, fallback = load(folder.last), load(folder.previous)
+    survived = lost = tracebacks = refused = 0
+    for number in range(count):
+        folder.last.write_bytes(_cut(last, generator) if number % 2 == 0 else _flipped(last, generator))
+        folder.previous.write_bytes(before)
+        try:
+            found, harmless = load(folder.last), True
+            lost += not same(found, expected)
+        except DamagedError:
+            harmless = False
+            refused += 1
+        except Exception:
+            tracebacks += 1
+            continue
+        state = sessions.start(session, resume=True)
+        went_on = state.iteration == (expected if harmless else fallback).header["iteration"]
+        survived += went_on and (not harmless or same(found, expected))
+    return Totals(count, survived, count - survived - tracebacks, tracebacks, f"{refused} refused, each fell back")
+
+
+def _trained(scratch: Path) -> sessions.Session:
+    path = scratch / "sines.yaml"
+    path.write_text(json.dumps(EXPERIMENT | {"backbone": {"name": "mlp", "hidden": [16]}}))
+    experiment = load_experiment(str(path), ["outer.iterations=4", "eval.every=2"])
+    data = assembly.open_data(experiment, scratch, lambda *_stage: None)
+    (scratch / "run/checkpoints").mkdir(parents=True)
+    session = sessions.open_session(experiment, runs.RunFolder(scratch / "run"), data, torch.device("cpu"))
+    with running(session.plan) as runner:
+        list(training.train(session, runner, sessions.start(session, resume=False), training.Watch()))
+    session.folder.best.unlink()  # else it is the newest whole one
+    return session
+
+
+def _cut(content: bytes, generator: random.Random) -> bytes:
+    return content[: generator.randrange(len(content))]
+
+
+def _flipped(content: bytes, generator: random.Random) -> bytes:
+    changed, place = bytearray(content), generator.randrange(len(content))
+    changed[place] ^= 1 << generator.randrange(8)
+    return bytes(changed)

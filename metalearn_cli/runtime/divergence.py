@@ -1,0 +1,51 @@
+"""A step that is not finite: which tasks it comes from, and what becomes of the run."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Meta, Scores
+from metalearn_cli.core.tasks import Task, count, tasks_between
+from metalearn_cli.errors import DivergedError
+from metalearn_cli.runtime.execution import OfTasks
+from metalearn_cli.runtime.outer import leaves
+from metalearn_cli.storage.runs import RunFolder
+
+MOST_IN_A_ROW = 100
+"""So many steps left out one after the other, and the run ends: it would learn nothing more."""
+
+_SHOWN = 10
+
+
+def finite(*tensors: Tensor) -> bool:
+    """Whether every number is finite; one look at the device for all tensors."""
+    return bool(torch.stack([value.isfinite().all() for value in tensors]).all())
+
+
+def culprits(
+    meta_gradient: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task, numbers: Sequence[int], query: Scores
+) -> list[int]:
+    """The numbers of the tasks whose loss or gradient is not finite; each is done once more by itself if need be."""
+    found = [number for number, loss in zip(numbers, query.loss.tolist(), strict=True) if not abs(loss) < float("inf")]
+    if found:
+        return found
+    alone = (meta_gradient(meta, tasks_between(tasks, i, i + 1))[0] for i in range(count(tasks)))
+    return [number for number, own in zip(numbers, alone, strict=True) if not finite(*leaves(own).values())]
+
+
+def of(numbers: Sequence[int]) -> str:
+    """Whose fault it is: " of task 3", " of tasks 1, 2"; nothing where it is nobody's alone."""
+    if not numbers:
+        return ""
+    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return f" of task{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_SHOWN]))}{more}"
+
+
+def diverged(folder: RunFolder, iteration: int, what: str, numbers: Sequence[int] = ()) -> DivergedError:
+    """The error that ends a run: where, which tasks, what is kept, and what to try."""
+    kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint was written yet"
+    return DivergedError(
+        f"iteration {iteration}: the {what}{of(numbers)} is not finite; {kept}; try a smaller algorithm.inner_lr or "
+        "outer.lr, outer.clip_norm=10, or outer.on_nonfinite=skip"
+    )

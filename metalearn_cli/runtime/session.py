@@ -1,0 +1,137 @@
+"""What a run works with, where it starts, and how it is kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from metalearn_cli.core.meta import Learner
+from metalearn_cli.errors import ConfigError, RunError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.runtime.assembly import (
+    Data,
+    evaluation_spec,
+    evaluation_statistics,
+    evaluation_steps,
+    learner_for,
+    training_spec,
+)
+from metalearn_cli.runtime.distributed import ALONE, Group
+from metalearn_cli.runtime.execution import Plan, plan_for
+from metalearn_cli.runtime.ground import differences, ground
+from metalearn_cli.runtime.outer import leaves
+from metalearn_cli.runtime.reports import Report, row
+from metalearn_cli.runtime.state import State, checkpoint_of, fresh, restored
+from metalearn_cli.storage.checkpoints import Checkpoint, save
+from metalearn_cli.storage.recovery import newest
+from metalearn_cli.storage.runs import RunFolder
+
+
+class Session(NamedTuple):
+    """What a run works with; nothing here changes while it runs."""
+
+    experiment: Experiment
+    data: Data
+    learner: Learner
+    validator: Learner
+    plan: Plan
+    device: torch.device
+    folder: RunFolder
+    group: Group
+
+
+def open_session(
+    experiment: Experiment, folder: RunFolder, data: Data, device: torch.device, group: Group = ALONE
+) -> Session:
+    """The learner, the plan and all else that a run of the experiment needs.
+
+    Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
+    """
+    tasks = experiment.outer.meta_batch_size
+    if tasks < group.size:
+        raise ConfigError(
+            f"outer.meta_batch_size: found {tasks}, expected a task or more for each of {group.size} processes"
+        )
+    group.require_same("data", data.sha256)
+    statistics = evaluation_statistics(experiment)
+    spec = training_spec(experiment)
+    data.sampler("train", spec, experiment.seed)
+    data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    validator = learner_for(experiment, data.interface, statistics)
+    evaluation_steps(experiment, validator)
+    if validator.ways not in (None, evaluation_spec(experiment).ways):
+        raise ConfigError(
+            f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
+            f"{experiment.task.ways} classes of task.ways"
+        )
+    return Session(
+        experiment,
+        data,
+        learner_for(experiment, data.interface, experiment.task.statistics),
+        validator,
+        plan_for(device, experiment.execution, spec.values(data.interface.input_shape), tasks // group.size),
+        device,
+        folder,
+        group,
+    )
+
+
+def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _line: None) -> State:
+    """The state to train from: a new one, or with `resume` that of the run's newest whole checkpoint, if it has one.
+
+    `say` hears of a checkpoint that is damaged, and of a machine whose sums are rounded otherwise than before.
+
+    Raises ConfigError or CheckpointError if the checkpoint does not fit the session, RunError if the disk is full.
+    """
+    folder, experiment, group = session.folder, session.experiment, session.group
+    with group.leader_first():
+        found = newest(folder, say) if resume else None
+    if found is None:
+        state = fresh(experiment, session.learner, session.device, session.plan)
+    else:
+        path, checkpoint = found
+        fixed = experiment, session.data, session.learner, session.device, session.plan
+        state = restored(checkpoint, path, *fixed)
+        if changed := differences(checkpoint.header["ground"], _ground(session, state)):
+            say(f"the last bits may differ from those of a run that never stopped ({changed})")
+    group.require_same("checkpoints", state.iteration)
+    if group.leads:
+        folder.forget_after(state.iteration)
+        folder.require_room(3 * sum(value.nbytes for value in leaves(state.meta).values()))
+    return state
+
+
+def keep_last(session: Session, state: State) -> None:
+    """last.pt is the state; the one before it stays as previous.pt. The process that leads writes."""
+    if session.group.leads:
+        with _told(session.folder):
+            save(session.folder.last, _checkpoint(session, state), predecessor=session.folder.previous)
+
+
+def keep_report(session: Session, report: Report, state: State) -> None:
+    """The report is on disk, and so is the state, as best.pt too if it is the best. The process that leads writes."""
+    if session.group.leads:
+        with _told(session.folder):
+            session.folder.append(row(report))
+            if report.best:
+                save(session.folder.best, _checkpoint(session, state))
+    keep_last(session, state)
+
+
+@contextmanager
+def _told(folder: RunFolder) -> Iterator[None]:
+    """An error of the disk inside the block also says what is left of the run."""
+    try:
+        yield
+    except RunError as error:
+        kept = f"; {folder.last} is whole, go on from it with --resume" if folder.last.exists() else ""
+        raise RunError(f"{error}{kept}") from error
+
+
+def _checkpoint(session: Session, state: State) -> Checkpoint:
+    return checkpoint_of(session.experiment, session.data, state, _ground(session, state))
+
+
+def _ground(session: Session, state: State) -> dict[str, str | int]:
+    return ground(state.plan, session.device, session.group.size)
