@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 4.0
 _AGAIN_SECONDS = 0.05
 _TOLD = b"\nstopping after the step at hand; once more stops at once, and loses what came after the last checkpoint\n"
 

@@ -4,6 +4,7 @@ Legend: R processes (ranks), E episodes, K inner steps.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +20,9 @@ from metalearn_cli.errors import ConfigError, DeviceError, RunError
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be preparing data or validating."""
+
+
+_WHERE_IN_THE_LIBRARY = re.compile(r"^\[[^]]*\] *")
 
 
 class Group(NamedTuple):
@@ -112,8 +116,9 @@ def _all_alive() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = _WHERE_IN_THE_LIBRARY.sub("", str(error).split(". ")[0].splitlines()[0])
         raise RunError(
-            f"process {os.environ.get('RANK')}: another process of this run has ended ({str(error).splitlines()[0]}); "
+            f"process {os.environ.get('RANK')}: another process of this run has ended ({reason}); "
             "start all of them again with --resume, or torchrun with --max-restarts"
         ) from error
 

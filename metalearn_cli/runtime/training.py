@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
-from metalearn_cli.core.tasks import Task
 from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps, training_spec
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Runner
 from metalearn_cli.runtime.outer import leaves, move
 from metalearn_cli.runtime.reports import Report, scalars
+from metalearn_cli.runtime.sampling import Sampler
 from metalearn_cli.runtime.session import Session, keep_last, keep_report
 from metalearn_cli.runtime.state import State, Window
 from metalearn_cli.storage.sinks import Sink
@@ -51,8 +51,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
         stopping, report = False, None
         try:
             if not _report_is_due(session, state):
-                tasks = on_device(sampler(state.iteration, _own_tasks(session)), session.device)
-                stopping = _step(session, runner, state, tasks, watch)
+                stopping = _step(session, runner, state, sampler, watch)
                 clock.tasks += outer.meta_batch_size
                 watch.tick(state.iteration)
             if _report_is_due(session, state):
@@ -132,10 +131,11 @@ def _is_round(iteration: int, every: int | None) -> bool:
     return every is not None and iteration % every == 0
 
 
-def _step(session: Session, runner: Runner, state: State, tasks: Task, watch: Watch) -> bool:
+def _step(session: Session, runner: Runner, state: State, sampler: Sampler, watch: Watch) -> bool:
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
     meta_gradient, outer = session.learner.meta_gradient_at(state.iteration), session.experiment.outer
     with _abandonable(session, watch):
+        tasks = on_device(sampler(state.iteration, _own_tasks(session)), session.device)
         sums, query = runner.total(meta_gradient, state.meta, tasks)
     gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
     if finite(loss, *leaves(gradient).values()):
