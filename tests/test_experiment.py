@@ -193,7 +193,7 @@ def test_no_override_gives_an_equal_experiment(experiment_file):
 def test_an_experiment_of_a_checkpoint_that_is_damaged_says_where_it_came_from(experiment_file):
     values = load(experiment_file()).model_dump(mode="json")
     message = refusal(from_mapping, {**values, "task": {"ways": "x"}}, "best.pt")
-    assert message == "best.pt: task.ways: found 'x' (str), expected an integer of at least 1"
+    assert message == "best.pt: task.ways: found 'x' (str), expected an integer from 1 to 65536"
 
 
 @pytest.mark.parametrize("values", [None, [], "x", 3])

@@ -1,10 +1,29 @@
-"""Keeping freed memory in the process, where the C library lets us ask for it."""
+"""How much memory there is, and keeping what is freed in the process, where the C library lets us ask for it."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
+
+from metalearn_cli.errors import ConfigError
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
 _NEVER, _STEP = 2**31 - 1, 64 << 20
+_CONTAINERS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def machine_memory() -> int:
+    """The bytes of memory of this machine, or of its container where that has fewer; endless where nobody says."""
+    limits = [int(text) for file in _CONTAINERS if file.is_file() and (text := file.read_text().strip()).isdigit()]
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(limits, default=sys.maxsize)
+
+
+def require_memory(needed: int, what: str, cure: str) -> None:
+    """Raise ConfigError if `what` alone needs more bytes than there are: such a run would be killed without a word."""
+    if needed > (there := machine_memory()):
+        raise ConfigError(f"{what} would take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f}; {cure}")
 
 
 def keep_freed_memory() -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, reason
 from metalearn_cli.settings import Settings
 
 FORMAT = 1
@@ -156,7 +156,7 @@ def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     try:
         images: NDArray[np.uint8] = open_memmap(path, mode="r")
     except Exception as error:  # numpy raises ValueError, EOFError, OSError and tokenizer errors here
-        raise DataError(f"{path}: damaged ({error}); prepare the dataset again with --force") from error
+        raise DataError(f"{path}: damaged ({reason(error)}); prepare the dataset again with --force") from error
     if images.shape != expected or images.dtype != np.uint8 or path.stat().st_size != manifest.bytes:
         raise DataError(
             f"{path}: holds {images.dtype} {images.shape}, the manifest says uint8 {expected}; "
