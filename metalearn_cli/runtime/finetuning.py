@@ -19,6 +19,7 @@ from metalearn_cli.runtime.adaptation import Adaptable, Classifier
 from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.storage.containers import is_container
+from metalearn_cli.storage.folders import Folder
 from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
 from metalearn_cli.storage.sources import open_source
 
@@ -110,7 +111,7 @@ def _pictures(path: Path, interface: Interface) -> Labelled:
 def _contents(path: Path) -> list[tuple[str, str | None, bytes]]:
     """(file, name of the folder it lies in or None, bytes) of each picture; what is hidden does not count."""
     if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
-        return [(str(path), None, path.read_bytes())]
+        return [(str(path), None, Folder(path.parent).read(str(path)))]
     with open_source(path, lambda member: not (is_container(member) or _HIDDEN.search(member))) as source:
         members = [m for m in source.members if Path(m).suffix.lower() in PICTURE_SUFFIXES]
         return [(f"{path}/{m}", m.split("/")[-2] if "/" in m else None, source.content(m)) for m in members]
