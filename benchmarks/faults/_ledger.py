@@ -89,12 +89,16 @@ class Ended(NamedTuple):
             raise Lost(f"{unprinted[0]!r} on the terminal: {self.err[-_LONGEST_LINE:]!r}")
 
 
+def environment(data: Path) -> dict[str, str]:
+    """The variables for a command that works on this data folder, and prints nothing that is not text."""
+    return {**os.environ, "METALEARN_DATA": str(data), "PYTHONPATH": str(_ROOT), "NO_COLOR": "1", "TERM": "dumb"}
+
+
 def command(data: Path, *arguments: object, seconds: float = 120) -> Ended:
     """`metalearn` with these arguments and this data folder. Raises Lost if it does not end in time."""
-    environment = {**os.environ, "METALEARN_DATA": str(data), "PYTHONPATH": str(_ROOT), "NO_COLOR": "1", "TERM": "dumb"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "metalearn_cli", *map(str, arguments)], env=environment, cwd=data.parent,
+            [sys.executable, "-m", "metalearn_cli", *map(str, arguments)], env=environment(data), cwd=data.parent,
             capture_output=True, timeout=seconds, preexec_fn=_limited, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
