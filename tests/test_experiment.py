@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,17 @@ def test_a_name_near_a_shipped_one_is_told_which(experiment_file, tmp_path, monk
 def test_importing_the_experiment_imports_no_torch():
     code = "import sys, metalearn_cli.experiment; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("task.ways", "task.shots", "task.queries", "outer.meta_batch_size", "outer.iterations", "outer.step_every"),
+        *("eval.ways", "eval.inner_steps", "eval.queries", "eval.episodes", "eval.val_episodes", "eval.every"),
+        *("execution.chunk", "execution.threads", "backbone.channels", "algorithm.inner_steps"),
+    ],
+)
+@pytest.mark.parametrize("size", [2_000_000_000, 10**30])
+def test_a_size_that_no_machine_could_follow_is_refused_with_what_would_be_right(key, size, experiment_file):
+    message = refusal(load, experiment_file(), [f"{key}={size}"])
+    assert re.fullmatch(rf"--set {key}: found {size} \(int\), expected an integer from \d+ to \d+(, or null)?", message)

@@ -2,8 +2,8 @@
 
 A fault is a round: four processes start on one data folder, half of the time one that is prepared already, with or
 without --force; each is killed (SIGKILL) at a random moment, or once unfinished work has appeared, or not at all. Then
-the dataset verifies or is not there; one more preparation gives the same bytes as one that nobody disturbed, and leaves
-nothing else in the data folder.
+the dataset verifies or is not there; one more preparation (with --force where one was there before) gives the same
+bytes as one that nobody disturbed, and leaves nothing else in the data folder.
 """
 
 import subprocess
@@ -34,18 +34,18 @@ def campaign(count: int, seed: int, scratch: Path) -> Totals:
     ledger = Ledger("preparing", seed)
     source = _pictures(scratch / "source")
     started = time.monotonic()
-    expected = _prepared(scratch / "undisturbed", source)
+    expected = _prepared(scratch / "undisturbed", source, False)
     usual = time.monotonic() - started + 1.0
     for number in range(count):
         random, data, told = ledger.random(), scratch / str(number), list[str]()
         with ledger.fault(lambda told=told: " + ".join(told)):
-            if random.random() < 0.5:
+            if before := random.random() < 0.5:
                 told.append("prepared before")
-                _prepared(data, source)
+                _prepared(data, source, False)
             killed = _round(random, data, source, usual, told)
             ledger.count(f"rounds left {_left(data)}")
             _verify_if_there(data)
-            if _prepared(data, source) != expected:
+            if _prepared(data, source, before) != expected:
                 raise Lost("prepared again, it has other bytes")
             if (names := sorted(path.name for path in data.iterdir())) != [_DATASET.store]:
                 raise Lost(f"piled up: {names}")
@@ -92,8 +92,8 @@ def _started(data: Path, source: Path, force: bool) -> "subprocess.Popen[bytes]"
     )
 
 
-def _prepared(data: Path, source: Path) -> str:
-    manifest, folder = prepare("folder", _DATASET, data, source, False, lambda *_moved: None)
+def _prepared(data: Path, source: Path, force: bool) -> str:
+    manifest, folder = prepare("folder", _DATASET, data, source, force, lambda *_moved: None)
     verify(folder)
     return manifest.sha256
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from metalearn_cli.core.meta import Learner, Objective, Statistics, classification, regression
 from metalearn_cli.core.network import Network
@@ -16,7 +15,7 @@ from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, P
 from metalearn_cli.errors import ConfigError, DataError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.registry import module_of
-from metalearn_cli.runtime.memory import require_memory
+from metalearn_cli.runtime.memory import require_memory_for_network
 from metalearn_cli.runtime.sampling import (
     Sampler,
     TaskSpec,
@@ -30,8 +29,6 @@ from metalearn_cli.settings import Choice
 from metalearn_cli.storage.downloads import Progress
 from metalearn_cli.storage.preparation import open_or_explain
 from metalearn_cli.storage.prepared import Prepared
-
-_BYTES_IN_TRAINING = 16  # a float32 each for the weight, its gradient and the two moments of Adam
 
 
 class Interface(NamedTuple):
@@ -182,17 +179,10 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
     backbone, algorithm = module_of(experiment.backbone).build, module_of(experiment.algorithm).build
     shape = (interface.input_shape, interface.outputs)
     with _seeded(experiment.seed):
-        _require_memory(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
+        require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
         network = Network(backbone(experiment.backbone, *shape))
         learner: Learner = algorithm(experiment.algorithm, network, interface.objective, statistics, ways)
     return learner
-
-
-def _require_memory(name: str, build: Callable[[], nn.Module]) -> None:
-    with torch.device("meta"):  # no memory, no arithmetic and no random numbers, however large the network
-        parameters = sum(value.numel() for value in build().parameters())
-    what = f"backbone {name}: {parameters:,} parameters, with their gradient and what Adam remembers,"
-    require_memory(parameters * _BYTES_IN_TRAINING, what, "make it smaller")
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def _table(path: str, opened: Callable[[], BinaryIO], spool: Spool) -> Iterator[
 
 def _label(names: Sequence[str], which: Any) -> str:
     if names and not 0 <= which < len(names):  # -1 stands for none, where the labels of a test set are kept back
-        raise DataError(f"label {which} has no name")
+        raise ValueError(f"label {which} has no name")
     return names[which] if names else f"{which:03}" if isinstance(which, int) else _text(which)
 
 

@@ -1,6 +1,7 @@
 """Any picture into stored pixels, in exactly the order that its Preprocessing says."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from PIL import Image, ImageOps
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError, reason
+
+# What Pillow warns of is harmless, such as odd EXIF data, or an error here; its words would stand among ours on stderr.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -48,6 +52,8 @@ def decode(
         return _stored(upright, preprocessing)
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: at most 64 megapixels are read: {reason(error)}") from error
     except Exception as error:  # Pillow's parsers raise far more types than they document
         if "cannot identify" in str(error):
             raise DataError(f"{name}: is not a png, jpg, webp or bmp picture") from error

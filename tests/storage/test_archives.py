@@ -302,3 +302,11 @@ def test_the_description_of_a_zip_follows_its_bytes(tmp_path):
 def test_the_description_of_a_folder_names_and_counts_it(tmp_path):
     with open_source(unpacked(tmp_path / "mine", {"a/1.png": b"", "a/2.png": b""})) as source:
         assert source.description == "folder mine (2 files)"
+
+
+def test_a_zip_that_says_its_members_lie_before_its_beginning_is_an_error(tmp_path):
+    whole = zipped(tmp_path / "it.zip", {"a/1.png": os.urandom(300), "in.zip": os.urandom(300)}).read_bytes()
+    for cut in range(1, 600, 13):
+        (tmp_path / "it.zip").write_bytes(whole[cut:])
+        with pytest.raises(DataError, match=r"it\.zip"):
+            held(tmp_path / "it.zip")
