@@ -176,17 +176,12 @@ def _whole(random: Random, text: str) -> str:
     alone = ("", " ", "\n" * 100, "#", "---\n", "---\n---\n", "null", "~", "[]", "{}", "just text", "42", stairs, many)
     deep = ("a: " * 5000, "- " * 30_000, "? " * 30_000, "[" * 60_000, "{" * 60_000, "[1, " * 15_000, "{a: " * 12_000)
     clothes = [text.replace("\n", "\r\n"), text.replace("\n", "\r"), text.replace("  ", "\t"), text.replace(": ", ":")]
-    match random.randrange(5):
-        case 0:
-            return random.choice((*before, laughs, merges, "x" * 60_000 + ": 1\n")) + text
-        case 1:
-            return text + random.choice(after)
-        case 2:
-            return random.choice(alone)
-        case 3:
-            return random.choice(deep)
-        case _:
-            return random.choice(clothes)
+    choices = (
+        [one + text for one in (*before, laughs, merges, "x" * 60_000 + ": 1\n")],
+        [text + one for one in after],
+        *(alone, deep, clothes),
+    )
+    return random.choice(random.choice(choices))
 
 
 def _cut(random: Random, content: bytes) -> bytes:

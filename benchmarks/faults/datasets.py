@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults import Totals
-from benchmarks.faults._hostile import class_folders
+from benchmarks.faults._honest import class_folders
 from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError

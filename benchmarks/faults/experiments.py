@@ -19,7 +19,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import load, shipped, to_yaml
 from metalearn_cli.yaml_lines import shown
 
-SHORT, LONG = 150, 2000
+SHORT, LONG = 100, 2000
 
 _SMALL = """\
 name: small

@@ -11,15 +11,8 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.faults import Totals
-from benchmarks.faults._hostile import (
-    CLASSES,
-    FORMS,
-    PACKED,
-    Members,
-    hostile_pickles,
-    strange_archives,
-    strange_pictures,
-)
+from benchmarks.faults._honest import CLASSES, FORMS, PACKED, Members
+from benchmarks.faults._hostile import hostile_pickles, strange_archives, strange_pictures
 from benchmarks.faults._ledger import Ledger, Lost, require_one_plain_line
 from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import folder as pictures
