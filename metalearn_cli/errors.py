@@ -10,11 +10,17 @@ MetalearnError                the user can mend it: one line on stderr, exit cod
 └── DivergedError             a loss or a gradient is not finite: exit code 4
 """
 
+_LONGEST_REASON = 200
+
 
 class MetalearnError(Exception):
     """The user can mend this; `str(error)` is one line that says what was wrong and what would be right."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        # A name in it may hold what a terminal would obey; several mistakes in one file are a line each.
+        super().__init__(printable(message))
 
 
 class ConfigError(MetalearnError):
@@ -23,6 +29,9 @@ class ConfigError(MetalearnError):
 
 class DataError(MetalearnError):
     """A dataset, an archive or a picture is missing, damaged or too small."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\n", r"\n"))  # always one line
 
 
 class CheckpointError(MetalearnError):
@@ -62,3 +71,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory, the host's or a GPU's, is used up."""
     # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
     return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+
+
+def reason(error: Exception) -> str:
+    """What another library's error says, as the end of a line."""
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, create_model, field_validator
 
@@ -20,10 +20,12 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.mistakes import Mistake, Source, did_you_mean, found, key, refusal, validated
 from metalearn_cli.overrides import overridden
 from metalearn_cli.registry import ROOMS, chosen_by
-from metalearn_cli.settings import Choice, Settings
+from metalearn_cli.settings import Choice, Settings, Size, Steps
 from metalearn_cli.yaml_lines import Location, shown
 
 LARGEST_SEED = 2**63 - 1
+Iterations = Annotated[int, Field(ge=1, le=10**9)]
+Episodes = Annotated[int, Field(ge=2, le=10**6)]  # sampling draws them by numbers of 20 bits
 
 _READERS = {
     "momentum": ("optimizer", ("sgd",)),
@@ -41,9 +43,9 @@ class Task(Settings):
     alone ("support"), so that no prediction depends on the other queries.
     """
 
-    ways: int = Field(default=5, ge=1)
-    shots: int = Field(default=1, ge=1)
-    queries: int = Field(default=15, ge=1)
+    ways: Size = 5
+    shots: Size = 1
+    queries: Size = 15
     statistics: Literal["transductive", "support"] = "transductive"
 
 
@@ -63,12 +65,12 @@ class Outer(Settings):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
     min_lr: float = Field(default=0.0, ge=0)
-    step_every: int = Field(default=5000, ge=1)
+    step_every: Iterations = 5000
     step_factor: float = Field(default=0.9, gt=0, le=1)
     clip_norm: float | None = Field(default=None, gt=0)
     clip_value: float | None = Field(default=None, gt=0)
-    meta_batch_size: int = Field(default=4, ge=1)
-    iterations: int = Field(default=60_000, ge=1)
+    meta_batch_size: Size = 4
+    iterations: Iterations = 60_000
     on_nonfinite: Literal["stop", "skip"] = "stop"
 
     @field_validator(*_READERS)
@@ -89,12 +91,12 @@ class Eval(Settings):
     checkpoint.
     """
 
-    ways: int | None = Field(default=None, ge=2)
-    inner_steps: int | None = Field(default=None, ge=0)
-    queries: int = Field(default=15, ge=1)
-    episodes: int = Field(default=600, ge=2)
-    val_episodes: int = Field(default=200, ge=2)
-    every: int = Field(default=500, ge=1)
+    ways: Annotated[Size, Field(ge=2)] | None = None
+    inner_steps: Steps | None = None
+    queries: Size = 15
+    episodes: Episodes = 600
+    val_episodes: Episodes = 200
+    every: Iterations = 500
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     statistics: Literal["transductive", "support"] | None = None
 
@@ -117,8 +119,8 @@ class Execution(Settings):
     """
 
     mode: Literal["auto", "loop", "vmap", "threads"] = "auto"
-    chunk: int | None = Field(default=None, ge=1)
-    threads: int | None = Field(default=None, ge=1)
+    chunk: Size | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 class Experiment(Settings):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.yaml_lines import Location, shown
+from metalearn_cli.yaml_lines import Location, brief
 
 Model = TypeVar("Model", bound=BaseModel)
 Schema = Mapping[str, Any]
@@ -31,7 +31,7 @@ _NOUNS = {
     "boolean": "true or false",
     "array": "a list",
 }
-_LONGEST_VALUE = 60
+_MOST_MISTAKES = 20
 
 
 class Mistake(NamedTuple):
@@ -62,15 +62,17 @@ class Source(NamedTuple):
 
 
 def refusal(mistakes: Iterable[Mistake], source: Source) -> ConfigError:
-    """All mistakes as one error, in the order of the file's lines."""
+    """The first twenty mistakes as one error, in the order of the file's lines."""
     ordered = sorted(mistakes, key=lambda mistake: source.line(mistake.location))
-    lines = (f"{source.place(location)}{key(location)}: {what}" for location, what in ordered)
-    return ConfigError("\n".join(dict.fromkeys(lines)))
+    lines = [*dict.fromkeys(f"{source.place(location)}{key(location)}: {what}" for location, what in ordered)]
+    more = len(lines) - _MOST_MISTAKES
+    shown = lines if more <= 1 else [*lines[:_MOST_MISTAKES], f"{source.where}: and {more:,} more mistakes"]
+    return ConfigError("\n".join(shown))
 
 
 def key(location: Location) -> str:
     """The location as people write it: `backbone.layers[3].conv2d`."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in location)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{brief(part)}" for part in location)
     return "".join(parts).removeprefix(".")
 
 
@@ -78,10 +80,7 @@ def found(value: object) -> str:
     """A value and its type, shortened: `'fast' (str)`."""
     if value is None:
         return "null"
-    text = repr(value)
-    if len(text) > _LONGEST_VALUE:
-        text = text[:_LONGEST_VALUE] + "..."
-    return f"{text} ({type(value).__name__})"
+    return f"{brief(repr(value))} ({type(value).__name__})"
 
 
 def did_you_mean(word: object, known: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.mistakes import found, key
-from metalearn_cli.yaml_lines import Location, parse_value, shown
+from metalearn_cli.yaml_lines import Location, brief, parse_value
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Location]]:
@@ -23,8 +23,8 @@ def overridden(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[s
         name, equals, text = override.partition("=")
         location = tuple(name.split("."))
         if not equals or not all(location):
-            raise ConfigError(f"--set {shown(override)}: expected KEY=VALUE, such as algorithm.inner_lr=0.1")
-        _put(values, location, parse_value(text, f"--set {shown(name)}"))
+            raise ConfigError(f"--set {brief(override)}: expected KEY=VALUE, such as algorithm.inner_lr=0.1")
+        _put(values, location, parse_value(text, f"--set {brief(name)}"))
         given.append(location)
     return values, given
 

@@ -1,6 +1,14 @@
 """The base of every block of an experiment file; open to all rooms."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Size = Annotated[int, Field(ge=1, le=65_536)]
+"""How many or how large; what is more is a slip of the finger, and no machine could hold it."""
+
+Steps = Annotated[int, Field(ge=0, le=1000)]
+"""Inner steps; papers take one to a hundred, and a second-order step keeps all that it computed."""
 
 
 class Settings(BaseModel):

@@ -22,6 +22,7 @@ Location = tuple[str | int, ...]
 MAX_BYTES = 65_536  # the pure-Python parser reads 65 kB a second, and no experiment needs a tenth of that
 MAX_DEPTH = 32
 MAX_DIGITS = 100
+_LONGEST_SHOWN = 60
 _TOO_LARGE = f"larger than {MAX_BYTES} bytes, too large for an experiment"
 
 _WORDS = {
@@ -110,6 +111,11 @@ def shown(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
+def brief(text: str) -> str:
+    """`text` as `shown`, cut where it is too long for a message."""
+    return shown(text) if len(text) <= _LONGEST_SHOWN else f"{shown(text[:_LONGEST_SHOWN])}..."
+
+
 def _load(text: str) -> tuple[Value, dict[Location, int]]:
     lines: dict[Location, int] = {}
     if len(text) > MAX_BYTES:
@@ -139,7 +145,7 @@ def _not_yaml(error: Exception, text: str) -> _RefusedError:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return _RefusedError(f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", line)
-    return _RefusedError(f"not YAML: {shown(str(error))}")
+    return _RefusedError(f"not YAML: {brief(str(error))}")
 
 
 def _value(event: Any, events: Iterator[Any], location: Location, lines: dict[Location, int]) -> Value:
@@ -147,7 +153,7 @@ def _value(event: Any, events: Iterator[Any], location: Location, lines: dict[Lo
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         raise _RefusedError("anchors and aliases (& and *) are refused; write the value out", line)
     if event.tag is not None:
-        raise _RefusedError(f"the tag {shown(event.tag)} is refused; write the value alone", line)
+        raise _RefusedError(f"the tag {brief(event.tag)} is refused; write the value alone", line)
     if len(location) > MAX_DEPTH:
         raise _RefusedError(f"nested deeper than {MAX_DEPTH} levels", line)
     if isinstance(event, yaml.ScalarEvent):
@@ -171,11 +177,11 @@ def _mapping(events: Iterator[Any], location: Location, lines: dict[Location, in
         key = _value(event, events, (*location, ""), {}) if isinstance(event, yaml.ScalarEvent) else None
         if not isinstance(key, str):
             raise _RefusedError("a key that is no text; put it in quotes", line)
-        if key == "<<":
+        if key == "<<" and event.implicit[0]:
             raise _RefusedError("merge keys (<<) are refused; write the keys out", line)
         if key in entries:
             first = lines[*location, key]
-            raise _RefusedError(f"{shown(key)}: given twice, first on line {first}", line)
+            raise _RefusedError(f"{brief(key)}: given twice, first on line {first}", line)
         lines[*location, key] = line
         entries[key] = _value(next(events), events, (*location, key), lines)
     return entries

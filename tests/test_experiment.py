@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_no_override_gives_an_equal_experiment(experiment_file):
 def test_an_experiment_of_a_checkpoint_that_is_damaged_says_where_it_came_from(experiment_file):
     values = load(experiment_file()).model_dump(mode="json")
     message = refusal(from_mapping, {**values, "task": {"ways": "x"}}, "best.pt")
-    assert message == "best.pt: task.ways: found 'x' (str), expected an integer of at least 1"
+    assert message == "best.pt: task.ways: found 'x' (str), expected an integer from 1 to 65536"
 
 
 @pytest.mark.parametrize("values", [None, [], "x", 3])
@@ -248,3 +249,17 @@ def test_a_name_near_a_shipped_one_is_told_which(experiment_file, tmp_path, monk
 def test_importing_the_experiment_imports_no_torch():
     code = "import sys, metalearn_cli.experiment; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("task.ways", "task.shots", "task.queries", "outer.meta_batch_size", "outer.iterations", "outer.step_every"),
+        *("eval.ways", "eval.inner_steps", "eval.queries", "eval.episodes", "eval.val_episodes", "eval.every"),
+        *("execution.chunk", "execution.threads", "backbone.channels", "algorithm.inner_steps"),
+    ],
+)
+@pytest.mark.parametrize("size", [2_000_000_000, 10**30])
+def test_a_size_that_no_machine_could_follow_is_refused_with_what_would_be_right(key, size, experiment_file):
+    message = refusal(load, experiment_file(), [f"{key}={size}"])
+    assert re.fullmatch(rf"--set {key}: found {size} \(int\), expected an integer from \d+ to \d+(, or null)?", message)

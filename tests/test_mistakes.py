@@ -95,3 +95,13 @@ def test_a_mistake_under_an_overridden_key_names_the_override():
 
 def test_a_mistake_beside_an_overridden_key_names_the_line():
     assert refusal("inner: {lr: 0}", overridden=[("inner", "steps")]).startswith("x.yaml:1: inner.lr: ")
+
+
+def test_of_many_mistakes_the_first_twenty_are_listed():
+    message = refusal("".join(f"k{number}: 1\n" for number in range(500)))
+    assert len(message.splitlines()) == 21
+    assert message.endswith("x.yaml: and 480 more mistakes")
+
+
+def test_an_endless_key_is_cut():
+    assert refusal(f"{'k' * 1000}: 1").startswith(f"x.yaml:1: {'k' * 60}...: unknown key; known are word, ")

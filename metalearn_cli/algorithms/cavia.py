@@ -26,7 +26,7 @@ from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Size, Steps
 
 CONTEXT, READS = "context", "reads."
 
@@ -35,9 +35,9 @@ class Config(Choice):
     """`context`: how many numbers move within a task; `inner_lr` is their rate on the mean loss."""
 
     name: Literal["cavia"] = "cavia"
-    context: int = Field(100, ge=1)
+    context: Size = 100
     inner_lr: float = Field(1.0, gt=0)
-    inner_steps: int = Field(2, ge=0)
+    inner_steps: Steps = 2
     second_order: bool = True
 
 

@@ -24,7 +24,7 @@ from metalearn_cli.core.meta import (
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
@@ -38,7 +38,7 @@ class Config(Choice):
 
     name: Literal["maml"] = "maml"
     inner_lr: float = Field(0.4, gt=0)
-    inner_steps: int = Field(1, ge=0)
+    inner_steps: Steps = 1
     second_order: bool = True
     gradient: Literal["reverse", "mixed"] = "reverse"
 

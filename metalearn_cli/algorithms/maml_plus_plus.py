@@ -5,7 +5,7 @@ cosine for the outer rate, is `outer.schedule: cosine`.
 """
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.rules import fixed_rate, rates_per_step
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Steps
 
 _LEAST_SHARE = 0.03
 
@@ -43,7 +43,7 @@ class Config(Choice):
 
     name: Literal["maml_plus_plus"] = "maml_plus_plus"
     inner_lr: float = Field(0.1, gt=0)
-    inner_steps: int = Field(5, ge=1)
+    inner_steps: Annotated[Steps, Field(ge=1)] = 5
     second_order: bool = True
     learned_rates: bool = True
     per_step_norm: bool = True

@@ -11,7 +11,7 @@ from metalearn_cli.core.gradient import through_rule
 from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import curvature
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
@@ -19,7 +19,7 @@ class Config(Choice):
 
     name: Literal["meta_curvature"] = "meta_curvature"
     inner_lr: float = Field(0.1, gt=0)
-    inner_steps: int = Field(1, ge=0)
+    inner_steps: Steps = 1
     second_order: bool = True
 
 

@@ -22,7 +22,7 @@ from metalearn_cli.core.meta import (
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
@@ -30,7 +30,7 @@ class Config(Choice):
 
     name: Literal["proto_maml"] = "proto_maml"
     inner_lr: float = Field(0.1, gt=0)
-    inner_steps: int = Field(5, ge=0)
+    inner_steps: Steps = 5
     second_order: bool = True
 
 

@@ -4,7 +4,7 @@ Nichol, Achiam & Schulman 2018, On First-Order Meta-Learning Algorithms (https:/
 """
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -26,7 +26,7 @@ from metalearn_cli.core.meta import (
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Steps
 
 _DECAY, _EPSILON = 0.999, 1e-8
 
@@ -41,7 +41,7 @@ class Config(Choice):
 
     name: Literal["reptile"] = "reptile"
     inner_lr: float = Field(1e-3, gt=0)
-    inner_steps: int = Field(5, ge=1)
+    inner_steps: Annotated[Steps, Field(ge=1)] = 5
     inner_optimizer: Literal["adam", "sgd"] = "adam"
 
 

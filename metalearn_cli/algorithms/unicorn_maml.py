@@ -22,7 +22,7 @@ from metalearn_cli.core.meta import (
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Steps
 
 HEAD = ("head.weight", "head.bias")
 
@@ -35,7 +35,7 @@ class Config(Choice):
 
     name: Literal["unicorn_maml"] = "unicorn_maml"
     inner_lr: float = Field(0.1, gt=0)
-    inner_steps: int = Field(5, ge=0)
+    inner_steps: Steps = 5
     second_order: bool = True
 
 

@@ -8,13 +8,12 @@ from collections import OrderedDict
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Size
 
 _GROUPS = 8
 
@@ -28,7 +27,7 @@ class Config(Choice):
     """
 
     name: Literal["conv4"] = "conv4"
-    channels: int = Field(64, ge=1)
+    channels: Size = 64
     pool: bool = False
     norm: Literal["batch", "group"] = "batch"
 

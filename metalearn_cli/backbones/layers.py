@@ -21,10 +21,9 @@ from torch import nn
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.settings import Settings
+from metalearn_cli.settings import Settings, Size
 
 Shape = tuple[int, ...]
-Size = Annotated[int, Field(ge=1, le=65_536)]
 Padding = Annotated[int, Field(ge=0, le=65_536)]
 
 

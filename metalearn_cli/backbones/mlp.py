@@ -5,19 +5,19 @@ Finn et al. 2017, section 5.1.
 
 import math
 from collections import OrderedDict
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import nn
 
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Size
 
 
 class Config(Choice):
     """`hidden`: the size of each hidden layer."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[40, 40])
+    hidden: list[Size] = Field(default=[40, 40])
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

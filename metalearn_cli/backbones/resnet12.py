@@ -4,7 +4,7 @@ Lee et al. 2019, MetaOptNet (https://arxiv.org/abs/1904.03758), section 4.1, aft
 """
 
 from collections import OrderedDict
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.network import Params, below, over_tasks
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Size
 
 _SLOPE = 0.1
 
@@ -23,7 +23,7 @@ class Config(Choice):
     """`channels` of the four blocks. The paper's drop-block is not here: a network's outputs are not random."""
 
     name: Literal["resnet12"] = "resnet12"
-    channels: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 160, 320, 640], min_length=4, max_length=4)
+    channels: list[Size] = Field(default=[64, 160, 320, 640], min_length=4, max_length=4)
 
 
 class Residual(nn.Module):

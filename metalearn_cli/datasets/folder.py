@@ -128,7 +128,10 @@ def _listed(source: Source, pictures: Sequence[str]) -> tuple[Classes, Mapping[s
     rows: list[tuple[str, str, Part | None]] = []
     for member in source.members:
         if member.lower().endswith((".csv", ".tsv")):
-            rows += _rows(source, member, known)
+            try:
+                rows += _rows(source, member, known)
+            except csv.Error as error:
+                raise DataError(f"{member}: is no list that can be read: {error}") from error
     if not rows:
         return None
     if any(part is None for _picture, _label, part in rows):
@@ -155,8 +158,8 @@ def _rows(source: Source, member: str, known: set[str]) -> Iterator[tuple[str, s
             raise DataError(
                 f"{member}:{found.line_num}: {row[file]!r} is not there; expected {places[0]} or {places[1]}"
             )
-        if not row[label]:
-            raise DataError(f"{member}:{found.line_num}: {row[file]!r} has no {label}")
+        if not row[label] or not row[label].isprintable():
+            raise DataError(f"{member}:{found.line_num}: {row[file]!r} has no {label} that can be printed")
         yield picture, row[label], PART_NAMES.get((row[part] or "").lower()) if part else by_name
 
 

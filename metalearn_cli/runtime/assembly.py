@@ -15,6 +15,7 @@ from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, P
 from metalearn_cli.errors import ConfigError, DataError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.registry import module_of
+from metalearn_cli.runtime.memory import require_memory_for_network
 from metalearn_cli.runtime.sampling import (
     Sampler,
     TaskSpec,
@@ -170,11 +171,16 @@ def _common(mixture: Mixture, members: Sequence[_Stored]) -> Preprocessing:
 
 
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
-    """The experiment's learner, with initial weights that depend on its seed alone."""
+    """The experiment's learner, with initial weights that depend on its seed alone.
+
+    Raises ConfigError if the network does not fit the inputs, or is larger than this machine's memory.
+    """
     ways = interface.outputs if interface.objective is classification else None
+    backbone, algorithm = module_of(experiment.backbone).build, module_of(experiment.algorithm).build
+    shape = (interface.input_shape, interface.outputs)
     with _seeded(experiment.seed):
-        backbone, algorithm = module_of(experiment.backbone).build, module_of(experiment.algorithm).build
-        network = Network(backbone(experiment.backbone, interface.input_shape, interface.outputs))
+        require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
+        network = Network(backbone(experiment.backbone, *shape))
         learner: Learner = algorithm(experiment.algorithm, network, interface.objective, statistics, ways)
     return learner
 

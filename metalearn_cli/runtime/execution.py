@@ -19,10 +19,11 @@ from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.experiment import Execution
 from metalearn_cli.runtime.distributed import processes_here
-from metalearn_cli.runtime.memory import keep_freed_memory
+from metalearn_cli.runtime.memory import keep_freed_memory, require_memory
 
 _LARGEST_CHUNK = 64
 _TINY, _VALUES_AT_ONCE = 4096, 500_000
+_BYTES_AS_DRAWN = 8  # a float32 as it was drawn, and once more in the support or the query set
 
 Result = TypeVar("Result")
 OfTasks = Callable[[Meta, Task], Result]
@@ -49,7 +50,14 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
     than a thread's fair share. It does not measure: on one machine the same experiment takes the same plan, and so the
     same numbers, every time.
     Where the numbers must agree between machines with more or fewer cores, set `execution.chunk`.
+
+    Raises ConfigError for more tasks than this machine's memory holds.
     """
+    require_memory(
+        tasks * values_per_task * _BYTES_AS_DRAWN,
+        f"{tasks:,} tasks at once of {values_per_task:,} input values each",
+        "make outer.meta_batch_size, or a task's ways, shots or queries smaller",
+    )
     on_cpu = device.type == "cpu"
     threads = settings.threads or usable_cores()
     mode = settings.mode if settings.mode != "auto" else "threads" if on_cpu and tasks >= threads else "vmap"

@@ -3,8 +3,9 @@
 Legend: N pictures, W classes, K inner steps.
 """
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,11 @@ from metalearn_cli.runtime.adaptation import Adaptable, Classifier
 from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.storage.containers import is_container
+from metalearn_cli.storage.folders import Folder
 from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
 from metalearn_cli.storage.sources import open_source
 
+_MOST_LEFT_OUT = 200
 _HIDDEN = re.compile(r"(^|/)\.")
 
 
@@ -78,14 +81,15 @@ def accuracies(steps: Sequence[Classifier], queries: Labelled) -> list[float]:
 def leave_one_out(learner: Adaptable, support: Labelled) -> list[float] | None:
     """The accuracy after 0..K inner steps on each support picture, adapted to all the others.
 
-    None if a class has a single picture, which leaves nothing of it to learn from.
+    Of more than 200 pictures at most 200 are left out, spread evenly. None if a class has a single picture, which
+    leaves nothing of it to learn from.
     """
     classes = support.classes
     targets = support.targets(classes)
     if int(torch.bincount(targets).min()) < 2:
         return None
     hits = []
-    for left_out in range(len(targets)):
+    for left_out in range(0, len(targets), math.ceil(len(targets) / _MOST_LEFT_OUT)):
         rest = torch.arange(len(targets)) != left_out
         steps = learner.classifiers(support.inputs[rest], targets[rest], classes)
         one = support.inputs[left_out : left_out + 1]
@@ -107,13 +111,16 @@ def _pictures(path: Path, interface: Interface) -> Labelled:
     return Labelled(files, _inputs(stored, preprocessing), labels)
 
 
-def _contents(path: Path) -> list[tuple[str, str | None, bytes]]:
+def _contents(path: Path) -> Iterator[tuple[str, str | None, bytes]]:
     """(file, name of the folder it lies in or None, bytes) of each picture; what is hidden does not count."""
-    if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
-        return [(str(path), None, path.read_bytes())]
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        yield str(path), None, Folder(path.parent).read(str(path))
+        return
     with open_source(path, lambda member: not (is_container(member) or _HIDDEN.search(member))) as source:
-        members = [m for m in source.members if Path(m).suffix.lower() in PICTURE_SUFFIXES]
-        return [(f"{path}/{m}", m.split("/")[-2] if "/" in m else None, source.content(m)) for m in members]
+        for member in source.members:
+            if member.lower().endswith(PICTURE_SUFFIXES):
+                folder = member.split("/")[-2] if "/" in member else None
+                yield f"{path}/{member}", folder, source.content(member)
 
 
 def _inputs(stored: list[NDArray[np.uint8]], preprocessing: Preprocessing) -> Tensor:

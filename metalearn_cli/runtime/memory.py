@@ -1,12 +1,51 @@
-"""Keeping freed memory in the process, where the C library lets us ask for it."""
+"""How much memory there is, and keeping what is freed in the process, where the C library lets us ask for it."""
 
 import ctypes
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from metalearn_cli.errors import ConfigError
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # <malloc.h>
 _NEVER, _STEP = 2**31 - 1, 64 << 20
+_BYTES_IN_TRAINING = 16  # a float32 each for a weight, its gradient and the two moments of Adam
+_CONTAINERS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def machine_memory() -> int:
+    """The bytes of memory of this machine, or of its container where that has fewer; endless where nobody says."""
+    limits = [int(text) for file in _CONTAINERS if file.is_file() and (text := file.read_text().strip()).isdigit()]
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(limits, default=sys.maxsize)
+
+
+def require_memory(needed: int, what: str, cure: str) -> None:
+    """Raise ConfigError if `what` alone needs more bytes than there are: such a run would be killed without a word."""
+    if needed > (there := machine_memory()):
+        raise ConfigError(f"{what} would take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f}; {cure}")
+
+
+def require_memory_for_network(name: str, build: Callable[[], nn.Module]) -> None:
+    """Raise ConfigError if the network that `build` makes could not be trained here; none is made to find out."""
+    with torch.device("meta"), _WithoutDraws():
+        parameters = sum(value.numel() for value in build().parameters())
+    what = f"backbone {name}: {parameters:,} parameters, with their gradient and what Adam remembers,"
+    require_memory(parameters * _BYTES_IN_TRAINING, what, "make it smaller")
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Inside it no weight is drawn: on the meta device torch would first import its compiler, which takes seconds."""
+
+    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if function is torch.Tensor.normal_ else function(*args, **(kwargs or {}))
 
 
 def keep_freed_memory() -> bool:

@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from metalearn_cli.errors import DataError
-from metalearn_cli.storage.holders import Holder, Member, is_junk, plain_path, read_all, require_few
+from metalearn_cli.errors import DataError, MetalearnError, reason
+from metalearn_cli.storage.holders import (
+    Holder,
+    Member,
+    is_junk,
+    most_unpacked,
+    plain_path,
+    read_all,
+    require_few,
+    require_modest,
+)
 from metalearn_cli.storage.spool import copied
 from metalearn_cli.storage.tars import Tar
 
-_ALWAYS_FINE = 1 << 30
-_HIGHEST_RATIO = 100
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
@@ -39,7 +46,7 @@ def archive(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
         raise
     except Exception as error:  # zipfile, tarfile and the decompressors raise many types for a damaged file
         file.close()
-        raise DataError(f"{what}: is damaged or cut short: {error}") from error
+        raise DataError(f"{what}: is damaged or cut short: {reason(error)}") from error
 
 
 def _opened(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
@@ -51,7 +58,7 @@ def _opened(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
     file.seek(0)
     if start in _COMPRESSED:
         with file, _COMPRESSED[start](file) as stream:
-            file = copied(stream, scratch, max(_ALWAYS_FINE, _HIGHEST_RATIO * size), what)
+            file = copied(stream, scratch, most_unpacked(size), what)
     return Tar(what, file)
 
 
@@ -64,8 +71,7 @@ class Zip:
         self._file = file
         self._lock = threading.Lock()
         unpacked = sum(entry.file_size for entry in self._zip.infolist())
-        if unpacked > max(_ALWAYS_FINE, _HIGHEST_RATIO * size):
-            raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB, far more than pictures would")
+        require_modest(what, unpacked, most_unpacked(size))
 
     def members(self) -> Iterator[Member]:
         """Each file, with its ZipInfo as key."""
@@ -89,19 +95,19 @@ class Zip:
         except DataError:
             raise
         except Exception as error:  # BadZipFile, RuntimeError (encrypted), zlib.error, EOFError, ...
-            raise DataError(f"{self._what}: member {key.filename!r} cannot be read: {error}") from error
+            raise DataError(f"{self._what}: member {key.filename!r} cannot be read: {reason(error)}") from error
 
     def file(self, key: zipfile.ZipInfo) -> BinaryIO:
         """A copy of it."""
         what = f"{self._what}: member {key.filename!r}"
-        most = max(_ALWAYS_FINE, _HIGHEST_RATIO * key.compress_size)
+        most = most_unpacked(key.compress_size)
         try:
             with self._lock, self._zip.open(key) as stream:
                 return copied(stream, self._scratch, most, what)  # type: ignore[arg-type]
-        except (DataError, OSError):
+        except MetalearnError:
             raise
         except Exception as error:
-            raise DataError(f"{what} cannot be read: {error}") from error
+            raise DataError(f"{what} cannot be read: {reason(error)}") from error
 
     def close(self) -> None:
         """The zip is closed."""

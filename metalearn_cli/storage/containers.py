@@ -13,11 +13,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, MetalearnError, reason
+from metalearn_cli.storage.holders import most_unpacked, require_modest
 from metalearn_cli.storage.pickles import unpickled
 from metalearn_cli.storage.spool import Span, Spool
 
 _CONTAINER = re.compile(r"(\.(pkl|pickle|npz|parquet)|(^|(^|/)cifar-100-python/)(train|test))$", re.IGNORECASE)
+_ROWS_AT_ONCE = 32  # a dictionary may give every row the same large picture
 _LABELS = re.compile(r"_labels\.(pkl|npz)$")
 _IMAGES = re.compile(r"_images(_png)?\.(pkl|npz)$")
 _LABEL_KEYS = ("fine_labels", "label_specific", "labels", "label")
@@ -44,26 +46,32 @@ def pictures(files: Files, spool: Spool) -> Iterator[tuple[str, Span]]:
         if path.lower().endswith(".parquet"):
             yield from _table(path, files[path], spool)
             continue
-        value = _value(path, files[path])
         try:
-            classes = [*_classes(path, value, files)]
+            classes = [*_classes(path, _value(path, files[path]), files)]
         except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
-            raise DataError(f"{path}: its labels are damaged: {error}") from error
+            raise DataError(f"{path}: its labels are damaged: {reason(error)}") from error
         for label, numbers, images in classes:
             for number in numbers:
-                yield f"{path}/{label}/{number:06}", _added(images[number], spool)
+                yield f"{path}/{label}/{number:06}", _added(path, images[number], spool)
 
 
 def _value(path: str, opened: Callable[[], BinaryIO]) -> Any:
     with opened() as file:
         if not path.lower().endswith(".npz"):
             value = unpickled(file, path)
-            return {_text(key): item for key, item in value.items()} if isinstance(value, dict) else value
+            if not isinstance(value, dict):
+                return value
+            return {_text(key): item for key, item in value.items() if isinstance(key, bytes | str)}
         try:
+            most = most_unpacked(file.seek(0, io.SEEK_END))
+            file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
+                require_modest(path, sum(entry.file_size for entry in arrays.zip.infolist()), most)
                 return {name: arrays[name] for name in arrays.files}
+        except DataError:
+            raise
         except Exception as error:  # zipfile, zlib and numpy raise many types for a damaged file
-            raise DataError(f"{path}: is no readable npz: {error}") from error
+            raise DataError(f"{path}: is no readable npz: {reason(error)}") from error
 
 
 def _classes(path: str, value: Any, files: Files) -> Iterator[tuple[str, Sequence[int], Any]]:
@@ -126,16 +134,20 @@ def _require_fit(path: str, rows: Rows, images: int) -> None:
         raise DataError(f"{path}: its labels do not fit its {images:,} pictures")
 
 
-def _added(picture: Any, spool: Spool) -> Span:
+def _added(path: str, picture: Any, spool: Spool) -> Span:
     """Encoded bytes (tieredImageNet has them as arrays [N, 1]) or pixels."""
-    if isinstance(picture, np.ndarray) and picture.ndim == 3:
-        return spool.add(picture.tobytes(), picture.shape)
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        return spool.add(picture.tobytes(), picture.shape if picture.ndim == 3 else None)
     if isinstance(picture, str):
-        return spool.add(picture.encode("latin1"))
-    return spool.add(bytes(picture))
+        picture = picture.encode("latin1", "replace")
+    if not isinstance(picture, bytes):
+        raise DataError(f"{path}: a picture in it is no array and no bytes, but {type(picture).__name__}")
+    return spool.add(picture)
 
 
 def _text(name: Any) -> str:
+    if not isinstance(name, bytes | str | int):
+        raise TypeError(f"a name of type {type(name).__name__}")
     return name.decode("latin1") if isinstance(name, bytes) else str(name)
 
 
@@ -148,6 +160,8 @@ def _table(path: str, opened: Callable[[], BinaryIO], spool: Spool) -> Iterator[
         raise DataError(f"{path}: reading parquet needs pyarrow: pip install 'metalearn-cli[parquet]'") from error
     with opened() as file:
         try:
+            most = most_unpacked(file.seek(0, io.SEEK_END))
+            file.seek(0)
             table = parquet.ParquetFile(file if isinstance(file, io.BufferedReader) else arrow.PythonFile(file))
             columns = table.schema_arrow.names
             image = next((name for name in _IMAGE_COLUMNS if name in columns), None)
@@ -155,15 +169,24 @@ def _table(path: str, opened: Callable[[], BinaryIO], spool: Spool) -> Iterator[
             if image is None or label is None:
                 return
             names = _class_names(table.schema_arrow.metadata, label)
-            number = 0
-            for batch in table.iter_batches(batch_size=256, columns=[image, label]):
+            number = unpacked = 0
+            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[image, label]):
                 for picture, which in zip(batch[image].to_pylist(), batch[label].to_pylist(), strict=True):
-                    name = names[which] if names else f"{which:03}" if isinstance(which, int) else _text(which)
                     content = picture["bytes"] if isinstance(picture, dict) else picture
-                    yield f"{path}/{name.replace('/', '-')}/{number:06}", spool.add(content)
+                    unpacked += len(content)
+                    require_modest(path, unpacked, most)
+                    yield f"{path}/{_label(names, which).replace('/', '-')}/{number:06}", spool.add(content)
                     number += 1
-        except (arrow.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise DataError(f"{path}: is no readable table of pictures: {error}") from error
+        except MetalearnError:
+            raise
+        except Exception as error:  # pyarrow raises its own types and many others for a damaged file
+            raise DataError(f"{path}: is no readable table of pictures: {reason(error)}") from error
+
+
+def _label(names: Sequence[str], which: Any) -> str:
+    if names and not 0 <= which < len(names):  # -1 stands for none, where the labels of a test set are kept back
+        raise ValueError(f"label {which} has no name")
+    return names[which] if names else f"{which:03}" if isinstance(which, int) else _text(which)
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> list[str]:

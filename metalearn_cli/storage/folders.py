@@ -9,6 +9,8 @@ from typing import BinaryIO
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.holders import Member, is_junk, read_all
 
+_DEEPEST = 100
+
 
 class Folder:
     """The files of a folder on disk, in it and below; links that lead out of it are passed over."""
@@ -26,12 +28,14 @@ class Folder:
             entries = [*os.scandir(folder)]
         except OSError as error:
             raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+        if prefix.count("/") > _DEEPEST:
+            raise DataError(f"{self._path}: has folders in folders more than {_DEEPEST} levels deep")
         for entry in entries:
             path = prefix + unicodedata.normalize("NFC", entry.name)
             if entry.is_dir(follow_symlinks=False):
                 yield from self._below(entry.path, path + "/", root)
                 continue
-            if is_junk(path) or not entry.is_file():
+            if is_junk(path) or not _is_file(entry):
                 continue
             if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
                 continue
@@ -53,3 +57,11 @@ class Folder:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a link to one, and not a link that leads to itself."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

@@ -14,6 +14,8 @@ from metalearn_cli.errors import DataError
 MOST_BYTES = 64 << 20
 """No picture and no list is larger."""
 
+_ALWAYS_FINE = 1 << 30
+_HIGHEST_RATIO = 100
 _MOST_MEMBERS = 5_000_000
 _JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|__MACOSX(/.*)?|desktop\.ini|Icon\r)$", re.IGNORECASE)
 
@@ -62,6 +64,17 @@ def require_few(what: str, count: int) -> None:
     """Raise DataError, with `what`, for more files than any dataset has."""
     if count > _MOST_MEMBERS:
         raise DataError(f"{what}: has more than {_MOST_MEMBERS:,} members")
+
+
+def most_unpacked(size: int) -> int:
+    """To how many bytes a file of `size` bytes may unpack: pictures are compressed already."""
+    return max(_ALWAYS_FINE, _HIGHEST_RATIO * size)
+
+
+def require_modest(what: str, unpacked: int, most: int) -> None:
+    """Raise DataError, with `what`, for a bomb."""
+    if unpacked > most:
+        raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures would")
 
 
 def plain_path(what: str, name: str) -> str:

@@ -12,7 +12,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, reason
+
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+_DEEPEST_TUPLE = 16
 
 
 def unpickled(file: BinaryIO, what: str) -> Any:
@@ -23,13 +27,13 @@ def unpickled(file: BinaryIO, what: str) -> Any:
     Raises DataError, with `what`, if the pickle asks for anything else or is damaged.
     """
     try:
-        _require_small_memo(file)
+        _require_small(file)
         file.seek(0)
-        return _plain(_Unpickler(file, encoding="latin1").load())
+        return _plain(_Unpickler(file, encoding="latin1").load(), {})
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to call
-        raise DataError(f"{what}: is no readable pickle: {type(error).__name__} {error}") from error
+        raise DataError(f"{what}: is no readable pickle: {type(error).__name__} {reason(error)}") from error
 
 
 class _Unpickler(pickle.Unpickler):
@@ -42,11 +46,28 @@ class _Unpickler(pickle.Unpickler):
         raise DataError("refers to objects outside the file, which a file of pictures has no need of")
 
 
-def _require_small_memo(file: BinaryIO) -> None:
-    """The C reader allots the memo up to the largest index that a pickle names, however short the pickle is."""
+def _require_small(file: BinaryIO) -> None:
+    """Raise DataError for a short pickle that would take all memory or all time.
+
+    The C reader allots the memo up to the largest index that a pickle names. A tuple that holds another one twice,
+    which holds another one twice and so on, takes for ever to be a key: its hash is worked out anew at every place.
+    """
+    depths: dict[int, int] = {}
+    memoised, deepest, before = 0, 0, ""
     for count, (opcode, argument, _position) in enumerate(pickletools.genops(file)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise DataError("is damaged: it numbers more values than it holds")
+        name = opcode.name
+        if name in _PUTS:
+            index = memoised if name == "MEMOIZE" else int(argument or 0)
+            if index > count:
+                raise DataError("is damaged: it numbers more values than it holds")
+            if "TUPLE" in before:
+                depths[index] = deepest + 1
+            memoised += name == "MEMOIZE"
+        elif name in _GETS:
+            deepest = max(deepest, depths.get(int(argument or 0), 0))
+        if name == "DUP" or deepest > _DEEPEST_TUPLE:
+            raise DataError("holds tuples of tuples of tuples, which a file of pictures has no need of")
+        before = name
 
 
 class _Kind:
@@ -113,15 +134,18 @@ def _bytes(content: Any) -> bytes:
     return content.encode("latin1") if isinstance(content, str) else content
 
 
-def _plain(value: Any) -> Any:
-    """The value with arrays in the place of what stood for them."""
+def _plain(value: Any, known: dict[int, Any]) -> Any:
+    """The value with arrays in the place of what stood for them; what is there twice stays one and the same."""
     if isinstance(value, _Array):
-        return _plain(value.value) if isinstance(value.value, list) else value.value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+        return _plain(value.value, known) if isinstance(value.value, list) else value.value
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) not in known:
+        if isinstance(value, dict):
+            known[id(value)] = {key: _plain(item, known) for key, item in value.items()}
+        else:
+            known[id(value)] = [_plain(item, known) for item in value]
+    return known[id(value)]
 
 
 _ADMITTED: Mapping[tuple[str, str], Any] = {

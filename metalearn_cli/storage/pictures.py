@@ -1,6 +1,7 @@
 """Any picture into stored pixels, in exactly the order that its Preprocessing says."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from metalearn_cli.datasets import Preprocessing
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, reason
+
+# What Pillow warns of is harmless, such as odd EXIF data, or an error here; its words would stand among ours on stderr.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _MOST_PIXELS = 64_000_000
+_LONGEST_SIDE = 65_535  # a JPEG's; Pillow keeps two words a row, however narrow
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -37,17 +42,22 @@ def decode(
         else:
             picture = Image.open(io.BytesIO(source), formats=_FORMATS) if isinstance(source, bytes) else source
         width, height = picture.size
-        if width * height > _MOST_PIXELS:
-            raise DataError(f"{name}: has {width} x {height} pixels; at most 64 megapixels are read")
+        if width * height > _MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
+            raise DataError(
+                f"{name}: has {width} x {height} pixels; at most 64 megapixels and {_LONGEST_SIDE} a side are read"
+            )
         upright = ImageOps.exif_transpose(picture)
         if cut_bottom:
             upright = upright.crop((0, 0, upright.width, max(1, upright.height - cut_bottom)))
         return _stored(upright, preprocessing)
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: at most 64 megapixels are read: {reason(error)}") from error
     except Exception as error:  # Pillow's parsers raise far more types than they document
-        reason = "is not a png, jpg, webp or bmp picture" if "cannot identify" in str(error) else f"is damaged: {error}"
-        raise DataError(f"{name}: {reason}") from error
+        if "cannot identify" in str(error):
+            raise DataError(f"{name}: is not a png, jpg, webp or bmp picture") from error
+        raise DataError(f"{name}: is damaged: {reason(error)}") from error
 
 
 def from_array(pictures: NDArray[np.uint8]) -> Sequence[Image.Image]:

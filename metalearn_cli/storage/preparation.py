@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.registry import module_of
+from metalearn_cli.storage.atomic import disk_errors
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked
@@ -57,6 +59,7 @@ def prepare(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     with locked(data_dir / f".{dataset.store}.lock", wait):
+        _put_right(folder)
         if not force and _is_prepared(folder):
             return _found(name, dataset, folder, source), folder
         if isinstance(dataset, Generated):
@@ -84,6 +87,16 @@ def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, pro
 
 def _is_prepared(folder: Path) -> bool:
     return (folder / "manifest.json").exists()
+
+
+def _put_right(folder: Path) -> None:
+    """What a process moved away, and was killed before it had put the new in its place, is back; or gone, if it had."""
+    for old in folder.parent.glob(f".{folder.name}.*.old"):
+        with disk_errors(old):
+            if folder.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(folder)
 
 
 def _found(name: str, dataset: Archive | Generated, folder: Path, source: Path | None) -> Manifest:

@@ -3,6 +3,7 @@
 Legend: N pictures, H height, W width, C channels.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, reason
 from metalearn_cli.settings import Settings
 
 FORMAT = 1
+_NEWER = {"moments", "sample", "partial", "damaged", "checksum"}
 
 
 class ClassEntry(Settings):
@@ -70,8 +72,8 @@ class Manifest(Settings):
         return self.model_copy(update={"checksum": self._sum()})
 
     def is_as_written(self) -> bool:
-        """Whether nobody edited it since; a manifest of the first version has no checksum."""
-        return self.checksum in ("", self._sum())
+        """Whether nobody edited it since; a manifest of the first version has no checksum, nor what came with it."""
+        return self.checksum == self._sum() or not self.model_fields_set & _NEWER
 
     def _sum(self) -> str:
         return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
@@ -105,7 +107,7 @@ def open_prepared(folder: Path) -> Prepared:
     """
     path = folder / "manifest.json"
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(_regular(path).read_bytes())
     except OSError:
         raise DataError(f"{folder}: no prepared dataset there") from None
     except (ValueError, RecursionError):
@@ -154,15 +156,25 @@ def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None
 def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     expected = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
     try:
-        images: NDArray[np.uint8] = open_memmap(path, mode="r")
+        images: NDArray[np.uint8] = open_memmap(_regular(path), mode="r")
     except Exception as error:  # numpy raises ValueError, EOFError, OSError and tokenizer errors here
-        raise DataError(f"{path}: damaged ({error}); prepare the dataset again with --force") from error
-    if images.shape != expected or images.dtype != np.uint8 or path.stat().st_size != manifest.bytes:
+        raise DataError(f"{path}: damaged ({reason(error)}); prepare the dataset again with --force") from error
+    size = path.stat().st_size
+    if images.shape != expected or images.dtype != np.uint8 or size != manifest.bytes:
         raise DataError(
             f"{path}: holds {images.dtype} {images.shape}, the manifest says uint8 {expected}; "
             "prepare the dataset again with --force"
         )
+    if not images.flags.c_contiguous or images.offset + images.nbytes != size:  # type: ignore[attr-defined]
+        raise DataError(f"{path}: has a header that was edited; prepare the dataset again with --force")
     return images
+
+
+def _regular(path: Path) -> Path:
+    """The path. Raises OSError unless a file is there; a pipe would be waited for, and a device never ends."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+    return path
 
 
 def sha256_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -78,14 +79,19 @@ def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scra
 
 
 def _searched(path: Path, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack) -> "_Search":
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
     search = _Search(wants, scratch, stack)
-    if path.is_dir():
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:  # not there, a name that no disk can hold, a link that leads to itself
+        missing = isinstance(error, FileNotFoundError)
+        raise DataError(
+            f"{path}: {'no such file or folder' if missing else getattr(error, 'strerror', None) or error}"
+        ) from error
+    if stat.S_ISDIR(kind):
         search.look_in(Folder(path), "", path, 0)
-    elif is_archive(path.name):
+    elif stat.S_ISREG(kind) and is_archive(path.name):
         search.opened_on_disk.append(path)
-        search.open(str(path), path.open("rb"), "", path, 0)
+        search.open(str(path), Folder(path.parent).file(str(path)), "", path, 0)
     else:
         raise DataError(f"{path}: expected a folder, a .zip or a .tar")
     return search
@@ -130,6 +136,8 @@ class _Search:
     def read_containers(self) -> None:
         """The pictures inside pickles and the like become members too."""
         for member, span in pictures(self._containers, self._spool):
+            if not member.isprintable():
+                raise DataError(f"{member}: has a name that cannot be printed")
             self._add(member, self._spool, span, Path())
 
     def description(self, path: Path) -> str:

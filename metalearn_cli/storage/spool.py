@@ -8,8 +8,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_cli.errors import DataError
 from metalearn_cli.storage.atomic import disk_errors
+from metalearn_cli.storage.holders import require_modest
 
 
 class Span(NamedTuple):
@@ -69,8 +69,7 @@ def copied(stream: BinaryIO, folder: Path | None, most: int, what: str) -> Binar
         target = unnamed(folder)
     try:
         while piece := stream.read(1 << 20):
-            if target.tell() + len(piece) > most:
-                raise DataError(f"{what}: unpacks to more than {most >> 20:,} MB, far more than pictures would")
+            require_modest(what, target.tell() + len(piece), most)
             with disk_errors(folder or Path(tempfile.gettempdir())):
                 target.write(piece)
         target.seek(0)

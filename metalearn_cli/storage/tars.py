@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, reason
 from metalearn_cli.storage.holders import Member, is_junk, plain_path, read_all, require_few
 
 
@@ -56,7 +56,7 @@ class Tar:
             with self._lock:
                 return self._tar.next()
         except Exception as error:  # tarfile raises many types for a damaged file
-            raise DataError(f"{self._what}: is damaged or cut short: {error}") from error
+            raise DataError(f"{self._what}: is damaged or cut short: {reason(error)}") from error
 
 
 class _Window(io.RawIOBase):

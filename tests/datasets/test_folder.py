@@ -183,8 +183,10 @@ def test_a_list_for_each_part_gives_the_parts():
     ("text", "message"),
     [
         ("filename,label\nnobody.jpg,ant\n", r"x\.csv:2: 'nobody\.jpg' is not there; expected nobody\.jpg or images"),
-        ("filename,label\n0.jpg,\n", r"x\.csv:2: '0\.jpg' has no label"),
-        ("filename,label\n0.jpg\n", r"x\.csv:2: '0\.jpg' has no label"),
+        ("filename,label\n0.jpg,\n", r"x\.csv:2: '0\.jpg' has no label that can be printed"),
+        ("filename,label\n0.jpg\n", r"x\.csv:2: '0\.jpg' has no label that can be printed"),
+        ("filename,label\n0.jpg,\x1b[2J\n", r"x\.csv:2: '0\.jpg' has no label that can be printed"),
+        (f"filename,label\n{'x' * 200_000},a\n", r"x\.csv: is no list that can be read: field larger than"),
         ("filename,label\n../../etc/passwd,ant\n", "is not there"),
     ],
 )

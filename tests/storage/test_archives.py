@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage import archives, holders
+from metalearn_cli.storage import holders
 from metalearn_cli.storage.sources import open_source
 
 NFC, NFD = (unicodedata.normalize(form, "crème/é.png") for form in ("NFC", "NFD"))
@@ -255,7 +255,7 @@ def test_too_many_members_are_an_error(made, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
 def test_a_bomb_is_refused_before_it_has_filled_the_disk(suffix, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_ALWAYS_FINE", 1 << 20)
+    monkeypatch.setattr(holders, "_ALWAYS_FINE", 1 << 20)
     path = bomb(tmp_path / f"it.{suffix}", 40 << 20)
     assert path.stat().st_size < 100_000
     with pytest.raises(DataError, match=r"it\.\S+: unpacks to .* far more than pictures would"):
@@ -302,3 +302,11 @@ def test_the_description_of_a_zip_follows_its_bytes(tmp_path):
 def test_the_description_of_a_folder_names_and_counts_it(tmp_path):
     with open_source(unpacked(tmp_path / "mine", {"a/1.png": b"", "a/2.png": b""})) as source:
         assert source.description == "folder mine (2 files)"
+
+
+def test_a_zip_that_says_its_members_lie_before_its_beginning_is_an_error(tmp_path):
+    whole = zipped(tmp_path / "it.zip", {"a/1.png": os.urandom(300), "in.zip": os.urandom(300)}).read_bytes()
+    for cut in range(1, 600, 13):
+        (tmp_path / "it.zip").write_bytes(whole[cut:])
+        with pytest.raises(DataError, match=r"it\.zip"):
+            held(tmp_path / "it.zip")

@@ -111,3 +111,28 @@ def test_nothing_is_left_in_the_scratch_folder(tmp_path):
     with open_source(path, scratch=tmp_path / "scratch") as source:
         assert len(source.members) == 4
         assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_label_without_a_name_is_an_error_and_not_the_last_class(tmp_path):
+    with pytest.raises(DataError, match=r"x\.parquet: .*label -1 has no name"):
+        held(tmp_path, {"x.parquet": parquet([(picture("a"), 0), (picture("b"), -1)], ["cat", "dog"])})
+
+
+@pytest.mark.parametrize("pictures", [[10**12, 1], [None], [[1, 2]], [np.zeros((2, 2, 3))]])
+def test_a_list_of_what_are_no_pictures_is_an_error(pictures, tmp_path):
+    members = {"a_images_png.pkl": pictures, "a_labels.pkl": {"labels": [0] * len(pictures)}}
+    with pytest.raises(DataError, match=r"a_images_png\.pkl: a picture in it is no array and no bytes"):
+        held(tmp_path, {name: pickle.dumps(value) for name, value in members.items()})
+
+
+def test_an_npz_that_is_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("metalearn_cli.storage.holders._ALWAYS_FINE", 1 << 20)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, data=np.zeros((4000, 32, 32, 3), np.uint8), labels=np.zeros(4000, np.int64))
+    with pytest.raises(DataError, match=r"x\.npz: unpacks to 11 MB or more"):
+        held(tmp_path, {"x.npz": buffer.getvalue()})
+
+
+def test_a_class_whose_name_cannot_be_printed_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"has a name that cannot be printed"):
+        held(tmp_path, {"x.pkl": pickle.dumps({"image_data": IMAGES, "class_dict": {"\x1b[2J": [0]}})})

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 
+from benchmarks.faults._hostile import hostile_pickles
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.pickles import unpickled
 
@@ -154,3 +155,35 @@ def test_a_pickle_with_flipped_bytes_is_read_or_refused_and_nothing_else(seed):
         content[place] = generator.integers(256)
     found = read_or_error(bytes(content))
     assert not isinstance(found, DataError) or "\n" not in str(found)
+
+
+def test_no_hostile_pickle_runs_anything_or_takes_all_time(tmp_path):
+    for content in hostile_pickles(tmp_path / "ran"):
+        found = read_or_error(content)
+        assert not isinstance(found, DataError) or str(found).startswith("it.pkl: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_that_hold_one_list_twice_again_and_again_are_read_at_once():
+    inner = innermost = []
+    for _level in range(60):
+        inner = [inner, inner]
+    found = read(pickle.dumps(inner, 2))
+    for _level in range(60):
+        assert found[0] is found[1]
+        found = found[0]
+    assert found == innermost
+
+
+def test_keys_whose_hash_would_take_for_ever_are_refused():
+    key = ()
+    for _level in range(60):
+        key = (key, key)
+    content = pickle.dumps([key], 2)[:-2] + b"K\x01\x86}q\xf0h\x00K\x01s."
+    with pytest.raises(DataError, match="holds tuples of tuples of tuples"):
+        read(content)
+
+
+def test_a_tuple_that_many_values_share_is_no_harm():
+    shared = (1, 2)
+    assert read(pickle.dumps([(shared, number) for number in range(50)])) == [[[1, 2], number] for number in range(50)]

@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -208,3 +210,23 @@ def test_the_fourth_channel_of_an_array_is_alpha():
 def test_an_array_of_another_type_or_shape_is_refused(pictures):
     with pytest.raises(DataError, match=r"expected uint8 \[N, H, W, C\]"):
         from_array(pictures)
+
+
+@pytest.mark.parametrize("size", [(70_000, 1), (1, 60_000_000)])
+def test_a_picture_of_one_endless_side_is_refused_before_it_is_unpacked(size):
+    with pytest.raises(DataError, match=rf"^long\.png: has {size[0]} x {size[1]} pixels; .* 65535 a side"):
+        decode(announced(*size), GREY, "long.png")
+
+
+def test_pillow_does_not_warn_among_our_own_lines():
+    code = (
+        "import sys\n"
+        "from metalearn_cli.datasets import Preprocessing\n"
+        "from metalearn_cli.storage.pictures import decode\n"
+        "try: decode(sys.stdin.buffer.read(), Preprocessing(channels=1, height=8, width=8), 'x')\n"
+        "except Exception as error: print(error)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, input=announced(10_000, 10_000), capture_output=True, check=True)
+    assert result.stdout.startswith(b"x: has 10000 x 10000 pixels")
+    assert result.stderr == b""

@@ -2,6 +2,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -372,3 +373,17 @@ def test_terms_are_accepted_once_and_word_for_word(tmp_path):
 def test_an_edited_list_of_terms_accepts_nothing(tmp_path, content):
     (tmp_path / "accepted-terms.json").write_text(content)
     assert not terms.accepted(tmp_path, "be kind")
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_dataset_moved_away_by_a_process_that_was_killed_comes_back_unless_there_is_a_new_one(
+    replaced, pictures, store
+):
+    manifest, where = prepared(PETS, store, pictures)
+    if replaced:
+        shutil.copytree(where, store / f".{where.name}.0123.old")
+    else:
+        where.rename(store / f".{where.name}.0123.old")
+    again, _where = prepared(PETS, store, pictures, force=replaced)
+    assert again.sha256 == manifest.sha256
+    assert [path.name for path in store.iterdir()] == [where.name]

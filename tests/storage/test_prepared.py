@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,3 +258,40 @@ def test_verify_finds_one_flipped_bit(folder):
     images.flush()
     with pytest.raises(DataError, match=r"images\.npy: is not as it was written"):
         verify(folder)
+
+
+def test_pixels_in_the_order_of_fortran_are_an_error(folder):
+    path = folder / "images.npy"
+    path.write_bytes(path.read_bytes().replace(b"False", b"True ", 1))
+    with pytest.raises(DataError, match=r"images\.npy: has a header that was edited"):
+        open_prepared(folder)
+
+
+def test_a_header_that_says_it_is_shorter_is_an_error(folder):
+    content = (folder / "images.npy").read_bytes()
+    shorter = content[:8] + (128 - 10 - 16).to_bytes(2, "little") + content[10:111] + b"\n" + content[112:]
+    (folder / "images.npy").write_bytes(shorter)
+    with pytest.raises(DataError, match=r"images\.npy: has a header that was edited"):
+        open_prepared(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "images.npy"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "endless link"])
+def test_what_is_no_file_is_refused_at_once(name, kind, folder):
+    path = folder / name
+    path.unlink()
+    make = {"pipe": os.mkfifo, "folder": Path.mkdir}.get(kind)
+    if make is None:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    else:
+        make(path)
+    with pytest.raises(DataError):
+        open_prepared(folder)
+
+
+def test_a_manifest_that_lost_its_checksum_and_changed_is_an_error(folder):
+    fields = json.loads((folder / "manifest.json").read_text())
+    del fields["checksum"]
+    (folder / "manifest.json").write_text(json.dumps({**fields, "source": "elsewhere"}))
+    with pytest.raises(DataError, match=r"manifest\.json: was edited"):
+        open_prepared(folder)
