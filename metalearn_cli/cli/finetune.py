@@ -57,7 +57,7 @@ def finetune(
         answers = _adapted(checkpoint, support, query or [], overrides or [], device)
         fields = answers.fields
         _write(answers, output, csv)
-    fields |= {"output": None if output is None else str(output)}
+    fields |= {name: None if path is None else str(path) for name, path in (("output", output), ("csv", csv))}
     if json:
         tables.print_json(fields)
     else:
@@ -192,6 +192,8 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
     if fields["output"]:
         what = "initialisation" if fields["classes"] is None else "adapted classifier"
         out.print(f"{what} {fields['output']}", markup=False)
+    if fields["csv"]:
+        out.print(f"probabilities {fields['csv']}", markup=False)
 
 
 def _hint(checkpoint: Path, support: Path | None, output: Path | None, quiet: bool) -> None:

@@ -87,9 +87,10 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, training
+    from metalearn_cli.runtime import assembly, training, watching
     from metalearn_cli.storage import preparation, runs, sinks
 
+    openers = sinks.found(experiment.sinks)
     with group.leader_first(), tables.bar(call.quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
@@ -102,10 +103,17 @@ def _run_in(
             lines = [_title(experiment, session.learner.second_order, place, group.size)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines), markup=False)
-        with sinks.opened(folder.path if group.leads else None) as receivers:
+        run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
+        with sinks.opened(openers, run, _warn) as receivers:
+            watching.show_episode(session, state.iteration, receivers)
             reports = _reports(session, state, receivers, stopper, call.quiet)
+            watching.tell_result(state, reports, receivers)
     if group.leads:
         _finish(session, reports, state.iteration, came_from, stopper, call)
+
+
+def _warn(text: str) -> None:
+    tables.console(stderr=True).print(f"warning: {text}", markup=False)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
@@ -191,8 +199,9 @@ def _dry_run(experiment: "Experiment", device: str, json: bool, quiet: bool) -> 
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime import assembly, proof, training
-    from metalearn_cli.storage import preparation, runs
+    from metalearn_cli.storage import preparation, runs, sinks
 
+    sinks.found(experiment.sinks)
     if not json:
         print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)

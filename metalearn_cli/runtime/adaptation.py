@@ -57,7 +57,8 @@ class Adaptable:
         if ways is not None and len(classes) != ways:
             raise ConfigError(
                 f"the support set has {len(classes)} classes, the checkpoint was trained for {ways}: "
-                f"give {ways} classes, or train with --set task.ways={len(classes)}"
+                f"give {ways} classes, train with --set task.ways={len(classes)}, or train a learner of any number "
+                "of classes, such as protonet"
             )
         support = Examples(inputs.to(self._device).unsqueeze(0), targets.to(self._device).unsqueeze(0))
         states = self._learner.adapt(self._meta, support, evaluation_steps(self.experiment, self._learner))

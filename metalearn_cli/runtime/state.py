@@ -20,6 +20,7 @@ from metalearn_cli.version import own_version
 
 _MAY_CHANGE = {
     ("name",),
+    ("sinks",),
     ("outer", "iterations"),
     ("eval", "episodes"),
     *(("dataset", key) for key in PREPARATION_ONLY),

@@ -13,13 +13,12 @@ from torch import nn
 
 from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import from_mapping
 from metalearn_cli.registry import names_in
-from metalearn_cli.runtime import assembly, state
+from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.classifier import inputs_of
 from metalearn_cli.runtime.export import save_initialisation
 from metalearn_cli.storage import checkpoints
-from tests.commands import TINY
+from tests import untrained
 
 LAYERS = [
     {"conv2d": {"channels": 3, "stride": 2}}, "bn", {"leakyrelu": {"slope": 0.1}}, {"max_pool2d": {"kernel": 2}},
@@ -64,14 +63,8 @@ def pictures(count, seed):
     return np.random.default_rng(seed).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
 
 
-def checkpoint_of(path, data_dir, algorithm, backbone, **more):
-    """A training checkpoint before its first iteration."""
-    chosen = {"algorithm": {"name": algorithm}, "backbone": BACKBONES[backbone]} | more
-    experiment = from_mapping(TINY | chosen, "test")
-    data = assembly.open_data(experiment, data_dir, lambda *_: None)
-    learner = assembly.learner_for(experiment, data.interface, "support")
-    state.keep(path, experiment, data, state.fresh(experiment, learner, torch.device("cpu")))
-    return path
+def checkpoint_of(path, data_dir, algorithm, backbone):
+    return untrained.checkpoint_of(path, data_dir, algorithm={"name": algorithm}, backbone=BACKBONES[backbone])
 
 
 def adapted(path, labels=("a", "b", "a", "b", "b")):
