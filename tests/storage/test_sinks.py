@@ -1,12 +1,14 @@
+import re
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import from_mapping
+from metalearn_cli.experiment import from_mapping, load, to_yaml
 from metalearn_cli.storage import sinks
-from tests.commands import TINY
+from tests.commands import ROOT, TINY
 
 FAKE = """
 class Whole:
@@ -111,3 +113,50 @@ def test_a_wrong_reference_is_one_line_with_its_key(run, mine, reference, messag
         pass
     assert str(refused.value).startswith(f"sinks[1]: {reference} {message}")
     assert "\n" not in str(refused.value)
+
+
+def test_a_reference_of_the_wrong_form_names_its_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        to_yaml(from_mapping(TINY, "test")).replace("sinks: null", "sinks: [mine.Sink]")
+    )
+    with pytest.raises(ConfigError, match=r"mine.yaml:\d+: sinks\[0\]: found 'mine.Sink' .* expected tensorboard or "):
+        load(str(tmp_path / "mine.yaml"))
+
+
+class StandIn(ModuleType):
+    """A library of which everything is there, and does nothing but be noted in `called`."""
+
+    called: list
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        inner = StandIn(f"{self.__name__}.{name}".strip("."))
+        inner.called = self.called
+        return inner
+
+    def __call__(self, *arguments, **more):
+        self.called.append(self.__name__)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("file", "library", "promised"),
+    [
+        ("my_sinks", "wandb", "init init.log Image init.log init.summary.update init.finish"),
+        ("my_mlflow", "mlflow", "set_experiment start_run log_params log_metrics log_image log_metrics end_run"),
+    ],
+)
+def test_the_examples_of_the_docs_pass_on_what_a_run_gives(run, mine, tmp_path, monkeypatch, file, library, promised):
+    [code] = re.findall(rf"<!-- {file}.py -->\n```python\n(.*?)```", (ROOT / "docs/sinks.md").read_text(), re.DOTALL)
+    (tmp_path / f"{file}.py").write_text(code)
+    stand_in = StandIn("")
+    stand_in.called = []
+    monkeypatch.setitem(sys.modules, library, stand_in)
+    [name] = re.findall(r"^class (\w+)\(Sink\)", code, re.MULTILINE)
+    with sinks.opened(sinks.found([f"{file}:{name}"]), run, silent) as (sink,):
+        sink.scalars(2, {"val/step 0": 0.5, "train/loss": float("nan")})
+        sink.picture(0, "val/episode", np.zeros((4, 6, 3), np.uint8))
+        sink.result({"result/val": 0.5})
+    assert stand_in.called == promised.split()
+    sys.modules.pop(file)
