@@ -11,6 +11,7 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.storage.forms import require_form
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def finetune(
         if path is not None:
             _require_writable(option, path, example, checkpoint)
     if output is not None:
-        _require_form(output)
+        require_form(output)
     if support is None and query is None and output is not None:
         fields = _converted(checkpoint, output, overrides or [], device)
     else:
@@ -83,12 +84,6 @@ def _require_writable(option: str, path: Path, example: str, checkpoint: Path) -
         raise ConfigError(f"{option} {path}: no permission to write there")
     if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
         raise ConfigError(f"{option} {path}: is the checkpoint itself, which would be lost; choose another name")
-
-
-def _require_form(output: Path) -> None:
-    from metalearn_cli.runtime import export
-
-    export.require_form(output)
 
 
 def _converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:

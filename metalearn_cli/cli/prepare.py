@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose
+from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Its name; --list shows them.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="DATASET", help="Its name; --list shows them.", autocompletion=dataset_names),
+    ] = None,
     source: Annotated[Path | None, typer.Option(help="A folder, zip or tar that holds the pictures already.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where to keep it; default $METALEARN_DATA.")] = None,
     overrides: Overrides = None,

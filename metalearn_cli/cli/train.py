@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, config_names, seconds_in
 from metalearn_cli.cli.stopping import Stopper
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ EPILOG = (
 
 
 def train(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="An experiment file, or the name of a shipped one.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG", help="An experiment file, or the name of a shipped one.", autocompletion=config_names
+        ),
+    ],
     overrides: Overrides = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; default runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
@@ -87,7 +92,7 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, training, watching
+    from metalearn_cli.runtime import assembly, card, training, watching
     from metalearn_cli.storage import preparation, runs, sinks
 
     openers = sinks.found(experiment.sinks)
@@ -109,6 +114,7 @@ def _run_in(
             reports = _reports(session, state, receivers, stopper, call.quiet)
             watching.tell_result(state, reports, receivers)
     if group.leads:
+        card.write_card(session, _warn)
         _finish(session, reports, state.iteration, came_from, stopper, call)
 
 

@@ -27,6 +27,7 @@ from metalearn_cli.runtime.plain import plain, without_body
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.runtime.state import fitted, interface_header, interface_of, require_kind, versions
 from metalearn_cli.storage import checkpoints
+from metalearn_cli.storage.forms import require_form
 from metalearn_cli.storage.pictures import decode, from_array
 
 Pictures = Sequence[Image] | NDArray[np.uint8]
@@ -109,7 +110,7 @@ class Classifier:
         such form; RunError if the disk refuses.
         """
         path = Path(path)
-        export.require_form(path)
+        require_form(path)
         odd = [label for label in self.classes if not isinstance(label, str | int | float)]
         if odd:
             raise ConfigError(f"a label is {odd[0]!r}; only strings and numbers can be saved")

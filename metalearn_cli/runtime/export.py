@@ -21,18 +21,8 @@ from metalearn_cli.runtime.state import interface_header, interface_of, require_
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.checkpoints import Checkpoint
 
-FORMS = {".pt": "for metalearn", ".safetensors": "weights for any program", ".pt2": "a program for torch alone"}
-"""What a file's suffix says about what is in it."""
-
 ABOUT = "about.json"
 """The file inside a program that says what it is."""
-
-
-def require_form(path: Path) -> None:
-    """Raise ConfigError unless the suffix is one of FORMS."""
-    if path.suffix not in FORMS:
-        known = ", ".join(f"{suffix} ({what})" for suffix, what in FORMS.items())
-        raise ConfigError(f"{path}: ends in {path.suffix or 'no suffix'!r}, expected one of {known}")
 
 
 def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> None:

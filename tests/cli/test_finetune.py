@@ -145,13 +145,6 @@ def test_pictures_of_one_name_are_told_apart_by_their_folders(cli, best, support
     assert f"{query}/three bars/0.png" in shown
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
-def test_the_suffix_of_the_output_picks_its_form(cli, best, support, suffix):
-    outcome = cli("finetune", "--checkpoint", best, "--support", support, "--output", f"mine{suffix}")
-    assert outcome.code == 0, outcome.err
-    assert outcome.err == f"next: open mine{suffix} without metalearn, as docs/export.md shows\n"
-
-
 def test_an_adapted_file_is_written_in_another_form_without_a_support_set(cli, best, support, tmp_path):
     cli("finetune", "--checkpoint", best, "--support", support, "--output", "mine.pt")
     outcome = cli("finetune", "--checkpoint", "mine.pt", "--output", "mine.safetensors", "--json")
@@ -186,12 +179,26 @@ def test_the_checkpoint_is_not_overwritten(cli, tiny_run, support, tmp_path, opt
     refused(cli("finetune", "--checkpoint", "best.pt", *options), option, "the checkpoint itself")
 
 
-def test_a_csv_has_a_row_per_query_with_all_probabilities(cli, best, support, query, tmp_path):
+def test_a_csv_has_a_row_per_query_with_all_probabilities_beside_a_program(cli, best, support, query, tmp_path):
     shutil.copy(query / "one/0.png", tmp_path / "=1+1.png")
     shutil.copy(query / "one/0.png", tmp_path / 'a "quoted", name.png')
     queries = ("--query", query, "--query", "=1+1.png", "--query", 'a "quoted", name.png')
-    outcome = cli("finetune", "--checkpoint", best, "--support", support, *queries, "--csv", "mine.csv", "--json")
+    outcome = cli(
+        "finetune",
+        "--checkpoint",
+        best,
+        "--support",
+        support,
+        *queries,
+        "--csv",
+        "mine.csv",
+        "--output",
+        "mine.pt2",
+        "--json",
+    )
     assert outcome.code == 0, outcome.err
+    assert outcome.err == "next: open mine.pt2 without metalearn, as docs/export.md shows\n"
+    assert (tmp_path / "mine.pt2").exists()
     with (tmp_path / "mine.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == ["file", "predicted", "probability", "probability of one", "probability of three bars", "known"]
