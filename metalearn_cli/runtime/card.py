@@ -87,9 +87,10 @@ def _facts(session: "Session", best: Mapping[str, Any]) -> list[tuple[str, str]]
     interval = f"{100 * last['ci95']:.2f}" if accuracy else f"{last['ci95']:.2g}"
     measured = f"**{_score(last['score'], accuracy)} ± {interval}**, 95 % interval over {experiment.eval.val_episodes}"
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
+    before = [("before the first step", _score(best["val"][0]["score"], accuracy))] if last["step"] else []
     return [
         (f"validation, {_size(session)}", f"{measured} episodes, after {last['step']} inner steps"),
-        ("before the first step", _score(best["val"][0]["score"], accuracy)),
+        *before,
         ("validation tasks", f"{spec.queries} queries, {evaluation_statistics(experiment)} statistics"),
         ("training tasks", f"{task.ways}-way {task.shots}-shot, {task.queries} queries, {task.statistics} statistics"),
         ("iterations", f"{best['iteration']:,} of {outer.iterations:,}, {outer.meta_batch_size} tasks each"),

@@ -1,12 +1,14 @@
 """What leaves metalearn answers as it did here, for every algorithm and backbone, in a process that has torch alone."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -19,6 +21,7 @@ from metalearn_cli.runtime.classifier import inputs_of
 from metalearn_cli.runtime.export import save_initialisation
 from metalearn_cli.storage import checkpoints
 from tests import untrained
+from tests.commands import ROOT
 
 LAYERS = [
     {"conv2d": {"channels": 3, "stride": 2}}, "bn", {"leakyrelu": {"slope": 0.1}}, {"max_pool2d": {"kernel": 2}},
@@ -194,3 +197,24 @@ def test_a_network_that_is_not_the_learners_is_refused_and_not_exported_wrongly(
     monkeypatch.setattr("metalearn_cli.runtime.classifier.backbone_for", lambda *about: change(as_built(*about)))
     with pytest.raises(ConfigError, match=message):
         classifier.module()
+
+
+def test_the_script_of_the_docs_answers_for_any_picture_as_finetune_does(data_dir, tmp_path):
+    [script] = re.findall(
+        r"<!-- classify.py -->\n```python\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "classify.py").write_text(script)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "turned.jpg", exif=turned)
+    Image.fromarray(pixels).save(tmp_path / "transparent.png")
+    classifier = adapted(checkpoint_of(tmp_path / "best.pt", data_dir, "maml", "conv4"))
+    classifier.save(tmp_path / "mine.pt2")
+    files = ["turned.jpg", "transparent.png"]
+    command = [sys.executable, "-I", "classify.py", *files]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True).stdout
+    queries = [Image.open(tmp_path / file) for file in files]
+    rows = zip(files, classifier.predict(queries), classifier.predict_proba(queries).max(1), strict=True)
+    expected = [f"{file} {name} {probability:.4f}" for file, name, probability in rows]
+    assert told.splitlines() == expected
