@@ -20,8 +20,10 @@ ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithm
 
 def names_in(room: str) -> list[str]:
     """The names that a block may pick from the folder `room`; nothing is imported."""
-    package = find_spec(f"metalearn_cli.{room}")  # found and not imported, so that completion waits for no library
-    folder = package.submodule_search_locations if package else None
+    package = f"metalearn_cli.{room}"
+    # Found and not imported where nobody has yet, so that the shell's completion waits for no library.
+    spec = None if package in sys.modules else find_spec(package)
+    folder = spec.submodule_search_locations if spec else import_module(package).__path__
     modules = [module for module in pkgutil.iter_modules(folder) if not module.ispkg]
     return sorted(module.name for module in modules if not module.name.startswith("_"))
 

@@ -32,6 +32,12 @@ def dataset_names(incomplete: str) -> list[str]:
 
 
 Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=version_asked, help="Print the version.")]
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="An experiment file, or the name of a shipped one.", autocompletion=config_names
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

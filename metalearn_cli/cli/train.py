@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, config_names, seconds_in
+from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.stopping import Stopper
 
 if TYPE_CHECKING:
@@ -28,12 +28,7 @@ EPILOG = (
 
 
 def train(
-    config: Annotated[
-        str,
-        typer.Argument(
-            metavar="CONFIG", help="An experiment file, or the name of a shipped one.", autocompletion=config_names
-        ),
-    ],
+    config: Config,
     overrides: Overrides = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; default runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
