@@ -6,7 +6,8 @@ The command line is the way in; from Python, `load(checkpoint).adapt(images, lab
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.adaptation import Adaptable, Classifier, load, load_classifier
+    from metalearn_cli.runtime.adaptation import Adaptable, load, load_classifier
+    from metalearn_cli.runtime.classifier import Classifier
 
 __all__ = ["Adaptable", "Classifier", "load", "load_classifier"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, create_model, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, create_model, field_validator
 
 from metalearn_cli import yaml_lines
 from metalearn_cli.errors import ConfigError
@@ -123,8 +123,18 @@ class Execution(Settings):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
+def _sink(reference: str) -> str:
+    if not re.fullmatch(r"tensorboard|[A-Za-z_][\w.]*:[A-Za-z_]\w*", reference):
+        raise ValueError(f"found {found(reference)}, expected tensorboard or package.module:Name, a sink of your own")
+    return reference
+
+
 class Experiment(Settings):
-    """All that decides a run. `name` names its folder; `seed` decides the initialisation and the tasks."""
+    """All that decides a run. `name` names its folder; `seed` decides the initialisation and the tasks.
+
+    `sinks`: who receives its numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
+    (docs/sinks.md); null, TensorBoard where its library is installed. What is learned does not depend on them.
+    """
 
     name: str
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
@@ -136,6 +146,7 @@ class Experiment(Settings):
     eval: Eval = Eval()
     checkpoint: Keeping = Keeping()
     execution: Execution = Execution()
+    sinks: list[Annotated[str, AfterValidator(_sink)]] | None = None
 
     @field_validator("name")
     @classmethod

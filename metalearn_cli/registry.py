@@ -4,6 +4,7 @@ import functools
 import pkgutil
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -18,8 +19,11 @@ ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithm
 
 
 def names_in(room: str) -> list[str]:
-    """The names that a block may pick from the folder `room`; none of these files is imported."""
-    folder = import_module(f"metalearn_cli.{room}").__path__
+    """The names that a block may pick from the folder `room`; nothing is imported."""
+    package = f"metalearn_cli.{room}"
+    # Found and not imported where nobody has yet, so that the shell's completion waits for no library.
+    spec = None if package in sys.modules else find_spec(package)
+    folder = spec.submodule_search_locations if spec else import_module(package).__path__
     modules = [module for module in pkgutil.iter_modules(folder) if not module.ispkg]
     return sorted(module.name for module in modules if not module.name.startswith("_"))
 

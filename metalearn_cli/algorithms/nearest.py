@@ -49,5 +49,6 @@ def build(
         inner_steps=0,
         second_order=None,
         ways=None,
+        uses_network=False,
     )
     return learner

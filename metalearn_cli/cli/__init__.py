@@ -2,7 +2,7 @@
 
 import typer
 
-from metalearn_cli.cli import evaluate, finetune, prepare, train
+from metalearn_cli.cli import evaluate, finetune, info, prepare, train
 from metalearn_cli.cli.options import Version
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app.command("prepare")(prepare.prepare)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
+app.command("info")(info.info)
 
 
 @app.callback(invoke_without_command=True)

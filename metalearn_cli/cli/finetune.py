@@ -4,7 +4,7 @@ import os
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -12,9 +12,13 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.storage.forms import require_form
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.adaptation import Classifier
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.finetuning import Labelled
 
 
@@ -25,7 +29,11 @@ def finetune(
         list[Path] | None, typer.Option(metavar="DIR|FILE", help="Pictures to classify; repeat for more.")
     ] = None,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE.pt", help="Write the adapted classifier here.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the classifier: .pt, .safetensors (weights) or .pt2 (torch.export)."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write all probabilities of queries.")] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -33,48 +41,83 @@ def finetune(
 ) -> None:
     """Adapt a checkpoint to your own classes.
 
-    A classifier that was adapted before needs --query alone.
+    A classifier that was adapted before needs --query alone. With --output and neither --support nor --query, what the
+    checkpoint holds is written in another form.
     """
-    if support is None and query is None:
+    if support is None and query is None and output is None:
         raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
+    if csv is not None and query is None:
+        raise ConfigError("--csv: there are no queries to write; give --query")
+    for option, path, example in (("--output", output, "mine.pt"), ("--csv", csv, "mine.csv")):
+        if path is not None:
+            _require_writable(option, path, example, checkpoint)
     if output is not None:
-        _require_writable(output)
+        require_form(output)
     with tables.loading(quiet):
         from metalearn_cli.runtime import finetuning  # noqa: F401
-    fields, classifier = _adapted(checkpoint, support, query or [], overrides or [], device)
-    if output is not None:
-        classifier.save(output)
-    fields |= {"output": None if output is None else str(output)}
+    if support is None and query is None and output is not None:
+        fields = _converted(checkpoint, output, overrides or [], device)
+    else:
+        answers = _adapted(checkpoint, support, query or [], overrides or [], device)
+        fields = answers.fields
+        _write(answers, output, csv)
+    fields |= {name: None if path is None else str(path) for name, path in (("output", output), ("csv", csv))}
     if json:
         tables.print_json(fields)
     else:
         _print(fields, verbose)
-    given = output or (None if support else checkpoint)
-    used = [given] if given else [checkpoint, "--support", support, "--output", "mine.pt"]
-    tables.hint(f"metalearn finetune --checkpoint {shlex.join(map(str, used))} --query PICTURE", quiet)
+    _hint(checkpoint, support, output, quiet)
 
 
-def _require_writable(output: Path) -> None:
+class Answers(NamedTuple):
+    """What the command prints, the classifier, and its probabilities [N, W] of the queries."""
+
+    fields: dict[str, Any]
+    classifier: "Classifier"
+    probabilities: "NDArray[np.float32] | None"
+
+
+def _require_writable(option: str, path: Path, example: str, checkpoint: Path) -> None:
     """Found out before the work, not after it."""
-    if output.is_dir() or not output.name:
-        raise ConfigError(f"--output {output}: is a folder, expected a file name such as mine.pt")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: the folder {output.parent} does not exist")
-    if not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"--output {output}: no permission to write there")
+    if path.is_dir() or not path.name:
+        raise ConfigError(f"{option} {path}: is a folder, expected a file name such as {example}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{option} {path}: no permission to write there")
+    if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
+        raise ConfigError(f"{option} {path}: is the checkpoint itself, which would be lost; choose another name")
 
 
-def _adapted(
-    path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str
-) -> "tuple[dict[str, Any], Classifier]":
-    from metalearn_cli.runtime import adaptation, assembly, finetuning
+def _converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:
+    """What a checkpoint holds, an adapted classifier or the initialisation of a learner, in the form of `output`."""
+    from metalearn_cli.runtime import assembly, classifier, export
+    from metalearn_cli.storage import checkpoints
+
+    if overrides:
+        raise ConfigError("--set: has no effect without --support")
+    file, classes = checkpoints.load(path), None
+    if file.header.get("kind") == "adapted":
+        found = classifier.classifier_in(file, assembly.device_named(device), path)
+        found.save(output)
+        classes = found.classes
+    else:
+        export.save_initialisation(file, path, output)
+    return {"checkpoint": str(path), "classes": classes} | _NOTHING_ASKED
+
+
+_NOTHING_ASKED: dict[str, Any] = {"support": None, "measured_on": None, "per_step": [], "predictions": []}
+
+
+def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Answers:
+    from metalearn_cli.runtime import adaptation, assembly, classifier, finetuning
     from metalearn_cli.storage import checkpoints
 
     file, place = checkpoints.load(path), assembly.device_named(device)
     if support is None:
         if overrides:
             raise ConfigError("--set: an adapted classifier has nothing left to set; give --support to adapt again")
-        steps, shown, learner = [adaptation.classifier_in(file, place, path)], None, None
+        steps, shown, learner = [classifier.classifier_in(file, place, path)], None, None
     else:
         learner = adaptation.Adaptable(file, place, path, overrides)
         shown = finetuning.support_in(support, learner.interface)
@@ -89,26 +132,34 @@ def _adapted(
         measured_on, per_step = "support, leaving one out", finetuning.leave_one_out(learner, shown)
         if per_step is None:
             measured_on, per_step = "support", finetuning.accuracies(steps, shown)
+    rows = None if queries is None else last.probabilities(queries.inputs)
     fields = {
         "checkpoint": str(path),
         "classes": last.classes,
         "support": None if shown is None else dict(sorted(Counter(shown.labels).items())),
         "measured_on": measured_on,
         "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
-        "predictions": [] if queries is None else _predictions(last, queries),
+        "predictions": [] if queries is None or rows is None else _predictions(last.classes, queries, rows),
     }
-    return fields, last
+    return Answers(fields, last, rows)
 
 
-def _predictions(classifier: "Classifier", queries: "Labelled") -> list[dict[str, Any]]:
-    rows = classifier.probabilities(queries.inputs)
+def _write(answers: Answers, output: Path | None, csv: Path | None) -> None:
+    from metalearn_cli.report.spreadsheet import as_csv
+    from metalearn_cli.storage.atomic import write_file
+
+    if output is not None:
+        answers.classifier.save(output)
+    if csv is not None and answers.probabilities is not None:
+        header = ["file", "predicted", "probability", *(f"probability of {n}" for n in answers.classifier.classes)]
+        rows = zip(answers.fields["predictions"], answers.probabilities.tolist(), strict=True)
+        lines = [[row["file"], row["label"], row["probability"], *each, row["known"]] for row, each in rows]
+        write_file(csv, as_csv([*header, "known"], lines))
+
+
+def _predictions(classes: list[Any], queries: "Labelled", rows: "NDArray[np.float32]") -> list[dict[str, Any]]:
     return [
-        {
-            "file": file,
-            "label": classifier.classes[row.argmax()],
-            "probability": float(row.max()),
-            "known": label,
-        }
+        {"file": file, "label": classes[row.argmax()], "probability": float(row.max()), "known": label}
         for file, row, label in zip(queries.files, rows, queries.labels, strict=True)
     ]
 
@@ -137,4 +188,16 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
             table.add_row(str(row["step"]), f"{100 * row['accuracy']:.1f}")
         out.print(table)
     if fields["output"]:
-        out.print(f"adapted classifier {fields['output']}", markup=False)
+        what = "initialisation" if fields["classes"] is None else "adapted classifier"
+        out.print(f"{what} {fields['output']}", markup=False)
+    if fields["csv"]:
+        out.print(f"probabilities {fields['csv']}", markup=False)
+
+
+def _hint(checkpoint: Path, support: Path | None, output: Path | None, quiet: bool) -> None:
+    if output is not None and output.suffix != ".pt":
+        tables.hint(f"open {output} without metalearn, as docs/export.md shows", quiet)
+        return
+    given = output or (None if support else checkpoint)
+    used = [given] if given else [checkpoint, "--support", support, "--output", "mine.pt"]
+    tables.hint(f"metalearn finetune --checkpoint {shlex.join(map(str, used))} --query PICTURE", quiet)

@@ -17,7 +17,27 @@ def version_asked(asked: bool) -> None:
         raise typer.Exit
 
 
+def config_names(incomplete: str) -> list[str]:
+    """The shipped configs that begin so, for the shell's completion."""
+    from metalearn_cli.experiment import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def dataset_names(incomplete: str) -> list[str]:
+    """The datasets that begin so, for the shell's completion."""
+    from metalearn_cli.registry import names_in
+
+    return [name for name in names_in("datasets") if name.startswith(incomplete)]
+
+
 Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=version_asked, help="Print the version.")]
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="An experiment file, or the name of a shipped one.", autocompletion=config_names
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

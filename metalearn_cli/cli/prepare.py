@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose
+from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
 from metalearn_cli.errors import ConfigError
 
 _LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "from": 80, "licence": 72}
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Its name; --list shows them.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="DATASET", help="Its name; --list shows them.", autocompletion=dataset_names),
+    ] = None,
     source: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A folder, zip or tar that holds the pictures already.")
     ] = None,

@@ -11,7 +11,7 @@ import typer
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.live import Live
-from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
 from metalearn_cli.version import own_version
@@ -33,7 +33,7 @@ EPILOG = (
 
 
 def train(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="An experiment file, or the name of a shipped one.")],
+    config: Config,
     overrides: Overrides = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the run goes; default runs/<name>.")
@@ -99,10 +99,11 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, distributed
+    from metalearn_cli.runtime import assembly, card, distributed, watching
     from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import preparation, runs, sinks
 
+    openers = sinks.found(experiment.sinks)
     with group.leader_first(), tables.bar(call.quiet) as progress:
         data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
     resume |= distributed.restarted()
@@ -116,10 +117,15 @@ def _run_in(
             lines = [_title(experiment, session.learner.second_order, place, group.size)]
             lines += [_extent(experiment, state.iteration, path)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
-            tables.console(stderr=True).print("\n".join(lines))
-        with sinks.opened(folder.path if group.leads else None) as receivers:
+            tables.console(stderr=True).print("
+".join(lines))
+        run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
+        with sinks.opened(openers, run, tables.warn) as receivers:
+            watching.show_episode(session, state.iteration, receivers)
             reports = _reports(session, state, receivers, stopper, call.quiet)
+            watching.tell_result(state, reports, receivers)
     if group.leads:
+        card.write_card(session, tables.warn)
         _finish(session, reports, state, came_from, stopper, call)
 
 
@@ -179,8 +185,9 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime import assembly, proof
     from metalearn_cli.runtime.session import open_session
-    from metalearn_cli.storage import preparation, runs
+    from metalearn_cli.storage import preparation, runs, sinks
 
+    sinks.found(experiment.sinks)
     if not call.json:
         print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)

@@ -45,7 +45,7 @@ class TaskConv2d(nn.Conv2d):
         self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
     ) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
-        self._window = Window((kernel, kernel), (stride, stride), (padding, padding))
+        self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
         self._few_patches = kernel * kernel / stride**2 <= _LARGEST_EXPANSION or channels_in <= _LARGEST_EXPANSION
         if self._few_patches:
             # The same numbers, laid out as the matrix [k * l * C, O] that patches are multiplied with.
@@ -60,7 +60,7 @@ class TaskConv2d(nn.Conv2d):
 
     def _by_patches(self, weight: Tensor, inputs: Tensor) -> Tensor:
         tasks, examples = inputs.shape[:2]
-        patches = patches_of(inputs.flatten(0, 1).permute(0, 2, 3, 1), self._window)
+        patches = patches_of(inputs.flatten(0, 1).permute(0, 2, 3, 1), self.window)
         _, h, w, size = patches.shape
         matrix = weight.permute(0, 3, 4, 2, 1).reshape(tasks, size, -1)
         outputs = torch.bmm(patches.reshape(tasks, -1, size), matrix)
@@ -69,7 +69,7 @@ class TaskConv2d(nn.Conv2d):
     def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:
         tasks, examples = inputs.shape[:2]
         beside = inputs.transpose(0, 1).flatten(1, 2)
-        outputs = F.conv2d(beside, weight.flatten(0, 1), None, self._window.stride, self._window.padding, groups=tasks)
+        outputs = F.conv2d(beside, weight.flatten(0, 1), None, self.window.stride, self.window.padding, groups=tasks)
         return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
 
 

@@ -85,6 +85,7 @@ class Learner(NamedTuple):
 
     Where what is minimised changes while training goes on, `during(iteration)` is the meta-gradient of an iteration
     and `meta_gradient` what it comes to in the end. `most_steps` bounds the steps that `adapt` can take.
+    Where not `uses_network`, an adapted learner's head reads flattened inputs, and all else in it is idle.
     """
 
     init: Callable[[], Meta]
@@ -97,6 +98,7 @@ class Learner(NamedTuple):
     ways: int | None
     during: Callable[[int], Callable[[Meta, Task], tuple[Meta, Scores]]] | None = None
     most_steps: int | None = None
+    uses_network: bool = True
 
     def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
         """The meta-gradient that iteration 0, 1, ... of training follows."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from metalearn_cli.core.meta import Learner, Objective, Statistics, classification, regression
 from metalearn_cli.core.network import Network
@@ -183,6 +184,15 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
         network = Network(backbone(experiment.backbone, *shape))
         learner: Learner = algorithm(experiment.algorithm, network, interface.objective, statistics, ways)
     return learner
+
+
+def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:
+    """The experiment's network as its file builds it, with the weights that its seed starts from."""
+    with _seeded(experiment.seed):
+        network: nn.Module = module_of(experiment.backbone).build(
+            experiment.backbone, interface.input_shape, interface.outputs
+        )
+    return network
 
 
 @contextmanager

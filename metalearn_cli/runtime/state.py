@@ -21,6 +21,7 @@ from metalearn_cli.storage.checkpoints import Checkpoint
 
 _MAY_CHANGE = {
     ("name",),
+    ("sinks",),
     ("outer", "iterations"),
     ("outer", "on_nonfinite"),
     ("eval", "episodes"),

@@ -89,7 +89,8 @@ def tested(
     return Tested(
         experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,
         interface.tells_classes_apart, fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
-        summary(scores), scores.score[:, -1], trained.seed, to_yaml(trained.model_copy(update={"name": "", "seed": 0})),
+        summary(scores), scores.score[:, -1], trained.seed,
+        to_yaml(trained.model_copy(update={"name": "", "seed": 0, "sinks": None})),
     )  # fmt: skip
 
 

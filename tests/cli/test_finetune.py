@@ -1,6 +1,8 @@
+import csv
 import shutil
 
 import pytest
+from safetensors import safe_open
 
 from metalearn_cli.storage.checkpoints import load
 
@@ -14,7 +16,7 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
     assert outcome.code == 0, outcome.err
     fields = outcome.fields
-    promised = "schema checkpoint classes support measured_on per_step predictions output"
+    promised = "schema checkpoint classes support measured_on per_step predictions output csv"
     assert set(fields) == set(promised.split())
     assert fields["classes"] == ["one", "three bars"]
     assert fields["support"] == {"one": 3, "three bars": 3}
@@ -141,3 +143,74 @@ def test_pictures_of_one_name_are_told_apart_by_their_folders(cli, best, support
     shown = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, COLUMNS="200").out
     assert f"{query}/one/0.png" in shown
     assert f"{query}/three bars/0.png" in shown
+
+
+def test_an_adapted_file_is_written_in_another_form_without_a_support_set(cli, best, support, tmp_path):
+    cli("finetune", "--checkpoint", best, "--support", support, "--output", "mine.pt")
+    outcome = cli("finetune", "--checkpoint", "mine.pt", "--output", "mine.safetensors", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["classes"] == ["one", "three bars"]
+    assert (tmp_path / "mine.safetensors").exists()
+
+
+def test_without_pictures_the_initialisation_is_written(cli, best, tmp_path):
+    outcome = cli("finetune", "--checkpoint", best, "--output", "init.safetensors")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == "initialisation init.safetensors\n"
+    with safe_open(tmp_path / "init.safetensors", "np") as file:
+        assert "body.0.weight" in file.keys()  # noqa: SIM118
+
+
+def test_an_initialisation_has_one_form(cli, best):
+    refused(cli("finetune", "--checkpoint", best, "--output", "init.pt2"), "init.pt2", "--support", ".safetensors")
+
+
+@pytest.mark.parametrize("output", ["mine.onnx", "mine"])
+def test_an_output_of_an_unknown_form_is_refused_before_the_work(cli, best, output):
+    outcome = cli("finetune", "--checkpoint", best, "--support", "nowhere", "--output", output)
+    refused(outcome, output, ".pt ", ".safetensors", ".pt2")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--output", "--csv"])
+def test_the_checkpoint_is_not_overwritten(cli, tiny_run, support, tmp_path, option):
+    shutil.copy(tiny_run / "checkpoints/best.pt", tmp_path / "best.pt")
+    options = ("--support", support, "--query", support, option, tmp_path / "best.pt")
+    refused(cli("finetune", "--checkpoint", "best.pt", *options), option, "the checkpoint itself")
+
+
+def test_a_csv_has_a_row_per_query_with_all_probabilities_beside_a_program(cli, best, support, query, tmp_path):
+    shutil.copy(query / "one/0.png", tmp_path / "=1+1.png")
+    shutil.copy(query / "one/0.png", tmp_path / 'a "quoted", name.png')
+    queries = ("--query", query, "--query", "=1+1.png", "--query", 'a "quoted", name.png')
+    outcome = cli(
+        "finetune",
+        "--checkpoint",
+        best,
+        "--support",
+        support,
+        *queries,
+        "--csv",
+        "mine.csv",
+        "--output",
+        "mine.pt2",
+        "--json",
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == "next: open mine.pt2 without metalearn, as docs/export.md shows\n"
+    assert (tmp_path / "mine.pt2").exists()
+    with (tmp_path / "mine.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["file", "predicted", "probability", "probability of one", "probability of three bars", "known"]
+    assert [row[0] for row in rows[-2:]] == ["'=1+1.png", 'a "quoted", name.png']
+    for row, told in zip(rows, outcome.fields["predictions"], strict=True):
+        assert row[1] == told["label"]
+        assert row[5] == (told["known"] or "")
+        assert abs(float(row[2]) - told["probability"]) < 1e-6
+        assert abs(float(row[3]) + float(row[4]) - 1) < 1e-5
+
+
+def test_a_csv_without_queries_or_a_folder_is_refused_before_the_work(cli, best):
+    refused(cli("finetune", "--checkpoint", best, "--support", "x", "--csv", "mine.csv"), "--csv", "--query")
+    queries = ("--query", "x", "--csv", "no/such/mine.csv")
+    refused(cli("finetune", "--checkpoint", best, "--support", "x", *queries), "--csv", "does not exist")

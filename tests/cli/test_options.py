@@ -9,7 +9,8 @@ FROZEN = {
     "prepare": "--source --data-dir --set --list --verify --force --json --quiet --verbose",
     "train": "--set --run-dir --resume --max-time --dry-run --device --json --quiet --verbose",
     "eval": "--checkpoint --set --split --episodes --until-ci --min-accuracy --device --json --quiet --verbose",
-    "finetune": "--checkpoint --support --query --set --output --device --json --quiet --verbose",
+    "finetune": "--checkpoint --support --query --set --output --csv --device --json --quiet --verbose",
+    "info": "--json --schema",
 }
 
 

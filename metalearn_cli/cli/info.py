@@ -1,0 +1,57 @@
+"""`metalearn info`: what is installed here, to be pasted into a report of a fault; and the experiment's schema."""
+
+import json as json_text
+from typing import Annotated, Any
+
+import typer
+
+from metalearn_cli.cli import tables
+from metalearn_cli.cli.options import Json
+
+_HERE = ("prepared", "partial", "interrupted")
+
+
+def info(
+    json: Json = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print a JSON Schema of the experiment file instead, for editors.")
+    ] = False,
+) -> None:
+    """Say what metalearn runs on.
+
+    Versions, devices and prepared data, as a report of a fault should have them.
+    """
+    if schema:
+        from metalearn_cli.schema import experiment_schema
+
+        print(json_text.dumps(experiment_schema(), indent=1))  # noqa: T201
+        return
+    fields = _fields()
+    if json:
+        tables.print_json(fields)
+    else:
+        print("\n".join(_lines(fields)))  # noqa: T201
+
+
+def _fields() -> dict[str, Any]:
+    from metalearn_cli.runtime.machine import describe
+    from metalearn_cli.storage.catalogue import catalogue
+    from metalearn_cli.storage.preparation import data_folder
+
+    folder = data_folder(None)
+    rows = [row for row in catalogue(folder) if row.state in _HERE]
+    return describe() | {"data": {"folder": str(folder), "datasets": [row._asdict() for row in rows]}}
+
+
+def _lines(fields: dict[str, Any]) -> list[str]:
+    cpu, cuda, data = fields["cpu"], fields["cuda"], fields["data"]
+    rows = [(name, version or "not installed") for name, version in fields["versions"].items()]
+    rows += [("platform", fields["platform"]), ("cpu", f"{cpu['name']}, {cpu['capability']}")]
+    rows += [("cores", f"{cpu['cores']} usable, {cpu['threads']} threads"), ("cuda", cuda["version"] or "none")]
+    for device in cuda["devices"]:
+        rows.append(("device", f"{device['name']}, {device['memory_bytes'] / 2**30:.0f} GiB, {device['capability']}"))
+    rows.append(("data", data["folder"]))
+    for row in data["datasets"]:
+        count = f"{row['classes']:,} classes, {row['pictures']:,} pictures"
+        rows.append(("", f"{row['name']}: {row['state']}" + (f", {count}" if row["classes"] else "")))
+    return [f"{name:<13} {value}" for name, value in rows]

@@ -1,0 +1,155 @@
+"""A model card beside the best checkpoint: what it is, how good, what for, and how to make it again.
+
+Markdown with a YAML head in the form that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from metalearn_cli.experiment import to_yaml
+from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_statistics
+from metalearn_cli.runtime.headers import versions
+from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.yaml_lines import write as as_yaml
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.session import Session
+
+NAME = "MODEL_CARD.md"
+
+
+def write_card(session: "Session", warn: Callable[[str], None]) -> None:
+    """The run folder has a card of its best checkpoint beside it; none where there is no such checkpoint.
+
+    What goes wrong is told to `warn`: a card is no reason for a finished run to fail.
+    """
+    try:
+        best = _best(session.folder)
+        if best is not None:
+            write_file(session.folder.best.with_name(NAME), _card(session, best).encode())
+    except Exception as error:
+        warn(f"no model card was written: {error}")
+
+
+def _best(folder: RunFolder) -> Mapping[str, Any] | None:
+    """The row of metrics.jsonl that the best checkpoint was written with."""
+    if not folder.best.exists():
+        return None
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    return next((row for row in reversed(rows) if row.get("best")), None)
+
+
+def _card(session: "Session", best: Mapping[str, Any]) -> str:
+    experiment = session.experiment
+    order = {True: " (second order)", False: " (first order)", None: ""}[session.learner.second_order]
+    parameters = sum(value.numel() for value in session.learner.init().params.values())
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(session, best))
+    return f"""---
+{as_yaml(_head(session, best)).rstrip()}
+---
+
+# {experiment.name}
+
+A few-shot learner: {experiment.algorithm.name}{order} with the backbone {experiment.backbone.name} of
+{parameters:,} parameters, meta-trained on {experiment.dataset.name} by metalearn.
+
+| | |
+|---|---|
+{rows}
+
+The validation classes picked this checkpoint, so expect somewhat less on others; `metalearn eval` measures it on test
+classes, which training has never seen.
+
+## What it is good for
+
+{_purpose(session)}
+
+## How to use it
+
+{_use(session)}
+
+## How to make it again
+
+`metalearn train config.yaml`, with this as `config.yaml`:
+
+```yaml
+{to_yaml(experiment).rstrip()}
+```
+"""
+
+
+def _facts(session: "Session", best: Mapping[str, Any]) -> list[tuple[str, str]]:
+    experiment, last = session.experiment, best["val"][-1]
+    accuracy = session.data.interface.tells_classes_apart
+    spec, task, outer = evaluation_spec(experiment), experiment.task, experiment.outer
+    interval = f"{100 * last['ci95']:.2f}" if accuracy else f"{last['ci95']:.2g}"
+    measured = f"**{_score(last['score'], accuracy)} ± {interval}**, 95 % interval over {experiment.eval.val_episodes}"
+    made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
+    before = [("before the first step", _score(best["val"][0]["score"], accuracy))] if last["step"] else []
+    return [
+        (f"validation, {_size(session)}", f"{measured} episodes, after {last['step']} inner steps"),
+        *before,
+        ("validation tasks", f"{spec.queries} queries, {evaluation_statistics(experiment)} statistics"),
+        ("training tasks", f"{task.ways}-way {task.shots}-shot, {task.queries} queries, {task.statistics} statistics"),
+        ("iterations", f"{best['iteration']:,} of {outer.iterations:,}, {outer.meta_batch_size} tasks each"),
+        ("data", f"{experiment.dataset.name}, SHA-256 `{session.data.sha256[:16]}`, seed {experiment.seed}"),
+        ("versions", made_by),
+    ]  # fmt: skip
+
+
+def _head(session: "Session", best: Mapping[str, Any]) -> dict[str, Any]:
+    experiment, accuracy = session.experiment, session.data.interface.tells_classes_apart
+    task, metric = ("image-classification", "accuracy") if accuracy else ("tabular-regression", "mse")
+    result = {
+        "task": {"type": task, "name": _size(session)},
+        "dataset": {"type": experiment.dataset.name, "name": experiment.dataset.name, "split": "validation"},
+        "metrics": [{"type": metric, "value": round(best["val"][-1]["score"], 4)}],
+    }
+    return {
+        "library_name": "metalearn",
+        "pipeline_tag": task,
+        "tags": ["few-shot-learning", "meta-learning", experiment.algorithm.name, experiment.backbone.name],
+        "metrics": [metric],
+        "model-index": [{"name": experiment.name, "results": [result]}],
+    }
+
+
+def _size(session: "Session") -> str:
+    spec = evaluation_spec(session.experiment)
+    classes = session.data.interface.tells_classes_apart
+    return f"{spec.ways}-way {spec.shots}-shot" if classes else f"{spec.shots}-shot regression"
+
+
+def _score(score: float, accuracy: bool) -> str:
+    return f"{100 * score:.2f} %" if accuracy else f"mean squared error {score:.4g}"
+
+
+def _purpose(session: "Session") -> str:
+    name, ways = session.experiment.dataset.name, session.validator.ways
+    if session.data.interface.preprocessing is None:
+        return f"Functions like those of {name}: it adapts to a new one from a few of its points, and to nothing else."
+    number = "any number of" if ways is None else f"exactly {ways}"
+    return (
+        f"Telling {number} new classes of pictures apart from a few examples of each, where they resemble those of "
+        f"{name}.\nIt is not made to say that a picture shows none of the classes, its probabilities are not "
+        "calibrated, and for pictures\nunlike its training data nothing was measured: try it on labelled ones first "
+        "(`--query` with class folders)."
+    )
+
+
+def _use(session: "Session") -> str:
+    if session.data.interface.preprocessing is None:
+        return "```sh\nmetalearn eval --checkpoint best.pt\n```"
+    return """```sh
+metalearn eval --checkpoint best.pt
+metalearn finetune --checkpoint best.pt --support CLASS_FOLDERS --query PICTURES --output mine.pt2
+```
+
+```python
+from metalearn_cli import load
+
+classifier = load("best.pt").adapt(pictures, labels)
+classifier.predict(more_pictures)
+```"""

@@ -1,0 +1,172 @@
+"""Pictures in, probabilities out: the classifier that an adapted learner is, and the files it is kept in.
+
+Every picture is answered by itself: the norms take their statistics from the support set, whatever the checkpoint
+was trained with, so one query never changes another's answer.
+
+Legend: N pictures, W classes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from metalearn_cli.core.meta import Adapted, Learner
+from metalearn_cli.core.tasks import Examples
+from metalearn_cli.errors import CheckpointError, ConfigError, DataError
+from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.runtime import export
+from metalearn_cli.runtime.assembly import Interface, backbone_for, learner_for
+from metalearn_cli.runtime.headers import interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.plain import plain, without_body
+from metalearn_cli.runtime.sampling import normalised
+from metalearn_cli.runtime.state import fitted
+from metalearn_cli.storage import checkpoints
+from metalearn_cli.storage.forms import require_form
+from metalearn_cli.storage.pictures import decode, from_array
+
+Pictures = Sequence[Image] | NDArray[np.uint8]
+"""PIL pictures of any size and mode, or a uint8 array [N, H, W, C] (or [N, H, W], grey)."""
+
+_PICTURES_AT_ONCE = 256
+
+
+class Classifier:
+    """Tells the classes of one support set apart, after `steps` inner steps.
+
+    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        interface: Interface,
+        learner: Learner,
+        classes: Sequence[Any],
+        adapted: Adapted,
+        steps: int,
+    ) -> None:
+        self.classes = list(classes)
+        self.steps = steps
+        self._experiment = experiment
+        self._interface = interface
+        self._learner = learner
+        self._adapted = adapted
+
+    def predict(self, images: Pictures) -> list[Any]:
+        """The most probable label of each picture."""
+        return [self.classes[best] for best in self.predict_proba(images).argmax(1)]
+
+    def predict_proba(self, images: Pictures) -> NDArray[np.float32]:
+        """The probability of each class for each picture, [N, W]; rows sum to 1."""
+        return self.probabilities(inputs_of(images, self._interface))
+
+    def probabilities(self, inputs: Tensor) -> NDArray[np.float32]:
+        """The same for pictures that `inputs_of` has prepared."""
+        inputs = inputs.to(self._adapted.support.device)
+        starts = range(0, len(inputs), _PICTURES_AT_ONCE)
+        parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
+        with torch.no_grad():
+            rows = [self._learner.predict(self._adapted, part.unsqueeze(0))[0].softmax(-1) for part in parts]
+        found: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
+        return found
+
+    @property
+    def interface(self) -> Interface:
+        """What its network sees."""
+        return self._interface
+
+    def module(self) -> nn.Module:
+        """The same classifier in plain torch layers on the CPU: normalised inputs [N, C, H, W] to logits [N, W].
+
+        Its parameters have the names of the backbone's own; its norms hold the statistics of the support set, which
+        itself it does not need.
+
+        Raises ConfigError if it has no such form.
+        """
+        adapted = Adapted(*({n: v.cpu() for n, v in self._adapted.params.items()}, self._adapted.support.cpu()))
+        params = {name: value[0] for name, value in adapted.params.items()}
+        with torch.no_grad():
+            outputs = self._learner.predict(adapted, adapted.support)[0]
+        if self._learner.uses_network:
+            network = backbone_for(self._experiment, self._interface)
+        else:
+            network = without_body(math.prod(self._interface.input_shape))
+            params = {name: value for name, value in params.items() if name.startswith("head.")}
+        return plain(network, params, adapted.support[0], outputs)
+
+    def save(self, path: str | Path) -> None:
+        """`path` holds the classifier, in the form that its suffix says.
+
+        `.pt`, what `load_classifier` reads; `.safetensors`, the parameters of `module()`; `.pt2`, a `torch.export`
+        program of it, from uint8 pictures [N, H, W, C] to logits (docs/export.md).
+
+        Raises ConfigError for another suffix, if a label is neither a string nor a number, or if the classifier has no
+        such form; RunError if the disk refuses.
+        """
+        path = Path(path)
+        require_form(path)
+        odd = [label for label in self.classes if not isinstance(label, str | int | float)]
+        if odd:
+            raise ConfigError(f"a label is {odd[0]!r}; only strings and numbers can be saved")
+        if path.suffix == ".pt":
+            checkpoints.save(path, self._checkpoint())
+            return
+        network, seen = self.module(), self._interface.preprocessing
+        about = export.about(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
+        about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)}
+        if path.suffix == ".safetensors":
+            export.write_weights(path, network.state_dict(), about)
+        else:
+            assert seen is not None
+            export.write_program(path, network, seen, about)
+
+    def _checkpoint(self) -> checkpoints.Checkpoint:
+        header: Mapping[str, Any] = {
+            "kind": "adapted",
+            "experiment": self._experiment.model_dump(mode="json"),
+            "interface": interface_header(self._interface._replace(outputs=len(self.classes))),
+            "classes": self.classes,
+            "inner_steps": self.steps,
+            "versions": versions(),
+        }
+        tensors = {f"adapted.{name}": value[0] for name, value in self._adapted.params.items()}
+        return checkpoints.Checkpoint(header, tensors | {"support": self._adapted.support[0]})
+
+
+def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path: Path) -> Classifier:
+    """The adapted classifier in a checkpoint."""
+    require_kind(checkpoint, "adapted", path)
+    experiment = from_mapping(checkpoint.header["experiment"], str(path))
+    interface = interface_of(checkpoint, path)
+    learner = learner_for(experiment, interface, "support")
+    support = checkpoint.tensors.get("support", torch.empty(0))
+    if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
+        raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
+    # What an adapted learner holds is the learner's own affair: so it says, for the same pictures of any classes.
+    like = Examples(support.unsqueeze(0), (torch.arange(len(support)) % interface.outputs).unsqueeze(0))
+    unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
+    stored = fitted(checkpoint.below("adapted."), unadapted, path)
+    adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
+    header = checkpoint.header
+    return Classifier(experiment, interface, learner, header["classes"], adapted, header["inner_steps"])
+
+
+def inputs_of(images: Pictures, interface: Interface) -> Tensor:
+    """Pictures as network inputs [N, C, H, W], through exactly what `prepare` did to the training pictures.
+
+    Raises DataError for a picture that cannot be read.
+    """
+    preprocessing = interface.preprocessing
+    assert preprocessing is not None
+    pictures = from_array(images) if isinstance(images, np.ndarray) else images
+    stored = [decode(picture, preprocessing, f"picture {number}") for number, picture in enumerate(pictures)]
+    if not stored:
+        raise DataError("no pictures given")
+    return normalised(np.stack(stored), preprocessing.mean, preprocessing.std)

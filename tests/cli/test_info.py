@@ -1,0 +1,24 @@
+import json
+
+
+def test_what_is_here_is_told_in_lines_that_can_be_pasted(cli, tiny_run):
+    outcome = cli("info")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    told = dict(line.split(None, 1) for line in outcome.out.splitlines() if not line.startswith(" "))
+    assert set(told) >= {"metalearn", "python", "torch", "numpy", "pillow", "platform", "cpu", "cores", "cuda", "data"}
+    assert "glyphs: prepared, 40 classes, 800 pictures" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 120
+
+
+def test_json_tells_the_same(cli, tiny_run):
+    fields = cli("info", "--json").fields
+    assert set(fields) == {"schema", "versions", "platform", "cpu", "cuda", "data"}
+    assert fields["versions"]["torch"].startswith("2.")
+    assert "glyphs" in [row["name"] for row in fields["data"]["datasets"]]
+
+
+def test_the_schema_is_one_json_object(cli):
+    outcome = cli("info", "--schema", "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["$schema"].startswith("https://json-schema.org/")

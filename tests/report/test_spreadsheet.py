@@ -1,0 +1,24 @@
+import csv
+import io
+
+import pytest
+
+from metalearn_cli.report.spreadsheet import as_csv
+
+
+@pytest.mark.parametrize("text", ["plain", 'with "quotes"', "comma, and\nline", "ünïcode", " blank "])
+def test_text_is_read_back_as_it_was(text):
+    assert list(csv.reader(io.StringIO(as_csv([text], []).decode(), newline=""))) == [[text]]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_what_a_spreadsheet_would_run_becomes_text(text):
+    assert list(csv.reader(io.StringIO(as_csv(["a"], [[text]]).decode(), newline="")))[1] == [f"'{text}"]
+
+
+def test_numbers_stay_numbers():
+    assert as_csv(["a", "b", "c"], [[-0.5, 1 / 3, None]]) == b"a,b,c\r\n-0.5,0.3333333,\r\n"
+
+
+def test_a_name_that_is_no_text_keeps_its_bytes():
+    assert as_csv(["a"], [[b"\xff.png".decode("utf-8", "surrogateescape")]]) == b"a\r\n\xff.png\r\n"

@@ -1,0 +1,18 @@
+"""Training checkpoints before their first iteration: all that a test of adapting and exporting needs."""
+
+from pathlib import Path
+
+import torch
+
+from metalearn_cli.experiment import from_mapping
+from metalearn_cli.runtime import assembly, state
+from tests.commands import TINY
+
+
+def checkpoint_of(path: Path, data_dir: Path, **blocks: object) -> Path:
+    """`path` is a checkpoint of the tiny experiment, with other blocks in it."""
+    experiment = from_mapping(TINY | blocks, "test")
+    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    learner = assembly.learner_for(experiment, data.interface, "support")
+    state.keep(path, experiment, data, state.fresh(experiment, learner, torch.device("cpu")))
+    return path
