@@ -117,8 +117,7 @@ def _run_in(
             lines = [_title(experiment, session.learner.second_order, place, group.size)]
             lines += [_extent(experiment, state.iteration, path)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
-            tables.console(stderr=True).print("
-".join(lines))
+            tables.console(stderr=True).print("\n".join(lines))
         run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
         with sinks.opened(openers, run, tables.warn) as receivers:
             watching.show_episode(session, state.iteration, receivers)
