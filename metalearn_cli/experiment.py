@@ -132,6 +132,7 @@ def _sink(reference: str) -> str:
 class Experiment(Settings):
     """All that decides a run. `name` names its folder; `seed` decides the initialisation and the tasks.
 
+    `checkpoint`: how often the run is kept on disk between reports.
     `sinks`: who receives its numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
     (docs/sinks.md); null, TensorBoard where its library is installed. What is learned does not depend on them.
     """

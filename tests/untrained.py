@@ -6,6 +6,8 @@ import torch
 
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import assembly, state
+from metalearn_cli.runtime.execution import Plan
+from metalearn_cli.storage import checkpoints
 from tests.commands import TINY
 
 
@@ -14,5 +16,6 @@ def checkpoint_of(path: Path, data_dir: Path, **blocks: object) -> Path:
     experiment = from_mapping(TINY | blocks, "test")
     data = assembly.open_data(experiment, data_dir, lambda *_: None)
     learner = assembly.learner_for(experiment, data.interface, "support")
-    state.keep(path, experiment, data, state.fresh(experiment, learner, torch.device("cpu")))
+    untouched = state.fresh(experiment, learner, torch.device("cpu"), Plan("loop", 1, 1))
+    checkpoints.save(path, state.checkpoint_of(experiment, data, untouched, {}))
     return path
