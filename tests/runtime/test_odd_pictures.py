@@ -14,6 +14,7 @@ from benchmarks.faults._hostile import claiming
 from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
+from metalearn_cli.runtime import finetuning
 from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.finetuning import queries_in, support_in
 
@@ -161,13 +162,21 @@ def test_thousands_of_pictures_are_read_one_after_the_other(support, monkeypatch
     content = saved(RED)
     for number in range(2000):
         (support / "dog" / f"{number:04}.png").write_bytes(content)
-    held = set()
-    monkeypatch.setattr(
-        "metalearn_cli.runtime.finetuning.decode",
-        lambda given, *_rest: held.add(id(given)) or np.zeros((8, 8, 3), np.uint8),
-    )
+    given, decoded, contents = [], [], finetuning._contents
+
+    def counted(path):
+        for one in contents(path):
+            given.append(path)
+            yield one
+
+    def decode(*_given):
+        decoded.append(len(given) - len(decoded))  # how many pictures were read and are not decoded yet
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(finetuning, "_contents", counted)
+    monkeypatch.setattr(finetuning, "decode", decode)
     assert len(support_in(support, INTERFACE).files) == 2002
-    assert len(held) < 200
+    assert set(decoded) == {1}
 
 
 def test_a_query_is_read_and_refused_like_the_support(support):
