@@ -1,6 +1,5 @@
 """`metalearn finetune`: a few labelled pictures into a classifier, and its answers for new ones."""
 
-import os
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
+from metalearn_cli.cli.outputs import require_writable
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.forms import require_form
 
@@ -50,7 +50,7 @@ def finetune(
         raise ConfigError("--csv: there are no queries to write; give --query")
     for option, path, example in (("--output", output, "mine.pt"), ("--csv", csv, "mine.csv")):
         if path is not None:
-            _require_writable(option, path, example, checkpoint)
+            require_writable(option, path, example, [checkpoint])
     if output is not None:
         require_form(output)
     with tables.loading(quiet):
@@ -75,18 +75,6 @@ class Answers(NamedTuple):
     fields: dict[str, Any]
     classifier: "Classifier"
     probabilities: "NDArray[np.float32] | None"
-
-
-def _require_writable(option: str, path: Path, example: str, checkpoint: Path) -> None:
-    """Found out before the work, not after it."""
-    if path.is_dir() or not path.name:
-        raise ConfigError(f"{option} {path}: is a folder, expected a file name such as {example}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{option} {path}: the folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"{option} {path}: no permission to write there")
-    if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
-        raise ConfigError(f"{option} {path}: is the checkpoint itself, which would be lost; choose another name")
 
 
 def _converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:

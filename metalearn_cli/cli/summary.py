@@ -26,12 +26,13 @@ class Validation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What `train` did in this call: up to which iteration, its last Report, and in how many seconds."""
+    """What `train` did in this call: up to which iteration, its last Report, in how many seconds, and its page."""
 
     session: Session
     iteration: int
     last: Report | None
     seconds: float
+    page: Path | None
 
     @property
     def accuracy(self) -> bool:
@@ -72,6 +73,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "tasks_per_second": last.tasks_per_second if last else None,
         "peak_memory_bytes": peak_bytes(session.device),
         "seconds": outcome.seconds,
+        "report": None if outcome.page is None else str(outcome.page),
     }
 
 
@@ -111,6 +113,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("trained", f"{outcome.iteration:,} of {outer.iterations:,} iterations of {outer.meta_batch_size} tasks"),
         ("cost", ", ".join(cost)),
         ("checkpoint", str(outcome.checkpoint)),
+        *([] if outcome.page is None else [("report", str(outcome.page))]),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import tables
+from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.rows import Course
@@ -125,7 +125,10 @@ def _run_in(
             watching.tell_result(state, reports, receivers)
     if group.leads:
         card.write_card(session, tables.warn)
-        _finish(session, reports, state, came_from, stopper, call)
+        title = _title(experiment, session.learner.second_order, place, group.size).replace("\n", "; ")
+        look, again = stopper.signal is None, f"metalearn train {call.again}"
+        page = pages.write_training_page(session, title, again, look, call.quiet)
+        _finish(session, reports, state, came_from, page, stopper, call)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
@@ -158,12 +161,13 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
 
 
 def _finish(
-    session: "Session", reports: "list[Report]", state: "State", came_from: int | None, stopper: Stopper, call: Call
-) -> None:
+    session: "Session", reports: "list[Report]", state: "State", came_from: int | None, page: Path | None,
+    stopper: Stopper, call: Call,
+) -> None:  # fmt: skip
     from metalearn_cli.cli import summary
 
     last = reports[-1] if reports else None
-    outcome = summary.Outcome(session, state.iteration, last, time.monotonic() - call.started)
+    outcome = summary.Outcome(session, state.iteration, last, time.monotonic() - call.started, page)
     try:
         if call.json:
             tables.print_json(summary.fields(outcome) | {"resumed_from": came_from})

@@ -1,12 +1,11 @@
 """From an experiment to the two things a run works with: its data and its learner."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,12 +16,14 @@ from metalearn_cli.errors import ConfigError, DataError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.registry import module_of
 from metalearn_cli.runtime.memory import require_memory_for_network
+from metalearn_cli.runtime.mixing import common_preprocessing, mixture_names, mixture_sampler
 from metalearn_cli.runtime.sampling import (
+    Names,
     Sampler,
     TaskSpec,
     check,
     function_sampler,
-    mixture_sampler,
+    picture_names,
     picture_sampler,
     pool_of,
 )
@@ -52,13 +53,15 @@ class Interface(NamedTuple):
 class Data(NamedTuple):
     """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
 
-    `classes(part)` are the names of a part's classes; a distribution of tasks has none.
+    `classes(part)` are the names of a part's classes, `names(part, spec, seed)` those in each task that the sampler
+    draws; a distribution of tasks has none.
     """
 
     interface: Interface
     sha256: str
     sampler: Callable[[Part, TaskSpec, int], Sampler]
     classes: Callable[[Part], frozenset[str]]
+    names: Callable[[Part, TaskSpec, int], Names]
 
 
 def dataset_of(settings: Choice) -> Dataset:
@@ -86,6 +89,7 @@ def open_data(experiment: Experiment, data_dir: Path, progress: Progress, seen: 
             name,
             lambda part, spec, seed: function_sampler(dataset, part, spec, seed),
             lambda _part: frozenset(),
+            lambda _part, _spec, _seed: lambda _step, _number: [],
         )
     if ways < 2:
         raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
@@ -134,12 +138,16 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None) -> Data:
         return picture_sampler(pool, spec, seed)
 
     interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
-    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes)
+
+    def names(part: Part, spec: TaskSpec, seed: int) -> Names:
+        return picture_names(pool_of(stored.prepared, stored.sampling, part, seen), spec, seed)
+
+    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names)
 
 
 def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None) -> Data:
     members = [_stored(settings, data_dir, progress) for settings in mixture.of]
-    common = seen or _common(mixture, members)
+    common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
     opened = [_opened(stored, ways, common) for stored in members]
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
@@ -151,24 +159,11 @@ def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen
     def classes(part: Part) -> frozenset[str]:
         return frozenset().union(*(data.classes(part) for data in opened))
 
-    return Data(opened[0].interface, sha256, sampler, classes)
+    def names(part: Part, spec: TaskSpec, seed: int) -> Names:
+        each = [(one.name, data.names(part, spec, seed)) for one, data in zip(members, opened, strict=True)]
+        return mixture_names(each, mixture.weights, part, seed)
 
-
-def _common(mixture: Mixture, members: Sequence[_Stored]) -> Preprocessing:
-    """One preprocessing for all: the mixture's shape, and the moments of a picture drawn by its weights."""
-    channels, height, width = mixture.shape
-    chosen = [
-        stored.prepared.manifest.preprocessing_for(stored.sampling.split, mixture.normalisation, channels)
-        for stored in members
-    ]
-    shares = np.array(mixture.weights) / sum(mixture.weights)
-    mean = shares @ np.array([one.mean for one in chosen])
-    square = shares @ np.array([np.square(one.std) + np.square(one.mean) for one in chosen])
-    std = np.sqrt(square - np.square(mean))
-    return Preprocessing(
-        channels=channels, height=height, width=width, invert=all(one.invert for one in chosen),
-        mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()),
-    )  # fmt: skip
+    return Data(opened[0].interface, sha256, sampler, classes, names)
 
 
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:

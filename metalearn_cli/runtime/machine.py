@@ -13,7 +13,7 @@ from metalearn_cli.version import own_version
 
 _LIBRARIES = (
     *("numpy", "pillow", "pyyaml", "pydantic", "typer", "rich", "safetensors"),
-    *("tensorboardX", "pyarrow"),
+    *("tensorboardX", "pyarrow", "matplotlib"),
 )
 
 

@@ -23,6 +23,9 @@ from metalearn_cli.storage.prepared import Prepared
 Sampler = Callable[[int, Sequence[int]], Task]
 """`sampler(step, numbers)`: the tasks `numbers` of meta-batch `step`, on the CPU."""
 
+Names = Callable[[int, int], list[str]]
+"""`names(step, number)`: the classes of task `number` of meta-batch `step`, in the order of its targets."""
+
 
 class TaskSpec(NamedTuple):
     """The size of a task: W classes, K shots and Q queries of each."""
@@ -54,6 +57,7 @@ class Pool(NamedTuple):
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: Sequence[str] = ()
 
 
 class Draw(NamedTuple):
@@ -94,6 +98,7 @@ def pool_of(prepared: Prepared, sampling: Sampling, part: Part, seen: Preprocess
         shape=(seen.channels, seen.height, seen.width),
         mean=seen.mean,
         std=seen.std,
+        names=[f"{name}{f', turned by {90 * turn}°' if turn else ''}" for turn in range(copies) for name in names],
     )
 
 
@@ -116,14 +121,18 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
 
     Episodes as in Vinyals et al. 2016, section 4.1 (https://arxiv.org/abs/1606.04080).
     """
-    generator = _generator(seed, pool.part, step, number)
-    classes = generator.choice(len(pool.starts), spec.ways, replace=False)
+    generator = generator_for(seed, pool.part, step, number)
+    classes = _classes(pool, spec, generator)
     examples = spec.shots + spec.queries
     images = [pool.starts[c] + generator.choice(pool.counts[c], examples, replace=False) for c in classes]
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
     # Drawn last: with augmentation or without, a task has the same pictures.
     chances = generator.random((spec.ways, examples, CHANCES), dtype=np.float32) if pool.augmentation else None
     return Draw(np.stack(images), turns, chances)
+
+
+def _classes(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
+    return generator.choice(len(pool.starts), spec.ways, replace=False)
 
 
 def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
@@ -170,19 +179,11 @@ def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
     return lambda step, numbers: gather(pool, spec, [draw(pool, spec, seed, step, number) for number in numbers])
 
 
-def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part: Part, seed: int) -> Sampler:
-    """A Sampler whose task i of step s is that of one of the `samplers`, drawn by `weights` for this s and i."""
-    shares = np.array(weights, dtype=np.float64) / np.sum(weights)
-
-    def sampler(step: int, numbers: Sequence[int]) -> Task:
-        choices = [
-            _generator(seed, f"{part} mixture", step, number).choice(len(shares), p=shares) for number in numbers
-        ]
-        tasks = [samplers[choice](step, [number]) for choice, number in zip(choices, numbers, strict=True)]
-        supports, queries = ([getattr(one, half) for one in tasks] for half in Task._fields)
-        return Task(*(Examples(*(torch.cat(both) for both in zip(*half, strict=True))) for half in (supports, queries)))
-
-    return sampler
+def picture_names(pool: Pool, spec: TaskSpec, seed: int) -> Names:
+    """The names of the classes in the tasks of `picture_sampler`."""
+    return lambda step, number: [
+        pool.names[place] for place in _classes(pool, spec, generator_for(seed, pool.part, step, number))
+    ]
 
 
 def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) -> Sampler:
@@ -190,7 +191,7 @@ def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) 
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         examples = spec.shots + spec.queries
-        drawn = [source.draw(_generator(seed, part, step, number), examples) for number in numbers]
+        drawn = [source.draw(generator_for(seed, part, step, number), examples) for number in numbers]
         inputs = torch.from_numpy(np.stack([one[0] for one in drawn]))
         targets = torch.from_numpy(np.stack([one[1] for one in drawn]))
         return Task(
@@ -217,7 +218,8 @@ def _examples(inputs: Tensor) -> Examples:
     return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets)
 
 
-def _generator(seed: int, part: str, step: int, number: int) -> np.random.Generator:
+def generator_for(seed: int, part: str, step: int, number: int) -> np.random.Generator:
+    """The random numbers of task `number` of meta-batch `step`."""
     return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
 
 

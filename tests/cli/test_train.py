@@ -66,7 +66,9 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_config):
     assert outcome.err == ""
     assert next(iter(outcome.fields)) == "schema"
     promised = "run_dir checkpoint last_checkpoint iterations algorithm second_order device val best tasks_per_second"
-    assert set(outcome.fields) == {"schema", "seconds", "resumed_from", "peak_memory_bytes", *promised.split()}
+    others = {"schema", "seconds", "resumed_from", "peak_memory_bytes", "report"}
+    assert set(outcome.fields) == others | set(promised.split())
+    assert outcome.fields["report"] == "runs/tiny/report.html"
     assert len(outcome.fields["val"]["per_step"]) == 3
     assert outcome.fields["second_order"] is True
 

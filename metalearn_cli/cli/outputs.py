@@ -1,0 +1,26 @@
+"""Where a command's files go: found out before the work, not after it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from metalearn_cli.errors import ConfigError
+
+
+def require_writable(option: str, path: Path, example: str, checkpoints: Sequence[Path]) -> None:
+    """Raise ConfigError if no file can be written there, or if it would take the place of a checkpoint that is read."""
+    if path.is_dir() or not path.name:
+        raise ConfigError(f"{option} {path}: is a folder, expected a file name such as {example}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{option} {path}: no permission to write there")
+    if path.exists() and any(one.exists() and path.samefile(one) for one in checkpoints):
+        raise ConfigError(f"{option} {path}: is the checkpoint itself, which would be lost; choose another name")
+
+
+def require_page(path: Path, checkpoints: Sequence[Path]) -> None:
+    """The same for `--report`. Raises ConfigError for a suffix that is no page's, too."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--report {path}: has the suffix {path.suffix!r}, expected a page such as report.html")
+    require_writable("--report", path, "report.html", checkpoints)

@@ -1,0 +1,116 @@
+"""HTML pages of runs, measurements and classifiers: what runtime found, in the words that report writes."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metalearn_cli.cli import tables
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.storage.atomic import write_file
+
+if TYPE_CHECKING:
+    from metalearn_cli.report.sections import Kind, Looked
+    from metalearn_cli.runtime.episodes import Subject
+    from metalearn_cli.runtime.session import Session
+
+_FITS = 4
+
+
+def write_training_page(session: "Session", title: str, command: str, look: bool, quiet: bool) -> Path | None:
+    """The run folder has a report.html, whose path this is; None where there is none.
+
+    With `look` the best checkpoint answers some validation episodes again, to be looked at. What goes wrong is a
+    warning: a page is no reason for a finished run to fail.
+    """
+    from metalearn_cli.report import charts
+
+    path = session.folder.path / "report.html"
+    try:
+        charts.require_matplotlib("report.html")
+        write_file(path, _training_page(session, title, command, look))
+    except ConfigError as error:
+        if not quiet:
+            tables.console(stderr=True).print(f"no {error}")
+        return None
+    except Exception as error:
+        tables.warn(f"no report.html was written: {error}")
+        return None
+    return path
+
+
+def _training_page(session: "Session", title: str, command: str, look: bool) -> bytes:
+    from metalearn_cli.experiment import to_yaml
+    from metalearn_cli.report import training
+    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
+
+    kind = ACCURACY if session.data.interface.tells_classes_apart else SQUARED_ERROR
+    experiment, rows = session.experiment, session.folder.rows()
+    looked: Looked | None = None
+    scores: list[float] = []
+    if look and session.folder.best.exists():
+        looked, scores = _looked(_best(session), experiment.eval.val_episodes, "validation", kind)
+    outer, last = experiment.outer, rows[-1] if rows else None
+    facts = [("iterations", f"{last['iteration'] if last else 0:,} of {outer.iterations:,}")]
+    facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
+    facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
+    facts += [("data", f"{experiment.dataset.name}, SHA-256 {session.data.sha256[:16]}")]
+    run = training.Run(
+        experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores
+    )  # fmt: skip
+    settings = [("", to_yaml(experiment))]
+    return training.training_page(run, Origin(settings, environment(str(session.device)), command))
+
+
+def _best(session: "Session") -> "Subject":
+    """The best checkpoint and the episodes that it was validated on."""
+    from metalearn_cli.runtime import assembly, episodes
+    from metalearn_cli.runtime.state import meta_of
+    from metalearn_cli.storage import checkpoints
+
+    experiment, data, learner = session.experiment, session.data, session.validator
+    spec, seed = assembly.evaluation_spec(experiment), experiment.eval.seed
+    meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
+    steps = assembly.evaluation_steps(experiment, learner)
+    sampler, names = data.sampler("val", spec, seed), data.names("val", spec, seed)
+    return episodes.Subject(learner, meta, steps, session.plan, sampler, names, data.interface.preprocessing)
+
+
+def _looked(subject: "Subject", episodes: int, part: str, kind: "Kind") -> "tuple[Looked, list[float]]":
+    """What there is to see in the first of so many episodes, and the scores of those that were looked at."""
+    from metalearn_cli.report.pictures import Episode
+    from metalearn_cli.report.sections import ACCURACY, Fitted, Looked
+    from metalearn_cli.runtime import episodes as seen
+
+    if kind is not ACCURACY:
+        few = range(min(_FITS, episodes))
+        one_number = subject.sampler(0, [0]).query.inputs.shape[2:] == (1,)
+        fits = [Fitted(*fit) for fit in seen.fits(subject, few)] if one_number else []
+        return Looked(f"the first {len(few)} of {episodes} {part} episodes", fits=fits), []
+    few = range(min(seen.MOST, episodes))
+    extent = f"in all {episodes}" if len(few) == episodes else f"in the first {len(few)} of {episodes}"
+    found = seen.answered(subject, len(few))
+    shown = []
+    for number in found.telling() if subject.seen is not None else []:
+        names, accuracy = found.names[number], found.accuracies[number]
+        answers = found.answers[number].reshape(len(names), -1)
+        title = f"Episode {number}: {100 * accuracy:.1f} % right"
+        shown.append(Episode(title, names, *seen.shown(subject, number), answers))
+    return Looked(f"{extent} {part} episodes", found.classes(), found.confusions(), shown), found.accuracies
+
+
+def environment(device: str) -> list[tuple[str, str]]:
+    """What the numbers were made with."""
+    from metalearn_cli.runtime.machine import describe
+
+    found: dict[str, Any] = describe()
+    rows = [(name, version) for name, version in found["versions"].items() if version]
+    rows += [("platform", found["platform"]), ("device", device)]
+    rows += [("cpu", f"{found['cpu']['name']}, {found['cpu']['capability']}, {found['cpu']['cores']} cores")]
+    rows += [("cuda device", each["name"]) for each in found["cuda"]["devices"]]
+    return rows
+
+
+def command() -> str:
+    """The command that is running, as a line for a shell."""
+    return shlex.join(["metalearn", *sys.argv[1:]])

@@ -1,0 +1,208 @@
+"""The parts that pages about training and about testing have in common.
+
+Legend: K inner steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from metalearn_cli.report import charts
+from metalearn_cli.report.charts import Axis, Line
+from metalearn_cli.report.page import Html, element, join, number, paragraph, section, table, verbatim
+from metalearn_cli.report.pictures import Episode, sheet
+
+_MOST_CLASSES, _MOST_PAIRS = 10, 15
+_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+Step = Mapping[str, float]
+"""One of 0..K: `step`, `score` (accuracy as a fraction, or squared error), `ci95`, `loss`, and over episodes the
+`median` and the `diverged` share.
+"""
+
+
+class Kind(NamedTuple):
+    """What a score is: its name, the factor to what people read, its unit, and how many digits are read."""
+
+    name: str
+    scale: float
+    unit: str
+    form: str
+
+    @property
+    def label(self) -> str:
+        """The score with its unit, for an axis or a column."""
+        return f"{self.name} {self.unit}".strip()
+
+    def value(self, score: float) -> Html:
+        """A score as a cell of a table."""
+        return number(score, format(self.scale * score, self.form))
+
+    def scaled(self, scores: Sequence[float]) -> list[float]:
+        """Scores for a chart."""
+        return [self.scale * score for score in scores]
+
+
+ACCURACY = Kind("accuracy", 100, "%", ".2f")
+SQUARED_ERROR = Kind("mean squared error", 1, "", ".4g")
+
+
+class Curve(NamedTuple):
+    """How one learner does after 0..K inner steps, under the name that the page gives it."""
+
+    name: str
+    steps: Sequence[Step]
+
+
+class Fitted(NamedTuple):
+    """A regression task: the points to learn from and to be judged by, and the outputs before and after learning."""
+
+    support: tuple[Sequence[float], Sequence[float]]
+    query: tuple[Sequence[float], Sequence[float]]
+    grid: Sequence[float]
+    before: Sequence[float]
+    after: Sequence[float]
+
+
+class Looked(NamedTuple):
+    """What was seen query by query; `extent` says in which episodes.
+
+    Classes are (name, episodes, queries, right), the hardest first; confusions (shown, taken for, times, queries), the
+    most often first.
+    """
+
+    extent: str
+    classes: Sequence[tuple[str, int, int, int]] = ()
+    confusions: Sequence[tuple[str, str, int, int]] = ()
+    episodes: Sequence[Episode] = ()
+    fits: Sequence[Fitted] = ()
+
+
+class Origin(NamedTuple):
+    """Where the numbers come from: the resolved experiments by name, the environment, and the command."""
+
+    settings: Sequence[tuple[str, str]]
+    environment: Sequence[tuple[str, str]]
+    command: str
+
+
+def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
+    """What is what, a line each."""
+    return table(["", ""], [[element("b", name), value] for name, value in rows])
+
+
+def signs(count: int) -> list[str]:
+    """A letter for each of several curves; numbers where letters run out."""
+    return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
+
+
+def adaptation(curves: Sequence[Curve], kind: Kind, extent: str) -> Html:
+    """Score and loss against the inner step, as charts and as a table."""
+    drawn = [_line(curve, "score", kind.scale) for curve in curves]
+    scores = charts.lines(
+        f"{kind.name} after each inner step", f"{kind.label.capitalize()} after each inner step, {extent}. "
+        "Bands: 95 % intervals over episodes.", Axis("inner step", kind.label), drawn,
+    )  # fmt: skip
+    losses = [charts.lines(
+        "query loss after each inner step", "Query loss (cross-entropy) after each inner step, the mean over episodes.",
+        Axis("inner step", "loss"), [Line(curve.name, *_columns(curve, "loss")) for curve in curves],
+    )] if kind is ACCURACY else []  # fmt: skip
+    named = len(curves) > 1
+    extra = ["loss"] if kind is ACCURACY else ["median", "diverged %"]
+    header = [*(["checkpoint"] if named else []), "inner step", kind.label, "± 95 %", *extra]
+    rows = [
+        [*([curve.name] if named else []), str(step["step"]), *_cells(step, kind)]
+        for curve in curves
+        for step in curve.steps
+    ]
+    both = element("div", join([scores, *losses]), "charts")
+    return section("Adaptation", both, table(header, rows, range(int(named), len(header))))
+
+
+def distribution(scores: Sequence[float], kind: Kind, extent: str) -> Html:
+    """How the scores of single episodes are spread."""
+    axis = Axis(f"{kind.label} of an episode", "episodes", whole=False)
+    caption = f"How many episodes had which {kind.name} after the last inner step, {extent}."
+    chart = charts.histogram(f"distribution of {kind.name} over episodes", caption, axis, kind.scaled(scores))
+    return section("Episodes", chart)
+
+
+def seen(looked: Looked) -> list[Html]:
+    """The classes, what they were taken for, and some episodes: whatever there is of them."""
+    parts = []
+    if looked.classes:
+        parts.append(_classes(looked))
+        parts.append(_confusions(looked))
+    if looked.episodes:
+        note = paragraph(f"Those with the lowest, the middle and the highest accuracy, {looked.extent}. The pictures "
+                         "are what the network sees.")  # fmt: skip
+        parts.append(section("Sample episodes", note, *map(sheet, looked.episodes)))
+    if looked.fits:
+        drawn = [_fit(fit, place) for place, fit in enumerate(looked.fits)]
+        parts.append(section("Fitted functions", element("div", join(drawn), "charts")))
+    return parts
+
+
+def origin(found: Origin) -> Html:
+    """Settings, environment and command: all that it takes to get these numbers again."""
+    settings = [join([*([element("h3", name)] if name else []), verbatim(text)]) for name, text in found.settings]
+    return join([
+        section("Command", verbatim(found.command)),
+        section("Settings", *settings),
+        section("Environment", facts(found.environment)),
+    ])  # fmt: skip
+
+
+def _classes(looked: Looked) -> Html:
+    header = ["class", "accuracy %", "right", "queries", "episodes"]
+
+    def rows(found: Sequence[tuple[str, int, int, int]]) -> Html:
+        cells = [
+            [name, ACCURACY.value(right / queries), str(right), str(queries), str(episodes)]
+            for name, episodes, queries, right in found
+        ]
+        return table(header, cells, range(1, 5))
+
+    note = paragraph(f"{len(looked.classes)} classes were drawn, {looked.extent}.")
+    if len(looked.classes) <= 2 * _MOST_CLASSES:
+        return section("Classes, the hardest first", note, rows(looked.classes))
+    easiest = rows(looked.classes[: -_MOST_CLASSES - 1 : -1])
+    hardest = rows(looked.classes[:_MOST_CLASSES])
+    return section("Classes", note, element("h3", "The hardest"), hardest, element("h3", "The easiest"), easiest)
+
+
+def _confusions(looked: Looked) -> Html:
+    pairs = looked.confusions[:_MOST_PAIRS]
+    if not pairs:
+        return section("Most confused", paragraph(f"No query was taken for another class, {looked.extent}."))
+    note = paragraph(
+        f"The {len(pairs)} most frequent of {len(looked.confusions)} confused pairs, {looked.extent}; of the queries "
+        "shown while the other class was among those to choose from."
+    )
+    rows = [
+        [shown, taken_for, str(times), str(queries), number(times / queries, f"{100 * times / queries:.1f}")]
+        for shown, taken_for, times, queries in pairs
+    ]
+    return section("Most confused", note, table(["shown", "taken for", "times", "of queries", "%"], rows, range(2, 5)))
+
+
+def _fit(fit: Fitted, place: int) -> Html:
+    drawn = [Line("after the last step", fit.grid, fit.after), Line("before the first", fit.grid, fit.before)]
+    dots = [Line("query", *fit.query), Line("support", *fit.support)]
+    return charts.lines(f"episode {place}: outputs before and after adaptation", f"Episode {place}.",
+                        Axis("input", "output", whole=False), drawn, dots)  # fmt: skip
+
+
+def _line(curve: Curve, key: str, scale: float) -> Line:
+    x, y = _columns(curve, key)
+    return Line(curve.name, x, [scale * value for value in y], [scale * step["ci95"] for step in curve.steps])
+
+
+def _columns(curve: Curve, key: str) -> tuple[list[float], list[float]]:
+    return [step["step"] for step in curve.steps], [step[key] for step in curve.steps]
+
+
+def _cells(step: Step, kind: Kind) -> list[Html]:
+    first = [kind.value(step["score"]), kind.value(step["ci95"])]
+    if kind is ACCURACY:
+        return [*first, number(step["loss"], f"{step['loss']:.4f}")]
+    return [*first, kind.value(step["median"]), number(step["diverged"], f"{100 * step['diverged']:.1f}")]

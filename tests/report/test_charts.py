@@ -1,0 +1,64 @@
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+
+from metalearn_cli.report import charts
+from metalearn_cli.report.charts import Axis, Line
+from metalearn_cli.report.page import page
+from tests.report.reading import Page, loads
+
+AXIS = Axis("inner step", "accuracy %")
+
+
+def chart(*lines: Line) -> str:
+    return charts.lines('a "described" chart', "caption", AXIS, lines)
+
+
+def test_equal_numbers_give_equal_bytes():
+    line = Line("one", [0, 1, 2], [20.0, 50.0, 60.0], [1.0, 2.0, 3.0])
+    assert chart(line) == chart(line)
+    assert chart(line) != chart(line._replace(y=[20.0, 50.0, 61.0]))
+
+
+def test_a_chart_is_a_drawing_with_a_description_and_nothing_to_fetch():
+    found = chart(Line("one", [0, 1], [1.0, 2.0], [0.1, 0.1]), Line("two", [0, 1], [2.0, 1.0]))
+    root = ET.fromstring(found[found.index("<svg") : found.index("</svg>") + 6])
+    assert root.attrib["aria-label"] == 'a "described" chart'
+    assert loads(Page(page("", "", [charts.Html(found)]))) == []
+    assert "http" not in found
+    assert "metadata" not in found
+
+
+def test_colours_are_the_pages_and_labels_are_text():
+    found = chart(Line("one", [0, 1], [1.0, 2.0]))
+    assert "var(--c0)" in found
+    assert "currentColor" in found
+    assert "#0a0b" not in found
+    for word in ("inner step", "accuracy %"):
+        assert f">{word}</text>" in found
+
+
+def test_ids_that_are_used_are_there():
+    found = chart(Line("one", [0, 1], [1.0, 2.0], [0.1, 0.2])) + charts.histogram("", "", AXIS, [0.5, 0.5, 1.0])
+    tags = Page(found.encode()).tags
+    used = {a["href"] for _, a in tags if "href" in a} | {a["clip-path"][4:-1] for _, a in tags if "clip-path" in a}
+    assert used
+    assert used <= {f"#{a['id']}" for _, a in tags if "id" in a}
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [math.nan, math.inf], [math.nan, 1e30, -1e30], [0.5] * 3])
+def test_odd_numbers_still_make_a_chart(values):
+    assert "<svg" in chart(Line("one", list(range(len(values))), values, values))
+    assert "<svg" in charts.histogram("", "", AXIS, values)
+
+
+def test_a_person_s_own_settings_of_matplotlib_change_nothing():
+    import matplotlib as mpl
+
+    line = Line("one", [0, 1], [1.0, 2.0])
+    before = chart(line)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9}):
+        assert chart(line) == before
