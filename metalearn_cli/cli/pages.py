@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from metalearn_cli.storage.atomic import write_file
 
 if TYPE_CHECKING:
     from metalearn_cli.report.sections import Kind, Looked
+    from metalearn_cli.report.testing import Measured
     from metalearn_cli.runtime.episodes import Subject
     from metalearn_cli.runtime.session import Session
+    from metalearn_cli.runtime.testing import Tested
 
 _FITS = 4
 
@@ -60,6 +63,40 @@ def _training_page(session: "Session", title: str, command: str, look: bool) -> 
     )  # fmt: skip
     settings = [("", to_yaml(experiment))]
     return training.training_page(run, Origin(settings, environment(str(session.device)), command))
+
+
+def write_testing_page(
+    path: Path, checkpoints: Sequence[Path], results: "Sequence[Tested]", compared: Sequence[Mapping[str, float]],
+    note: str | None,
+) -> None:  # fmt: skip
+    """`path` is the page of what was measured: of one checkpoint closely, or of several side by side."""
+    from metalearn_cli.report import testing
+    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
+
+    kind = ACCURACY if results[0].accuracy else SQUARED_ERROR
+    measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
+    names = [str(checkpoint) if len(results) > 1 else "" for checkpoint in checkpoints]
+    settings = [(name, one.settings) for name, one in zip(names, results, strict=True)]
+    device = str(next(iter(results[0].subject.meta.params.values())).device)
+    came_from = Origin(settings, environment(device), command())
+    if len(results) == 1:
+        looked, _ = _looked(results[0].subject, results[0].episodes, results[0].part, kind)
+        content = testing.testing_page(measured[0], kind, looked, came_from)
+    else:
+        differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
+        content = testing.comparison_page(measured, kind, differences, [note] if note else [], came_from)
+    write_file(path, content)
+
+
+def _measured(checkpoint: Path, one: "Tested") -> "Measured":
+    from metalearn_cli.report.testing import Measured
+
+    title = tables.protocol(
+        (one.algorithm, one.second_order), (one.dataset, one.part), one.spec, one.accuracy, one.episodes, one.statistics
+    )
+    steps = [step._asdict() for step in one.steps]
+    extent = f"{one.episodes} {one.part} episodes"
+    return Measured(str(checkpoint), title.replace("\n", "; "), extent, steps, one.scores.tolist(), one.fingerprint)
 
 
 def _best(session: "Session") -> "Subject":
