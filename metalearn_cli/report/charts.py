@@ -24,7 +24,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MOST_MARKED = 60
 _RC: dict[Any, Any] = {
-    "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.5,
+    "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10.5,
     "font.sans-serif": ["DejaVu Sans"], "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.15, "grid.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK,
     "xtick.color": _INK, "ytick.color": _INK, "legend.frameon": False, "figure.constrained_layout.use": True,
@@ -77,7 +77,7 @@ def lines(description: str, caption: str, axis: Axis, drawn: Sequence[Line], dot
             style = {"color": _INK, "linestyle": "", "marker": "ox"[place % 2], "markersize": (3, 6)[place % 2]}
             axes.plot(_drawable(one.x), _drawable(one.y), label=one.name, **style)
         if len(drawn) + len(dots) > 1:
-            axes.legend(fontsize=8.5)
+            axes.legend(fontsize=9.5)
 
     return _chart(description, caption, axis, draw)
 
@@ -97,7 +97,7 @@ def histogram(description: str, caption: str, axis: Axis, values: Sequence[float
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if found:
             axes.axvline(sum(found) / len(found), color=_COLOURS[1], linestyle="--", label="mean")
-            axes.legend(fontsize=8.5)
+            axes.legend(fontsize=9.5)
 
     return _chart(description, caption, axis, draw)
 

@@ -141,7 +141,7 @@ def test_a_regression_is_reported_in_errors_and_curves(cli, tmp_path, data_dir):
         ("best.html", "is the checkpoint itself"),
     ],
 )
-@pytest.mark.parametrize("command", ["eval"])
+@pytest.mark.parametrize("command", ["eval", "finetune"])
 def test_a_page_that_cannot_be_written_is_refused_before_the_work(cli, tmp_path, command, report, message):
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "best.html").write_bytes(b"stands for a checkpoint")
@@ -174,3 +174,37 @@ def test_without_matplotlib_a_run_goes_on_and_says_so_once(cli, tiny_config, tmp
     assert outcome.fields["report"] is None
     assert outcome.err.count("metalearn-cli[report]") == 1
     assert not (tmp_path / "runs/tiny/report.html").exists()
+
+
+def test_the_page_of_a_classifier_has_the_answers_of_its_json(cli, tiny_run, support, query, tmp_path):
+    options = ["--support", support, "--query", query, "--report", "page.html", "--output", "mine.pt", "--json"]
+    outcome = cli("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["report"] == "page.html"
+    page = Page((tmp_path / "page.html").read_bytes())
+    assert loads(page) == []
+    assert page.table("inner step") == [[str(row["step"]), row["accuracy"]] for row in outcome.fields["per_step"]]
+    assert page.numbers[len(outcome.fields["per_step"]) + 1 :] == [
+        row["probability"] for row in outcome.fields["predictions"]
+    ]
+    pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    expected = [f"query {row['file']}, taken for {row['label']}" for row in outcome.fields["predictions"]]
+    assert [alt for alt in pictures if alt.startswith("query")] == expected
+    assert len(pictures) == 8 * (1 + 3) + 6
+    assert "features that the adapted network's head reads" in page.text
+
+
+def test_an_adapted_file_makes_a_page_without_matplotlib(cli, tiny_run, support, query, tmp_path, without_matplotlib):
+    adapt = ["--checkpoint", tiny_run / "checkpoints/best.pt", "--support", support, "--output", "mine.pt"]
+    assert cli("finetune", *adapt).code == 0
+    answer = ["--checkpoint", "mine.pt", "--query", query, "--report", "page.html"]
+    outcome = cli("finetune", *answer, **without_matplotlib)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.endswith("report page.html\n")
+    assert "not which class each is of" in Page((tmp_path / "page.html").read_bytes()).text
+
+
+def test_a_page_of_no_queries_is_refused(cli, tiny_run, support):
+    outcome = cli("finetune", "--checkpoint", "nowhere.pt", "--support", support, "--report", "page.html")
+    assert outcome.code == 2
+    assert outcome.err == "error: --report: there are no queries to write; give --query\n"
