@@ -60,7 +60,8 @@ def _training_page(session: "Session", title: str, command: str, look: bool) -> 
     facts = [("iterations", f"{last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
-    facts += [("data", f"{experiment.dataset.name}, SHA-256 {session.data.sha256[:16]}")]
+    pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
+    facts += [("data", f"{experiment.dataset.name}{pictures}")]
     run = training.Run(
         experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores
     )  # fmt: skip

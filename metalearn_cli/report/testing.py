@@ -63,21 +63,23 @@ def comparison_page(
 ) -> bytes:
     """The page of several checkpoints; a letter stands for each, and the first is what the others are held against."""
     letters = signs(len(several))
-    header = ["", "checkpoint", "protocol", "episodes", "inner step", kind.label, "± 95 %"]
+    unlike = len({one.protocol for one in several}) > 1
+    header = ["", "checkpoint", *(["protocol"] if unlike else []), "episodes", "inner step", kind.label, "± 95 %"]
     rows = [
-        [letter, one.checkpoint, one.protocol, str(len(one.scores)), str(one.steps[-1]["step"]),
+        [letter, one.checkpoint, *([one.protocol] if unlike else []), str(len(one.scores)), str(one.steps[-1]["step"]),
          *(kind.value(one.steps[-1][key]) for key in ("score", "ci95"))]
         for letter, one in zip(letters, several, strict=True)
     ]  # fmt: skip
+    protocol = "" if unlike else f"{several[0].protocol}; "
     curves = [Curve(letter, one.steps) for letter, one in zip(letters, several, strict=True)]
     parts = [
-        table(header, rows, range(3, 7)),
+        table(header, rows, range(len(header) - 4, len(header))),
         *map(paragraph, notes),
         _differences(letters, kind, differences),
         adaptation(curves, kind, several[0].extent),
         origin(came_from),
     ]
-    return page(f"{len(several)} checkpoints compared", "All on the same episodes.", parts)
+    return page(f"{len(several)} checkpoints compared", f"{protocol}all on the same episodes.", parts)
 
 
 def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Difference]) -> Html:

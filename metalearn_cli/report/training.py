@@ -59,7 +59,7 @@ def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
     last, kind = best["val"][-1], run.kind
     told = (
         f"Best checkpoint: after {last['step']} inner steps, {run.episodes} episodes, at iteration "
-        f"{best['iteration']:,}. It was chosen by these episodes, so expect somewhat less on new classes: "
+        f"{best['iteration']:,}. It was chosen by these episodes, so expect somewhat worse on others: "
         "metalearn eval measures that."
     )
     big = element("p", result(f"Validation {kind.name}", last, kind), "big")
