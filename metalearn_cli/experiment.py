@@ -37,10 +37,13 @@ _READERS = {
 
 
 class Task(Settings):
-    """N-way K-shot: `ways` classes, `shots` labelled examples of each, and `queries` more of each to predict.
+    """N-way K-shot: what one training task holds.
 
-    `statistics`: the norms see all the queries at once ("transductive", as in MAML's code) or the support set
-    alone ("support"), so that no prediction depends on the other queries.
+    `ways` (classes): how many a task has.
+    `shots` (examples): how many of each class are given with their labels: the support set.
+    `queries` (examples): how many more of each class are to be predicted.
+    `statistics`: what the norms see: all the queries at once ("transductive", as in MAML's code) or the support set
+        alone ("support"), so that no prediction depends on the other queries.
     """
 
     ways: Size = 5
@@ -52,11 +55,23 @@ class Task(Settings):
 class Outer(Settings):
     """The meta-update; by default MAML's (Finn et al. 2017, appendix A): Adam at a constant 1e-3.
 
-    `min_lr` is where the cosine or the line ends (a line to 0 is Reptile's); `step` multiplies the rate by
-    `step_factor` every `step_every` iterations (by default as CAVIA does, Zintgraf et al. 2019). `clip_norm` bounds
-    the norm of the whole meta-gradient, `clip_value` each of its elements; null does not clip. What the chosen
-    optimizer or schedule would not read is refused. `on_nonfinite`: a loss or a gradient that is not finite ends the
-    run, or its step is left out and counted.
+    What the chosen optimizer or schedule would not read is refused.
+
+    `optimizer`: what makes a meta-step of a meta-gradient.
+    `lr`: the rate of the meta-steps.
+    `weight_decay`: decay of the meta-parameters at every meta-step.
+    `momentum`: the share of the last meta-step that is taken again; for sgd.
+    `schedule`: how the rate changes over the run.
+    `min_lr`: where the cosine or the line ends; a line to 0 is Reptile's.
+    `step_every` (iterations): after how many the schedule "step" multiplies the rate; by default as CAVIA (Zintgraf et
+        al. 2019).
+    `step_factor`: by what it multiplies.
+    `clip_norm`: bounds the norm of the whole meta-gradient; null does not clip.
+    `clip_value`: bounds each of its elements; null does not clip.
+    `meta_batch_size` (tasks): how many a meta-step learns from.
+    `iterations` (meta-steps): how many the whole run has.
+    `on_nonfinite`: whether a loss or a gradient that is not finite ends the run ("stop"), or its step is left out and
+        counted ("skip").
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -84,11 +99,17 @@ class Outer(Settings):
 
 
 class Eval(Settings):
-    """How accuracy is measured: on `episodes` test tasks, and on `val_episodes` every `every` iterations.
+    """How accuracy is measured, in validation and test.
 
-    `ways`, `inner_steps` and `statistics`: null means as in training. Only a learner that is not tied to a number of
-    classes (protonet and others) can be measured with other ways. `seed` picks the episodes, the same for every
-    checkpoint.
+    `ways` (classes): how many a test task has; null, as in training. Only a learner that is not tied to a number of
+        classes (protonet and others) can be measured with other ways.
+    `inner_steps` (steps): by how many a test task is learned; null, as in training.
+    `queries` (examples): how many of each class are to be predicted.
+    `episodes` (tasks): how many `metalearn eval` draws.
+    `val_episodes` (tasks): how many each validation draws.
+    `every` (iterations): how many lie between two validations.
+    `seed`: picks the episodes, the same for every checkpoint.
+    `statistics`: what the norms see; null, as in training.
     """
 
     ways: Annotated[Size, Field(ge=2)] | None = None
@@ -104,7 +125,8 @@ class Eval(Settings):
 class Keeping(Settings):
     """How often a checkpoint is written besides at every report, at a signal and at the end.
 
-    After so many `minutes`, and every so many iterations where `every` is not null.
+    `minutes` (minutes): after so many.
+    `every` (iterations): after so many; null, never for that reason.
     """
 
     minutes: float = Field(default=10.0, gt=0)
@@ -114,7 +136,9 @@ class Keeping(Settings):
 class Execution(Settings):
     """How the tasks of a meta-batch run at once; but for rounding, what is learned does not depend on it.
 
-    `chunk`: how many tasks go through the network together; null, as many as suit the caches and the threads.
+    `mode`: one task after the other ("loop"), at once ("vmap"), at once on threads ("threads"), or what suits the
+        device.
+    `chunk` (tasks): how many go through the network together; null, as many as suit the caches and the threads.
     `threads`: how many; null, one a core.
     """
 
@@ -130,11 +154,20 @@ def _sink(reference: str) -> str:
 
 
 class Experiment(Settings):
-    """All that decides a run. `name` names its folder; `seed` decides the initialisation and the tasks.
+    """All that decides a run.
 
+    `name`: names the run's folder, `runs/NAME`.
+    `seed`: decides the initialisation and the tasks.
+    `dataset`: what tasks are drawn from.
+    `task`: the size of a training task.
+    `backbone`: the network.
+    `algorithm`: how a task is learned, and what is meta-learned.
+    `outer`: the meta-update.
+    `eval`: how accuracy is measured.
     `checkpoint`: how often the run is kept on disk between reports.
-    `sinks`: who receives its numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
-    (docs/sinks.md); null, TensorBoard where its library is installed. What is learned does not depend on them.
+    `execution`: how the tasks of a meta-batch run at once.
+    `sinks`: who receives the run's numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
+        (docs/sinks.md); null, TensorBoard where its library is installed. What is learned does not depend on them.
     """
 
     name: str

@@ -112,7 +112,7 @@ def _explained(details: Any, schema: Schema) -> Mistake:
             hint = did_you_mean(location[-1], known) or f"; known are {', '.join(known)}"
             return Mistake(location, f"unknown key{hint}")
         case "missing":
-            return Mistake(location, f"missing; expected {_words(_at(location, schema), schema)}")
+            return Mistake(location, f"missing; expected {words(_at(location, schema), schema)}")
         case "union_tag_invalid":
             known = list(_at(location, schema)["discriminator"]["mapping"])
             tag = context["tag"]
@@ -121,7 +121,7 @@ def _explained(details: Any, schema: Schema) -> Mistake:
             )
         case "value_error":
             return Mistake(location, str(context["error"]))
-    expected = _words(_at(location, schema), schema)
+    expected = words(_at(location, schema), schema)
     if details["type"] == "finite_number":
         expected = expected.replace("a number", "a finite number", 1)
     if not expected:
@@ -152,11 +152,11 @@ def _resolved(node: Schema, schema: Schema) -> Schema:
     return definition
 
 
-def _words(node: Schema, schema: Schema) -> str:
+def words(node: Schema, schema: Schema) -> str:
     """What a value must be, to follow "expected"; empty where the schema does not say."""
     node = _resolved(node, schema)
     if "anyOf" in node:
-        return ", or ".join(_words(option, schema) for option in node["anyOf"])
+        return ", or ".join(words(option, schema) for option in node["anyOf"])
     if "enum" in node:
         return f"one of {', '.join(map(str, node['enum']))}"
     if "const" in node:
@@ -168,5 +168,5 @@ def _words(node: Schema, schema: Schema) -> str:
     if "minimum" in node and "maximum" in node:
         return f"{noun} from {node['minimum']} to {node['maximum']}"
     bounds = [f" {words} {node[bound]}" for bound, words in _BOUNDS.items() if bound in node]
-    item = _words(node["items"], schema) if "items" in node else ""
+    item = words(node["items"], schema) if "items" in node else ""
     return noun + " and".join(bounds) + (f", each {item}" if item else "")

@@ -1,55 +1,25 @@
 """A JSON Schema of the experiment file, so that an editor completes and checks it as one types.
 
-All is read from the `Config`s and what their docstrings say, so a new file of a folder is in it at once.
+All is read from the `Config`s and their docstrings, so a new file of a folder is in it at once.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Union, get_args
 
 from pydantic import Field, create_model
 
+from metalearn_cli.backbones.layers import AnyLayer
 from metalearn_cli.datasets import Pictures
 from metalearn_cli.experiment import Experiment
+from metalearn_cli.meanings import about, meanings
 from metalearn_cli.registry import ROOMS, names_in
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Settings
 
 Node = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_OFTEN = {
-    "algorithm": "How a task is learned, and what is meta-learned.",
-    "backbone": "The network.",
-    "channels": "How many channels a layer gives, or a picture has.",
-    "dataset": "What tasks are drawn from.",
-    "drawings": "Drawings of each class.",
-    "eval": "How accuracy is measured.",
-    "execution": "How the tasks of a meta-batch run at once.",
-    "image_size": "Side of the stored pictures, in pixels.",
-    "inner_lr": "Rate of the inner steps.",
-    "inner_steps": "Steps by which a task is learned in training.",
-    "iterations": "Meta-steps in the whole run.",
-    "kernel": "Side of the window, in pixels.",
-    "lr": "Rate of the meta-steps.",
-    "meta_batch_size": "Tasks in every meta-step.",
-    "mode": "How tasks run: one after the other (loop), at once (vmap), at once on threads, or what suits the device.",
-    "momentum": "Share of the last meta-step that is taken again.",
-    "optimizer": "What makes a meta-step of a meta-gradient.",
-    "outer": "The meta-update.",
-    "padding": "Zeros around the picture, in pixels.",
-    "queries": "Examples of each class to predict.",
-    "resize": "The filter with which pictures are made smaller.",
-    "rotations": "Turns by quarters: each class is four, one of four drawn for each task, or none.",
-    "schedule": "How the rate of the meta-steps changes.",
-    "second_order": "Whether the meta-gradient goes through the inner gradients; false is the first-order form.",
-    "shape": "The new shape of an example.",
-    "stride": "How far the window moves, in pixels.",
-    "task": "The size of a training task.",
-    "weight_decay": "Decay of the meta-parameters at every meta-step.",
-}
-"""What keys mean that the docstrings of many blocks leave to their names."""
 
 
 def experiment_schema() -> Node:
@@ -73,9 +43,10 @@ def experiment_schema() -> Node:
     definitions.pop("Choice")
     listed = definitions["backbone.layers"]["properties"]["layers"]
     listed["items"] = _as_written(listed["items"]["discriminator"]["mapping"], definitions)
-    schema["description"] = Experiment.__doc__
-    for node in [schema, *definitions.values()]:
-        _explain(node, [node.get("description", "")])
+    written: list[type[Settings]] = [*_blocks(model), *get_args(AnyLayer)]
+    _describe(schema, model)
+    for one in written:
+        _describe(definitions[one.__name__], one)
     return {"$schema": _DIALECT, **_untitled(schema), "title": "An experiment of metalearn"}
 
 
@@ -87,29 +58,25 @@ def _one_of(configs: Sequence[type[Choice]]) -> Any:
     return Annotated[Union[tuple(configs)], Field(discriminator="name")]  # noqa: UP007
 
 
-def _complete(node: Node, config: type[Choice]) -> None:
-    """A block needs its name, which says what it is; what it inherits is described where it comes from."""
+def _blocks(experiment: type[Experiment]) -> list[type[Settings]]:
+    """The blocks of an experiment that are the same whatever files it picks."""
+    types = [field.annotation for field in experiment.model_fields.values()]
+    return [one for one in types if isinstance(one, type) and issubclass(one, Settings)]
+
+
+def _complete(node: Node, config: type[Settings]) -> None:
+    """A block needs its name, which says what it is."""
+    _describe(node, config)
     node["required"] = ["name", *node.get("required", [])]
     node["properties"]["name"]["description"] = (import_module(config.__module__).__doc__ or "").partition("\n")[0]
-    _explain(node, [parent.__doc__ or "" for parent in config.__mro__ if issubclass(parent, Choice)])
 
 
-def _explain(node: Node, docstrings: Sequence[str]) -> None:
-    """Each key is described by the sentences that name it, in the first docstring that does.
-
-    What a key often means is said so, unless a sentence is about this key before all others.
-    """
-    for key, about in node.get("properties", {}).items():
-        pattern = f"`{key}[`:]"
-        find = re.match if key in _OFTEN else re.search
-        told = (" ".join(one for one in _sentences(text) if find(pattern, one)) for text in docstrings)
-        if "description" not in about and (found := next(filter(None, told), _OFTEN.get(key, ""))):
-            about["description"] = found
-
-
-def _sentences(docstring: str) -> list[str]:
-    parts = re.split(r"(?<=[.;])\s+(?=[A-Z`\"])|[:;] - ", " ".join(docstring.split()))
-    return [part.rstrip(".;") + "." for part in parts if part]
+def _describe(node: Node, block: type[Settings]) -> None:
+    """The block and each of its keys, as its docstrings say."""
+    node["description"] = about(block)
+    for key, meaning in meanings(block).items():
+        text = f"{meaning.unit}: {meaning.text}" if meaning.unit else meaning.text
+        node["properties"].get(key, {})["description"] = text[:1].upper() + text[1:]
 
 
 def _as_written(kinds: Mapping[str, str], definitions: dict[str, Node]) -> Node:

@@ -18,6 +18,9 @@ class Settings(BaseModel):
 
 
 class Choice(Settings):
-    """A block whose `name` picks a file of the folder it is about: a dataset, a backbone or an algorithm."""
+    """A block whose `name` picks a file of the folder it is about: a dataset, a backbone or an algorithm.
+
+    `name`: the file.
+    """
 
     name: str

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "cli": {"report", "runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
 }
 OPEN_TO_ALL = {"errors", "settings", "version"}
-EXPERIMENT = {"experiment", "mistakes", "overrides", "registry", "schema", "yaml_lines"}
+EXPERIMENT = {"experiment", "meanings", "mistakes", "overrides", "registry", "schema", "yaml_lines"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

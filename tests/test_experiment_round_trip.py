@@ -37,7 +37,7 @@ def blocks():
         {
             "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
             "seed": st.integers(0, 2**63 - 1),
-            "task": st.fixed_dictionaries({"ways": st.integers(1, 10**30)}),
+            "task": st.fixed_dictionaries({"ways": st.integers(1, 2**16)}),
             "algorithm": st.fixed_dictionaries(algorithm),
             "outer": st.fixed_dictionaries({"lr": numbers, "clip_value": st.none() | numbers}),
             "eval": st.fixed_dictionaries({"inner_steps": st.none() | st.integers(0, 100)}),

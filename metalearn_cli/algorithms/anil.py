@@ -27,7 +27,12 @@ HEAD = "head."
 
 
 class Config(Choice):
-    """`inner_lr` is the rate of the head on the mean loss over the support set."""
+    """The head alone moves within a task.
+
+    `inner_lr`: the rate of the head on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    """
 
     name: Literal["anil"] = "anil"
     inner_lr: float = Field(0.4, gt=0)

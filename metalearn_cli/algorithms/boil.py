@@ -15,7 +15,12 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """`inner_lr` is the rate of the body on the mean loss over the support set; one step at 0.5 as in the paper."""
+    """Everything but the head moves within a task; by default one step at 0.5, as in the paper.
+
+    `inner_lr`: the rate of the body on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    """
 
     name: Literal["boil"] = "boil"
     inner_lr: float = Field(0.5, gt=0)

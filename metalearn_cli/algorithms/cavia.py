@@ -32,7 +32,13 @@ CONTEXT, READS = "context", "reads."
 
 
 class Config(Choice):
-    """`context`: how many numbers move within a task; `inner_lr` is their rate on the mean loss."""
+    """A context vector alone moves within a task.
+
+    `context` (numbers): the size of the context.
+    `inner_lr`: the rate of the context on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    """
 
     name: Literal["cavia"] = "cavia"
     context: Size = 100

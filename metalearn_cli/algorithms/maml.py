@@ -28,12 +28,15 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """`inner_lr` is the rate on the mean loss over the support set.
+    """All parameters move within a task.
 
-    The paper's 0.4, 0.1 and 0.01 multiply a loss that is `ways` times larger (its code sums over the examples and
-    divides by the shots), so they are 2.0, 2.0 and 0.05 here. `second_order: false` is first-order MAML.
-    `gradient: mixed` gives the same meta-gradient to rounding, with memory that does not grow with `inner_steps`, for
-    up to twice the time.
+    `inner_lr`: the rate on the mean loss over the support set. The paper's 0.4, 0.1 and 0.01 multiply a loss that is
+        `ways` times larger (its code sums over the examples and divides by the shots), so they are 2.0, 2.0 and 0.05
+        here.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    `gradient`: "mixed" gives the same meta-gradient as "reverse" to rounding, with memory that does not grow with
+        `inner_steps`, for up to twice the time.
     """
 
     name: Literal["maml"] = "maml"

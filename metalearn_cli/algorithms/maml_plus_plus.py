@@ -32,13 +32,17 @@ _LEAST_SHARE = 0.03
 
 
 class Config(Choice):
-    """`inner_lr` is where the rates start. Each remedy can be left out:
+    """MAML with the remedies, each of which can be left out.
 
-    - `learned_rates`: a learned rate for every tensor of parameters and inner step;
-    - `per_step_norm`: a scale and a shift of every norm for each inner step, learned but not adapted;
-    - `multi_step_iterations`: so long the loss after every step counts, the last one more and more; 0 for never. How
-      long is a choice of ours;
-    - `first_order_iterations`: so long the meta-gradient is first-order; 0 for never, as in the paper's code.
+    `inner_lr`: where the rates start, on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    `learned_rates`: a learned rate for every tensor of parameters and inner step.
+    `per_step_norm`: a scale and a shift of every norm for each inner step, learned but not adapted.
+    `multi_step_iterations` (iterations): so long the loss after every step counts, the last one more and more; 0 for
+        never. How long is a choice of ours.
+    `first_order_iterations` (iterations): so long the meta-gradient is first-order; 0 for never, as in the paper's
+        code.
     """
 
     name: Literal["maml_plus_plus"] = "maml_plus_plus"

@@ -15,7 +15,12 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """`inner_lr` multiplies the bent gradient; the matrices are learned in first order too."""
+    """All parameters move within a task, along gradients that learned matrices bend, in first order too.
+
+    `inner_lr`: multiplies the bent gradient of the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    """
 
     name: Literal["meta_curvature"] = "meta_curvature"
     inner_lr: float = Field(0.1, gt=0)

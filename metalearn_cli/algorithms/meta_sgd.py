@@ -15,7 +15,12 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """`inner_lr` is where all rates start; the paper takes one step. Rates are learned in first order too."""
+    """All parameters move within a task, each at a learned rate, in first order too; the paper takes one step.
+
+    `inner_lr`: where all rates start, on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    """
 
     name: Literal["meta_sgd"] = "meta_sgd"
     inner_lr: float = Field(0.1, gt=0)

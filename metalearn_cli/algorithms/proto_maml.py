@@ -26,7 +26,12 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """`inner_lr` is the rate of all parameters on the mean loss over the support set."""
+    """All parameters move within a task, from a head of prototypes.
+
+    `inner_lr`: the rate on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    """
 
     name: Literal["proto_maml"] = "proto_maml"
     inner_lr: float = Field(0.1, gt=0)

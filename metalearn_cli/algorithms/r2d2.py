@@ -18,9 +18,10 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Where the learned numbers start: `ridge`, the strength of the penalty, and `scale`, which multiplies outputs.
+    """Where the learned numbers of the ridge regression start.
 
-    The regression aims at 0 and 1, which a softmax hardly tells apart; so outputs are scaled (equation 7).
+    `ridge`: the strength of the penalty.
+    `scale`: multiplies outputs: the regression aims at 0 and 1, which a softmax hardly tells apart (equation 7).
     """
 
     name: Literal["r2d2"] = "r2d2"

@@ -32,11 +32,15 @@ _DECAY, _EPSILON = 0.999, 1e-8
 
 
 class Config(Choice):
-    """`inner_optimizer: adam` is Adam without momentum (beta1 = 0), as in the paper; `sgd` plain gradient steps.
+    """All parameters move within a task, and the initialisation moves after them.
 
     The meta-gradient is (initial - adapted) weights, so `outer: {optimizer: sgd, lr: 1.0}` moves all the way to the
     mean of the adapted weights; the paper lets this rate fall to 0. It trains on the support set alone and wants more
     shots in training than in evaluation.
+
+    `inner_lr`: the rate on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_optimizer`: Adam without momentum (beta1 = 0), as in the paper, or plain gradient steps ("sgd").
     """
 
     name: Literal["reptile"] = "reptile"

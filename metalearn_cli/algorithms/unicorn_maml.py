@@ -28,9 +28,13 @@ HEAD = ("head.weight", "head.bias")
 
 
 class Config(Choice):
-    """`inner_lr` is the rate of all parameters on the mean loss over the support set.
+    """All parameters move within a task, from a head with one row for all classes.
 
     The paper's figures are first-order ones (its code leaves the second order out), from a pretrained network.
+
+    `inner_lr`: the rate on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task is learned in training.
+    `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
     name: Literal["unicorn_maml"] = "unicorn_maml"

@@ -19,11 +19,13 @@ _GROUPS = 8
 
 
 class Config(Choice):
-    """`pool: false` halves the picture by strides and averages what is left (the paper on Omniglot).
+    """Four blocks of the same width, for pictures.
 
-    `pool: true` halves it by 2x2 max-pooling and keeps what is left (the paper on miniImageNet, with 32 channels).
-    `norm: group` normalises every picture by itself, in groups of channels (Wu & He 2018, arXiv 1803.08494): none sees
-    another, whatever `statistics` says.
+    `channels` (channels): how many each layer gives.
+    `pool`: true halves the picture by 2x2 max-pooling and keeps what is left (the paper on miniImageNet, with 32
+        channels); false halves it by strides and averages what is left (the paper on Omniglot).
+    `norm`: "group" normalises every picture by itself, in groups of channels (Wu & He 2018, arXiv 1803.08494): none
+        sees another, whatever `task.statistics` says.
     """
 
     name: Literal["conv4"] = "conv4"

@@ -28,7 +28,13 @@ Padding = Annotated[int, Field(ge=0, le=65_536)]
 
 
 class Convolution(Settings):
-    """A convolution or its transpose, with a bias unless `bn` comes next, which would cancel it."""
+    """A convolution or its transpose, with a bias unless `bn` comes next, which would cancel it.
+
+    `channels` (channels): how many the layer gives.
+    `kernel` (pixels): the side of the window.
+    `stride` (pixels): how far the window moves.
+    `padding` (pixels): zeros around the picture.
+    """
 
     kind: Literal["conv2d", "convt2d"]
     channels: Size
@@ -38,14 +44,22 @@ class Convolution(Settings):
 
 
 class Linear(Settings):
-    """A fully connected layer. The last layer may leave `features` out: they are the outputs of the task."""
+    """A fully connected layer.
+
+    `features` (units): how many the layer gives; the last layer may leave it out: they are the outputs of the task.
+    """
 
     kind: Literal["linear"]
     features: Size | None = None
 
 
 class Pooling(Settings):
-    """The largest or the mean value of each window; windows do not overlap unless `stride` says so."""
+    """The largest or the mean value of each window.
+
+    `kernel` (pixels): the side of the window.
+    `stride` (pixels): how far the window moves; null, its side, so that windows do not overlap.
+    `padding` (pixels): how many are added around the picture.
+    """
 
     kind: Literal["max_pool2d", "avg_pool2d"]
     kernel: Size = 2
@@ -54,21 +68,30 @@ class Pooling(Settings):
 
 
 class Upsample(Settings):
-    """Each pixel `scale` times as high and as wide."""
+    """Larger pictures.
+
+    `scale` (times): how many times as high and as wide each pixel becomes.
+    """
 
     kind: Literal["upsample"]
     scale: Size = 2
 
 
 class LeakyRelu(Settings):
-    """`slope` is that of negative values."""
+    """A ReLU that leaks.
+
+    `slope`: by what negative values are multiplied.
+    """
 
     kind: Literal["leakyrelu"]
     slope: float = Field(default=0.01, ge=0)
 
 
 class Reshape(Settings):
-    """Each example in a new shape of as many values."""
+    """Each example in a new shape of as many values.
+
+    `shape`: the new shape of an example.
+    """
 
     kind: Literal["reshape"]
     shape: list[Size] = Field(min_length=1)
@@ -106,7 +129,10 @@ Layer = Annotated[
 
 
 class Config(Settings):
-    """`layers` in running order; the last is the head and must be linear, all before it are the body."""
+    """A list of layers, each a name or a name with arguments.
+
+    `layers`: in running order; the last is the head and must be linear, all before it are the body.
+    """
 
     name: Literal["layers"] = "layers"
     layers: list[Layer]

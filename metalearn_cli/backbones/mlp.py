@@ -14,7 +14,10 @@ from metalearn_cli.settings import Choice, Size
 
 
 class Config(Choice):
-    """`hidden`: the size of each hidden layer."""
+    """Layers of any size, for inputs of any shape.
+
+    `hidden` (units): the size of each hidden layer.
+    """
 
     name: Literal["mlp"] = "mlp"
     hidden: list[Size] = Field(default=[40, 40])

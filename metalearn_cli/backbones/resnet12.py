@@ -20,7 +20,10 @@ _SLOPE = 0.1
 
 
 class Config(Choice):
-    """`channels` of the four blocks. The paper's drop-block is not here: a network's outputs are not random."""
+    """Four blocks; the paper's drop-block is not here: a network's outputs are not random.
+
+    `channels` (channels): how many each of the four blocks gives.
+    """
 
     name: Literal["resnet12"] = "resnet12"
     channels: list[Size] = Field(default=[64, 160, 320, 640], min_length=4, max_length=4)

@@ -35,10 +35,10 @@ def moving_line(label: str, done: float, total: float, notes: Sequence[str], wid
 
 
 def amount(label: str, done: float, total: float) -> str:
-    """How far: "12/40", in MB for a download; nothing for what cannot be counted."""
+    """How far: "12/40", in MB for a download or a check; nothing for what cannot be counted."""
     if total <= 1:
         return ""
-    if label.startswith("downloading"):
+    if label.startswith(("downloading", "checking")):
         return f"{done / _MEGA:,.1f}/{total / _MEGA:,.1f} MB"
     return f"{done:,.0f}/{total:,.0f}"
 

@@ -33,9 +33,9 @@ class Pictures(Choice):
     """What every dataset of pictures understands.
 
     `normalisation`: "dataset", as the dataset's file says; "imagenet", the mean and standard deviation of ImageNet;
-    "none", pixels from 0 to 1. `augmentation`, in training only and anew for every picture of a task: "crop" moves
-    it by up to an eighth, "flip" mirrors it left to right half of the time, "jitter" changes brightness, contrast
-    and saturation by up to 40 %.
+        "none", pixels from 0 to 1.
+    `augmentation`: in training only and anew for every picture of a task: "crop" moves it by up to an eighth, "flip"
+        mirrors it left to right half of the time, "jitter" changes brightness, contrast and saturation by up to 40 %.
     """
 
     normalisation: Normalisation = "dataset"
@@ -43,7 +43,7 @@ class Pictures(Choice):
 
 
 class Files(Pictures):
-    """And what every dataset that is prepared from files understands.
+    """What every dataset that is prepared from files understands.
 
     `skip_damaged`: pictures that cannot be read are left out and listed in the manifest, instead of being an error.
     """
@@ -52,10 +52,11 @@ class Files(Pictures):
 
 
 class Official(Files):
-    """And what a published dataset with terms of use understands.
+    """What a published dataset with terms of use understands.
 
-    `accept_terms`: you accept the terms that `prepare` prints. `allow_partial`: fewer classes or pictures than the
-    official counts are prepared and recorded as such, instead of being an error.
+    `accept_terms`: you accept the terms that `prepare` prints.
+    `allow_partial`: fewer classes or pictures than the official counts are prepared and recorded as such, instead of
+        being an error.
     """
 
     accept_terms: bool = False

@@ -33,7 +33,12 @@ _LIST = re.compile(r"(^|/)images_variant_(train|val|test)\.txt$")
 
 
 class Config(Official):
-    """`fit: crop` keeps a centred square, `squash` the whole picture, in both cases without the credit line."""
+    """The photos without their credit line.
+
+    `image_size` (pixels): the side of the stored pictures.
+    `resize`: the filter with which pictures are made smaller.
+    `fit`: "crop" keeps a centred square, "squash" the whole picture.
+    """
 
     name: Literal["aircraft"] = "aircraft"
     image_size: int = Field(default=84, ge=8, le=512)

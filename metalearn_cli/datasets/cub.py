@@ -39,7 +39,13 @@ _CLASS = re.compile(r"\d{3}\.[^/]+")
 
 
 class Config(Official):
-    """`split`: which of the three. `fit: crop` keeps a centred square, `squash` the whole picture."""
+    """One store for all three splits.
+
+    `split`: which of the three.
+    `image_size` (pixels): the side of the stored pictures.
+    `resize`: the filter with which pictures are made smaller.
+    `fit`: "crop" keeps a centred square, "squash" the whole picture.
+    """
 
     name: Literal["cub"] = "cub"
     split: Literal["closerlook", "feat", "metadataset"] = "closerlook"

@@ -35,11 +35,22 @@ Classes = Mapping[str, Sequence[str]]
 
 
 class Config(Files):
-    """`title` tells several collections apart. Pictures become `image_size` squares of `channels` (1 grey, 3 colour).
+    """Pictures of any size become squares of one.
 
-    `fit: crop` keeps a centred square, `squash` keeps everything. Without train/, val/ and test/ folders, classes
-    are split by `split_seed` into `val_fraction`, `test_fraction` and the rest, or as `val_classes` and
-    `test_classes` name them.
+    Without train/, val/ and test/ folders, classes are split by a seed, or as they are named here.
+
+    `title`: tells several collections apart.
+    `image_size` (pixels): the side of the stored pictures.
+    `channels` (channels): what the stored pictures have, 1 grey, 3 colour.
+    `resize`: the filter with which pictures are made smaller.
+    `fit`: "crop" keeps a centred square, "squash" the whole picture.
+    `split_seed`: splits the classes.
+    `val_fraction` (fraction): the share of the classes that is for validation.
+    `test_fraction` (fraction): the share that is for the test; the rest is for training.
+    `val_classes`: names the classes for validation, instead of the seed.
+    `test_classes`: names the classes for the test, instead of the seed.
+    `rotations`: turns by quarters, in training: each class is four ("classes"), one of four drawn for each task
+        ("task"), or none.
     """
 
     name: Literal["folder"] = "folder"

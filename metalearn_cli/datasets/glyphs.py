@@ -30,7 +30,14 @@ Path = NDArray[np.float64]
 
 
 class Config(Pictures):
-    """`classes` are split 10 : 1 : 1 into train, val and test; `seed` draws another alphabet."""
+    """As many as you like; the same settings always draw the same.
+
+    `classes` (classes): how many there are, split 10 : 1 : 1 into train, val and test.
+    `drawings` (pictures): how many each class has.
+    `seed`: draws another alphabet.
+    `rotations`: turns by quarters, in training: each class is four ("classes"), one of four drawn for each task
+        ("task"), or none.
+    """
 
     name: Literal["glyphs"] = "glyphs"
     classes: int = Field(default=1200, ge=12, le=100_000)

@@ -66,9 +66,11 @@ ILSVRC2012 by number, which there is called "n01532829_<number>.JPEG"."""
 
 
 class Config(Official):
-    """`split: vinyals` is the rare list of 60, 20 and 20 other classes.
+    """Pictures that have another size are resized as a whole, by default as the MAML paper did.
 
-    Pictures that have another size are resized as a whole, by default as the MAML paper did.
+    `split`: "vinyals" is the rare list of 60, 20 and 20 other classes.
+    `image_size` (pixels): the side of the stored pictures.
+    `resize`: the filter with which pictures are made smaller.
     """
 
     name: Literal["miniimagenet"] = "miniimagenet"

@@ -13,10 +13,14 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """`of` are dataset blocks, each prepared by itself; `weights` say how often each is drawn (left out: alike often).
+    """Datasets of pictures, all in one size.
 
-    All pictures are resized to `image_size` squares of `channels`. `normalisation: dataset` uses the mean and
-    standard deviation of the mixture as a whole, so that a picture's dataset cannot be told from its brightness.
+    `of`: dataset blocks, each prepared by itself.
+    `weights`: how often a task is of each; left out, alike often.
+    `image_size` (pixels): the side that all pictures are resized to.
+    `channels` (channels): what all pictures get, 1 grey, 3 colour.
+    `normalisation`: "dataset" uses the mean and standard deviation of the mixture as a whole, so that a picture's
+        dataset cannot be told from its brightness; "imagenet", those of ImageNet; "none", pixels from 0 to 1.
     """
 
     name: Literal["mixture"] = "mixture"

@@ -37,10 +37,14 @@ _SETS = ("images_background", "images_evaluation")
 
 
 class Config(Files):
-    """`split`: docs/data.md says which papers use which. `resize: nearest` gives the pixels of the MAML paper's code.
+    """Drawings in grey, ink = 1 on paper = 0.
 
-    `rotations`: "classes" lets each character stand for four, turned by quarters, "task" turns each class of a
-    task by a random quarter; in training, and with `rotate_eval` in validation and test too.
+    `split`: docs/data.md says which papers use which.
+    `resize`: the filter with which pictures are made smaller; "nearest" gives the pixels of the MAML paper's code.
+    `image_size` (pixels): the side of the stored pictures.
+    `rotations`: "classes" lets each character stand for four, turned by quarters, "task" turns each class of a task by
+        a random quarter; in training.
+    `rotate_eval`: rotations in validation and test too.
     """
 
     name: Literal["omniglot"] = "omniglot"

@@ -32,7 +32,11 @@ _BY_HAND = (
 
 
 class Config(Official):
-    """Pictures that have another size are resized as a whole."""
+    """Pictures that have another size are resized as a whole.
+
+    `image_size` (pixels): the side of the stored pictures.
+    `resize`: the filter with which pictures are made smaller.
+    """
 
     name: Literal["tieredimagenet"] = "tieredimagenet"
     image_size: int = Field(default=84, ge=8, le=512)

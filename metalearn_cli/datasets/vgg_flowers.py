@@ -38,7 +38,12 @@ _MOST_LABELS = 1 << 20
 
 
 class Config(Official):
-    """`fit: crop` keeps a centred square, `squash` the whole picture."""
+    """One split.
+
+    `image_size` (pixels): the side of the stored pictures.
+    `resize`: the filter with which pictures are made smaller.
+    `fit`: "crop" keeps a centred square, "squash" the whole picture.
+    """
 
     name: Literal["vgg_flowers"] = "vgg_flowers"
     image_size: int = Field(default=84, ge=8, le=512)

@@ -17,7 +17,7 @@ from metalearn_cli.storage.atomic import disk_errors
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked
-from metalearn_cli.storage.prepared import Manifest, Prepared, open_prepared
+from metalearn_cli.storage.prepared import Manifest, Prepared, open_checked, open_prepared
 from metalearn_cli.storage.sources import Source, describe, open_source
 from metalearn_cli.storage.writing import Chunk, Contents, write
 from metalearn_cli.version import own_version
@@ -73,14 +73,15 @@ def prepare(
 def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, progress: Progress) -> Prepared:
     """The prepared dataset; a generated one is made on first use.
 
-    Raises DataError with the command to type if it is missing or was prepared with other settings.
+    Raises DataError with the command to type if it is missing or was prepared with other settings, and where its
+    pictures have changed on disk.
     """
     folder = data_dir / dataset.store
     if not _is_prepared(folder):
         if isinstance(dataset, Archive):
             raise DataError(f"dataset {name} is not prepared in {data_dir}; type: {_command(name, dataset)}")
         prepare(name, dataset, data_dir, None, False, progress)
-    prepared = open_prepared(folder)
+    prepared = open_checked(folder, progress)
     _require_settings(name, dataset, prepared.manifest)
     return prepared
 

@@ -6,7 +6,8 @@ Legend: N pictures, H height, W width, C channels.
 import errno
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from metalearn_cli.errors import DataError, reason
 from metalearn_cli.settings import Settings
 
 FORMAT = 1
+_READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
+_BLOCK = 1 << 22
 _NEWER = {"moments", "sample", "partial", "damaged", "checksum"}
 
 
@@ -128,15 +131,46 @@ def open_prepared(folder: Path) -> Prepared:
     return Prepared(manifest, _mapped(folder / "images.npy", manifest))
 
 
+def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Prepared:
+    """The dataset in `folder`, to learn from: its pictures are as they were written.
+
+    Up to 64 MiB are read each time; a larger array once, and again when its file is another or has changed since.
+    What decays on the disk later than that is found by `verify` alone.
+
+    Raises DataError as `open_prepared` and `verify` do.
+    """
+    opened = open_prepared(folder)
+    status = (folder / "images.npy").stat()
+    stamp, file = folder / ".checked", f"{opened.manifest.sha256} {status.st_ino} {status.st_mtime_ns}"
+    if status.st_size <= _READ_ALWAYS or _content(stamp) != file:
+        _require_sum(folder, opened.manifest, progress)
+        if status.st_size > _READ_ALWAYS:
+            with suppress(OSError):  # a folder of somebody else's is read each time
+                stamp.write_text(file)
+    return opened
+
+
 def verify(folder: Path) -> Manifest:
     """The manifest of `folder`, after reading every byte and finding it as it was written.
 
     Raises DataError otherwise.
     """
     manifest = open_prepared(folder).manifest
-    if sha256_of(folder / "images.npy") != manifest.sha256:
-        raise DataError(f"{folder / 'images.npy'}: is not as it was written; prepare the dataset again with --force")
+    _require_sum(folder, manifest, lambda *_moved: None)
     return manifest
+
+
+def _require_sum(folder: Path, manifest: Manifest, progress: Callable[[str, int, int], None]) -> None:
+    path = folder / "images.npy"
+    if sha256_of(path, lambda done: progress("checking pictures", done, manifest.bytes)) != manifest.sha256:
+        raise DataError(f"{path}: is not as it was written; prepare the dataset again with --force")
+
+
+def _content(path: Path) -> str:
+    try:
+        return _regular(path).read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None:
@@ -177,7 +211,11 @@ def _regular(path: Path) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal digits."""
+def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:
+    """The SHA-256 of a file, as hexadecimal digits; `moved` hears how many bytes have been read."""
+    digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            moved(done := done + len(block))
+    return digest.hexdigest()

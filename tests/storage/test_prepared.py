@@ -9,7 +9,7 @@ from numpy.lib.format import open_memmap
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage import prepared
-from metalearn_cli.storage.prepared import open_prepared, verify
+from metalearn_cli.storage.prepared import open_checked, open_prepared, verify
 from metalearn_cli.storage.writing import Chunk, Contents, write
 
 COUNTS = {"a": 3, "b": 1, "c": 2, "d": 4}
@@ -258,6 +258,47 @@ def test_verify_finds_one_flipped_bit(folder):
     images.flush()
     with pytest.raises(DataError, match=r"images\.npy: is not as it was written"):
         verify(folder)
+
+
+def flip(folder, times=None):
+    """Another value in one pixel, and the file's times as they were if so asked."""
+    images = open_memmap(folder / "images.npy", mode="r+")
+    images[3, 1, 1, 0] ^= 1
+    images.flush()
+    if times is not None:
+        os.utime(folder / "images.npy", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def silent(*_moved):
+    """No progress."""
+
+
+def test_a_changed_pixel_is_found_when_the_dataset_is_opened_to_learn_from(folder):
+    assert open_checked(folder, silent).manifest == open_prepared(folder).manifest
+    flip(folder, times=(folder / "images.npy").stat())
+    with pytest.raises(DataError, match=r"images\.npy: is not as it was written; prepare the dataset again"):
+        open_checked(folder, silent)
+
+
+def test_a_large_array_is_read_once_and_again_when_it_has_changed(folder, monkeypatch):
+    monkeypatch.setattr(prepared, "_READ_ALWAYS", 0)
+    seen = []
+    for _ in range(2):
+        open_checked(folder, lambda *moved: seen.append(moved))
+        size = (folder / "images.npy").stat().st_size
+        assert seen == [("checking pictures", size, size)]
+    flip(folder)
+    with pytest.raises(DataError, match="is not as it was written"):
+        open_checked(folder, silent)
+
+
+def test_a_large_array_in_a_folder_that_takes_no_files_is_read_each_time(folder, monkeypatch):
+    monkeypatch.setattr(prepared, "_READ_ALWAYS", 0)
+    (folder / ".checked").mkdir()
+    seen = []
+    for _ in range(2):
+        open_checked(folder, lambda *moved: seen.append(moved))
+    assert len(seen) == 2
 
 
 def test_pixels_in_the_order_of_fortran_are_an_error(folder):
