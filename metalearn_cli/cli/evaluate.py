@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metalearn_cli.cli import tables
+from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
+from metalearn_cli.cli.outputs import require_charts, require_page
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def evaluate(
     episodes: Annotated[int | None, typer.Option(min=2, help="How many tasks; default the experiment's.")] = None,
     until_ci: Annotated[float | None, typer.Option(help="Stop when the half-width is below this fraction.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Exit 3 if the interval's lower end is below.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page of curves, classes and episodes.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -36,6 +40,9 @@ def evaluate(
     Episode i is the same for every checkpoint, so several can be compared.
     """
     _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
+    if report is not None:
+        require_page(report, checkpoints)
+        require_charts()
     with tables.loading(quiet):
         from metalearn_cli.runtime import testing
     results = []
@@ -48,20 +55,25 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, verbose)
-    compared = [_paired(results[0][0], other) for other, _ in results[1:]]
-    spread = testing.over_seeds([tested for tested, _ in results])
+    every = [tested for tested, _ in results]
+    compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
+    if report is not None:
+        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"))
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
         several["over_seeds"] = spread and spread._asdict()
-        tables.print_json(results[0][1] if len(results) == 1 else several)
+        one = results[0][1] if len(results) == 1 else several
+        tables.print_json(one | {"report": None if report is None else str(report)})
     else:
         _print_paired(checkpoints, compared)
-        _print_spread(spread, results[0][0].accuracy)
-    if results[0][0].accuracy:
+        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
+            if line:
+                tables.console(stderr=False).print(line, markup=False)
+    if every[0].accuracy:
         tables.hint(
             f"metalearn finetune --checkpoint {shlex.quote(str(checkpoints[0]))} --support DIR --query DIR", quiet
         )
-    _gate(min_accuracy, [tested for tested, _ in results])
+    _gate(min_accuracy, every)
 
 
 def _check(split: str, fractions: dict[str, float | None]) -> None:
@@ -115,15 +127,15 @@ def _print_paired(checkpoints: list[Path], compared: list[dict[str, float]]) -> 
         out.print(f"{path} against {checkpoints[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
 
 
-def _print_spread(spread: "Spread | None", accuracy: bool) -> None:
+def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | None:
+    """How seeds differ, in a line."""
     if spread is None:
-        return
+        return None
     scale, unit = (100, " %") if accuracy else (1, "")
     seeds = ", ".join(map(str, spread.seeds))
-    shown = f"{scale * spread.mean:.4g} {tables.plus_minus()} {scale * spread.std:.2g}{unit}"
+    shown = f"{scale * spread.mean:.4g} {plus_minus} {scale * spread.std:.2g}{unit}"
     within = f"{scale * spread.ci95:.2g}{unit}"
-    line = f"over seeds {seeds}: {shown} (standard deviation over seeds; interval within a run {within})"
-    tables.console(stderr=False).print(line, markup=False)
+    return f"over seeds {seeds}: {shown} (standard deviation over seeds; interval within a run {within})"
 
 
 def _gate(least: float | None, results: "list[Tested]") -> None:

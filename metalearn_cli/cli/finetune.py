@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.table import Table
 
-from metalearn_cli.cli import tables
+from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_writable
+from metalearn_cli.cli.outputs import require_page, require_writable
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.forms import require_form
 
@@ -34,6 +34,9 @@ def finetune(
         typer.Option(metavar="FILE", help="Write the classifier: .pt, .safetensors (weights) or .pt2 (torch.export)."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write all probabilities of queries.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page of the queries and what is near to them.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -46,11 +49,14 @@ def finetune(
     """
     if support is None and query is None and output is None:
         raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
-    if csv is not None and query is None:
-        raise ConfigError("--csv: there are no queries to write; give --query")
+    for option, path in (("--csv", csv), ("--report", report)):
+        if path is not None and query is None:
+            raise ConfigError(f"{option}: there are no queries to write; give --query")
     for option, path, example in (("--output", output, "mine.pt"), ("--csv", csv, "mine.csv")):
         if path is not None:
             require_writable(option, path, example, [checkpoint])
+    if report is not None:
+        require_page(report, [checkpoint])
     if output is not None:
         require_form(output)
     with tables.loading(quiet):
@@ -61,7 +67,10 @@ def finetune(
         answers = _adapted(checkpoint, support, query or [], overrides or [], device)
         fields = answers.fields
         _write(answers, output, csv)
-    fields |= {name: None if path is None else str(path) for name, path in (("output", output), ("csv", csv))}
+        if report is not None and answers.queries is not None:
+            pages.write_classifying_page(report, answers.classifier, answers.support, answers.queries, fields)
+    written = (("output", output), ("csv", csv), ("report", report))
+    fields |= {name: None if path is None else str(path) for name, path in written}
     if json:
         tables.print_json(fields)
     else:
@@ -70,10 +79,12 @@ def finetune(
 
 
 class Answers(NamedTuple):
-    """What the command prints, the classifier, and its probabilities [N, W] of the queries."""
+    """What the command prints, the classifier and what it learned from, the queries and their probabilities [N, W]."""
 
     fields: dict[str, Any]
     classifier: "Classifier"
+    support: "Labelled | None"
+    queries: "Labelled | None"
     probabilities: "NDArray[np.float32] | None"
 
 
@@ -129,7 +140,7 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
         "predictions": [] if queries is None or rows is None else _predictions(last.classes, queries, rows),
     }
-    return Answers(fields, last, rows)
+    return Answers(fields, last, shown, queries, rows)
 
 
 def _write(answers: Answers, output: Path | None, csv: Path | None) -> None:
@@ -178,8 +189,9 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
     if fields["output"]:
         what = "initialisation" if fields["classes"] is None else "adapted classifier"
         out.print(f"{what} {fields['output']}", markup=False)
-    if fields["csv"]:
-        out.print(f"probabilities {fields['csv']}", markup=False)
+    for name, what in (("csv", "probabilities"), ("report", "report")):
+        if fields[name]:
+            out.print(f"{what} {fields[name]}", markup=False)
 
 
 def _hint(checkpoint: Path, support: Path | None, output: Path | None, quiet: bool) -> None:

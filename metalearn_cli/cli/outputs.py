@@ -24,3 +24,10 @@ def require_page(path: Path, checkpoints: Sequence[Path]) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--report {path}: has the suffix {path.suffix!r}, expected a page such as report.html")
     require_writable("--report", path, "report.html", checkpoints)
+
+
+def require_charts() -> None:
+    """Raise ConfigError if a page with charts was asked for and what draws them is missing."""
+    from metalearn_cli.report.charts import require_matplotlib
+
+    require_matplotlib("--report")

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,15 @@ from metalearn_cli.storage.atomic import write_file
 
 if TYPE_CHECKING:
     from metalearn_cli.report.sections import Kind, Looked
+    from metalearn_cli.report.testing import Measured
+    from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.episodes import Subject
+    from metalearn_cli.runtime.finetuning import Labelled
     from metalearn_cli.runtime.session import Session
+    from metalearn_cli.runtime.testing import Tested
 
 _FITS = 4
+_NEAREST = 3
 
 
 def write_training_page(session: "Session", title: str, command: str, look: bool, quiet: bool) -> Path | None:
@@ -54,12 +60,78 @@ def _training_page(session: "Session", title: str, command: str, look: bool) -> 
     facts = [("iterations", f"{last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
-    facts += [("data", f"{experiment.dataset.name}, SHA-256 {session.data.sha256[:16]}")]
+    pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
+    facts += [("data", f"{experiment.dataset.name}{pictures}")]
     run = training.Run(
         experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores
     )  # fmt: skip
     settings = [("", to_yaml(experiment))]
     return training.training_page(run, Origin(settings, environment(str(session.device)), command))
+
+
+def write_testing_page(
+    path: Path, checkpoints: Sequence[Path], results: "Sequence[Tested]", compared: Sequence[Mapping[str, float]],
+    note: str | None,
+) -> None:  # fmt: skip
+    """`path` is the page of what was measured: of one checkpoint closely, or of several side by side."""
+    from metalearn_cli.report import testing
+    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
+
+    kind = ACCURACY if results[0].accuracy else SQUARED_ERROR
+    measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
+    names = [str(checkpoint) if len(results) > 1 else "" for checkpoint in checkpoints]
+    settings = [(name, one.settings) for name, one in zip(names, results, strict=True)]
+    device = str(next(iter(results[0].subject.meta.params.values())).device)
+    came_from = Origin(settings, environment(device), command())
+    if len(results) == 1:
+        looked, _ = _looked(results[0].subject, results[0].episodes, results[0].part, kind)
+        content = testing.testing_page(measured[0], kind, looked, came_from)
+    else:
+        differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
+        content = testing.comparison_page(measured, kind, differences, [note] if note else [], came_from)
+    write_file(path, content)
+
+
+def _measured(checkpoint: Path, one: "Tested") -> "Measured":
+    from metalearn_cli.report.testing import Measured
+
+    title = tables.protocol(
+        (one.algorithm, one.second_order), (one.dataset, one.part), one.spec, one.accuracy, one.episodes, one.statistics
+    )
+    steps = [step._asdict() for step in one.steps]
+    extent = f"{one.episodes} {one.part} episodes"
+    return Measured(str(checkpoint), title.replace("\n", "; "), extent, steps, one.scores.tolist(), one.fingerprint)
+
+
+def write_classifying_page(
+    path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any]
+) -> None:
+    """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it."""
+    from metalearn_cli.experiment import to_yaml
+    from metalearn_cli.report import classifying
+    from metalearn_cli.report.sections import Origin
+    from metalearn_cli.runtime.episodes import pixels
+    from metalearn_cli.runtime.neighbours import neighbours
+
+    seen = classifier.interface.preprocessing
+    assert seen is not None
+    few = queries.inputs[: classifying.MOST_QUERIES]
+    near = neighbours(classifier, few, _NEAREST)
+    labels = support.labels if support is not None else [None] * len(classifier.support)
+    known = map(classifying.Known, pixels(classifier.support, seen), labels)
+    rows = zip(fields["predictions"], pixels(few, seen), near.places.tolist(), strict=False)
+    shown = [
+        classifying.Query(row["file"], picture, str(row["label"]), row["probability"], row["known"], places)
+        for row, picture, places in rows
+    ]
+    steps = [(row["step"], row["accuracy"]) for row in fields["per_step"]]
+    found = classifying.Classified(
+        fields["checkpoint"], [str(name) for name in classifier.classes], list(known), shown, len(queries.files),
+        fields["measured_on"], steps, near.in_features,
+    )  # fmt: skip
+    settings = [("", to_yaml(classifier.experiment))]
+    device = environment(str(classifier.device))
+    write_file(path, classifying.classifying_page(found, Origin(settings, device, command())))
 
 
 def _best(session: "Session") -> "Subject":

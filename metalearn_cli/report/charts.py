@@ -24,11 +24,11 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MOST_MARKED = 60
 _RC: dict[Any, Any] = {
-    "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.5,
+    "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10.5,
     "font.sans-serif": ["DejaVu Sans"], "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.15, "grid.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK,
-    "xtick.color": _INK, "ytick.color": _INK, "legend.frameon": False, "figure.constrained_layout.use": True,
-    "axes.unicode_minus": True, "lines.linewidth": 1.6, "lines.markersize": 4,
+    "xtick.color": _INK, "ytick.color": _INK, "legend.frameon": False, "legend.fontsize": 9.5,
+    "figure.constrained_layout.use": True, "axes.unicode_minus": True, "lines.linewidth": 1.6, "lines.markersize": 4,
 }  # fmt: skip
 
 
@@ -42,11 +42,12 @@ class Line(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The labels of a chart's axes, with units, and whether what lies on x is counted."""
+    """The labels of a chart's axes, with units, whether what lies on x is counted, and whether lines are named."""
 
     x: str
     y: str
     whole: bool = True
+    legend: bool = False
 
 
 def require_matplotlib(what: str) -> None:
@@ -65,7 +66,7 @@ def lines(description: str, caption: str, axis: Axis, drawn: Sequence[Line], dot
     def draw(axes: "Axes") -> None:
         for place, line in enumerate(drawn):
             x, y = _drawable(line.x), _drawable(line.y)
-            style: dict[str, Any] = {"color": _COLOURS[place % 6], "linestyle": _DASHES[place // 6 % 6]}
+            style: dict[str, Any] = {"color": _COLOURS[place % 6], "linestyle": _DASHES[place % 6]}
             if len(x) <= _MOST_MARKED:
                 style["marker"] = _MARKERS[place % 6]
             if line.half is not None:
@@ -74,12 +75,10 @@ def lines(description: str, caption: str, axis: Axis, drawn: Sequence[Line], dot
                 axes.fill_between(x, low, high, color=_COLOURS[place % 6], alpha=0.18, linewidth=0)
             axes.plot(x, y, label=line.name, **style)
         for place, one in enumerate(dots):
-            style = {"color": _INK, "linestyle": "", "marker": "ox"[place % 2], "markersize": (3, 6)[place % 2]}
-            axes.plot(_drawable(one.x), _drawable(one.y), label=one.name, **style)
-        if len(drawn) + len(dots) > 1:
-            axes.legend(fontsize=8.5)
+            style = {"color": (_INK, _COLOURS[3])[place % 2], "linestyle": "", "marker": ".X"[place % 2]}
+            axes.plot(_drawable(one.x), _drawable(one.y), label=one.name, markersize=(4, 8)[place % 2], **style)
 
-    return _chart(description, caption, axis, draw)
+    return _chart(description, caption, axis._replace(legend=len(drawn) + len(dots) > 1), draw)
 
 
 def histogram(description: str, caption: str, axis: Axis, values: Sequence[float]) -> Html:
@@ -97,9 +96,8 @@ def histogram(description: str, caption: str, axis: Axis, values: Sequence[float
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if found:
             axes.axvline(sum(found) / len(found), color=_COLOURS[1], linestyle="--", label="mean")
-            axes.legend(fontsize=8.5)
 
-    return _chart(description, caption, axis, draw)
+    return _chart(description, caption, axis._replace(legend=bool(found)), draw)
 
 
 def _chart(description: str, caption: str, axis: Axis, draw: Callable[["Axes"], None]) -> Html:
@@ -121,6 +119,8 @@ def _chart(description: str, caption: str, axis: Axis, draw: Callable[["Axes"], 
         axes.set_axisbelow(True)
         if axis.whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        if axis.legend:
+            figure.legend(loc="outside upper center", ncols=4)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return Html(f'<figure class="chart">\n{_inline(buffer.getvalue(), description)}\n{element("figcaption", caption)}'

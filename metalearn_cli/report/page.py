@@ -7,6 +7,8 @@ from metalearn_cli.errors import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
+_LONG = 30
+
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --soft: #57606a; --line: #d0d7de; --shade: #f6f8fa;
   --right: #1a7f37; --wrong: #cf222e;
@@ -20,7 +22,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 66rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif; }
-h1, h2, h3, p, li, figcaption, td, th { overflow-wrap: anywhere; }
+h1, h2, h3, p, figcaption { overflow-wrap: anywhere; } td { overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: .5rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
@@ -32,9 +34,9 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
   min-width: 2.5rem; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td { max-width: 24rem; }
+td.long { min-width: 14rem; max-width: 26rem; }
 pre { background: var(--shade); border: 1px solid var(--line); border-radius: 4px; padding: .7rem; margin: .6rem 0;
-  font-size: .8rem; line-height: 1.4; overflow-x: auto; }
+  font-size: .8rem; line-height: 1.4; white-space: pre-wrap; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; } figure.chart { max-width: 34rem; } figure.chart svg { display: block; width: 100%; height: auto; }
 svg text { font-family: system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif !important; }
@@ -45,8 +47,10 @@ img.small { width: 3rem; } img.coarse { image-rendering: pixelated; }
 .right img { border: 3px solid var(--right); } .wrong img { border: 3px dashed var(--wrong); }
 .right b { color: var(--right); } .wrong b { color: var(--wrong); }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: .8rem; }
-.card { border: 1px solid var(--line); border-radius: 4px; padding: .6rem; font-size: .85rem; min-width: 0;
-  overflow-wrap: anywhere; } .card > img, .card > .query img { width: 6rem; }
+.card { border: 1px solid var(--line); border-radius: 4px; padding: .6rem; font-size: .85rem; min-width: 0; }
+.card > img { width: 6rem; } .card p { margin: .25rem 0; } .card .answer b { color: inherit; }
+.card .pictures { gap: .3rem; } .card .pictures figure { width: 4.3rem; }
+.card.card .pictures img { border: 1px solid var(--line); }
 """
 
 
@@ -90,7 +94,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence["str | Html"]], numbers
     right = set(numbers)
 
     def row(name: str, cells: Sequence["str | Html"]) -> str:
-        return "".join(element(name, cell, "number" if place in right else "") for place, cell in enumerate(cells))
+        kinds = [
+            "number" if place in right else "long" if len(cell) > _LONG else "" for place, cell in enumerate(cells)
+        ]
+        return "".join(element(name, cell, kind) for cell, kind in zip(cells, kinds, strict=True))
 
     body = "\n".join(f"<tr>{row('td', cells)}</tr>" for cells in rows)
     head = f"<thead><tr>{row('th', header)}</tr></thead>"

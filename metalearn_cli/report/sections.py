@@ -4,6 +4,7 @@ Legend: K inner steps.
 """
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import NamedTuple
 
 from metalearn_cli.report import charts
@@ -90,6 +91,11 @@ def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
     return table(["", ""], [[element("b", name), value] for name, value in rows])
 
 
+def result(name: str, step: Step, kind: Kind) -> Html:
+    """A score with its interval and unit, in a line."""
+    return Html(f"{escape(name)} {kind.value(step['score'])} ± {kind.value(step['ci95'])} {kind.unit}")
+
+
 def signs(count: int) -> list[str]:
     """A letter for each of several curves; numbers where letters run out."""
     return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
@@ -134,7 +140,7 @@ def seen(looked: Looked) -> list[Html]:
         parts.append(_confusions(looked))
     if looked.episodes:
         note = paragraph(f"Those with the lowest, the middle and the highest accuracy, {looked.extent}. The pictures "
-                         "are what the network sees.")  # fmt: skip
+                         "are what the network sees; episodes are counted from 0.")  # fmt: skip
         parts.append(section("Sample episodes", note, *map(sheet, looked.episodes)))
     if looked.fits:
         drawn = [_fit(fit, place) for place, fit in enumerate(looked.fits)]

@@ -16,6 +16,7 @@ from metalearn_cli.report.sections import (
     distribution,
     facts,
     origin,
+    result,
     seen,
 )
 
@@ -56,13 +57,12 @@ def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
     if best is None:
         return join([paragraph("No validation was made, or none was finite."), facts(run.facts)])
     last, kind = best["val"][-1], run.kind
-    score = [f"Validation {kind.name} ", kind.value(last["score"]), " ± ", kind.value(last["ci95"]), f" {kind.unit}"]
     told = (
         f"Best checkpoint: after {last['step']} inner steps, {run.episodes} episodes, at iteration "
-        f"{best['iteration']:,}. It was chosen by these episodes, so expect somewhat less on new classes: "
+        f"{best['iteration']:,}. It was chosen by these episodes, so expect somewhat worse on others: "
         "metalearn eval measures that."
     )
-    big = element("p", Html("".join(part if isinstance(part, Html) else Html(part) for part in score)), "big")
+    big = element("p", result(f"Validation {kind.name}", last, kind), "big")
     return join([big, paragraph(told), facts(run.facts)])
 
 

@@ -82,6 +82,21 @@ class Classifier:
         """What its network sees."""
         return self._interface
 
+    @property
+    def experiment(self) -> Experiment:
+        """What its learner was made by."""
+        return self._experiment
+
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return self._adapted.support.device
+
+    @property
+    def support(self) -> Tensor:
+        """The inputs [N, C, H, W] that it was adapted to, on the CPU."""
+        return self._adapted.support[0].cpu()
+
     def module(self) -> nn.Module:
         """The same classifier in plain torch layers on the CPU: normalised inputs [N, C, H, W] to logits [N, W].
 

@@ -12,6 +12,7 @@ from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part, TaskS
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping, to_yaml, with_overrides
 from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
 from metalearn_cli.runtime.headers import interface_of, require_kind
@@ -27,7 +28,8 @@ class Tested(NamedTuple):
     """What was measured, on what, and the last step's score of each episode [episodes].
 
     Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
-    Equal `recipe`s mean that nothing but the `seed` was another in training.
+    Equal `recipe`s mean that nothing but the `seed` was another in training. `settings` is the experiment as it was
+    measured, `subject` what was measured, for a closer look.
     """
 
     algorithm: str
@@ -43,6 +45,8 @@ class Tested(NamedTuple):
     scores: Tensor
     seed: int
     recipe: str
+    settings: str
+    subject: Subject
 
     @property
     def episodes(self) -> int:
@@ -75,7 +79,7 @@ def tested(
     if learner.ways not in (None, spec.ways):
         key = "task.ways" if experiment.eval.ways is None else "eval.ways"
         raise ConfigError(f"{key}: {spec.ways} asked, but {path} was trained for {learner.ways} classes")
-    sampler = data.sampler(part, spec, experiment.eval.seed)
+    sampler, names = data.sampler(part, spec, experiment.eval.seed), data.names(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
     plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)
 
@@ -90,7 +94,8 @@ def tested(
         experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,
         interface.tells_classes_apart, fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
         summary(scores), scores.score[:, -1], trained.seed,
-        to_yaml(trained.model_copy(update={"name": "", "seed": 0, "sinks": None})),
+        to_yaml(trained.model_copy(update={"name": "", "seed": 0, "sinks": None})), to_yaml(experiment),
+        Subject(learner, meta, steps, plan, sampler, names, interface.preprocessing),
     )  # fmt: skip
 
 

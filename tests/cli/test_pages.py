@@ -2,9 +2,19 @@ import json
 
 import pytest
 
+from tests.commands import ROOT
 from tests.report.reading import Page, loads
+from tests.untrained import checkpoint_of
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+
+
+SINES = {
+    "dataset": {"name": "sinusoid"},
+    "task": {"ways": 1, "shots": 4, "queries": 6},
+    "backbone": {"name": "mlp", "hidden": [8]},
+    "algorithm": {"name": "maml", "inner_lr": 0.01},
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +61,150 @@ def test_the_page_of_a_run_loads_nothing_and_says_how_to_repeat_it(training_page
     assert (tiny_run / "config.yaml").read_text() in training_page.text
     assert len([tag for tag, _ in training_page.tags if tag == "svg"]) == 5
     assert all(attributes.get("alt") for tag, attributes in training_page.tags if tag == "img")
+
+
+@pytest.fixture(scope="module")
+def tested(run_cli, tiny_run, tmp_path_factory):
+    """What eval says of the tiny run, its page, and where both were made."""
+    folder = tmp_path_factory.mktemp("tested")
+    options = ["--checkpoint", tiny_run / "checkpoints/best.pt", "--report", "page.html", "--json"]
+    outcome = run_cli("eval", *options, cwd=folder)
+    assert outcome.code == 0, outcome.err
+    return outcome.fields, (folder / "page.html").read_bytes(), lambda: run_cli("eval", *options, cwd=folder), folder
+
+
+def test_the_page_of_a_test_has_the_numbers_of_its_json(tested):
+    fields, content, *_ = tested
+    page = Page(content)
+    assert fields["report"] == "page.html"
+    assert page.table("inner step", "accuracy %") == [
+        [str(step["step"]), step["accuracy"], step["ci95"], step["loss"]] for step in fields["per_step"]
+    ]
+    right, queries = (sum(int(row[column]) for row in page.table("class", "accuracy %")) for column in (2, 3))
+    assert right / queries == pytest.approx(fields["accuracy"])
+    assert fields["fingerprint"] in page.text
+    assert "in all 20 test episodes" in page.text
+    assert loads(page) == []
+
+
+def test_the_same_measurement_gives_the_same_page(tested):
+    _, before, again, folder = tested
+    (folder / "page.html").write_bytes(b"an older page")
+    assert again().code == 0
+    assert (folder / "page.html").read_bytes() == before
+    assert [file.name for file in folder.iterdir()] == ["page.html"]
+
+
+def test_several_checkpoints_are_compared_on_one_page(cli, tiny_run, tmp_path):
+    checkpoints = [tiny_run / f"checkpoints/{name}.pt" for name in ("best", "last", "previous")]
+    options = [part for path in checkpoints for part in ("--checkpoint", path)]
+    outcome = cli("eval", *options, "--report", "page.htm", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["report"] == "page.htm"
+    page = Page((tmp_path / "page.htm").read_bytes())
+    assert loads(page) == []
+    told = page.table("", "checkpoint")
+    assert [row[1] for row in told] == [str(path) for path in checkpoints]
+    assert [row[-2:] for row in told] == [[one["accuracy"], one["ci95"]] for one in outcome.fields["checkpoints"]]
+    differences = page.table("compared")
+    assert [row[0] for row in differences] == ["B − A", "C − A"]
+    assert [row[1:3] for row in differences] == [[one["difference"], one["ci95"]] for one in outcome.fields["paired"]]
+    assert [row[4] for row in differences] == [
+        "excludes 0" if abs(one["difference"]) > one["ci95"] else "includes 0" for one in outcome.fields["paired"]
+    ]
+    assert len(page.table("checkpoint", "inner step")) == 9
+
+
+def test_a_regression_is_reported_in_errors_and_curves(cli, tmp_path, data_dir):
+    checkpoint = checkpoint_of(tmp_path / "sines.pt", data_dir, **SINES)
+    outcome = cli("eval", "--checkpoint", checkpoint, "--report", "page.html", "--json")
+    assert outcome.code == 0, outcome.err
+    page = Page((tmp_path / "page.html").read_bytes())
+    assert loads(page) == []
+    assert page.table("inner step", "mean squared error") == [
+        [str(step["step"]), step["mse"], step["ci95"], step["median"], step["diverged"]]
+        for step in outcome.fields["per_step"]
+    ]
+    for word in ("accuracy", "Classes", "confused", "<img"):
+        assert word not in page.text.partition("Settings")[0]
+    assert "Fitted functions" in page.text
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ("page.txt", "has the suffix '.txt', expected a page such as report.html"),
+        ("page", "has the suffix ''"),
+        ("folder.html", "is a folder"),
+        ("no/such/page.html", "the folder no/such does not exist"),
+        ("best.html", "is the checkpoint itself"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "finetune"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(cli, tmp_path, command, report, message):
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "best.html").write_bytes(b"stands for a checkpoint")
+    support = ["--support", "nowhere", "--query", "nowhere"] if command == "finetune" else []
+    outcome = cli(command, "--checkpoint", "best.html", *support, "--report", report)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert f"--report {report}: {message}" in outcome.err
+    assert (tmp_path / "best.html").read_bytes() == b"stands for a checkpoint"
+
+
+@pytest.fixture
+def without_matplotlib(tmp_path) -> dict[str, str]:
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow/matplotlib.py").write_text("raise ImportError('not here')\n")
+    return {"PYTHONPATH": f"{tmp_path / 'shadow'}:{ROOT}"}
+
+
+def test_without_matplotlib_a_page_that_was_asked_for_is_refused_at_once(cli, without_matplotlib):
+    outcome = cli("eval", "--checkpoint", "nowhere.pt", "--report", "page.html", **without_matplotlib)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: --report: charts need matplotlib")
+    assert "metalearn-cli[report]" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_without_matplotlib_a_run_goes_on_and_says_so_once(cli, tiny_config, tmp_path, without_matplotlib):
+    outcome = cli("train", tiny_config, "--json", **without_matplotlib)
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["report"] is None
+    assert outcome.err.count("metalearn-cli[report]") == 1
+    assert not (tmp_path / "runs/tiny/report.html").exists()
+
+
+def test_the_page_of_a_classifier_has_the_answers_of_its_json(cli, tiny_run, support, query, tmp_path):
+    options = ["--support", support, "--query", query, "--report", "page.html", "--output", "mine.pt", "--json"]
+    outcome = cli("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["report"] == "page.html"
+    page = Page((tmp_path / "page.html").read_bytes())
+    assert loads(page) == []
+    assert page.table("inner step") == [[str(row["step"]), row["accuracy"]] for row in outcome.fields["per_step"]]
+    assert page.numbers[len(outcome.fields["per_step"]) + 1 :] == [
+        row["probability"] for row in outcome.fields["predictions"]
+    ]
+    pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    expected = [f"query {row['file']}, taken for {row['label']}" for row in outcome.fields["predictions"]]
+    assert [alt for alt in pictures if alt.startswith("query")] == expected
+    assert len(pictures) == 8 * (1 + 3) + 6
+    assert "features that the adapted network's head reads" in page.text
+
+
+def test_an_adapted_file_makes_a_page_without_matplotlib(cli, tiny_run, support, query, tmp_path, without_matplotlib):
+    adapt = ["--checkpoint", tiny_run / "checkpoints/best.pt", "--support", support, "--output", "mine.pt"]
+    assert cli("finetune", *adapt).code == 0
+    answer = ["--checkpoint", "mine.pt", "--query", query, "--report", "page.html"]
+    outcome = cli("finetune", *answer, **without_matplotlib)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.endswith("report page.html\n")
+    assert "not which class each is of" in Page((tmp_path / "page.html").read_bytes()).text
+
+
+def test_a_page_of_no_queries_is_refused(cli, tiny_run, support):
+    outcome = cli("finetune", "--checkpoint", "nowhere.pt", "--support", support, "--report", "page.html")
+    assert outcome.code == 2
+    assert outcome.err == "error: --report: there are no queries to write; give --query\n"

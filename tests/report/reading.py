@@ -4,12 +4,13 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """The page's tables (cells as text, or as the exact number where there is one), tags, attributes and text."""
+    """The page's tags, tables (a cell is its text, or its exact number where it has one), numbers and text."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.tables: list[list[list[str | float]]] = []
+        self.numbers: list[float] = []
         self.text = ""
         self._cell: list[str] | None = None
         self._number: float | None = None
@@ -26,6 +27,7 @@ class Page(HTMLParser):
             self._cell, self._number = [], None
         elif tag == "data":
             self._number = float(dict(attrs)["value"])
+            self.numbers.append(self._number)
 
     def handle_endtag(self, tag) -> None:
         if tag in ("td", "th") and self._cell is not None:
