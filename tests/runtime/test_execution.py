@@ -12,7 +12,7 @@ from metalearn_cli.runtime.execution import Plan, plan_for, running
 from tests import problems
 
 CPU = torch.device("cpu")
-PICTURES = {"conv4", "layers", "resnet12"}
+PICTURES = set(names_in("backbones")) - {"mlp"}
 CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2"}
 OPTIONS = {
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 4, "norm": "group"}],
@@ -26,7 +26,7 @@ CASES = [
     (algorithm, name, options)
     for algorithm in names_in("algorithms")
     for name in names_in("backbones")
-    for options in OPTIONS[name]
+    for options in OPTIONS.get(name, [{}])
     if not (algorithm in CLASSIFIERS and name not in PICTURES)
 ]
 
