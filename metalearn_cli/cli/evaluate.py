@@ -10,7 +10,7 @@ import typer
 
 from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_charts, require_page
+from metalearn_cli.cli.outputs import require_page
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def evaluate(
     """
     _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
     if report is not None:
-        require_page(report, checkpoints)
-        require_charts()
+        require_page(report, checkpoints, charts=True)
     with tables.loading(quiet):
         from metalearn_cli.runtime import testing
     results = []
@@ -55,6 +54,29 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, verbose)
+    _tell(checkpoints, results, report, json)
+    every = [tested for tested, _ in results]
+    if every[0].accuracy:
+        tables.hint(
+            f"metalearn finetune --checkpoint {shlex.quote(str(checkpoints[0]))} --support DIR --query DIR", quiet
+        )
+    _gate(min_accuracy, every)
+
+
+def _check(split: str, fractions: dict[str, float | None]) -> None:
+    if split not in ("test", "val"):
+        raise ConfigError(f"--split: found {split!r}, expected test or val")
+    for option, fraction in fractions.items():
+        if fraction is not None and not 0 < fraction <= 1:
+            raise ConfigError(f"{option}: found {fraction}, expected a fraction between 0 and 1, such as 0.95 for 95 %")
+
+
+def _tell(
+    checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool
+) -> None:
+    """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
+    from metalearn_cli.runtime import testing
+
     every = [tested for tested, _ in results]
     compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
     if report is not None:
@@ -69,19 +91,6 @@ def evaluate(
         for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
             if line:
                 tables.console(stderr=False).print(line, markup=False)
-    if every[0].accuracy:
-        tables.hint(
-            f"metalearn finetune --checkpoint {shlex.quote(str(checkpoints[0]))} --support DIR --query DIR", quiet
-        )
-    _gate(min_accuracy, every)
-
-
-def _check(split: str, fractions: dict[str, float | None]) -> None:
-    if split not in ("test", "val"):
-        raise ConfigError(f"--split: found {split!r}, expected test or val")
-    for option, fraction in fractions.items():
-        if fraction is not None and not 0 < fraction <= 1:
-            raise ConfigError(f"{option}: found {fraction}, expected a fraction between 0 and 1, such as 0.95 for 95 %")
 
 
 def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
