@@ -54,7 +54,7 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, verbose)
-    _tell(checkpoints, results, report, json)
+    _tell(checkpoints, results, report, json, quiet)
     every = [tested for tested, _ in results]
     if every[0].accuracy:
         tables.hint(
@@ -72,15 +72,16 @@ def _check(split: str, fractions: dict[str, float | None]) -> None:
 
 
 def _tell(
-    checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool
-) -> None:
+    checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
     """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
     from metalearn_cli.runtime import testing
 
     every = [tested for tested, _ in results]
     compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
     if report is not None:
-        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"))
+        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"), quiet)
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
         several["over_seeds"] = spread and spread._asdict()
