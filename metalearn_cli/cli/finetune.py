@@ -84,6 +84,9 @@ def _check(
         require_page(report, [checkpoint], charts=False)
     if output is not None:
         require_form(output)
+    files = [path.resolve() for path in (output, csv, report) if path is not None]
+    if len(set(files)) < len(files):
+        raise ConfigError("--output, --csv and --report: two of them name the same file; give each its own")
 
 
 class Answers(NamedTuple):

@@ -72,14 +72,12 @@ def _training_page(session: "Session", title: str, command: str, look: "Progress
     if look is not None and session.folder.best.exists():
         looked, scores = _looked(_best(session), experiment.eval.val_episodes, "validation", look)
     outer, last = experiment.outer, rows[-1] if rows else None
-    facts = [("iterations", f"{last['iteration'] if last else 0:,} of {outer.iterations:,}")]
+    facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
     pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
-    run = training.Run(
-        experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores
-    )  # fmt: skip
+    run = training.Run(experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores)
     settings = [("", to_yaml(experiment))]
     return training.training_page(run, Origin(settings, environment(str(session.device)), command))
 
@@ -172,7 +170,7 @@ def _looked(subject: "Subject", episodes: int, part: str, progress: "Progress") 
 
     if subject.seen is None:
         few = range(min(_FITS, episodes))
-        one_number = subject.sampler(0, [0]).query.inputs.shape[2:] == (1,)
+        one_number = all(values.shape[2:] == (1,) for values in subject.sampler(0, [0]).query)
         fits = [Fitted(*fit) for fit in seen.fits(subject, few)] if one_number else []
         return Looked(f"the first {len(few)} of {episodes} {part} episodes", fits=fits), []
     few = range(min(seen.MOST, episodes))

@@ -259,3 +259,9 @@ def test_a_page_of_no_queries_is_refused(cli, tiny_run, support):
     outcome = cli("finetune", "--checkpoint", "nowhere.pt", "--support", support, "--report", "page.html")
     assert outcome.code == 2
     assert outcome.err == "error: --report: there are no queries to write; give --query\n"
+
+
+def test_two_results_in_one_file_are_refused(cli, support):
+    outcome = cli("finetune", "--checkpoint", "x.pt", "--query", support, "--csv", "a.html", "--report", "./a.html")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: --output, --csv and --report: two of them name the same file")
