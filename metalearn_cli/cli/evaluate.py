@@ -10,7 +10,7 @@ import typer
 
 from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_charts, require_page
+from metalearn_cli.cli.outputs import require_page
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def evaluate(
     """
     _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
     if report is not None:
-        require_page(report, checkpoints)
-        require_charts()
+        require_page(report, checkpoints, charts=True)
     with tables.loading(quiet):
         from metalearn_cli.runtime import testing
     results = []
@@ -55,20 +54,8 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, verbose)
+    _tell(checkpoints, results, report, json, quiet)
     every = [tested for tested, _ in results]
-    compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
-    if report is not None:
-        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"))
-    if json:
-        several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
-        several["over_seeds"] = spread and spread._asdict()
-        one = results[0][1] if len(results) == 1 else several
-        tables.print_json(one | {"report": None if report is None else str(report)})
-    else:
-        _print_paired(checkpoints, compared)
-        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
-            if line:
-                tables.console(stderr=False).print(line, markup=False)
     if every[0].accuracy:
         tables.hint(
             f"metalearn finetune --checkpoint {shlex.quote(str(checkpoints[0]))} --support DIR --query DIR", quiet
@@ -82,6 +69,29 @@ def _check(split: str, fractions: dict[str, float | None]) -> None:
     for option, fraction in fractions.items():
         if fraction is not None and not 0 < fraction <= 1:
             raise ConfigError(f"{option}: found {fraction}, expected a fraction between 0 and 1, such as 0.95 for 95 %")
+
+
+def _tell(
+    checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
+    from metalearn_cli.runtime import testing
+
+    every = [tested for tested, _ in results]
+    compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
+    if report is not None:
+        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"), quiet)
+    if json:
+        several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
+        several["over_seeds"] = spread and spread._asdict()
+        one = results[0][1] if len(results) == 1 else several
+        tables.print_json(one | {"report": None if report is None else str(report)})
+    else:
+        _print_paired(checkpoints, compared)
+        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
+            if line:
+                tables.console(stderr=False).print(line, markup=False)
 
 
 def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:

@@ -47,18 +47,7 @@ def finetune(
     A classifier that was adapted before needs --query alone. With --output and neither --support nor --query, what the
     checkpoint holds is written in another form.
     """
-    if support is None and query is None and output is None:
-        raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
-    for option, path in (("--csv", csv), ("--report", report)):
-        if path is not None and query is None:
-            raise ConfigError(f"{option}: there are no queries to write; give --query")
-    for option, path, example in (("--output", output, "mine.pt"), ("--csv", csv, "mine.csv")):
-        if path is not None:
-            require_writable(option, path, example, [checkpoint])
-    if report is not None:
-        require_page(report, [checkpoint])
-    if output is not None:
-        require_form(output)
+    _check(checkpoint, support, query, output, csv, report)
     with tables.loading(quiet):
         from metalearn_cli.runtime import finetuning  # noqa: F401
     if support is None and query is None and output is not None:
@@ -76,6 +65,28 @@ def finetune(
     else:
         _print(fields, verbose)
     _hint(checkpoint, support, output, quiet)
+
+
+def _check(
+    checkpoint: Path, support: Path | None, query: list[Path] | None,
+    output: Path | None, csv: Path | None, report: Path | None,
+) -> None:  # fmt: skip
+    """Raise ConfigError, before the work, for options that do not go together or files that cannot be written."""
+    if support is None and query is None and output is None:
+        raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
+    for option, path in (("--csv", csv), ("--report", report)):
+        if path is not None and query is None:
+            raise ConfigError(f"{option}: there are no queries to write; give --query")
+    for option, path, example in (("--output", output, "mine.pt"), ("--csv", csv, "mine.csv")):
+        if path is not None:
+            require_writable(option, path, example, [checkpoint])
+    if report is not None:
+        require_page(report, [checkpoint], charts=False)
+    if output is not None:
+        require_form(output)
+    files = [path.resolve() for path in (output, csv, report) if path is not None]
+    if len(set(files)) < len(files):
+        raise ConfigError("--output, --csv and --report: two of them name the same file; give each its own")
 
 
 class Answers(NamedTuple):

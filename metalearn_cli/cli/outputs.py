@@ -19,15 +19,12 @@ def require_writable(option: str, path: Path, example: str, checkpoints: Sequenc
         raise ConfigError(f"{option} {path}: is the checkpoint itself, which would be lost; choose another name")
 
 
-def require_page(path: Path, checkpoints: Sequence[Path]) -> None:
-    """The same for `--report`. Raises ConfigError for a suffix that is no page's, too."""
+def require_page(path: Path, checkpoints: Sequence[Path], charts: bool) -> None:
+    """The same for `--report`: raise ConfigError also for another suffix, and where nothing draws its `charts`."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--report {path}: has the suffix {path.suffix!r}, expected a page such as report.html")
     require_writable("--report", path, "report.html", checkpoints)
+    if charts:
+        from metalearn_cli.report.charts import require_matplotlib
 
-
-def require_charts() -> None:
-    """Raise ConfigError if a page with charts was asked for and what draws them is missing."""
-    from metalearn_cli.report.charts import require_matplotlib
-
-    require_matplotlib("--report")
+        require_matplotlib("--report")

@@ -11,30 +11,45 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.atomic import write_file
 
 if TYPE_CHECKING:
-    from metalearn_cli.report.sections import Kind, Looked
+    from metalearn_cli.cli.stopping import Stopper
+    from metalearn_cli.report.sections import Looked
     from metalearn_cli.report.testing import Measured
     from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.episodes import Subject
     from metalearn_cli.runtime.finetuning import Labelled
     from metalearn_cli.runtime.session import Session
     from metalearn_cli.runtime.testing import Tested
+    from metalearn_cli.storage.downloads import Progress
 
 _FITS = 4
 _NEAREST = 3
 
 
-def write_training_page(session: "Session", title: str, command: str, look: bool, quiet: bool) -> Path | None:
+def write_training_page(
+    session: "Session", title: str, command: str, quiet: bool, stopper: "Stopper"
+) -> Path | None:  # fmt: skip
     """The run folder has a report.html, whose path this is; None where there is none.
 
-    With `look` the best checkpoint answers some validation episodes again, to be looked at. What goes wrong is a
-    warning: a page is no reason for a finished run to fail.
+    The best checkpoint answers some validation episodes again, to be looked at, unless a signal has come, or comes in
+    the meantime: the curves alone take no time. What goes wrong is a warning: a page is no reason for a finished run to
+    fail.
     """
+    try:
+        with stopper.abandonable():
+            return _written(session, title, command, quiet, look=stopper.signal is None)
+    except KeyboardInterrupt:
+        return _written(session, title, command, quiet, look=False)
+
+
+def _written(session: "Session", title: str, command: str, quiet: bool, look: bool) -> Path | None:
     from metalearn_cli.report import charts
 
     path = session.folder.path / "report.html"
     try:
         charts.require_matplotlib("report.html")
-        write_file(path, _training_page(session, title, command, look))
+        with tables.bar(quiet) as progress:
+            content = _training_page(session, title, command, tables.Stages(progress) if look else None)
+        write_file(path, content)
     except ConfigError as error:
         if not quiet:
             tables.console(stderr=True).print(f"no {error}")
@@ -45,7 +60,7 @@ def write_training_page(session: "Session", title: str, command: str, look: bool
     return path
 
 
-def _training_page(session: "Session", title: str, command: str, look: bool) -> bytes:
+def _training_page(session: "Session", title: str, command: str, look: "Progress | None") -> bytes:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
     from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
@@ -54,24 +69,22 @@ def _training_page(session: "Session", title: str, command: str, look: bool) -> 
     experiment, rows = session.experiment, session.folder.rows()
     looked: Looked | None = None
     scores: list[float] = []
-    if look and session.folder.best.exists():
-        looked, scores = _looked(_best(session), experiment.eval.val_episodes, "validation", kind)
+    if look is not None and session.folder.best.exists():
+        looked, scores = _looked(_best(session), experiment.eval.val_episodes, "validation", look)
     outer, last = experiment.outer, rows[-1] if rows else None
-    facts = [("iterations", f"{last['iteration'] if last else 0:,} of {outer.iterations:,}")]
+    facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
     pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
-    run = training.Run(
-        experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores
-    )  # fmt: skip
+    run = training.Run(experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores)
     settings = [("", to_yaml(experiment))]
     return training.training_page(run, Origin(settings, environment(str(session.device)), command))
 
 
 def write_testing_page(
     path: Path, checkpoints: Sequence[Path], results: "Sequence[Tested]", compared: Sequence[Mapping[str, float]],
-    note: str | None,
+    note: str | None, quiet: bool,
 ) -> None:  # fmt: skip
     """`path` is the page of what was measured: of one checkpoint closely, or of several side by side."""
     from metalearn_cli.report import testing
@@ -84,7 +97,8 @@ def write_testing_page(
     device = str(next(iter(results[0].subject.meta.params.values())).device)
     came_from = Origin(settings, environment(device), command())
     if len(results) == 1:
-        looked, _ = _looked(results[0].subject, results[0].episodes, results[0].part, kind)
+        with tables.bar(quiet) as progress:
+            looked, _ = _looked(results[0].subject, results[0].episodes, results[0].part, tables.Stages(progress))
         content = testing.testing_page(measured[0], kind, looked, came_from)
     else:
         differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
@@ -148,22 +162,23 @@ def _best(session: "Session") -> "Subject":
     return episodes.Subject(learner, meta, steps, session.plan, sampler, names, data.interface.preprocessing)
 
 
-def _looked(subject: "Subject", episodes: int, part: str, kind: "Kind") -> "tuple[Looked, list[float]]":
+def _looked(subject: "Subject", episodes: int, part: str, progress: "Progress") -> "tuple[Looked, list[float]]":
     """What there is to see in the first of so many episodes, and the scores of those that were looked at."""
     from metalearn_cli.report.pictures import Episode
-    from metalearn_cli.report.sections import ACCURACY, Fitted, Looked
+    from metalearn_cli.report.sections import Fitted, Looked
     from metalearn_cli.runtime import episodes as seen
 
-    if kind is not ACCURACY:
+    if subject.seen is None:
         few = range(min(_FITS, episodes))
-        one_number = subject.sampler(0, [0]).query.inputs.shape[2:] == (1,)
+        one_number = all(values.shape[2:] == (1,) for values in subject.sampler(0, [0]).query)
         fits = [Fitted(*fit) for fit in seen.fits(subject, few)] if one_number else []
         return Looked(f"the first {len(few)} of {episodes} {part} episodes", fits=fits), []
     few = range(min(seen.MOST, episodes))
     extent = f"in all {episodes}" if len(few) == episodes else f"in the first {len(few)} of {episodes}"
-    found = seen.answered(subject, len(few))
+    progress("report", 0, len(few))
+    found = seen.answered(subject, len(few), lambda done: progress("report", done, len(few)))
     shown = []
-    for number in found.telling() if subject.seen is not None else []:
+    for number in found.telling():
         names, accuracy = found.names[number], found.accuracies[number]
         answers = found.answers[number].reshape(len(names), -1)
         title = f"Episode {number}: {100 * accuracy:.1f} % right"

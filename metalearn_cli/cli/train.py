@@ -126,8 +126,7 @@ def _run_in(
     if group.leads:
         card.write_card(session, tables.warn)
         title = _title(experiment, session.learner.second_order, place, group.size).replace("\n", "; ")
-        look, again = stopper.signal is None, f"metalearn train {call.again}"
-        page = pages.write_training_page(session, title, again, look, call.quiet)
+        page = pages.write_training_page(session, title, f"metalearn train {call.again}", call.quiet, stopper)
         _finish(session, reports, state, came_from, page, stopper, call)
 
 

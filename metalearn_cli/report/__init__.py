@@ -1,1 +1,1 @@
-"""What people look at besides tables: curves, episode sheets, pages. Empty so far."""
+"""What people look at besides tables: pages of HTML with charts and pictures, and tables for spreadsheets."""

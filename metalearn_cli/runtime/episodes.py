@@ -4,7 +4,7 @@ Legend: E episodes, W ways, N queries of an episode, Q queries of a class, S sho
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,8 +111,11 @@ class Fit(NamedTuple):
     after: list[float]
 
 
-def answered(subject: Subject, episodes: int) -> Answered:
-    """The answers in episodes 0, 1, ... after the last inner step: those that the measured accuracy counts."""
+def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lambda _done: None) -> Answered:
+    """The answers in episodes 0, 1, ... after the last inner step: those that the measured accuracy counts.
+
+    `tick` hears how many are done.
+    """
     learner, device = subject.learner, _device(subject.meta)
 
     def outputs(meta: Meta, tasks: Task) -> Tensor:
@@ -126,6 +129,7 @@ def answered(subject: Subject, episodes: int) -> Answered:
             found = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
             answers.append(found.argmax(-1).cpu().numpy())
             targets.append(tasks.query.targets.numpy())
+            tick(min(start + EPISODES_AT_ONCE, episodes))
     names = [subject.names(0, number) for number in range(episodes)]
     return Answered(names, np.concatenate(targets), np.concatenate(answers))
 

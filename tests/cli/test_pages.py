@@ -1,7 +1,17 @@
 import json
+import shutil
+import signal
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from metalearn_cli.cli import pages
+from metalearn_cli.experiment import load
+from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime.session import open_session
+from metalearn_cli.storage.runs import RunFolder
 from tests.commands import ROOT
 from tests.report.reading import Page, loads
 from tests.untrained import checkpoint_of
@@ -61,6 +71,47 @@ def test_the_page_of_a_run_loads_nothing_and_says_how_to_repeat_it(training_page
     assert (tiny_run / "config.yaml").read_text() in training_page.text
     assert len([tag for tag, _ in training_page.tags if tag == "svg"]) == 5
     assert all(attributes.get("alt") for tag, attributes in training_page.tags if tag == "img")
+
+
+@pytest.fixture
+def session(tiny_run, tmp_path, data_dir):
+    """The tiny run in a folder of its own, as `train` has it at the end."""
+    shutil.copytree(tiny_run, tmp_path / "copy")
+    experiment = load(str(tmp_path / "copy/config.yaml"))
+    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    return open_session(experiment, RunFolder(tmp_path / "copy"), data, torch.device("cpu"))
+
+
+def written(session, number=None, abandonable=nullcontext):
+    """The page of a session after which, or while it is made, a signal came."""
+    stopper = SimpleNamespace(signal=number, abandonable=abandonable)
+    return pages.write_training_page(session, "title", "command", True, stopper)
+
+
+@contextmanager
+def interrupting():
+    yield
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", [{"number": signal.SIGTERM}, {"abandonable": interrupting}])
+def test_a_run_that_was_interrupted_gets_its_curves_alone(session, training_page, how):
+    page = Page(written(session, **how).read_bytes())
+    assert page.table("iteration", "training loss") == training_page.table("iteration", "training loss")
+    assert page.table("inner step") == training_page.table("inner step")
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 4
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+
+
+def test_the_same_run_gives_the_same_page(session):
+    first, second = (written(session).read_bytes() for _ in range(2))
+    assert first == second
+
+
+def test_a_page_that_fails_is_a_warning_and_no_failed_run(session, capsys):
+    session.folder.best.write_bytes(b"damaged")
+    assert written(session) is None
+    assert capsys.readouterr().err.startswith("warning: no report.html was written: ")
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +259,9 @@ def test_a_page_of_no_queries_is_refused(cli, tiny_run, support):
     outcome = cli("finetune", "--checkpoint", "nowhere.pt", "--support", support, "--report", "page.html")
     assert outcome.code == 2
     assert outcome.err == "error: --report: there are no queries to write; give --query\n"
+
+
+def test_two_results_in_one_file_are_refused(cli, support):
+    outcome = cli("finetune", "--checkpoint", "x.pt", "--query", support, "--csv", "a.html", "--report", "./a.html")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: --output, --csv and --report: two of them name the same file")
