@@ -29,10 +29,10 @@ from benchmarks import rivals
 from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4
+from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task, tasks_between
-from metalearn_cli.experiment import Execution
 from metalearn_cli.runtime.execution import Runner, plan_for, running, usable_cores
 
 

@@ -11,140 +11,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, create_model, field_validator
+from pydantic import AfterValidator, Field, create_model, field_validator
 
 from metalearn_cli import yaml_lines
+from metalearn_cli.blocks import LARGEST_SEED, Eval, Execution, Keeping, Outer, Task
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.mistakes import Mistake, Source, did_you_mean, found, key, refusal, validated
 from metalearn_cli.overrides import overridden
 from metalearn_cli.registry import ROOMS, chosen_by
-from metalearn_cli.settings import Choice, Settings, Size, Steps
+from metalearn_cli.settings import Choice, Settings
 from metalearn_cli.yaml_lines import Location, shown
-
-LARGEST_SEED = 2**63 - 1
-Iterations = Annotated[int, Field(ge=1, le=10**9)]
-Episodes = Annotated[int, Field(ge=2, le=10**6)]  # sampling draws them by numbers of 20 bits
-
-_READERS = {
-    "momentum": ("optimizer", ("sgd",)),
-    "min_lr": ("schedule", ("cosine", "linear")),
-    "step_every": ("schedule", ("step",)),
-    "step_factor": ("schedule", ("step",)),
-}
-"""Which keys of `outer` are read only where another has one of these values."""
-
-
-class Task(Settings):
-    """N-way K-shot: what one training task holds.
-
-    `ways` (classes): how many a task has.
-    `shots` (examples): how many of each class are given with their labels: the support set.
-    `queries` (examples): how many more of each class are to be predicted.
-    `statistics`: what the norms see: all the queries at once ("transductive", as in MAML's code) or the support set
-        alone ("support"), so that no prediction depends on the other queries.
-    """
-
-    ways: Size = 5
-    shots: Size = 1
-    queries: Size = 15
-    statistics: Literal["transductive", "support"] = "transductive"
-
-
-class Outer(Settings):
-    """The meta-update; by default MAML's (Finn et al. 2017, appendix A): Adam at a constant 1e-3.
-
-    What the chosen optimizer or schedule would not read is refused.
-
-    `optimizer`: what makes a meta-step of a meta-gradient.
-    `lr`: the rate of the meta-steps.
-    `weight_decay`: decay of the meta-parameters at every meta-step.
-    `momentum`: the share of the last meta-step that is taken again; for sgd.
-    `schedule`: how the rate changes over the run.
-    `min_lr`: where the cosine or the line ends; a line to 0 is Reptile's.
-    `step_every` (iterations): after how many the schedule "step" multiplies the rate; by default as CAVIA (Zintgraf et
-        al. 2019).
-    `step_factor`: by what it multiplies.
-    `clip_norm`: bounds the norm of the whole meta-gradient; null does not clip.
-    `clip_value`: bounds each of its elements; null does not clip.
-    `meta_batch_size` (tasks): how many a meta-step learns from.
-    `iterations` (meta-steps): how many the whole run has.
-    `on_nonfinite`: whether a loss or a gradient that is not finite ends the run ("stop"), or its step is left out and
-        counted ("skip").
-    """
-
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
-    min_lr: float = Field(default=0.0, ge=0)
-    step_every: Iterations = 5000
-    step_factor: float = Field(default=0.9, gt=0, le=1)
-    clip_norm: float | None = Field(default=None, gt=0)
-    clip_value: float | None = Field(default=None, gt=0)
-    meta_batch_size: Size = 4
-    iterations: Iterations = 60_000
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-
-    @field_validator(*_READERS)
-    @classmethod
-    def _has_a_reader(cls, value: float, info: ValidationInfo) -> float:
-        name = str(info.field_name)
-        reader, choices = _READERS[name]
-        if value != cls.model_fields[name].default and info.data.get(reader, choices[0]) not in choices:
-            raise ValueError(f"has no effect unless {reader} is {' or '.join(choices)}; it is {info.data[reader]}")
-        return value
-
-
-class Eval(Settings):
-    """How accuracy is measured, in validation and test.
-
-    `ways` (classes): how many a test task has; null, as in training. Only a learner that is not tied to a number of
-        classes (protonet and others) can be measured with other ways.
-    `inner_steps` (steps): by how many a test task is learned; null, as in training.
-    `queries` (examples): how many of each class are to be predicted.
-    `episodes` (tasks): how many `metalearn eval` draws.
-    `val_episodes` (tasks): how many each validation draws.
-    `every` (iterations): how many lie between two validations.
-    `seed`: picks the episodes, the same for every checkpoint.
-    `statistics`: what the norms see; null, as in training.
-    """
-
-    ways: Annotated[Size, Field(ge=2)] | None = None
-    inner_steps: Steps | None = None
-    queries: Size = 15
-    episodes: Episodes = 600
-    val_episodes: Episodes = 200
-    every: Iterations = 500
-    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    statistics: Literal["transductive", "support"] | None = None
-
-
-class Keeping(Settings):
-    """How often a checkpoint is written besides at every report, at a signal and at the end.
-
-    `minutes` (minutes): after so many.
-    `every` (iterations): after so many; null, never for that reason.
-    """
-
-    minutes: float = Field(default=10.0, gt=0)
-    every: int | None = Field(default=None, ge=1)
-
-
-class Execution(Settings):
-    """How the tasks of a meta-batch run at once; but for rounding, what is learned does not depend on it.
-
-    `mode`: one task after the other ("loop"), at once ("vmap"), at once on threads ("threads"), or what suits the
-        device.
-    `chunk` (tasks): how many go through the network together; null, as many as suit the caches and the threads.
-    `threads`: how many; null, one a core.
-    """
-
-    mode: Literal["auto", "loop", "vmap", "threads"] = "auto"
-    chunk: Size | None = None
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 def _sink(reference: str) -> str:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "cli": {"report", "runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
 }
 OPEN_TO_ALL = {"errors", "settings", "version"}
-EXPERIMENT = {"experiment", "meanings", "mistakes", "overrides", "registry", "schema", "yaml_lines"}
+EXPERIMENT = {"blocks", "experiment", "meanings", "mistakes", "overrides", "registry", "schema", "yaml_lines"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

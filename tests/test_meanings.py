@@ -7,7 +7,8 @@ import pytest
 
 from metalearn_cli import datasets
 from metalearn_cli.backbones.layers import AnyLayer
-from metalearn_cli.experiment import Eval, Execution, Experiment, Keeping, Outer, Task
+from metalearn_cli.blocks import Eval, Execution, Keeping, Outer, Task
+from metalearn_cli.experiment import Experiment
 from metalearn_cli.meanings import about, meanings
 from metalearn_cli.registry import ROOMS, names_in
 from metalearn_cli.settings import Settings

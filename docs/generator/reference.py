@@ -78,7 +78,7 @@ def _row(key: str, block: type[Settings]) -> str:
         cells = [f"[block](#{key})", "", "must be given" if field.is_required() else "its keys' defaults"]
     else:
         schema = block.model_json_schema()
-        expected = re.sub(r"^(a|an) ", "", words(schema["properties"][key], schema))
+        expected = re.sub(r"^(a|an) ", "", words(schema["properties"][key], schema)).replace(str(2**63 - 1), "2^63 - 1")
         default = "must be given" if field.is_required() else _code(json.dumps(field.get_default()))
         cells = [expected, meaning.unit, default]
     return f"| {' | '.join([_code(key), *cells, _linked(meaning.text)])} |"

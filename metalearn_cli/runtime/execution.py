@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch.utils import _pytree as pytree
 
+from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.network import one_task_at_a_time
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
-from metalearn_cli.experiment import Execution
 from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory, require_memory
 

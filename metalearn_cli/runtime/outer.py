@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from metalearn_cli.blocks import Outer
 from metalearn_cli.core.meta import Meta
-from metalearn_cli.experiment import Outer
 
 
 def leaves(meta: Meta) -> dict[str, Tensor]:

@@ -3,10 +3,10 @@ from importlib import import_module
 import pytest
 import torch
 
+from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import Meta, Scores, classification, regression, scores_per_step
 from metalearn_cli.core.network import Network
 from metalearn_cli.errors import DeviceError
-from metalearn_cli.experiment import Execution
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime.execution import Plan, plan_for, running
 from tests import problems

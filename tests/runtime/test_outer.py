@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from metalearn_cli.blocks import Outer
 from metalearn_cli.core.meta import Meta
-from metalearn_cli.experiment import Outer
 from metalearn_cli.runtime import outer
 
 

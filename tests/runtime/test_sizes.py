@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from metalearn_cli.blocks import Execution
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import Execution, from_mapping
+from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import assembly, memory
 from metalearn_cli.runtime.execution import plan_for
 from tests.commands import TINY

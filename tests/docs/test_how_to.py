@@ -1,0 +1,114 @@
+"""What the how-to pages give to copy works as it stands."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metalearn_cli.experiment import load
+from tests.commands import ROOT, environment
+
+OWN = (ROOT / "docs/own-pictures.md").read_text()
+ADDED = (ROOT / "docs/add-your-own.md").read_text()
+SMALL = " --set dataset.image_size=32"
+SHORT = SMALL + " --set outer.iterations=2 --set eval.every=2 --set eval.val_episodes=4 --set backbone.channels=4"
+
+
+def blocks(page):
+    """The text of every block of a page that has a mark, by its mark."""
+    return dict(re.findall(r"<!-- ([^>]+) -->\n```\w+\n(.*?)```", page, re.DOTALL))
+
+
+def typed(command, folder, data_dir, **variables):
+    programs = folder / "programs"
+    if not programs.exists():
+        programs.mkdir()
+        (programs / "metalearn").write_text(f'#!/bin/sh\nexec {sys.executable} -m metalearn_cli "$@"\n')
+        (programs / "metalearn").chmod(0o755)
+    env = environment(data_dir) | variables
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    shell = ["bash", "-euo", "pipefail", "-c", command]
+    done = subprocess.run(shell, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def coloured(place: Path, kinds, each):
+    """A folder of pictures for each kind, all of one colour of its own with some noise."""
+    for kind in kinds:
+        generator = np.random.default_rng(kind)
+        colour = generator.integers(40, 215, 3)
+        for number in range(each):
+            (place / f"kind{kind}").mkdir(parents=True, exist_ok=True)
+            pixels = np.clip(colour + generator.normal(0, 20, (30, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(place / f"kind{kind}" / f"{number}.jpg")
+
+
+def test_a_collection_of_ones_own_is_prepared_trained_on_and_used(tmp_path, data_dir):
+    given = blocks(OWN)
+    coloured(tmp_path / "birds", range(27), 25)
+    coloured(tmp_path / "new_kinds", range(100, 105), 2)
+    coloured(tmp_path / "garden", range(100, 105), 1)
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "another.jpg")
+    (tmp_path / "birds.yaml").write_text(given["birds.yaml"])
+    typed(given["prepare"].rstrip("\n") + SMALL, tmp_path, data_dir)
+    dry_run, train, measure = given["train"].splitlines()
+    for command in (dry_run, train):
+        typed(command + SHORT, tmp_path, data_dir)
+    typed(measure + " --episodes 4", tmp_path, data_dir)
+    typed(given["use"], tmp_path, data_dir)
+    assert (tmp_path / "answers.csv").read_text().startswith("file,predicted,probability")
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A copy of the package with the three files of the page in their folders, and mine.yaml beside it."""
+    folder = tmp_path_factory.mktemp("extended")
+    shutil.copytree(ROOT / "metalearn_cli", folder / "metalearn_cli", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in blocks(ADDED).items():
+        (folder / ("metalearn_cli" if "/" in name else "") / name).write_text(text)
+    return folder
+
+
+def test_the_three_added_files_are_found_and_their_meta_gradient_is_exact(extended, data_dir):
+    here = {"PYTHONPATH": str(extended)}
+    errors = re.findall(
+        r"(?:error|_error)\": ([\d.e-]+)",
+        typed("metalearn train mine.yaml --dry-run --json", extended, data_dir, **here),
+    )
+    assert len(errors) == 2
+    assert all(float(error) < 1e-6 for error in errors)
+    schema = typed("metalearn info --schema", extended, data_dir, **here)
+    assert all(name in schema for name in ("algorithm.tensor_rates", "backbone.two_convolutions", "dataset.stripes"))
+
+
+def test_the_three_added_files_learn_together(extended, data_dir):
+    train = "metalearn train mine.yaml --set outer.iterations=30 --set eval.every=30 --run-dir run --json"
+    found = typed(train, extended, data_dir, PYTHONPATH=str(extended))
+    assert float(re.findall(r'"accuracy": ([\d.]+)', found)[-1]) > 0.4
+
+
+def test_the_added_files_pass_what_the_repository_asks_of_its_own(extended):
+    ruff = pytest.importorskip("ruff", reason="ruff is not installed: pip install 'metalearn-cli[dev]'")
+    files = [str(extended / "metalearn_cli" / name) for name in blocks(ADDED) if "/" in name]
+    for command in (["check"], ["format", "--check"]):
+        options = ["--config", str(ROOT / "pyproject.toml"), "--no-cache", *files]
+        done = subprocess.run([sys.executable, "-m", ruff.__name__, *command, *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["one machine", "several machines", "job.sh"])
+def test_shell_lines_for_several_gpus_are_shell(name):
+    text = blocks((ROOT / "docs/several-gpus.md").read_text())[name]
+    assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
+    assert "-m metalearn_cli train my.yaml" in text
+
+
+def test_the_experiment_for_ones_own_pictures_is_one(tmp_path):
+    (tmp_path / "birds.yaml").write_text(blocks(OWN)["birds.yaml"])
+    assert load(str(tmp_path / "birds.yaml")).dataset.title == "birds"
