@@ -50,6 +50,7 @@ img.small { width: 3rem; } img.coarse { image-rendering: pixelated; }
 .card { border: 1px solid var(--line); border-radius: 4px; padding: .6rem; font-size: .85rem; min-width: 0; }
 .card > img { width: 6rem; } .card p { margin: .25rem 0; } .card .answer b { color: inherit; }
 .card .pictures { gap: .3rem; } .card .pictures figure { width: 4.3rem; }
+.card .pictures figcaption { font-size: .66rem; }
 .card.card .pictures img { border: 1px solid var(--line); }
 """
 
