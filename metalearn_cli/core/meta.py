@@ -86,6 +86,8 @@ class Learner(NamedTuple):
     Where what is minimised changes while training goes on, `during(iteration)` is the meta-gradient of an iteration
     and `meta_gradient` what it comes to in the end. `most_steps` bounds the steps that `adapt` can take.
     Where not `uses_network`, an adapted learner's head reads flattened inputs, and all else in it is idle.
+    Where the meta-gradient is that of a limit which the inner steps approach, `settled` is the same learner with
+    settings that reach it.
     """
 
     init: Callable[[], Meta]
@@ -99,6 +101,7 @@ class Learner(NamedTuple):
     during: Callable[[int], Callable[[Meta, Task], tuple[Meta, Scores]]] | None = None
     most_steps: int | None = None
     uses_network: bool = True
+    settled: "Learner | None" = None
 
     def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
         """The meta-gradient that iteration 0, 1, ... of training follows."""

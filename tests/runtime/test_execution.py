@@ -20,8 +20,9 @@ OPTIONS = {
     "mlp": [{"hidden": [6, 5]}],
     "layers": [{"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]}],
 }
-TOLERANCE = {"resnet12": 1e-7}
-"""Relative, where twelve norms in a row of few values make more of a rounding error."""
+TOLERANCE = {"resnet12": 1e-7, "imaml": 1e-8}
+"""Relative, where twelve norms in a row of few values, or sixteen inner steps and five products with a Hessian, make
+more of a rounding error."""
 CASES = [
     (algorithm, name, options)
     for algorithm in names_in("algorithms")
@@ -55,7 +56,7 @@ def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, bac
         expected = runner.total(learner.meta_gradient, meta, tasks)
     with running(plan) as runner:
         found = runner.total(learner.meta_gradient, meta, tasks)
-    tolerance = TOLERANCE.get(backbone, 1e-10)
+    tolerance = max(TOLERANCE.get(name, 1e-10) for name in (algorithm, backbone))
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / 1000)
 
 
@@ -66,7 +67,7 @@ def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, ba
         expected = runner.total(learner.meta_gradient, meta, tasks)
     with running(Plan("threads", 2, 2)) as runner:
         found = runner.total(learner.meta_gradient, meta, tasks)
-    tolerance = TOLERANCE.get(backbone, 1e-10)
+    tolerance = max(TOLERANCE.get(name, 1e-10) for name in (algorithm, backbone))
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / 1000)
 
 

@@ -1,0 +1,123 @@
+"""iMAML: an inner problem solved near the initialisation, and its gradient without a way back through the solver.
+
+Rajeswaran, Finn, Kakade & Levine 2019, Meta-Learning with Implicit Gradients (https://arxiv.org/abs/1909.04630).
+
+Legend: T tasks, D parameters of the network.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Objective,
+    Scores,
+    Statistics,
+    predict,
+    scores,
+    summed_over_tasks,
+    support_gradient,
+    unadapted,
+)
+from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.rules import fixed_rate
+from metalearn_cli.core.solving import conjugate_gradients
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.settings import Choice, Steps
+
+
+class Config(Choice):
+    """All parameters move within a task, held near the initialisation by strength / 2 times their squared distance.
+
+    The meta-gradient is that of the exact solution of this inner problem, which the inner steps approach; its memory
+    does not grow with them.
+
+    `strength`: of the pull to the initialisation (lambda); 2, as in the paper.
+    `inner_lr`: the rate of the inner steps on the mean loss over the support set and the pull; with a rate of
+        2 / strength or more they move away from the solution.
+    `inner_steps` (steps): of gradient descent on the inner problem in training.
+    `cg_steps` (steps): of conjugate gradients, each with one Hessian-vector product; 0 leaves the gradient of the query
+        loss as it is, which is first-order MAML's.
+    """
+
+    name: Literal["imaml"] = "imaml"
+    strength: float = Field(2.0, gt=0)
+    inner_lr: float = Field(0.1, gt=0)
+    inner_steps: Steps = 16
+    cg_steps: Annotated[int, Field(ge=0, le=100)] = 5
+
+
+_SETTLED = {"strength": 1000.0, "inner_lr": 1e-3, "inner_steps": 15, "cg_steps": 6}
+"""A pull so strong that a few steps solve the inner problem to rounding, whatever the network."""
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+    """The gradient (I + H / strength)^-1 g (equation 7), with the Hessian H of the support loss and the gradient g of
+    the query loss, both where the inner steps end.
+    """
+    limit = config.model_copy(update=_SETTLED)
+    settles = config.cg_steps > 0 and config != limit
+    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), second_order=True)
+
+    def walk(meta: Meta, support: Examples, steps: int) -> Iterator[Adapted]:
+        start = unadapted(meta, support)
+        params = {name: value.detach() for name, value in start.params.items()}
+        yield Adapted(params, support.inputs)
+        for _ in range(steps):
+            slope = support_gradient(loop, params, {}, support)
+            params = {
+                name: value - config.inner_lr * (slope[name] + config.strength * (value - start.params[name].detach()))
+                for name, value in params.items()
+            }
+            yield Adapted(params, support.inputs)
+
+    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+        solution = deque(walk(meta, tasks.support, config.inner_steps), maxlen=1).pop()
+        at = {name: value.detach().requires_grad_() for name, value in solution.params.items()}
+        with torch.enable_grad():
+            result = scores(learner, Adapted(at, tasks.support.inputs), tasks.query)
+        query = _gradient([result.loss.sum()], at)
+        # The graph of one support gradient serves every product; that of the inner steps was never kept.
+        support = list(support_gradient(loop, at, {}, tasks.support).values()) if config.cg_steps else []
+
+        def product(vector: Tensor) -> Tensor:
+            return vector + _gradient(support, at, _as_in(at, vector)) / config.strength
+
+        found = conjugate_gradients(product, query, config.cg_steps) if config.cg_steps else query
+        summed = [summed_over_tasks(value) for value in _as_in(at, found)]
+        return Meta(dict(zip(at, summed, strict=True)), {}), Scores(result.loss.detach(), result.score.detach())
+
+    learner = Learner(
+        init=lambda: Meta(network.initial(), {}),
+        adapt=lambda meta, support, steps: list(walk(meta, support, steps)),
+        predict=partial(predict, network, statistics),
+        meta_gradient=meta_gradient,
+        objective=objective,
+        inner_steps=config.inner_steps,
+        second_order=config.cg_steps > 0,
+        ways=ways,
+        settled=build(limit, network, objective, statistics, ways) if settles else None,
+    )
+    return learner
+
+
+def _gradient(outputs: list[Tensor], at: Params, cotangents: list[Tensor] | None = None) -> Tensor:
+    """The gradient for all parameters of each task in one row, [T, D]; its graph can be used again."""
+    inputs = list(at.values())
+    found = torch.autograd.grad(outputs, inputs, cotangents, True, allow_unused=True, materialize_grads=True)
+    return torch.cat([value.flatten(1) for value in found], 1)
+
+
+def _as_in(at: Params, rows: Tensor) -> list[Tensor]:
+    """Rows [T, D] as parameters [T, ...]."""
+    parts = torch.split(rows, [value[0].numel() for value in at.values()], 1)
+    return [part.view(value.shape) for part, value in zip(parts, at.values(), strict=True)]

@@ -1,0 +1,164 @@
+"""iMAML: the gradient of an inner problem's exact solution, whichever way the solution was found; all in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from metalearn_cli.algorithms import imaml, maml
+from metalearn_cli.core.meta import Learner, Meta, classification, regression
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.solving import conjugate_gradients
+from metalearn_cli.core.tasks import Task
+from tests import problems
+
+SOLVED = {"strength": 10.0, "inner_lr": 0.05, "inner_steps": 80, "cg_steps": 40}
+
+
+def built(statistics: str = "transductive", **settings) -> Learner:
+    config = imaml.Config(**settings)
+    return imaml.build(config, problems.smooth_network(), classification, statistics, problems.WAYS)
+
+
+def relative_error(learner: Learner, task: Task) -> float:
+    meta = problems.double(learner.init())
+    gradient = learner.meta_gradient(meta, task)[0]
+    slope, along = problems.slope_by_differences(lambda m: float(learner.meta_gradient(m, task)[1].loss.sum()), meta)
+    return abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope)
+
+
+def positive_systems(tasks: int, unknowns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(tasks, unknowns, unknowns, generator=generator, dtype=torch.float64)
+    right = torch.randn(tasks, unknowns, generator=generator, dtype=torch.float64)
+    return root @ root.mT + torch.eye(unknowns, dtype=torch.float64), right
+
+
+def test_as_many_conjugate_gradients_as_unknowns_solve_a_system():
+    matrices, right = positive_systems(3, 6)
+    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 6)
+    torch.testing.assert_close(found, torch.linalg.solve(matrices, right), rtol=1e-9, atol=1e-12)
+
+
+def test_more_conjugate_gradients_than_it_takes_spoil_nothing():
+    matrices, right = positive_systems(3, 6)
+    right[1] = 0
+    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 60)
+    torch.testing.assert_close(found, torch.linalg.solve(matrices, right), rtol=1e-11, atol=1e-13)
+
+
+def test_a_direction_of_negative_curvature_ends_the_task_that_has_it_and_no_other():
+    matrices, right = positive_systems(2, 4)
+    matrices[0] = torch.diag(torch.tensor([-1.0, -1, -1, -1], dtype=torch.float64))
+    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 4)
+    assert not found[0].any()
+    torch.testing.assert_close(found[1], torch.linalg.solve(matrices[1], right[1]), rtol=1e-9, atol=1e-12)
+
+
+def test_linear_regression_has_the_closed_form_of_the_paper():
+    strength, task = 0.5, problems.value_tasks(1, inputs=3)
+    config = imaml.Config(strength=strength, inner_lr=0.2, inner_steps=400, cg_steps=3)
+    learner = imaml.build(config, Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None)
+    meta = problems.double(learner.init())
+
+    def pieces(part):  # the mean squared error is w A w / 2 - b w + c
+        x, y = part.inputs[0], part.targets[0].squeeze(-1)
+        return 2 * x.T @ x / len(x), 2 * x.T @ y / len(x)
+
+    (a_support, b_support), (a_query, b_query) = pieces(task.support), pieces(task.query)
+    pulled = a_support + strength * torch.eye(3, dtype=torch.float64)
+    solution = torch.linalg.solve(pulled, b_support + strength * meta.params["weight"].squeeze(0))
+    expected = strength * torch.linalg.solve(pulled, a_query @ solution - b_query)
+    found = learner.meta_gradient(meta, task)[0].params["weight"].squeeze(0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    adapted = learner.adapt(meta, task.support, 400)[-1].params["weight"].flatten()
+    torch.testing.assert_close(adapted, solution, rtol=1e-12, atol=1e-14)
+
+
+def test_the_inner_problem_is_solved_where_its_gradient_vanishes():
+    task, learner = problems.picture_tasks(1), built(**SOLVED)
+    meta, network = problems.double(learner.init()), problems.smooth_network()
+    solution = learner.adapt(meta, task.support, 80)[-1].params
+    at = {name: value.clone().requires_grad_() for name, value in solution.items()}
+    far = sum((value - meta.params[name]).square().sum() for name, value in at.items())
+    loss = classification.loss(network(at, task.support.inputs), task.support.targets).sum()
+    slope = torch.autograd.grad(loss + SOLVED["strength"] / 2 * far, list(at.values()))
+    assert max(float(value.abs().max()) for value in slope) < 1e-12
+
+
+@pytest.mark.parametrize("statistics", ["transductive", "support"])
+def test_the_meta_gradient_of_a_solved_inner_problem_equals_finite_differences(statistics):
+    assert relative_error(built(statistics, **SOLVED), problems.picture_tasks(2)) < 1e-6
+
+
+@pytest.mark.parametrize("unsolved", [{"inner_steps": 2}, {"cg_steps": 1}, {"cg_steps": 0}])
+def test_of_an_unsolved_one_it_does_not(unsolved):
+    assert relative_error(built(**SOLVED | unsolved), problems.picture_tasks(2)) > 1e-4
+
+
+def test_the_settings_that_a_run_is_proved_with_solve_it():
+    settled = built().settled
+    assert settled is not None
+    assert settled.settled is None
+    assert relative_error(settled, problems.picture_tasks(2)) < 1e-6
+
+
+def test_without_conjugate_gradients_and_without_a_pull_it_is_first_order_maml():
+    tasks = problems.picture_tasks(2)
+    learner = built(strength=1e-300, inner_lr=0.3, inner_steps=3, cg_steps=0)
+    config = maml.Config(inner_lr=0.3, inner_steps=3, second_order=False)
+    plain = maml.build(config, problems.smooth_network(), classification, "transductive", problems.WAYS)
+    meta = problems.double(learner.init())
+    torch.testing.assert_close(
+        learner.meta_gradient(meta, tasks), plain.meta_gradient(meta, tasks), rtol=1e-12, atol=1e-15
+    )
+    assert learner.second_order is False
+
+
+def test_a_pull_beyond_measure_gives_the_gradient_of_joint_training():
+    tasks = problems.picture_tasks(2)
+    learner = built(strength=1e12, inner_lr=1e-12, inner_steps=2)
+    joint = maml.build(
+        maml.Config(inner_steps=0), problems.smooth_network(), classification, "transductive", problems.WAYS
+    )
+    meta = problems.double(learner.init())
+    found, expected = (problems.flat(one.meta_gradient(meta, tasks)[0]) for one in (learner, joint))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_adapted_parameters_carry_no_graph_also_where_the_initialisation_does():
+    task, learner = problems.picture_tasks(1), built()
+    meta = problems.double(learner.init())
+    at = Meta({name: value.requires_grad_() for name, value in meta.params.items()}, {})
+    assert not any(v.requires_grad for state in learner.adapt(at, task.support, 2) for v in state.params.values())
+
+
+class Kept:
+    """A tensor that a graph keeps for its way back; counts the bytes of all of them that are alive."""
+
+    alive, most = 0, 0
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        Kept.alive += tensor.nbytes
+        Kept.most = max(Kept.most, Kept.alive)
+
+    def __del__(self):
+        Kept.alive -= self.tensor.nbytes
+
+
+def most_kept(learner: Learner) -> int:
+    """How many bytes the graphs of a meta-gradient keep at most."""
+    meta, task = problems.double(learner.init()), problems.picture_tasks(1)
+    Kept.alive, Kept.most = 0, 0
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        learner.meta_gradient(meta, task)
+    return Kept.most
+
+
+def test_the_graph_that_is_kept_does_not_grow_with_the_inner_steps():
+    assert most_kept(built(inner_steps=40)) == most_kept(built(inner_steps=2)) > 0
+    unrolled = [
+        maml.build(maml.Config(inner_steps=steps), problems.smooth_network(), classification, "transductive", 3)
+        for steps in (2, 40)
+    ]
+    assert most_kept(unrolled[1]) > 10 * most_kept(unrolled[0])
