@@ -6,6 +6,7 @@ before must load, and the run must go on from it to the very weights of a run th
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,16 +68,18 @@ def _limited(experiment: Path, folder: RunFolder, generator: random.Random) -> s
 
 
 def _filled(experiment: Path, folder: RunFolder) -> subprocess.CompletedProcess[str]:
-    """Resume, and fill the disk with another file as soon as the run writes."""
+    """Resume, and fill the disk with another file as soon as the run writes; it stands still meanwhile."""
     before = folder.last.stat().st_mtime_ns
     line = command("train", experiment, "--run-dir", folder.path, "--quiet", "--resume")
     process = subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while folder.last.stat().st_mtime_ns == before and process.poll() is None:
         time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)
     filler = folder.path / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
+    process.send_signal(signal.SIGCONT)
     _, text = process.communicate(timeout=120)
     filler.unlink()
     return subprocess.CompletedProcess(line, process.returncode, "", text)
