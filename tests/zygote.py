@@ -5,6 +5,7 @@ package nothing is imported before the fork, so that what a command imports stay
 """
 
 import atexit
+import gc
 import json
 import os
 import subprocess
@@ -55,6 +56,7 @@ class Zygote:
 def _serve() -> None:
     for name in _IMPORTED:
         import_module(name)
+    gc.freeze()  # a collection in a child would copy every page that it looks at
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -81,7 +83,14 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], streams
     sys.path.insert(1, str(_ROOT))
     from metalearn_cli.__main__ import main
 
-    main()
+    try:
+        main()
+    except SystemExit as ended:
+        # To take all modules down, as Python does in the end, takes a second here, and copies what was shared.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(ended.code or 0))
 
 
 if __name__ == "__main__":
