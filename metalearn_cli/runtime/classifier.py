@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
@@ -96,6 +97,8 @@ class Classifier:
             outputs = self._learner.predict(adapted, adapted.support)[0]
         if self._learner.uses_network:
             network = backbone_for(self._experiment, self._interface)
+            if self._learner.reads_directions:
+                network.head = CosineHead(1, 1)
         else:
             network = without_body(math.prod(self._interface.input_shape))
             params = {name: value for name, value in params.items() if name.startswith("head.")}

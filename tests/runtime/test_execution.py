@@ -13,7 +13,7 @@ from tests import problems
 
 CPU = torch.device("cpu")
 PICTURES = {"conv4", "layers", "resnet12"}
-CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2"}
+CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
 OPTIONS = {
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 4, "norm": "group"}],
     "resnet12": [{"channels": [2, 3, 3, 4]}],
