@@ -13,7 +13,11 @@ from tests.commands import TINY
 SCHEMA = experiment_schema()
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
 BLOCKS = [(block, name) for block, room in ROOMS.items() for name in names_in(room)]
-NEEDS = {"mixture": {"of": [{"name": "glyphs"}]}, "layers": {"layers": ["flatten", "linear"]}}
+NEEDS = {
+    "custom": {"call": "mynet:build"},
+    "mixture": {"of": [{"name": "glyphs"}]},
+    "layers": {"layers": ["flatten", "linear"]},
+}
 GLYPHS = {"name": "glyphs", "classes": 24}
 
 

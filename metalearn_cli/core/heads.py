@@ -4,7 +4,7 @@ Legend: T tasks, N examples, W ways, F features.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalearn_cli.core.meta import Objective, classification
@@ -41,6 +41,25 @@ def ridge(features: Tensor, targets: Tensor, strength: Tensor) -> Params:
     gram = known @ known.mT + strength * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
     both = known.mT @ torch.linalg.solve(gram, one_hot(targets, features))
     return {"head.weight": both[:, :-1].mT, "head.bias": both[:, -1]}
+
+
+def directions(features: Tensor) -> Tensor:
+    """Features [..., F] with length one, so that a product with weights of length one is a cosine."""
+    return F.normalize(features, dim=-1)
+
+
+class CosineHead(nn.Linear):
+    """A linear head that reads directions."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs [N, W] for features [N, F]."""
+        return super().forward(directions(inputs))
+
+
+def require_room(classes: int, ways: int | None) -> None:
+    """Raise ConfigError where a head has fewer rows for the training classes than a task has classes."""
+    if ways is not None and classes < ways:
+        raise ConfigError(f"algorithm.classes: found {classes}, expected at least the {ways} of task.ways")
 
 
 def require_classes(objective: Objective, name: str) -> None:

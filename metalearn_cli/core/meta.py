@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.network import Params
 from metalearn_cli.core.norm import statistics_of_first
 from metalearn_cli.core.rules import Rule
 from metalearn_cli.core.tasks import Examples, Task
@@ -88,6 +88,8 @@ class Learner(NamedTuple):
     Where not `uses_network`, an adapted learner's head reads flattened inputs, and all else in it is idle.
     Where the meta-gradient is that of a limit which the inner steps approach, `settled` is the same learner with
     settings that reach it.
+    Where it tells `classes` of the training part apart, `meta_gradient` takes their numbers in that part for targets.
+    Where it `reads_directions`, its head sees features of length one.
     """
 
     init: Callable[[], Meta]
@@ -102,6 +104,8 @@ class Learner(NamedTuple):
     most_steps: int | None = None
     uses_network: bool = True
     settled: "Learner | None" = None
+    classes: int | None = None
+    reads_directions: bool = False
 
     def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
         """The meta-gradient that iteration 0, 1, ... of training follows."""
@@ -162,7 +166,9 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Examp
     return dict(zip(at, grads, strict=True))
 
 
-def predict(network: Network, statistics: Statistics, adapted: Adapted, inputs: Tensor) -> Tensor:
+def predict(
+    network: Callable[[Params, Tensor], Tensor], statistics: Statistics, adapted: Adapted, inputs: Tensor
+) -> Tensor:
     """Outputs [T, N, outputs] of the adapted networks for inputs [T, N, ...].
 
     "transductive": the norms take the statistics of `inputs`, as the MAML paper does, so one input changes

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
-from metalearn_cli.experiment import from_mapping, with_overrides
+from metalearn_cli.experiment import with_overrides
 from metalearn_cli.runtime.assembly import device_named, evaluation_steps, learner_for
 from metalearn_cli.runtime.classifier import Classifier, Pictures, classifier_in, inputs_of
-from metalearn_cli.runtime.headers import interface_of, require_kind
+from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.storage import checkpoints
 
@@ -32,7 +32,7 @@ class Adaptable:
         overrides: Sequence[str] = (),
     ) -> None:
         require_kind(checkpoint, "meta", path)
-        self.experiment = with_overrides(from_mapping(checkpoint.header["experiment"], str(path)), overrides)
+        self.experiment = with_overrides(experiment_in(checkpoint, path), overrides)
         self.interface = interface_of(checkpoint, path)
         if self.interface.preprocessing is None:
             raise CheckpointError(f"{path}: was trained on numbers, not on pictures; it cannot classify pictures")

@@ -23,6 +23,7 @@ from metalearn_cli.runtime.sampling import (
     TaskSpec,
     check,
     function_sampler,
+    numbered_sampler,
     picture_names,
     picture_sampler,
     pool_of,
@@ -54,7 +55,8 @@ class Data(NamedTuple):
     """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
 
     `classes(part)` are the names of a part's classes, `names(part, spec, seed)` those in each task that the sampler
-    draws; a distribution of tasks has none.
+    draws; a distribution of tasks has none. `numbered(spec, seed, most)` draws training tasks by class number, of
+    `most` classes or fewer; None where classes have no numbers.
     """
 
     interface: Interface
@@ -62,6 +64,7 @@ class Data(NamedTuple):
     sampler: Callable[[Part, TaskSpec, int], Sampler]
     classes: Callable[[Part], frozenset[str]]
     names: Callable[[Part, TaskSpec, int], Names]
+    numbered: Callable[[TaskSpec, int, int], Sampler] | None = None
 
 
 def dataset_of(settings: Choice) -> Dataset:
@@ -142,7 +145,10 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None) -> Data:
     def names(part: Part, spec: TaskSpec, seed: int) -> Names:
         return picture_names(pool_of(stored.prepared, stored.sampling, part, seen), spec, seed)
 
-    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names)
+    def numbered(spec: TaskSpec, seed: int, most: int) -> Sampler:
+        return numbered_sampler(pool_of(stored.prepared, stored.sampling, "train", seen), spec, seed, most)
+
+    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered)
 
 
 def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None) -> Data:

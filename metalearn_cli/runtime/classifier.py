@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
-from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime import export
 from metalearn_cli.runtime.assembly import Interface, backbone_for, learner_for
-from metalearn_cli.runtime.headers import interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
 from metalearn_cli.runtime.plain import plain, without_body
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.runtime.state import fitted
@@ -111,6 +112,8 @@ class Classifier:
             outputs = self._learner.predict(adapted, adapted.support)[0]
         if self._learner.uses_network:
             network = backbone_for(self._experiment, self._interface)
+            if self._learner.reads_directions:
+                network.head = CosineHead(1, 1)
         else:
             network = without_body(math.prod(self._interface.input_shape))
             params = {name: value for name, value in params.items() if name.startswith("head.")}
@@ -158,7 +161,7 @@ class Classifier:
 def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path: Path) -> Classifier:
     """The adapted classifier in a checkpoint."""
     require_kind(checkpoint, "adapted", path)
-    experiment = from_mapping(checkpoint.header["experiment"], str(path))
+    experiment = experiment_in(checkpoint, path)
     interface = interface_of(checkpoint, path)
     learner = learner_for(experiment, interface, "support")
     support = checkpoint.tensors.get("support", torch.empty(0))

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import Interface
-from metalearn_cli.runtime.headers import interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.checkpoints import Checkpoint
 
@@ -39,9 +39,7 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
             "has the form .safetensors"
         )
     learned = {f"coefficients.{name}": value for name, value in checkpoint.below("coefficients.").items()}
-    described = about(
-        from_mapping(checkpoint.header["experiment"], str(source)), interface_of(checkpoint, source), "meta"
-    )
+    described = about(experiment_in(checkpoint, source), interface_of(checkpoint, source), "meta")
     described |= {"iteration": checkpoint.header["iteration"]}
     write_weights(path, checkpoint.below("params.") | learned, described)
 

@@ -1,5 +1,6 @@
 """What the header of a checkpoint says: its kind, what its network sees, which versions wrote it."""
 
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from metalearn_cli.core.meta import classification, regression
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import CheckpointError
+from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.storage.checkpoints import Checkpoint
 from metalearn_cli.version import own_version
@@ -30,6 +32,18 @@ def require_kind(checkpoint: Checkpoint, kind: str, path: Path) -> None:
     for name, kind_of_value in _FIELDS[kind].items():
         if not isinstance(checkpoint.header.get(name), kind_of_value):
             raise CheckpointError(f"{path}: its header has no usable {name!r}; metalearn did not write it")
+
+
+def experiment_in(checkpoint: Checkpoint, path: Path) -> Experiment:
+    """The Experiment in a checkpoint's header.
+
+    Raises CheckpointError if it names Python code that METALEARN_TRUST does not: no file may choose what is run.
+    """
+    experiment = from_mapping(checkpoint.header["experiment"], str(path))
+    code = getattr(experiment.backbone, "call", None)
+    if code is not None and code not in os.environ.get("METALEARN_TRUST", "").split(","):
+        raise CheckpointError(f"{path}: it would run Python code, {code}; allow it by: METALEARN_TRUST={code}")
+    return experiment
 
 
 def interface_header(interface: Interface) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def plain(network: nn.Module, params: dict[str, Tensor], support: Tensor, output
     """
     if isinstance(head := getattr(network, "head", None), nn.Linear):
         ways, features = params["head.weight"].shape
-        network.head = nn.Linear(features, ways, bias=head.bias is not None)
+        network.head = type(head)(features, ways, bias=head.bias is not None)
     with torch.no_grad():
         try:
             network.load_state_dict(params)

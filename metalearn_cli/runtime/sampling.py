@@ -186,6 +186,24 @@ def picture_names(pool: Pool, spec: TaskSpec, seed: int) -> Names:
     ]
 
 
+def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sampler:
+    """The tasks of `picture_sampler`, whose targets are the numbers of their classes in the pool.
+
+    Raises ConfigError if the pool has more classes than `most`.
+    """
+    if (classes := len(pool.counts)) > most:
+        found = f"found {most}, but part '{pool.part}' has {classes} classes"
+        raise ConfigError(f"algorithm.classes: {found}; set it to {classes} or more")
+    tasks = picture_sampler(pool, spec, seed)
+
+    def sampler(step: int, numbers: Sequence[int]) -> Task:
+        each = [_classes(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
+        chosen = torch.from_numpy(np.stack(each))
+        return Task(*(Examples(half.inputs, chosen.gather(1, half.targets)) for half in tasks(step, numbers)))
+
+    return sampler
+
+
 def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) -> Sampler:
     """A Sampler of regression tasks: support [T, shots, ...], query [T, queries, ...]."""
 

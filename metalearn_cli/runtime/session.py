@@ -22,6 +22,7 @@ from metalearn_cli.runtime.execution import Plan, plan_for
 from metalearn_cli.runtime.ground import differences, ground
 from metalearn_cli.runtime.outer import leaves
 from metalearn_cli.runtime.reports import Report, row
+from metalearn_cli.runtime.sampling import Sampler
 from metalearn_cli.runtime.state import State, checkpoint_of, fresh, restored
 from metalearn_cli.storage.checkpoints import Checkpoint, save
 from metalearn_cli.storage.recovery import newest
@@ -59,6 +60,7 @@ def open_session(
     data.sampler("train", spec, experiment.seed)
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     validator = learner_for(experiment, data.interface, statistics)
+    training_sampler(experiment, data, validator)
     evaluation_steps(experiment, validator)
     if validator.ways not in (None, evaluation_spec(experiment).ways):
         raise ConfigError(
@@ -75,6 +77,20 @@ def open_session(
         folder,
         group,
     )
+
+
+def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sampler:
+    """The tasks that a run trains on, by class number where the learner tells all training classes apart.
+
+    Raises ConfigError or DataError if they cannot be drawn so.
+    """
+    spec = training_spec(experiment)
+    tasks = data.sampler("train", spec, experiment.seed)
+    if learner.classes is None:
+        return tasks
+    if data.numbered is None:
+        raise ConfigError(f"algorithm.name: {experiment.algorithm.name} trains on one dataset, not on a mixture")
+    return data.numbered(spec, experiment.seed, learner.classes)
 
 
 def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _line: None) -> State:

@@ -10,12 +10,12 @@ from torch import Tensor
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
-from metalearn_cli.experiment import Experiment, from_mapping, to_yaml, with_overrides
+from metalearn_cli.experiment import Experiment, to_yaml, with_overrides
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
-from metalearn_cli.runtime.headers import interface_of, require_kind
+from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.settings import Choice
@@ -64,7 +64,7 @@ def tested(
     """
     checkpoint = checkpoints.load(path)
     require_kind(checkpoint, "meta", path)
-    trained = from_mapping(checkpoint.header["experiment"], str(path))
+    trained = experiment_in(checkpoint, path)
     experiment = with_overrides(trained, overrides)
     _require_as_trained(path, trained, experiment)
     place = assembly.device_named(device)

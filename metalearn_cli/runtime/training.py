@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
-from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps, training_spec
+from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Runner
 from metalearn_cli.runtime.outer import leaves, move
 from metalearn_cli.runtime.reports import Report, scalars
 from metalearn_cli.runtime.sampling import Sampler
-from metalearn_cli.runtime.session import Session, keep_last, keep_report
+from metalearn_cli.runtime.session import Session, keep_last, keep_report, training_sampler
 from metalearn_cli.runtime.state import State, Window
 from metalearn_cli.storage.sinks import Sink
 
@@ -45,7 +45,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
     checkpoints stay those before it.
     """
     outer = session.experiment.outer
-    sampler = session.data.sampler("train", training_spec(session.experiment), session.experiment.seed)
+    sampler = training_sampler(session.experiment, session.data, session.learner)
     clock = _Clock(session.experiment.checkpoint.minutes)
     while state.iteration < outer.iterations or _report_is_due(session, state):
         stopping, report = False, None

@@ -9,8 +9,6 @@ Legend: H height, W width.
 import importlib
 import json
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
+from metalearn_cli.references import imported, reason
 
 Setting = bool | int | float | str
 
@@ -151,23 +150,14 @@ class _Guarded:
             call()
         except Exception as error:  # somebody else's code, or somebody else's server
             if not self._failed:
-                self._warn(f"sink {self._name} failed and lacks numbers; the run goes on ({_reason(error)})")
+                self._warn(f"sink {self._name} failed and lacks numbers; the run goes on ({reason(error)})")
             self._failed = True
 
 
 def _named(place: int, name: str) -> Callable[[Run], Sink]:
     if name == "tensorboard":
         return TensorBoard
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # noqa: PTH109
-        sys.path.append(os.getcwd())  # noqa: PTH109  # last, so that a file there hides no library
-    try:
-        opener = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # an import runs somebody else's code
-        raise ConfigError(f"sinks[{place}]: {name} cannot be imported: {_reason(error)}") from error
-    if not callable(opener):
-        raise ConfigError(f"sinks[{place}]: {name} is no class or function that gives a sink")
-    made: Callable[[Run], Sink] = opener
+    made: Callable[[Run], Sink] = imported(name, f"sinks[{place}]")
     return made
 
 
@@ -175,15 +165,11 @@ def _open(opener: Opener, run: Run) -> Sink:
     try:
         sink = opener.open(run)
     except Exception as error:  # somebody else's code
-        raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} cannot be opened: {_reason(error)}") from error
+        raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} cannot be opened: {reason(error)}") from error
     if not isinstance(sink, Sink):
         lacks = [n for n in ("scalars", "picture", "result", "close") if not hasattr(sink, n)]
         raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} has no method {', '.join(lacks)}")
     return sink
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from torch import nn
 
 from metalearn_cli.algorithms import (
     anil,
+    baseline,
+    baseline_plus_plus,
     boil,
     cavia,
     maml,
@@ -50,13 +52,15 @@ EXACT = {
     "proto_maml": (proto_maml, {"inner_steps": 3}),
     "unicorn_maml": (unicorn_maml, {"inner_steps": 3, "inner_lr": 0.5}),
     "r2d2": (r2d2, {}),
+    "baseline": (baseline, {"classes": 4}),
+    "baseline_plus_plus": (baseline_plus_plus, {"classes": 4}),
 }
 FIRST_ORDER = {name: one for name, one in EXACT.items() if "second_order" in one[0].Config.model_fields}
 FAMILY = [
     *(maml, anil, boil, meta_sgd, meta_curvature, maml_plus_plus, cavia),
-    *(reptile, nearest, protonet, proto_maml, unicorn_maml, r2d2),
+    *(reptile, nearest, protonet, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus),
 ]
-ANY_ORDER = [nearest, protonet, proto_maml, unicorn_maml, r2d2]
+ANY_ORDER = [nearest, protonet, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus]
 
 
 def built(module, **settings) -> Learner:

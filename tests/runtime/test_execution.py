@@ -13,11 +13,12 @@ from tests import problems
 
 CPU = torch.device("cpu")
 PICTURES = set(names_in("backbones")) - {"mlp"}
-CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2"}
+CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
 OPTIONS = {
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 4, "norm": "group"}],
     "resnet12": [{"channels": [2, 3, 3, 4]}],
     "mlp": [{"hidden": [6, 5]}],
+    "custom": [{"call": "tests.modules:Residual", "arguments": {"norm": norm}} for norm in ("batch", "group")],
     "layers": [{"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]}],
 }
 TOLERANCE = {"resnet12": 1e-7, "imaml": 1e-8}

@@ -104,6 +104,30 @@ def test_a_learner_that_is_tied_to_its_ways_refuses_others_before_training(data_
         session_in(tmp_path, data_dir, "maml", eval=TINY["eval"] | {"ways": 3})
 
 
+def test_a_classifier_of_all_training_classes_trains_on_their_numbers(data_dir, tmp_path):
+    session = session_in(tmp_path, data_dir, "baseline")
+    spec = sessions.training_spec(session.experiment)
+    tasks = sessions.training_sampler(session.experiment, session.data, session.learner)(0, range(20))
+    assert spec.ways < int(tasks.query.targets.max()) < len(session.data.classes("train"))
+    plain = session_in(tmp_path / "maml", data_dir, "maml")
+    own = sessions.training_sampler(plain.experiment, plain.data, plain.learner)(0, range(20))
+    assert torch.equal(own.query.inputs, tasks.query.inputs)
+    assert int(own.query.targets.max()) == spec.ways - 1
+
+
+def test_too_few_rows_for_the_training_classes_are_refused_before_training(data_dir, tmp_path):
+    session = session_in(tmp_path, data_dir, "baseline")
+    few = session.validator._replace(classes=5)
+    with pytest.raises(ConfigError, match=r"algorithm\.classes: found 5, but part 'train' has \d+ classes"):
+        sessions.training_sampler(session.experiment, session.data, few)
+
+
+def test_a_mixture_has_no_class_numbers(data_dir, tmp_path):
+    member = {"name": "glyphs", "classes": 40}
+    with pytest.raises(ConfigError, match=r"baseline trains on one dataset, not on a mixture"):
+        session_in(tmp_path, data_dir, "baseline", dataset={"name": "mixture", "of": [member, member | {"seed": 1}]})
+
+
 def test_more_inner_steps_than_there_are_rates_for_are_refused_before_training(data_dir, tmp_path):
     with pytest.raises(ConfigError, match=r"eval\.inner_steps: found 6, but maml_plus_plus .* 5 steps"):
         session_in(tmp_path, data_dir, "maml_plus_plus", eval=TINY["eval"] | {"inner_steps": 6})

@@ -17,7 +17,7 @@ from metalearn_cli.storage.preparation import prepare
 from metalearn_cli.storage.prepared import open_prepared
 from tests import untrained
 
-ANY_NUMBER = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2"}
+ANY_NUMBER = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
 
 
 def odd_pictures(path):

@@ -34,6 +34,23 @@ def test_the_same_arguments_give_the_same_tasks():
         assert torch.equal(left, right)
 
 
+def test_by_class_number_the_tasks_are_the_same_and_their_targets_those_of_the_pool():
+    plain, numbered = sampling.picture_sampler(pool(), SPEC, 7), sampling.numbered_sampler(pool(), SPEC, 7, 8)
+    names = sampling.picture_names(pool()._replace(names=list("abcdefgh")), SPEC, 7)
+    own, known = plain(3, range(4)), numbered(3, range(4))
+    for half, other in zip(own, known, strict=True):
+        assert torch.equal(half.inputs, other.inputs)
+        assert torch.equal(other.targets, image_numbers(half.inputs) // 6)
+    assert [["abcdefgh"[n] for n in row] for row in known.support.targets[:, ::2].tolist()] == [
+        names(3, number) for number in range(4)
+    ]
+
+
+def test_more_classes_than_there_are_numbers_for_are_refused_with_how_many_there_are():
+    with pytest.raises(ConfigError, match=r"algorithm\.classes: found 7, but part 'train' has 8 classes; set it to 8"):
+        sampling.numbered_sampler(pool(), SPEC, 0, 7)
+
+
 def test_a_task_does_not_depend_on_the_others_drawn_with_it():
     sampler = sampling.picture_sampler(pool(), SPEC, 0)
     assert torch.equal(sampler(5, range(4)).query.inputs[3], sampler(5, [3]).query.inputs[0])

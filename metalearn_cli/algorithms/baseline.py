@@ -1,0 +1,59 @@
+"""Baseline: no episodes; features of a classifier of all training classes, and a new linear head for every task.
+
+Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232).
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from metalearn_cli.core.heads import one_hot, require_classes, require_room
+from metalearn_cli.core.meta import Learner, Objective, Statistics
+from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.pretraining import Descent, Head, pretrained
+from metalearn_cli.settings import Choice, Size, Steps
+
+
+class Config(Choice):
+    """A linear head is trained on frozen features, from zero; it learns any number of classes.
+
+    A training task is a batch: `task.ways` of the training classes with `task.shots` + `task.queries` pictures each,
+    which the norms see together.
+
+    `classes` (classes): rows of the head in training; at least as many as there are training classes, rotated ones
+        included.
+    `inner_lr`: the rate of a task's head on the mean loss over the support set; the paper's code has the same for
+        batches of 4.
+    `inner_steps` (steps): by how many a task's head is learned.
+    `weight_decay`: decay of a task's head at every step.
+    """
+
+    name: Literal["baseline"] = "baseline"
+    classes: Size = 64
+    inner_lr: float = Field(0.01, gt=0)
+    inner_steps: Steps = 100
+    weight_decay: float = Field(0.001, ge=0)
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+    """A linear classifier of the training classes, then of a task's."""
+    require_classes(objective, "baseline")
+    require_room(config.classes, ways)
+
+    def first(features: int) -> Params:
+        layer = nn.Linear(features, config.classes)
+        return {"weight": layer.weight.detach(), "bias": layer.bias.detach()}
+
+    def start(seen: Tensor, targets: Tensor) -> Params:
+        ways = one_hot(targets, seen).shape[-1]
+        return {"weight": seen.new_zeros(len(seen), ways, seen.shape[-1]), "bias": seen.new_zeros(len(seen), ways)}
+
+    head = Head(
+        see=lambda features: features,
+        params=lambda fast: {f"head.{name}": value for name, value in fast.items()},
+        first=first,
+        start=start,
+    )
+    descent = Descent(config.inner_lr, config.inner_steps, config.weight_decay)
+    return pretrained(network, statistics, head, config.classes, descent)

@@ -1,0 +1,62 @@
+"""Baseline++: as the baseline, with a head that compares directions: the cosine of a feature and a class's weights.
+
+Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232).
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metalearn_cli.core.heads import directions, prototypes, require_classes, require_room
+from metalearn_cli.core.meta import Learner, Objective, Statistics
+from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.pretraining import Descent, Head, pretrained
+from metalearn_cli.settings import Choice, Size, Steps
+
+
+class Config(Choice):
+    """A cosine head is trained on frozen features, from the mean directions of the classes; it learns any number.
+
+    A training task is a batch: `task.ways` of the training classes with `task.shots` + `task.queries` pictures each,
+    which the norms see together. The paper's code lets the lengths of the weights be learned too, and starts a task's
+    head at random.
+
+    `classes` (classes): rows of the head in training; at least as many as there are training classes, rotated ones
+        included.
+    `scale`: multiplies cosines, which a softmax hardly tells apart; 10 for more than 200 classes in the paper's code, 2
+        for fewer.
+    `inner_lr`: the rate of a task's head on the mean loss over the support set.
+    `inner_steps` (steps): by how many a task's head is learned.
+    `weight_decay`: decay of a task's head at every step.
+    """
+
+    name: Literal["baseline_plus_plus"] = "baseline_plus_plus"
+    classes: Size = 64
+    scale: float = Field(10.0, gt=0)
+    inner_lr: float = Field(0.01, gt=0)
+    inner_steps: Steps = 100
+    weight_decay: float = Field(0.001, ge=0)
+
+
+def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+    """A cosine classifier of the training classes, then of a task's."""
+    require_classes(objective, "baseline_plus_plus")
+    require_room(config.classes, ways)
+
+    def params(fast: Params) -> Params:
+        weight = config.scale * F.normalize(fast["weight"], dim=-1)
+        return {"head.weight": weight, "head.bias": weight.new_zeros(weight.shape[:-1])}
+
+    def start(seen: Tensor, targets: Tensor) -> Params:
+        return {"weight": prototypes(seen, targets)}
+
+    head = Head(
+        see=directions,
+        params=params,
+        first=lambda features: {"weight": nn.Linear(features, config.classes).weight.detach()},
+        start=start,
+    )
+    descent = Descent(config.inner_lr, config.inner_steps, config.weight_decay)
+    return pretrained(network, statistics, head, config.classes, descent)._replace(reads_directions=True)

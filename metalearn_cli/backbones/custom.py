@@ -1,0 +1,132 @@
+"""A network of your own: any Python function that returns an nn.Module whose last layer is linear.
+
+    backbone: {name: custom, call: "mynets.small:build", arguments: {width: 32}}
+
+The module is changed where few-shot learning needs it, and compared with what it was before anybody gets it.
+"""
+
+import copy
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.references import imported, reason
+from metalearn_cli.settings import Choice
+
+_TOLERANCE = 1e-4
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_Plain = bool | int | float | str | None
+
+
+class Config(Choice):
+    """Python code: read it before you run an experiment of somebody else's.
+
+    Batch norms take the statistics of the batch at hand, as they do in training; group norms stay what they are. Other
+    batch and instance norms, norms without scale and shift, and dropout are refused.
+
+    `call`: the function or class, `package.module:name`; modules are also looked for where the command runs.
+    `arguments`: what it is called with, by name.
+    `head`: the linear layer that gives the outputs, by its name in the module; empty, the last one. It is made anew
+        where the task has another number of outputs.
+    """
+
+    name: Literal["custom"] = "custom"
+    call: str = Field(pattern=r"^[\w.]+:\w+$")
+    arguments: dict[str, _Plain | list[_Plain]] = Field(default={})
+    head: str = ""
+
+
+def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """The module that `call` returns, in two children `body` and `head`, with norms that know no other task.
+
+    Raises ConfigError, with the reason, for a module that cannot be made so or would then answer otherwise.
+    """
+    function = imported(config.call, "backbone.call")
+    try:
+        module = function(**config.arguments)
+    except Exception as error:  # somebody else's code
+        raise ConfigError(f"backbone.call: {config.call} failed: {reason(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"backbone.call: {config.call} gave a {type(module).__name__}, expected an nn.Module")
+    name, head = _head(config, module)
+    original = copy.deepcopy(module).train()
+    network = _split(_with_own_norms(module), name, head).train()
+    if not any(value.is_meta for value in network.parameters()):
+        _require_the_same(config, original, network, input_shape)
+    if head.out_features != outputs:
+        network.head = nn.Linear(head.in_features, outputs, bias=head.bias is not None)
+    return network
+
+
+def _head(config: Config, module: nn.Module) -> tuple[str, nn.Linear]:
+    linear = {name: one for name, one in module.named_modules() if type(one) is nn.Linear and name}
+    if config.head and config.head not in linear:
+        raise ConfigError(f"backbone.head: {config.call} has no linear layer {config.head!r}, only {', '.join(linear)}")
+    if not linear:
+        raise ConfigError(f"backbone.call: the module of {config.call} has no linear layer for a head")
+    name = config.head or list(linear)[-1]
+    return name, linear[name]
+
+
+def _split(module: nn.Module, name: str, head: nn.Linear) -> nn.Sequential:
+    """Two children, the module without its head, and the head."""
+    children = [own for own, _ in module.named_children()]
+    if type(module) is nn.Sequential and name == "head" and children == ["body", "head"]:
+        return module
+    owner, _, own = name.rpartition(".")
+    setattr(module.get_submodule(owner), own, nn.Identity())
+    return nn.Sequential(OrderedDict(body=module, head=head))
+
+
+def _with_own_norms(module: nn.Module, name: str = "") -> nn.Module:
+    for own, child in module.named_children():
+        setattr(module, own, _with_own_norms(child, f"{name}.{own}".lstrip(".")))
+    what = f"backbone.call: {name} is a {type(module).__name__}"
+    if isinstance(module, nn.modules.batchnorm._NormBase) and type(module) not in _BATCH_NORMS:
+        raise ConfigError(f"{what}; only batch norms of torch itself have a form for many tasks at once")
+    if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+        raise ConfigError(f"{what}, which is random; set its probability to 0")
+    match module:
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
+            replaced: nn.Module = TaskNorm(module.num_features, module.eps)
+        case nn.GroupNorm():
+            replaced = TaskGroupNorm(module.num_groups, module.num_channels, module.eps)
+        case _:
+            return module
+    if module.weight is None:
+        raise ConfigError(f"{what} without scale and shift (affine)")
+    replaced.weight, replaced.bias = module.weight, module.bias
+    return replaced
+
+
+def _require_the_same(config: Config, original: nn.Module, network: nn.Module, input_shape: tuple[int, ...]) -> None:
+    inputs = torch.rand(4, *input_shape)
+    with torch.no_grad():
+        expected, again = (_answer(config, original, inputs) for _ in range(2))
+        try:
+            found = network(inputs)
+        except Exception:  # what comes after the head got features in place of outputs
+            found = inputs
+    if not torch.equal(expected, again):
+        raise ConfigError(f"backbone.call: the module of {config.call} is random; it answers otherwise every time")
+    scale = expected.abs().max().clamp(min=1)
+    if found.shape != expected.shape or not float((found - expected).abs().max() / scale) < _TOLERANCE:
+        raise ConfigError(
+            f"backbone.head: what {config.call} does after this linear layer would be lost; expected the last layer"
+        )
+
+
+def _answer(config: Config, module: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        outputs = module(inputs)
+    except Exception as error:  # somebody else's code
+        refused = f"{config.call} cannot take inputs of shape {list(inputs.shape[1:])}: {reason(error)}"
+        raise ConfigError(f"backbone.call: {refused}") from error
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        raise ConfigError(f"backbone.call: the module of {config.call} gives no rows of outputs, [N, outputs]")
+    return outputs

@@ -1,0 +1,100 @@
+"""Learning without episodes: a classifier of all training classes, whose features then serve new ones.
+
+Chen et al. 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232), section 3.
+
+Legend: T tasks, N examples, W ways, C training classes, F features.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.meta import (
+    Adapted,
+    InnerLoop,
+    Learner,
+    Meta,
+    Scores,
+    Statistics,
+    classification,
+    predict,
+    support_gradient,
+    unadapted,
+)
+from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.rules import fixed_rate
+from metalearn_cli.core.tasks import Examples, Task
+
+
+class Head(NamedTuple):
+    """What reads features, for the training classes and, made anew, for those of a task.
+
+    `see(features)` is what it reads of them, `params(fast)` the linear head [T, ...] that its own parameters come to;
+    these start at `first(F)` for all training classes and at `start(seen, targets)` [T, ...] for a task.
+    """
+
+    see: Callable[[Tensor], Tensor]
+    params: Callable[[Params], Params]
+    first: Callable[[int], Params]
+    start: Callable[[Tensor, Tensor], Params]
+
+
+class Descent(NamedTuple):
+    """How a task's head is learned: gradient steps on the mean loss and `decay` / 2 times the squared parameters."""
+
+    rate: float
+    steps: int
+    decay: float
+
+
+def pretrained(network: Network, statistics: Statistics, head: Head, classes: int, descent: Descent) -> Learner:
+    """The Learner that trains body and head on batches of all training classes; a task trains a new head alone.
+
+    The support and the query set of a training task are one batch to it. The network's own head is not used.
+    """
+    first = head.first(network.initial()["head.weight"].shape[1])
+
+    def outputs(params: Params, inputs: Tensor) -> Tensor:
+        return network.classify(params, head.see(network.features(params, inputs)))
+
+    def on_seen(fast: Params, seen: Tensor) -> Tensor:
+        return network.classify(head.params(fast), seen)
+
+    loop = InnerLoop(on_seen, classification, fixed_rate(descent.rate), second_order=False)
+
+    @torch.no_grad()
+    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
+        body = {name: value.detach() for name, value in unadapted(meta, support).params.items()}
+        seen = Examples(head.see(network.features(body, support.inputs)), support.targets)
+        fast = head.start(*seen)
+        states = [Adapted({**body, **head.params(fast)}, support.inputs)]
+        for _ in range(steps):
+            slope = support_gradient(loop, fast, {}, seen)
+            fast = {name: value - descent.rate * (slope[name] + descent.decay * value) for name, value in fast.items()}
+            states.append(Adapted({**body, **head.params(fast)}, support.inputs))
+        return states
+
+    def training_scores(meta: Meta, tasks: Task) -> Scores:
+        batch = Examples(*(torch.cat(both, 1) for both in zip(*tasks, strict=True)))
+        body = unadapted(meta, batch).params
+        all_classes = {
+            name: value.expand(len(batch.targets), *value.shape) for name, value in meta.coefficients.items()
+        }
+        found = outputs({**body, **head.params(all_classes)}, batch.inputs)
+        return Scores(classification.loss(found, batch.targets), classification.score(found, batch.targets))
+
+    return Learner(
+        init=lambda: Meta(network.initial(), {name: value.clone() for name, value in first.items()}),
+        adapt=adapt,
+        predict=partial(predict, outputs, statistics),
+        meta_gradient=reverse_mode(training_scores),
+        objective=classification,
+        inner_steps=descent.steps,
+        second_order=None,
+        ways=None,
+        classes=classes,
+    )
