@@ -27,12 +27,14 @@ class Task(Settings):
     `queries` (examples): how many more of each class are to be predicted.
     `statistics`: what the norms see: all the queries at once ("transductive", as in MAML's code) or the support set
         alone ("support"), so that no prediction depends on the other queries.
+    `running_statistics`: whether training keeps a running mean of what the norms see, for `eval.statistics: running`.
     """
 
     ways: Size = 5
     shots: Size = 1
     queries: Size = 15
     statistics: Literal["transductive", "support"] = "transductive"
+    running_statistics: bool = False
 
 
 class Outer(Settings):
@@ -92,7 +94,8 @@ class Eval(Settings):
     `val_episodes` (tasks): how many each validation draws.
     `every` (iterations): how many lie between two validations.
     `seed`: picks the episodes, the same for every checkpoint.
-    `statistics`: what the norms see; null, as in training.
+    `statistics`: what the norms see; null, as in training; "running", the running mean of what they saw in training, so
+        that no prediction depends on others.
     """
 
     ways: Annotated[Size, Field(ge=2)] | None = None
@@ -102,7 +105,7 @@ class Eval(Settings):
     val_episodes: Episodes = 200
     every: Iterations = 500
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    statistics: Literal["transductive", "support"] | None = None
+    statistics: Literal["transductive", "support", "running"] | None = None
 
 
 class Keeping(Settings):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.func import functional_call
 from metalearn_cli.errors import ConfigError
 
 Params = dict[str, Tensor]
+Kind = TypeVar("Kind", bound=nn.Module)
 
 _WRONG_UNDER_VMAP = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
@@ -77,6 +78,10 @@ class Network:
         """The names of the parameters that belong to modules of a kind."""
         found = [(name, module) for name, module in self._module.named_modules() if isinstance(module, kind)]
         return frozenset(f"{name}.{own}" for name, module in found for own, _ in module.named_parameters())
+
+    def modules_of(self, kind: type[Kind]) -> dict[str, Kind]:
+        """The modules of a kind, by name."""
+        return {name: module for name, module in self._module.named_modules() if isinstance(module, kind)}
 
     def __call__(self, params: Params, inputs: Tensor) -> Tensor:
         """Outputs [T, N, outputs] for inputs [T, N, ...]."""

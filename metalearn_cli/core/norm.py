@@ -1,11 +1,12 @@
 """The normalisations of this package, right for many tasks at once and in second order.
 
-TaskNorm has two ways to see a batch: all of it, or its first examples alone. TaskGroupNorm sees one example at a time.
+TaskNorm has three ways to see a batch: all of it, its first examples alone, or with statistics that are known before.
+TaskGroupNorm sees one example at a time.
 
 Legend: T tasks, N examples, C channels, M = N x height x width values of a channel, [.] mean over M.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,8 +17,14 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from metalearn_cli.core.network import Params
+from metalearn_cli.errors import ConfigError
+
+Moments = tuple[Tensor, Tensor]
+"""A mean and a variance, [C]."""
 
 _reference: ContextVar[int | None] = ContextVar("reference", default=None)
+_known: ContextVar[Mapping[str, Moments] | None] = ContextVar("known", default=None)
+_watched: ContextVar[dict[str, Moments] | None] = ContextVar("watched", default=None)
 
 
 @contextmanager
@@ -28,6 +35,27 @@ def statistics_of_first(examples: int) -> Iterator[None]:
         yield
     finally:
         _reference.reset(token)
+
+
+@contextmanager
+def known_statistics(moments: Mapping[str, Moments]) -> Iterator[None]:
+    """Inside the block every TaskNorm takes the moments that stand under its label, whatever its batch."""
+    token = _known.set(moments)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+@contextmanager
+def watched_statistics() -> Iterator[dict[str, Moments]]:
+    """The moments that every TaskNorm's batches had inside the block, by label, summed over tasks."""
+    seen: dict[str, Moments] = {}
+    token = _watched.set(seen)
+    try:
+        yield seen
+    finally:
+        _watched.reset(token)
 
 
 class TaskNorm(nn.Module):
@@ -41,13 +69,14 @@ class TaskNorm(nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
+        self.label = ""
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise each channel of one task, then scale and shift it."""
         shape = (-1, *[1] * (inputs.dim() - 2))
-        normalised = _by_reference(inputs.unsqueeze(0), self.eps)
+        normalised = self._by_others(inputs.unsqueeze(0))
         # The affine stays outside batch_norm: with per-task weights its second derivative under vmap is wrong
         # (torch 2.13), silently and by up to a third.
         alone = F.batch_norm(inputs, None, None, training=True, eps=self.eps) if normalised is None else normalised[0]
@@ -57,7 +86,7 @@ class TaskNorm(nn.Module):
         """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         weight, bias = params["weight"], params["bias"]
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
-        normalised = _by_reference(inputs, self.eps)
+        normalised = self._by_others(inputs)
         if normalised is not None:
             return normalised * weight.view(shape) + bias.view(shape)
         if inputs.device.type == "cpu":
@@ -69,6 +98,21 @@ class TaskNorm(nn.Module):
         outputs = F.batch_norm(beside, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps)
         tasks, examples, *rest = inputs.shape
         return outputs.view(examples, tasks, *rest).transpose(0, 1)
+
+    def _by_others(self, inputs: Tensor) -> Tensor | None:
+        """[T, N, C, ...] normalised by what is not all of its own batch; None where nothing else is asked for."""
+        seen, known = _watched.get(), _known.get()
+        if seen is not None:
+            if torch._C._functorch.is_batchedtensor(inputs):
+                raise ConfigError("task.running_statistics: only for backbones that are made of this package's layers")
+            moments = tuple(value.sum(0) for value in _moments(inputs))
+            before = seen.get(self.label, (torch.zeros_like(moments[0]),) * 2)
+            seen[self.label] = before[0] + moments[0], before[1] + moments[1]
+        if known is not None:
+            mean, variance = (value.unsqueeze(0) for value in known[self.label])
+            return _scaled(inputs, mean, variance, self.eps)
+        reference = _reference.get()
+        return None if reference is None else _scaled(inputs, *_moments(inputs[:, :reference]), self.eps)
 
 
 class TaskGroupNorm(nn.GroupNorm):
@@ -93,16 +137,17 @@ class TaskGroupNorm(nn.GroupNorm):
         return normalised * params["weight"].view(shape) + params["bias"].view(shape)
 
 
-def _by_reference(inputs: Tensor, eps: float) -> Tensor | None:
-    """[T, N, C, ...] normalised by each task's first examples, inside `statistics_of_first`; None outside."""
-    reference = _reference.get()
-    if reference is None:
-        return None
-    known = inputs[:, :reference].movedim(2, -1).flatten(1, -2)
-    mean = known.mean(1)
+def _moments(inputs: Tensor) -> Moments:
+    """Mean and variance [T, C] of [T, N, C, ...]."""
+    rows = inputs.movedim(2, -1).flatten(1, -2)
+    mean = rows.mean(1)
     # In two passes over rows of channels: torch's own variance is an order slower on them.
-    variance = (known - mean.unsqueeze(1)).square().mean(1)
-    shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
+    return mean, (rows - mean.unsqueeze(1)).square().mean(1)
+
+
+def _scaled(inputs: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    """[T, N, C, ...] less a mean, by the root of a variance, [T, C] or [1, C]."""
+    shape = (len(mean), 1, -1, *[1] * (inputs.dim() - 3))
     return (inputs - mean.view(shape)) * torch.rsqrt(variance + eps).view(shape)
 
 

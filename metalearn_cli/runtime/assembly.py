@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from metalearn_cli.core.meta import Learner, Objective, Statistics, classification, regression
+from metalearn_cli.core.meta import Learner, Objective, classification, regression
 from metalearn_cli.core.network import Network
+from metalearn_cli.core.running import Seen, with_running_statistics
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError, DeviceError
 from metalearn_cli.experiment import Experiment
@@ -172,7 +173,7 @@ def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen
     return Data(opened[0].interface, sha256, sampler, classes, names)
 
 
-def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
+def learner_for(experiment: Experiment, interface: Interface, statistics: Seen) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone.
 
     Raises ConfigError if the network does not fit the inputs, or is larger than this machine's memory.
@@ -183,7 +184,12 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
     with _seeded(experiment.seed):
         require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
         network = Network(backbone(experiment.backbone, *shape))
-        learner: Learner = algorithm(experiment.algorithm, network, interface.objective, statistics, ways)
+        own = "transductive" if statistics == "running" else statistics
+        learner: Learner = algorithm(experiment.algorithm, network, interface.objective, own, ways)
+    if experiment.task.running_statistics:
+        return with_running_statistics(learner, network, statistics == "running")
+    if statistics == "running":
+        raise ConfigError("eval.statistics: running needs task.running_statistics=true in training")
     return learner
 
 
@@ -228,7 +234,7 @@ def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
     return learner.inner_steps if steps is None else steps
 
 
-def evaluation_statistics(experiment: Experiment) -> Statistics:
+def evaluation_statistics(experiment: Experiment) -> Seen:
     """What the norms see in validation and test."""
     return experiment.eval.statistics or experiment.task.statistics
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
+from metalearn_cli.core.running import without_running
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment
@@ -107,7 +108,7 @@ class Classifier:
         Raises ConfigError if it has no such form.
         """
         adapted = Adapted(*({n: v.cpu() for n, v in self._adapted.params.items()}, self._adapted.support.cpu()))
-        params = {name: value[0] for name, value in adapted.params.items()}
+        params = {name: value[0] for name, value in without_running(adapted.params).items()}
         with torch.no_grad():
             outputs = self._learner.predict(adapted, adapted.support)[0]
         if self._learner.uses_network:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metalearn_cli.blocks import Outer
 from metalearn_cli.core.meta import Meta
+from metalearn_cli.core.running import RUNNING, SHARE
 
 
 def leaves(meta: Meta) -> dict[str, Tensor]:
@@ -61,9 +62,15 @@ def clipped(settings: Outer, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient: Meta, iteration: int) -> None:
     """`meta` has taken one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10)."""
-    grads = clipped(settings, leaves(gradient))
-    for name, value in leaves(meta).items():
-        value.grad = grads[name]
+    every = leaves(gradient)
+    running = {name: every.pop(name) for name in list(every) if name.startswith(f"coefficients.{RUNNING}")}
+    grads = clipped(settings, every)
+    tensors = leaves(meta)
+    replaced = {name: tensors[name] - SHARE * away for name, away in running.items()}
+    for name, value in tensors.items():
+        value.grad = grads[name] if name in grads else torch.zeros_like(value)
     for group in optimizer.param_groups:
         group["lr"] = rate(settings, iteration)
     optimizer.step()
+    for name, value in replaced.items():
+        tensors[name].copy_(value)

@@ -6,6 +6,7 @@ import torch
 
 from metalearn_cli.core.meta import Learner, Meta, classification
 from metalearn_cli.core.network import one_task_at_a_time
+from metalearn_cli.core.running import RUNNING
 from metalearn_cli.core.tasks import Examples, Task, tasks_between
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Experiment
@@ -60,6 +61,9 @@ def _order_error(learner: Learner, meta: Meta, task: Task) -> float:
     along = {
         name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value) for name, value in at.items()
     }
+    for name in along:
+        if name.startswith(f"coefficients.{RUNNING}"):  # counted, not learned: no loss depends on them
+            along[name].zero_()
     length = torch.stack([value.square().sum() for value in along.values()]).sum().sqrt()
     slope = float(sum((gradient[name] * value).sum() for name, value in along.items()) / length)
 

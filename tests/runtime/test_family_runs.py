@@ -141,3 +141,39 @@ def test_a_backbone_trains_and_is_proved(data_dir, tmp_path, backbone):
     found = proof.prove(session.experiment, session.data.interface, CPU)
     assert found.parallel < 1e-9
     assert len(train(session)) == 2
+
+
+RUNNING = {"task": TINY["task"] | {"running_statistics": True}, "eval": TINY["eval"] | {"statistics": "running"}}
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "protonet", "baseline"])
+def test_with_running_statistics_it_trains_resumes_proves_itself_and_is_used(
+    algorithm, data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("METALEARN_DATA", str(data_dir))
+    whole = session_in(tmp_path / "whole", data_dir, algorithm, **RUNNING)
+    train(whole)
+    for _ in range(TINY["outer"]["iterations"] + 1):
+        train(session_in(tmp_path / "parts", data_dir, algorithm, **RUNNING), stop=True)
+    last, parts = (checkpoints.load(tmp_path / one / "checkpoints/last.pt") for one in ("whole", "parts"))
+    assert all(torch.equal(value, parts.tensors[name]) for name, value in last.tensors.items())
+    kept = [name for name in last.tensors if name.startswith("coefficients.running.")]
+    assert len(kept) == 8
+    assert proof.prove(whole.experiment, whole.data.interface, CPU).order < 1e-4
+    path = tmp_path / "whole/checkpoints/last.pt"
+    found = {
+        one: testing.tested(path, [f"eval.statistics={one}"], "test", 8, None, "cpu", silent).scores.mean()
+        for one in ("running", "support", "transductive")
+    }
+    assert len(set(map(float, found.values()))) > 1
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    classifier = load(path).adapt(pictures, list("abab"))
+    classifier.save(tmp_path / "mine.pt")
+    again = load_classifier(tmp_path / "mine.pt")
+    assert np.array_equal(again.predict_proba(pictures), classifier.predict_proba(pictures))
+    classifier.module()
+
+
+def test_running_statistics_that_were_not_kept_cannot_be_read(data_dir, tmp_path):
+    with pytest.raises(ConfigError, match=r"eval\.statistics: running needs task\.running_statistics=true"):
+        session_in(tmp_path, data_dir, "maml", eval=RUNNING["eval"])

@@ -82,7 +82,7 @@ def test_of_many_that_wait_one_at_a_time_is_in_the_block(tmp_path):
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
-    code = HOLD.replace('print("held", flush=True)', "import os\n    child = os.fork()\n    print(child, flush=True)")
+    code = HOLD.replace('print("held", flush=True)', "import os\n    os.write(1, f'{os.fork()}\\n'.encode())")
     with subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdout=subprocess.PIPE) as process:
         child = max(int(process.stdout.readline()), int(process.stdout.readline()))  # the child itself prints 0
         process.kill()
