@@ -49,9 +49,10 @@ img.small { width: 3rem; } img.coarse { image-rendering: pixelated; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: .8rem; }
 .card { border: 1px solid var(--line); border-radius: 4px; padding: .6rem; font-size: .85rem; min-width: 0; }
 .card > img { width: 6rem; } .card p { margin: .25rem 0; } .card .answer b { color: inherit; }
-.card .pictures { gap: .3rem; } .card .pictures figure { width: 4.3rem; }
+.card .pictures { gap: .3rem; } .card .pictures figure { width: 5.2rem; }
 .card .pictures figcaption { font-size: .66rem; }
 .card.card .pictures img { border: 1px solid var(--line); }
+@media (max-width: 30rem) { h1 { font-size: 1.3rem; } table { font-size: .8rem; } th, td { padding: .2rem .3rem; } }
 """
 
 
