@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 30.0
 _PLAIN_COLUMNS = 80
+_MOST_ROWS = 21
 
 
 class _Harmless(Console):
@@ -97,18 +98,26 @@ def order(second_order: bool | None) -> str:
 
 
 def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:
-    """One row per inner step: accuracy in percent, or squared error with its median and diverged share."""
+    """One row per inner step: accuracy in percent, or squared error with its median and diverged share.
+
+    Of more than 20 steps it has steps 0, 1, 2, 5, 10, 20, 50, ... and the last.
+    """
     table = Table(title=title, title_justify="left", title_style="bold")
     names = ["step", "accuracy %", f"{plus_minus()} 95 %", "loss"]
     for name in names if accuracy else ["step", "mse", f"{plus_minus()} 95 %", "median", "diverged %"]:
         table.add_column(name, justify="right")
-    for row in steps:
+    shown = [row for row in steps if len(steps) <= _MOST_ROWS or _is_shown(row.step) or row is steps[-1]]
+    for row in shown:
         if accuracy:
             cells = [f"{100 * row.score:.2f}", f"{100 * row.ci95:.2f}", f"{row.loss:.4f}"]
         else:
             cells = [digits(row.score, 4), digits(row.ci95, 2), digits(row.median, 4), f"{100 * row.diverged:.1f}"]
         table.add_row(str(row.step), *cells)
     return table
+
+
+def _is_shown(step: int) -> bool:
+    return str(step).rstrip("0") in ("", "1", "2", "5")
 
 
 def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, float]]:

@@ -4,6 +4,7 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.rows import Course
+from metalearn_cli.runtime.evaluation import Step
 from tests.cli.screens import Stream
 from tests.cli.test_rows import report
 
@@ -140,3 +141,13 @@ def test_a_pipe_has_80_columns_or_those_that_columns_says(stream, monkeypatch):
     assert tables.console(stderr=False).width == 80
     monkeypatch.setenv("COLUMNS", "60")
     assert tables.console(stderr=False).width == 60
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [(3, [0, 1, 2, 3]), (20, [*range(21)]), (100, [0, 1, 2, 5, 10, 20, 50, 100]), (30, [0, 1, 2, 5, 10, 20, 30])],
+)
+def test_of_many_inner_steps_the_table_has_some_and_the_last(steps, shown):
+    rows = [Step(step, 0.5, 0.1, 1.0, 0.5, 0.0) for step in range(steps + 1)]
+    table = tables.steps_table("title", rows, accuracy=True)
+    assert [int(cell) for cell in table.columns[0].cells] == shown
