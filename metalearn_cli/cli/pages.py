@@ -69,15 +69,18 @@ def _training_page(session: "Session", title: str, command: str, look: "Progress
     experiment, rows = session.experiment, session.folder.rows()
     looked: Looked | None = None
     scores: list[float] = []
+    known: tuple[int, list[dict[str, float]]] = (0, [])
     if look is not None and session.folder.best.exists():
-        looked, scores = _looked(_best(session), experiment.eval.val_episodes, "validation", look)
+        best = _best(session)
+        known = _on_training_tasks(session, best)
+        looked, scores = _looked(best, experiment.eval.val_episodes, "validation", look)
     outer, last = experiment.outer, rows[-1] if rows else None
     facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
     pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
-    run = training.Run(experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores)
+    run = training.Run(experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores, known)
     settings = [("", to_yaml(experiment))]
     return training.training_page(run, Origin(settings, environment(str(session.device)), command))
 
@@ -160,6 +163,25 @@ def _best(session: "Session") -> "Subject":
     steps = assembly.evaluation_steps(experiment, learner)
     sampler, names = data.sampler("val", spec, seed), data.names("val", spec, seed)
     return episodes.Subject(learner, meta, steps, session.plan, sampler, names, data.interface.preprocessing)
+
+
+def _on_training_tasks(session: "Session", best: "Subject") -> tuple[int, list[dict[str, float]]]:
+    """How the best checkpoint adapts to so many tasks like those of the validation, from the training part.
+
+    None where that part cannot give such tasks.
+    """
+    from metalearn_cli.errors import DataError
+    from metalearn_cli.runtime import assembly, episodes, evaluation
+    from metalearn_cli.runtime.execution import running
+
+    experiment, count = session.experiment, min(session.experiment.eval.val_episodes, episodes.MOST)
+    try:
+        tasks = session.data.sampler("train", assembly.evaluation_spec(experiment), experiment.eval.seed)
+    except (ConfigError, DataError):
+        return 0, []
+    with running(best.plan) as runner:
+        scores = evaluation.evaluate(best.learner, runner, best.meta, tasks, best.steps, count)
+    return count, [step._asdict() for step in evaluation.summary(scores)]
 
 
 def _looked(subject: "Subject", episodes: int, part: str, progress: "Progress") -> "tuple[Looked, list[float]]":

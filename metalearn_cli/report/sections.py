@@ -101,8 +101,8 @@ def signs(count: int) -> list[str]:
     return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
 
 
-def adaptation(curves: Sequence[Curve], kind: Kind, extent: str) -> Html:
-    """Score and loss against the inner step, as charts and as a table."""
+def adaptation(curves: Sequence[Curve], kind: Kind, extent: str, what: str = "checkpoint") -> Html:
+    """Score and loss against the inner step, as charts and as a table; `what` heads the names of several curves."""
     drawn = [_line(curve, "score", kind.scale) for curve in curves]
     scores = charts.lines(
         f"{kind.name} after each inner step", f"{kind.label.capitalize()} after each inner step, {extent}. "
@@ -114,7 +114,7 @@ def adaptation(curves: Sequence[Curve], kind: Kind, extent: str) -> Html:
     )] if kind is ACCURACY else []  # fmt: skip
     named = len(curves) > 1
     extra = ["loss"] if kind is ACCURACY else ["median", "diverged %"]
-    header = [*(["checkpoint"] if named else []), "inner step", kind.label, "± 95 %", *extra]
+    header = [*([what] if named else []), "inner step", kind.label, "± 95 %", *extra]
     rows = [
         [*([curve.name] if named else []), str(step["step"]), *_cells(step, kind)]
         for curve in curves

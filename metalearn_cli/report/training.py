@@ -12,6 +12,7 @@ from metalearn_cli.report.sections import (
     Kind,
     Looked,
     Origin,
+    Step,
     adaptation,
     distribution,
     facts,
@@ -25,7 +26,7 @@ class Run(NamedTuple):
     """A run: its name and what it trains, the rows of metrics.jsonl, how many episodes a validation has, and `facts`.
 
     `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
-    nobody looked.
+    nobody looked. `known` are how many tasks of the training part it was tried on besides, and its steps there.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Run(NamedTuple):
     facts: Sequence[tuple[str, str]]
     looked: Looked | None
     scores: Sequence[float]
+    known: tuple[int, Sequence[Step]]
 
 
 def training_page(run: Run, came_from: Origin) -> bytes:
@@ -44,9 +46,11 @@ def training_page(run: Run, came_from: Origin) -> bytes:
     best = next((row for row in reversed(rows) if row["best"]), None)
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
-        curve = Curve("best checkpoint", best["val"])
+        count, known = run.known
+        curves = [Curve("validation", best["val"])] + ([Curve("training", known)] if count else [])
         extent = f"best checkpoint, {run.episodes} validation episodes"
-        parts.append(adaptation([curve], run.kind, extent))
+        extent += f", {count} such episodes of the training part" if count else ""
+        parts.append(adaptation(curves, run.kind, extent, "tasks of"))
     if run.looked is not None:
         parts += [distribution(run.scores, run.kind, run.looked.extent)] if run.scores else []
         parts += seen(run.looked)

@@ -10,7 +10,12 @@ import torch
 from metalearn_cli.cli import pages
 from metalearn_cli.experiment import load
 from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime.assembly import evaluation_spec
+from metalearn_cli.runtime.evaluation import evaluate, summary
+from metalearn_cli.runtime.execution import Plan, running
 from metalearn_cli.runtime.session import open_session
+from metalearn_cli.runtime.state import meta_of
+from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.runs import RunFolder
 from tests.commands import ROOT
 from tests.report.reading import Page, loads
@@ -50,9 +55,26 @@ def test_the_page_of_a_run_has_the_numbers_of_its_metrics(training_page, rows):
         for row in rows
     ]
     best = [row for row in rows if row["best"]][-1]
-    assert training_page.table("inner step", "accuracy %") == [
+    assert of_part("validation", training_page) == [
         [str(step["step"]), step["score"], step["ci95"], step["loss"]] for step in best["val"]
     ]
+
+
+def of_part(part: str, page: Page) -> list[list]:
+    """The table of the adaptation, the rows of one part."""
+    return [row[1:] for row in page.table("tasks of", "inner step") if row[0] == part]
+
+
+def test_the_page_of_a_run_tells_training_tasks_from_those_of_the_validation(session, training_page):
+    experiment, learner = session.experiment, session.validator
+    tasks = session.data.sampler("train", evaluation_spec(experiment), experiment.eval.seed)
+    meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
+    with running(Plan("loop", 1, 1)) as runner:
+        steps = summary(evaluate(learner, runner, meta, tasks, experiment.eval.inner_steps, 10))
+    found = of_part("training", training_page)
+    assert [row[0] for row in found] == [str(step.step) for step in steps]
+    expected = [value for step in steps for value in (step.score, step.ci95, step.loss)]
+    assert [value for row in found for value in row[1:]] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_classes_on_the_page_add_up_to_the_measured_accuracy(training_page, rows):
@@ -98,7 +120,7 @@ def interrupting():
 def test_a_run_that_was_interrupted_gets_its_curves_alone(session, training_page, how):
     page = Page(written(session, **how).read_bytes())
     assert page.table("iteration", "training loss") == training_page.table("iteration", "training loss")
-    assert page.table("inner step") == training_page.table("inner step")
+    assert page.table("inner step") == of_part("validation", training_page)
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 4
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
