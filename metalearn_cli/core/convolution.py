@@ -1,44 +1,28 @@
-"""Convolution for many tasks that each have weights of their own, as a matrix product over patches.
+"""Convolution for many tasks that each have weights of their own.
 
-A CPU runs one small convolution per task at a fraction of its speed, forward and worse backward; the same sums as
-batched matrix products run near its peak. Taking patches is linear and putting them back is its transpose, so
-each is the other's derivative, to any order.
+On a CPU by core/patches.py, together with the norm and the activation that follow it where they can be one function
+(core/block.py); elsewhere as one convolution in T groups.
 
 Legend: T tasks, N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from metalearn_cli.core.block import Kind, block
 from metalearn_cli.core.network import Params
-
-_LARGEST_EXPANSION = 4
-"""Patches hold k * l / strides times as many values as the input; beyond this the copying costs more than it saves."""
-
-
-class Window(NamedTuple):
-    """How a kernel walks over a picture: (rows, columns) each."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    def steps(self, height: int, width: int) -> tuple[int, int]:
-        """The output size h, w."""
-        sizes = (height, width)
-        h, w = ((sizes[i] + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i in range(2))
-        return h, w
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.patches import Window, forms
 
 
 class TaskConv2d(nn.Conv2d):
     """`nn.Conv2d` with dilation 1, one group and zeros around, that also runs many tasks at once.
 
-    By patches on a CPU, where these are few; else as one convolution in T groups. By patches, outputs lie
-    channels-last in memory.
+    On a CPU its outputs lie channels-last in memory.
     """
 
     def __init__(
@@ -46,25 +30,42 @@ class TaskConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
         self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
-        self._few_patches = kernel * kernel / stride**2 <= _LARGEST_EXPANSION or channels_in <= _LARGEST_EXPANSION
-        if self._few_patches:
-            # The same numbers, laid out as the matrix [k * l * C, O] that patches are multiplied with.
-            laid_out = self.weight.detach().permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
-            self.weight = nn.Parameter(laid_out)
+        laid_out = self.weight.detach().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        self.weight = nn.Parameter(laid_out)
 
     def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
-        by_patches = self._few_patches and inputs.device.type == "cpu"
-        outputs = (self._by_patches if by_patches else self._in_groups)(params["weight"], inputs)
+        if inputs.device.type == "cpu":
+            rows = _Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]
+            outputs = self._unfolded(rows, inputs)
+        else:
+            outputs = self._in_groups(params["weight"], inputs)
         return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
 
-    def _by_patches(self, weight: Tensor, inputs: Tensor) -> Tensor:
-        tasks, examples = inputs.shape[:2]
-        patches = patches_of(inputs.flatten(0, 1).permute(0, 2, 3, 1), self.window)
-        _, h, w, size = patches.shape
-        matrix = weight.permute(0, 3, 4, 2, 1).reshape(tasks, size, -1)
-        outputs = torch.bmm(patches.reshape(tasks, -1, size), matrix)
-        return outputs.view(tasks, examples, h, w, -1).permute(0, 1, 4, 2, 3)
+    def takes(self, following: Sequence[nn.Module], inputs: Tensor) -> int:
+        """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, H, W]."""
+        if self.bias is not None or inputs.device.type != "cpu" or not following:
+            return 0
+        norm, *others = following
+        if not isinstance(norm, TaskNorm) or norm.by_others():
+            return 0
+        return 2 if others and isinstance(others[0], nn.ReLU | nn.LeakyReLU) else 1
+
+    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+        """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
+        norm, *activation = following
+        assert isinstance(norm, TaskNorm)
+        slope = 1.0
+        if activation:
+            slope = activation[0].negative_slope if isinstance(activation[0], nn.LeakyReLU) else 0.0
+        kind = Kind(self.window, norm.eps, slope)
+        weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
+        return self._unfolded(block(_pictures(inputs), weight, scale, shift, kind), inputs)
+
+    def _unfolded(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs [T, M, O] as [T, N, O, h, w]."""
+        size = self.window.steps(*inputs.shape[3:])
+        return rows.view(*inputs.shape[:2], *size, -1).permute(0, 1, 4, 2, 3)
 
     def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:
         tasks, examples = inputs.shape[:2]
@@ -73,59 +74,86 @@ class TaskConv2d(nn.Conv2d):
         return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
 
 
-def patches_of(inputs: Tensor, window: Window) -> Tensor:
-    """What a kernel sees of pictures [N, H, W, C] at each of its places: [N, h, w, k * l * C]."""
-    patches: Tensor = _Patches.apply(inputs, window)  # type: ignore[no-untyped-call]
-    return patches
+def _pictures(inputs: Tensor) -> Tensor:
+    """[T, N, C, H, W] as [T, N, H, W, C]."""
+    return inputs.permute(0, 1, 3, 4, 2).contiguous()
 
 
-def put_back(patches: Tensor, size: tuple[int, int], window: Window) -> Tensor:
-    """The transpose of `patches_of`: pictures [N, H, W, C] with each value of a patch added where it came from."""
-    pictures: Tensor = _PutBack.apply(patches, size, window)  # type: ignore[no-untyped-call]
-    return pictures
+def _matrices(weight: Tensor) -> Tensor:
+    """[T, O, C, k, l] as [T, O, S]."""
+    return weight.permute(0, 1, 3, 4, 2).flatten(2)
 
 
-class _Patches(Function):
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, window: Window) -> Tensor:
-        n, height, width, channels = inputs.shape
-        ctx.size, ctx.window = (height, width), window
-        (k, l), (down, right), (top, left) = window  # noqa: E741
-        h, w = window.steps(height, width)
-        padded = inputs.new_empty(n, height + 2 * top, width + 2 * left, channels)
-        padded[:, top : top + height, left : left + width] = inputs
-        for margin in (padded[:, :top], padded[:, top + height :], padded[:, :, :left], padded[:, :, left + width :]):
-            margin.zero_()
-        example, row, column, _ = padded.stride()
-        # k * l * C values are k rows of l * C that lie side by side.
-        seen = padded.as_strided((n, h, w, k, l * channels), (example, down * row, right * column, row, 1))
-        return seen.reshape(n, h, w, -1)
+class _Convolved(Function):
+    """Outputs [T, M, O] for inputs [T, N, H, W, C] and a weight [T, O, S]."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return put_back(gradient, ctx.size, ctx.window), None
-
-
-class _PutBack(Function):
-    @staticmethod
-    def forward(ctx: Any, patches: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, window: Window) -> Tensor:
         ctx.window = window
-        n, h, w, _ = patches.shape
-        (k, l), (down, right), (top, left) = window  # noqa: E741
-        patches = patches.reshape(n, h, w, k, l, -1)
-        height, width = size
-        padded = patches.new_empty(n, height + 2 * top, width + 2 * left, patches.shape[-1])
-        # The kernel's first stride x stride places cover disjoint pixels, so they can be set; the others are added.
-        covered = (h * down, w * right) if k >= down and l >= right else (0, 0)
-        padded[:, covered[0] :].zero_()
-        padded[:, : covered[0], covered[1] :].zero_()
-        for i in range(k):
-            for j in range(l):
-                seen = padded[:, i : i + down * (h - 1) + 1 : down, j : j + right * (w - 1) + 1 : right]
-                part = patches[:, :, :, i, j]
-                seen.copy_(part) if i < down and j < right and covered[0] else seen.add_(part)
-        return padded[:, top : top + height, left : left + width]
+        ctx.save_for_backward(inputs, weight)
+        inputs, here = inputs.contiguous(), forms(inputs.shape, inputs.element_size(), window)
+        outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
+        for tile in here.tiles:
+            here.see(inputs[tile]).forward(weight[tile], outputs[tile])
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return patches_of(gradient, ctx.window), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        inputs, weight = ctx.saved_tensors
+        of_inputs, of_weight, _ = ctx.needs_input_grad
+        return (
+            _ToInputs.apply(gradient, weight, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
+            _ToWeight.apply(gradient, inputs, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
+            None,
+        )
+
+
+class _ToInputs(Function):
+    """The derivative of sum(gradient * outputs) for the inputs, which is linear in gradient and weight."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, shape: tuple[int, ...], window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(gradient, weight)
+        gradient, here = gradient.contiguous(), forms(shape, gradient.element_size(), window)
+        of_inputs = gradient.new_empty(shape)
+        for tile in here.tiles:
+            here.to_inputs(gradient[tile], weight[tile], of_inputs[tile])
+        return of_inputs
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        gradient, weight = ctx.saved_tensors
+        of_gradient, of_weight = ctx.needs_input_grad[:2]
+        return (
+            _Convolved.apply(cotangent, weight, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
+            _ToWeight.apply(gradient, cotangent, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
+            None,
+            None,
+        )
+
+
+class _ToWeight(Function):
+    """The same for the weight, which is linear in gradient and inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, inputs: Tensor, window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(gradient, inputs)
+        gradient, inputs = gradient.contiguous(), inputs.contiguous()
+        here = forms(inputs.shape, inputs.element_size(), window)
+        size = window.kernel[0] * window.kernel[1] * inputs.shape[-1]
+        of_weight = inputs.new_empty(len(inputs), gradient.shape[-1], size)
+        for tile in here.tiles:
+            here.see(inputs[tile]).to_weight(gradient[tile], of_weight[tile])
+        return of_weight
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        gradient, inputs = ctx.saved_tensors
+        of_gradient, of_inputs, _ = ctx.needs_input_grad
+        return (
+            _Convolved.apply(inputs, cotangent, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
+            _ToInputs.apply(gradient, cotangent, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
+            None,
+        )

@@ -5,7 +5,7 @@ Legend: T tasks, N examples, F features.
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -37,6 +37,17 @@ class TaskLayer(Protocol):
 
     def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
         """Outputs [T, N, ...] for inputs [T, N, ...] and `params` [T, ...] by the names of the layer's own."""
+
+
+@runtime_checkable
+class LeadingLayer(TaskLayer, Protocol):
+    """One that can do the work of layers that follow it in the same pass, where that is faster."""
+
+    def takes(self, following: Sequence[nn.Module], inputs: Tensor) -> int:
+        """How many of those that follow it in a Sequential, for inputs [T, N, ...]."""
+
+    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+        """Outputs [T, N, ...] of itself and the `following` layers, whose parameters come after its own."""
 
 
 @contextmanager
@@ -114,9 +125,7 @@ class Network:
 def over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
     """Outputs [T, N, ...] of a module for inputs [T, N, ...] and its parameters [T, ...] by name."""
     if isinstance(module, nn.Sequential):
-        for name, child in module.named_children():
-            inputs = over_tasks(child, below(f"{name}.", params), inputs)
-        return inputs
+        return _in_sequence(list(module.named_children()), params, inputs)
     if isinstance(module, TaskLayer):
         return module.over_tasks(params, inputs)
     if type(module) is nn.Linear and inputs.dim() == 3:
@@ -127,6 +136,20 @@ def over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
         return alike.view(*inputs.shape[:2], *alike.shape[1:])
     each: Tensor = torch.vmap(partial(functional_call, module), randomness="different")(params, (inputs,))
     return each
+
+
+def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor) -> Tensor:
+    while children:
+        (name, child), *children = children
+        following = [layer for _, layer in children]
+        taken = child.takes(following, inputs) if isinstance(child, LeadingLayer) else 0
+        own = [below(f"{each}.", params) for each in (name, *(other for other, _ in children[:taken]))]
+        if isinstance(child, LeadingLayer) and taken:
+            inputs = child.over_tasks_with(following[:taken], own, inputs)
+        else:
+            inputs = over_tasks(child, own[0], inputs)
+        children = children[taken:]
+    return inputs
 
 
 def below(prefix: str, params: Params) -> Params:

@@ -17,6 +17,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from metalearn_cli.core.network import Params
+from metalearn_cli.core.normalising import Known, gradients, normalise, second_gradients
 from metalearn_cli.errors import ConfigError
 
 Moments = tuple[Tensor, Tensor]
@@ -92,12 +93,16 @@ class TaskNorm(nn.Module):
         if inputs.device.type == "cpu":
             last = inputs.movedim(2, -1)
             rows = last.reshape(len(inputs), -1, last.shape[-1])
-            outputs: Tensor = _Normalised.apply(rows, weight, bias, self.eps)[0]  # type: ignore[no-untyped-call]
+            outputs: Tensor = _Normalised.apply(rows, weight, bias, self.eps)  # type: ignore[no-untyped-call]
             return outputs.view(last.shape).movedim(-1, 2)
         beside = inputs.transpose(0, 1).flatten(1, 2)
         outputs = F.batch_norm(beside, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps)
         tasks, examples, *rest = inputs.shape
         return outputs.view(examples, tasks, *rest).transpose(0, 1)
+
+    def by_others(self) -> bool:
+        """Whether its statistics are not simply those of its batch, or somebody wants to see them."""
+        return any(one.get() is not None for one in (_reference, _known, _watched))
 
     def _by_others(self, inputs: Tensor) -> Tensor | None:
         """[T, N, C, ...] normalised by what is not all of its own batch; None where nothing else is asked for."""
@@ -152,72 +157,38 @@ def _scaled(inputs: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tenso
 
 
 class _Normalised(Function):
-    """y = w x' + b with x' = s (x - [x]) and s = ([x^2] - [x]^2 + eps)^(-1/2), for inputs [T, M, C], w and b [T, C].
-
-    Also gives [x] and s, as constants. All tasks' sums are one call; a channel's values lie C apart, as convolutions
-    on a CPU like them best.
-    """
+    """core/normalising.py as a function of inputs [T, M, C], weight and bias [T, C]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         outputs = torch.empty_like(inputs)
-        mean, scale = (torch.empty(weight.shape, dtype=weight.dtype) for _ in range(2))
-        for x, w, b, y, m, s in zip(_pictures(inputs), weight, bias, _pictures(outputs), mean, scale, strict=True):
-            torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps, out=(y, m, s))
+        known = Known(inputs, torch.empty_like(weight), torch.empty_like(weight))
+        normalise(known, weight, bias, eps, outputs)
         ctx.eps = eps
-        ctx.mark_non_differentiable(mean, scale)
-        ctx.save_for_backward(inputs, weight, mean, scale)
-        return outputs, mean, scale
+        ctx.save_for_backward(*known, weight)
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        return *_Gradients.apply(gradient, *ctx.saved_tensors, ctx.eps), None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        inputs, mean, scale, weight = ctx.saved_tensors
+        return *_Gradients.apply(gradient, inputs, weight, mean, scale, ctx.eps), None  # type: ignore[no-untyped-call]
 
 
 class _Gradients(Function):
-    """g = dL/dy to dL/dx, dL/dw, dL/db: w s P(g), sum(g x') and sum(g), where P(a) = a - [a] - x' [a x'].
-
-    P is symmetric, and the pull-back of c = dL/dx' is s P(c). With cotangents u, v, z of the three results and
-    q = [u P(g)], that gives
-
-        d/dg = w s P(u) + v x' + z
-        d/dw = s M q
-        d/dx = s P(v g - w s ([g x'] u + [u x'] g)) - w s^2 q x'
-    """
-
     @staticmethod
     def forward(
         ctx: Any, gradient: Tensor, inputs: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(gradient, inputs, weight, mean, scale)
-        backward = torch.ops.aten.native_batch_norm_backward.default
-        each = [
-            backward(g, x, w, None, None, m, s, True, eps, [True, True, True])
-            for g, x, w, m, s in zip(_pictures(gradient), _pictures(inputs), weight, mean, scale, strict=True)
-        ]
-        d_inputs, d_weight, d_bias = (torch.stack(one) for one in zip(*each, strict=True))
-        return d_inputs.view(inputs.shape), d_weight, d_bias
+        found = gradients(gradient, weight, Known(inputs, mean, scale), eps)
+        ctx.eps = eps
+        ctx.save_for_backward(gradient, weight, *found[1:], inputs, mean, scale)
+        return found
 
     @staticmethod
     def backward(ctx: Any, u: Tensor, v: Tensor, z: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # the formulas below take mean and scale for constants
+        if torch.is_grad_enabled():  # the formulas take mean and scale for constants
             raise RuntimeError("TaskNorm can be differentiated twice, not three times")
-        g, x = ctx.saved_tensors[:2]
-        w, mean, s, v, z = (value.unsqueeze(1) for value in (*ctx.saved_tensors[2:], v, z))
-        mean_u, mean_g = u.mean(1, keepdim=True), g.mean(1, keepdim=True)
-        mean_ux = ((u * x).mean(1, keepdim=True) - mean_u * mean) * s  # [u x']
-        mean_gx = ((g * x).mean(1, keepdim=True) - mean_g * mean) * s  # [g x']
-        q = (u * g).mean(1, keepdim=True) - mean_u * mean_g - mean_ux * mean_gx
-        # Each result is an affine function of g, u and x, channel by channel: one pass for each.
-        of_x = v - w * s * mean_ux
-        d_g = torch.addcmul(z - w * s * mean_u - of_x * s * mean, of_x * s, x).addcmul_(w * s, u)
-        of_g, of_u = s * of_x, -s * s * w * mean_gx
-        of_x = -of_g * mean_gx - of_u * mean_ux - w * s * s * q
-        d_x = torch.addcmul(-of_g * mean_g - of_u * mean_u - of_x * s * mean, of_x * s, x)
-        d_x = d_x.addcmul_(of_g, g).addcmul_(of_u, u)
-        return d_g, d_x, (s * q * x.shape[1]).squeeze(1), None, None, None
-
-
-def _pictures(rows: Tensor) -> Tensor:
-    """[T, M, C] as T times M pictures of one pixel, the layout that batch_norm is fastest on."""
-    return rows[..., None, None]
+        gradient, weight, of_weight, of_bias, *known = ctx.saved_tensors
+        before, of_inputs = (of_weight, of_bias), torch.empty_like(gradient)
+        found = second_gradients((u, v, z), gradient, weight, Known(*known), before, ctx.eps, of_inputs)
+        return found[0], of_inputs, found[1], None, None, None

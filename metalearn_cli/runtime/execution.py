@@ -22,7 +22,7 @@ from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory, require_memory
 
 _LARGEST_CHUNK = 64
-_TINY, _VALUES_AT_ONCE = 4096, 500_000
+_TINY, _VALUES_AT_ONCE = 4096, 1_000_000
 _BYTES_AS_DRAWN = 8  # a float32 as it was drawn, and once more in the support or the query set
 
 Result = TypeVar("Result")

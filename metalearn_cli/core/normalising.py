@@ -1,0 +1,85 @@
+"""The arithmetic of batch normalisation for some tasks at once, on a CPU, with its first and second derivative.
+
+    y = w x' + b,  x' = s (x - [x]),  s = ([x^2] - [x]^2 + eps)^(-1/2)
+
+for inputs [T, M, C], w and b [T, C]. A channel's values lie C apart, as convolutions on a CPU like them best.
+
+Legend: T tasks, C channels, M values of a channel, [.] mean over M.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Known(NamedTuple):
+    """What the derivatives at some inputs x need: x [T, M, C], and its [x] and s, [T, C]."""
+
+    inputs: Tensor
+    mean: Tensor
+    scale: Tensor
+
+
+def normalise(known: Known, weight: Tensor, bias: Tensor, eps: float, out: Tensor) -> None:
+    """`out` is y of known.inputs, and their mean and scale are in their places."""
+    for x, m, s, w, b, y in zip(_pictures(known.inputs), *known[1:], weight, bias, _pictures(out), strict=True):
+        torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps, out=(y, m, s))
+
+
+def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """dL/dx [T, M, C], dL/dw and dL/db [T, C] for g = dL/dy.
+
+    They are w s P(g), sum(g x') and sum(g), where P(a) = a - [a] - x' [a x'].
+    """
+    backward = torch.ops.aten.native_batch_norm_backward.default
+    each = [
+        backward(g, x, w, None, None, m, s, True, eps, [True, True, True])
+        for g, w, x, m, s in zip(
+            _pictures(gradient), weight, _pictures(known.inputs), known.mean, known.scale, strict=True
+        )
+    ]
+    of_inputs, of_weight, of_bias = (_stacked(one) for one in zip(*each, strict=True))
+    return of_inputs.view(gradient.shape), of_weight, of_bias
+
+
+def second_gradients(
+    cotangents: tuple[Tensor, Tensor, Tensor],
+    gradient: Tensor,
+    weight: Tensor,
+    known: Known,
+    found: tuple[Tensor, Tensor],
+    eps: float,
+    out: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The derivatives of `gradients` for g and w by cotangents u, v, z of its three results; that for x is in `out`.
+
+    `found` are the last two of the results. P is symmetric, and the pull-back of c = dL/dx' is s P(c). With
+    q = [u P(g)] that gives
+
+        d/dg = w s P(u) + v x' + z
+        d/dx = s P(v g - w s ([g x'] u + [u x'] g)) - w s^2 q x'
+        d/dw = s M q
+    """
+    u, g, x = cotangents[0], gradient, known.inputs
+    through, *sums = gradients(u, weight, known, eps)  # w s P(u)
+    size = x.shape[1]
+    mean_ux, mean_u, mean_gx, mean_g = ((value / size).unsqueeze(1) for value in (*sums, *found))
+    w, mean, s, v, z = (value.unsqueeze(1) for value in (weight, known.mean, known.scale, *cotangents[1:]))
+    q = (u * g).sum(1, keepdim=True) / size - mean_u * mean_g - mean_ux * mean_gx
+    # Each result is an affine function of g, u and x, channel by channel: one pass for each.
+    vs, ws = v * s, w * s
+    of_g, of_u = vs - ws * s * mean_ux, -ws * s * mean_gx
+    of_x = -s * (of_g * mean_gx + of_u * mean_ux + ws * s * q)
+    d_g = torch.addcmul(z - vs * mean, vs, x).add_(through)
+    torch.addcmul(-of_g * mean_g - of_u * mean_u - of_x * mean, of_x, x, out=out).addcmul_(of_g, g).addcmul_(of_u, u)
+    return d_g, (s * q * size).squeeze(1)
+
+
+def _stacked(each: tuple[Tensor, ...]) -> Tensor:
+    return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
+
+
+def _pictures(rows: Tensor) -> Tensor:
+    """[T, M, C] as T times M pictures of one pixel, the layout that batch_norm is fastest on."""
+    return rows[..., None, None]
