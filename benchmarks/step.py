@@ -26,14 +26,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import rivals
+from benchmarks.processes import started
 from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4
 from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import classification
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.tasks import Examples, Task, tasks_between
-from metalearn_cli.runtime.execution import Runner, plan_for, running, usable_cores
+from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
+from metalearn_cli.runtime.execution import Plan, Runner, plan_for, running, usable_cores
 
 
 class Shape(NamedTuple):
@@ -72,6 +73,7 @@ RIVALS: dict[str, Callable[[Problem], Callable[[], None]]] = {
     "naive vmap": rivals.naive_vmap,
 }
 OURS = ("auto", "loop", "vmap", "mixed")
+PROCESSES = "metalearn, a process for each core"
 LOOP = "plain loop, one backward"
 
 
@@ -108,8 +110,10 @@ def rival_row(name: str, shape: Shape, second_order: bool) -> Row:
     return Row(name, step, gradient, usable_cores())
 
 
-def our_row(mode: str, shape: Shape, second_order: bool, stack: ExitStack) -> Row:
-    """One of our ways: an execution mode, or auto with gradient: mixed."""
+def our_step(
+    mode: str, shape: Shape, second_order: bool, stack: ExitStack, share: Callable[[Task], Task] = lambda tasks: tasks
+) -> tuple[Callable[[], list[Tensor]], Plan]:
+    """The meta-gradient, summed over a share of the tasks, by an execution mode or by auto with gradient: mixed."""
     problem = problem_of(shape, second_order)
     config = maml.Config(
         inner_lr=0.1, inner_steps=shape.steps, second_order=second_order,
@@ -121,20 +125,37 @@ def our_row(mode: str, shape: Shape, second_order: bool, stack: ExitStack) -> Ro
             ours.copy_(theirs)
     learner = maml.build(config, Network(module), classification, "transductive", shape.ways)
     settings = Execution(mode="auto" if mode == "mixed" else mode)  # type: ignore[arg-type]
-    plan = plan_for(torch.device("cpu"), settings, shape.values, shape.tasks)
+    tasks = share(problem.tasks)
+    plan = plan_for(torch.device("cpu"), settings, shape.values, count(tasks))
     runner: Runner = stack.enter_context(running(plan))
-    meta, last = learner.init(), []
+    meta = learner.init()
+    return lambda: list(runner.total(learner.meta_gradient, meta, tasks)[0].params.values()), plan
+
+
+def our_row(mode: str, shape: Shape, second_order: bool, stack: ExitStack) -> Row:
+    """One of our ways, in this process."""
+    find, plan = our_step(mode, shape, second_order, stack)
+    last: list[Tensor] = []
 
     def step() -> None:
-        last[:] = runner.total(learner.meta_gradient, meta, problem.tasks)[0].params.values()
+        last[:] = find()
 
     threaded = plan.mode == "threads"
     name = f"metalearn, {mode}" + (f" ({plan.threads} threads, chunks of {plan.chunk})" if threaded else "")
     return Row(name, step, lambda: [value / shape.tasks for value in last], 1 if threaded else usable_cores())
 
 
-def rows_of(shape: Shape, second_order: bool, stack: ExitStack) -> Iterator[Row]:
+def row_of_processes(name: str, second_order: bool, stack: ExitStack) -> Row:
+    """Our way in a process for each core, which torchrun starts where it is not for measuring."""
+    processes = stack.enter_context(started(name, second_order, usable_cores()))
+    tasks = SHAPES[name].tasks
+    title = f"{PROCESSES} ({usable_cores()}, by torchrun)"
+    return Row(title, processes.step, lambda: [value / tasks for value in processes.gradient()], 1)
+
+
+def rows_of(title: str, second_order: bool, stack: ExitStack) -> Iterator[Row]:
     """All rows that can run here."""
+    shape = SHAPES[title]
     for name in RIVALS:
         if name == "higher" and not second_order:
             continue  # without higher-order tracking it leaves the initial parameters without a gradient
@@ -144,6 +165,7 @@ def rows_of(shape: Shape, second_order: bool, stack: ExitStack) -> Iterator[Row]
             print(f"left out: {name} ({error})", file=sys.stderr)
     for mode in OURS:
         yield our_row(mode, shape, second_order, stack)
+    yield row_of_processes(title, second_order, stack)
 
 
 def timed(row: Row) -> float:
@@ -192,7 +214,7 @@ def measure(name: str, second_order: bool, rounds: int, peak: float) -> None:
     print("| way | ms a step | tasks/s | times the plain loop (quartiles) | share of matmul peak | peak memory |")
     print("|---|---|---|---|---|---|")
     with ExitStack() as stack:
-        rows = list(rows_of(shape, second_order, stack))
+        rows = list(rows_of(name, second_order, stack))
         for row in rows:
             timed(row)
         expected = [value.clone() for value in rows[0].gradient()]
@@ -228,9 +250,14 @@ def most_used() -> float:
     return float(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
-def peak_of(row_name: str, shape: Shape, second_order: bool) -> float:
-    """The same in this process."""
-    before = most_used()
+def peak_of(row_name: str, title: str, second_order: bool) -> float:
+    """The same in this process, or in those that it starts."""
+    if row_name.startswith(PROCESSES):
+        with started(title, second_order, usable_cores()) as processes:
+            for _ in range(2):
+                processes.step()
+            return processes.memory()
+    shape, before = SHAPES[title], most_used()
     with ExitStack() as stack:
         mode = row_name.removeprefix("metalearn, ").split()[0]
         ours = row_name.startswith("metalearn")
@@ -250,7 +277,7 @@ def main() -> None:
     arguments = parser.parse_args()
     second_order = not arguments.first_order
     if arguments.only:
-        print(peak_of(arguments.only, SHAPES[arguments.shapes[0]], second_order))
+        print(peak_of(arguments.only, arguments.shapes[0], second_order))
         return
     peak = matmul_peak()
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {usable_cores()} cores, "

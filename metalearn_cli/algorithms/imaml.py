@@ -56,7 +56,7 @@ class Config(Choice):
     cg_steps: Annotated[int, Field(ge=0, le=100)] = 5
 
 
-_SETTLED = {"strength": 1000.0, "inner_lr": 1e-3, "inner_steps": 15, "cg_steps": 6}
+_SETTLED = {"strength": 1e4, "inner_lr": 1e-4, "inner_steps": 15, "cg_steps": 6}
 """A pull so strong that a few steps solve the inner problem to rounding, whatever the network."""
 
 

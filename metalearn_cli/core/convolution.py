@@ -30,8 +30,6 @@ class TaskConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
         self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
-        laid_out = self.weight.detach().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        self.weight = nn.Parameter(laid_out)
 
     def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""

@@ -78,7 +78,8 @@ class Network:
         for name, child in module.named_modules():
             if isinstance(child, _WRONG_UNDER_VMAP):
                 raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use core.norm.TaskNorm instead")
-        self._module = module
+        # The weights of convolutions lie as they are multiplied; values and names stay.
+        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._copies = threading.local()
 
     def initial(self) -> Params:

@@ -103,7 +103,7 @@ def test_auto_is_threads_on_a_cpu_and_vmap_on_an_accelerator():
 
 def test_the_smaller_the_tasks_the_more_go_in_one_chunk():
     sizes = (20, 30 * 784, 80 * 784, 50 * 84 * 84 * 3)
-    assert [plan_for(CPU, Execution(threads=2), size, 32).chunk for size in sizes] == [64, 16, 8, 1]
+    assert [plan_for(CPU, Execution(threads=2), size, 32).chunk for size in sizes] == [64, 16, 16, 1]
 
 
 def test_no_thread_goes_without_tasks_unless_they_are_tiny():
