@@ -42,7 +42,7 @@ class RunFolder(NamedTuple):
 
     def kept(self, iteration: int) -> Path:
         """The checkpoint of an iteration that is kept as one of the best; such names sort as their iterations do."""
-        return self.best.with_name(f"best-{iteration:010}.pt")
+        return self.best.with_name(kept_name(iteration))
 
     @property
     def all_kept(self) -> list[Path]:
@@ -119,6 +119,11 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
         if not resume:
             folder.metrics.unlink(missing_ok=True)
         yield folder
+
+
+def kept_name(iteration: int) -> str:
+    """How the checkpoint of an iteration that is kept as one of the best is called."""
+    return f"best-{iteration:010}.pt"
 
 
 def kept_in(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,17 @@ def test_dry_run(run_cli, tiny_config):
 
 def test_eval(run_cli, seeds):
     assert table("json: eval") == paths(fields(run_cli, "eval", "--checkpoint", seeds[0]))
+
+
+def test_eval_of_an_ensemble(run_cli, tiny_config, tmp_path):
+    kept = ("--set", "checkpoint.keep_best=2", "--run-dir", tmp_path / "kept")
+    said = fields(run_cli, "train", tiny_config, *kept)
+    names = {path.relative_to(tmp_path / "kept").as_posix() for path in map(Path, said["kept_checkpoints"])}
+    assert len(names) == 2
+    assert all(any(fnmatch(name, pattern) for pattern in SOMETIMES & table("files")) for name in names)
+    found = paths(fields(run_cli, "eval", "--checkpoint", tmp_path / "kept"))
+    usual = table("json: eval") - {"ensemble"}
+    assert found == usual | table("json: eval of an ensemble, besides eval")
 
 
 def test_eval_of_several(run_cli, seeds):
