@@ -79,6 +79,12 @@ def test_an_ensemble_cannot_be_fine_tuned_so_that_is_not_the_next_command(cli, r
     )
 
 
+def test_fine_tuning_a_folder_says_what_would_be_right(cli, run, support):
+    outcome = cli("finetune", "--checkpoint", run, "--support", support)
+    assert outcome.code == 2
+    assert f"error: {run}: is a folder, expected a file, such as checkpoints/best.pt" in outcome.err
+
+
 def test_of_one_checkpoint_it_is_that_checkpoint(cli, run, tmp_path):
     one = measured(cli, folder_of(tmp_path / "one", files(run)[0]))
     assert one["ensemble"]["label"] == "ensemble of 1 checkpoint"
