@@ -21,9 +21,7 @@ def evaluate(
     checkpoints: Annotated[
         list[Path],
         typer.Option(
-            "--checkpoint",
-            metavar="FILE|DIR",
-            help="A training checkpoint, or a folder: the ensemble in it; repeat to compare.",
+            "--checkpoint", metavar="FILE|DIR", help="A checkpoint, or a folder: an ensemble; repeat to compare."
         ),
     ],
     overrides: Overrides = None,

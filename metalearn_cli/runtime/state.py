@@ -144,7 +144,6 @@ def restored(
     """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
 
     Of the plan only the threads are taken: tasks go on in the chunks that the run began with.
-
     Raises ConfigError, by name, if the experiment changed in a way that would end in other weights or files,
     CheckpointError if the checkpoint is none of training or the dataset is another one.
     """
