@@ -109,14 +109,17 @@ class Eval(Settings):
 
 
 class Keeping(Settings):
-    """How often a checkpoint is written besides at every report, at a signal and at the end.
+    """How often a checkpoint is written besides at every report, at a signal and at the end, and how many are kept.
 
     `minutes` (minutes): after so many.
     `every` (iterations): after so many; null, never for that reason.
+    `keep_best` (checkpoints): how many of those with the best validations are kept, for an ensemble: `metalearn eval
+        --checkpoint` with the folder of the run. MAML++ (Antoniou et al. 2019) has one of 5; 1, best.pt alone.
     """
 
     minutes: float = Field(default=10.0, gt=0)
     every: int | None = Field(default=None, ge=1)
+    keep_best: int = Field(default=1, ge=1, le=100)
 
 
 class Execution(Settings):

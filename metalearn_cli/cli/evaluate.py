@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def evaluate(
     checkpoints: Annotated[
         list[Path],
-        typer.Option("--checkpoint", metavar="FILE", help="A training checkpoint; repeat to compare."),
+        typer.Option(
+            "--checkpoint", metavar="FILE|DIR", help="A checkpoint, or a folder: an ensemble; repeat to compare."
+        ),
     ],
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
@@ -56,10 +58,9 @@ def evaluate(
             _print(path, tested, verbose)
     _tell(checkpoints, results, report, json, quiet)
     every = [tested for tested, _ in results]
-    if every[0].accuracy:
-        tables.hint(
-            f"metalearn finetune --checkpoint {shlex.quote(str(checkpoints[0]))} --support DIR --query DIR", quiet
-        )
+    single = [path for path, tested in zip(checkpoints, every, strict=True) if tested.accuracy and not tested.members]
+    if single:
+        tables.hint(f"metalearn finetune --checkpoint {shlex.quote(str(single[0]))} --support DIR --query DIR", quiet)
     _gate(min_accuracy, every)
 
 
@@ -88,7 +89,7 @@ def _tell(
         one = results[0][1] if len(results) == 1 else several
         tables.print_json(one | {"report": None if report is None else str(report)})
     else:
-        _print_paired(checkpoints, compared)
+        _print_paired(list(map(tables.named, checkpoints, every)), compared)
         for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
             if line:
                 tables.console(stderr=False).print(line, markup=False)
@@ -99,21 +100,28 @@ def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
     key = "accuracy" if tested.accuracy else "mse"
     rows = tables.steps_fields(tested.steps, tested.accuracy)
     return {
-        "checkpoint": str(path), "dataset": tested.dataset, "split": tested.part, "ways": task.ways,
-        "shots": task.shots, "queries": task.queries, "episodes": tested.episodes, "statistics": tested.statistics,
+        "checkpoint": str(path), "ensemble": _ensemble(tested), "dataset": tested.dataset, "split": tested.part,
+        "ways": task.ways, "shots": task.shots, "queries": task.queries, "episodes": tested.episodes,
+        "statistics": tested.statistics,
         "algorithm": tested.algorithm, "second_order": tested.second_order, "fingerprint": tested.fingerprint,
         "chance": 1 / task.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
         "ci95": rows[-1]["ci95"], "seconds": seconds,
     }  # fmt: skip
 
 
+def _ensemble(tested: "Tested") -> dict[str, Any] | None:
+    """What says that it is no single checkpoint; None for one."""
+    files = [str(path) for path in tested.members]
+    return {"label": tested.label, "averaged": tested.averaged, "checkpoints": files} if files else None
+
+
 def _print(path: Path, tested: "Tested", verbose: bool) -> None:
     out = tables.console(stderr=False)
-    learner, where = (tested.algorithm, tested.second_order), (tested.dataset, tested.part)
-    title = tables.protocol(learner, where, tested.spec, tested.accuracy, tested.episodes, tested.statistics)
-    out.print(tables.steps_table(title, tested.steps, tested.accuracy))
+    out.print(tables.steps_table(tables.title(tested), tested.steps, tested.accuracy))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)
+        for member in tested.members:
+            out.print(f"{member}, one of the {tested.label}", markup=False)
 
 
 def _paired(first: "Tested", other: "Tested") -> dict[str, float]:
@@ -129,12 +137,12 @@ def _paired(first: "Tested", other: "Tested") -> dict[str, float]:
     }
 
 
-def _print_paired(checkpoints: list[Path], compared: list[dict[str, float]]) -> None:
+def _print_paired(names: list[str], compared: list[dict[str, float]]) -> None:
     out = tables.console(stderr=False)
-    for path, row in zip(checkpoints[1:], compared, strict=True):
+    for name, row in zip(names[1:], compared, strict=True):
         sign = tables.plus_minus()
         percent = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
-        out.print(f"{path} against {checkpoints[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
+        out.print(f"{name} against {names[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
 
 
 def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | None:

@@ -95,7 +95,7 @@ def write_testing_page(
 
     kind = ACCURACY if results[0].accuracy else SQUARED_ERROR
     measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
-    names = [str(checkpoint) if len(results) > 1 else "" for checkpoint in checkpoints]
+    names = list(map(tables.named, checkpoints, results)) if len(results) > 1 else [""]
     settings = [(name, one.settings) for name, one in zip(names, results, strict=True)]
     device = str(next(iter(results[0].subject.meta.params.values())).device)
     came_from = Origin(settings, environment(device), command())
@@ -112,12 +112,11 @@ def write_testing_page(
 def _measured(checkpoint: Path, one: "Tested") -> "Measured":
     from metalearn_cli.report.testing import Measured
 
-    title = tables.protocol(
-        (one.algorithm, one.second_order), (one.dataset, one.part), one.spec, one.accuracy, one.episodes, one.statistics
-    )
+    title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
     extent = f"{one.episodes} {one.part} episodes"
-    return Measured(str(checkpoint), title.replace("\n", "; "), extent, steps, one.scores.tolist(), one.fingerprint)
+    name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
+    return Measured(name, title, extent, steps, one.scores.tolist(), one.fingerprint, files)
 
 
 def write_classifying_page(

@@ -13,6 +13,7 @@ from metalearn_cli.runtime.evaluation import Step
 from metalearn_cli.runtime.memory import peak_bytes
 from metalearn_cli.runtime.reports import Report
 from metalearn_cli.runtime.session import Session
+from metalearn_cli.storage.runs import RunFolder
 
 _SPARKS = 40
 
@@ -64,6 +65,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "run_dir": str(session.folder.path),
         "checkpoint": str(session.folder.best) if session.folder.best.exists() else None,
         "last_checkpoint": str(session.folder.last),
+        "kept_checkpoints": [str(path) for path in session.folder.all_kept],
         "iterations": outcome.iteration,
         "algorithm": session.experiment.algorithm.name,
         "second_order": session.learner.second_order,
@@ -113,8 +115,14 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("trained", f"{outcome.iteration:,} of {outer.iterations:,} iterations of {outer.meta_batch_size} tasks"),
         ("cost", ", ".join(cost)),
         ("checkpoint", str(outcome.checkpoint)),
+        *_kept(outcome.session.folder),
         *([] if outcome.page is None else [("report", str(outcome.page))]),
     ]
+
+
+def _kept(folder: RunFolder) -> list[tuple[str, str]]:
+    count = len(folder.all_kept)
+    return [("kept", f"the best {count}; their ensemble is {folder.path}, for eval --checkpoint")] if count else []
 
 
 def _best(found: list[Validation]) -> Validation | None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from metalearn_cli.storage.runs import as_json
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
     from metalearn_cli.runtime.sampling import TaskSpec
+    from metalearn_cli.runtime.testing import Tested
 
 SECONDS_BETWEEN_LINES = 30.0
 _PLAIN_COLUMNS = 80
@@ -90,6 +92,18 @@ def protocol(
         f"{algorithm}{order(second_order)}: {dataset} {part}, {size}, {spec.queries} queries\n"
         f"{episodes} episodes, {statistics} statistics{chance}"
     )
+
+
+def title(tested: "Tested") -> str:
+    """What `eval` measured, in two lines; that it is an ensemble, in a line above them."""
+    learner, where = (tested.algorithm, tested.second_order), (tested.dataset, tested.part)
+    told = protocol(learner, where, tested.spec, tested.accuracy, tested.episodes, tested.statistics)
+    return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told
+
+
+def named(path: Path, tested: "Tested") -> str:
+    """What was measured by its path, and that it is an ensemble if it is one."""
+    return f"{path} ({tested.label})" if tested.label else str(path)
 
 
 def order(second_order: bool | None) -> str:

@@ -5,8 +5,8 @@ Everything here is written for a batch of tasks, with a leading T on whatever di
 Legend: T tasks, N examples, K inner steps.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -74,6 +74,17 @@ classification = Objective("accuracy", cross_entropy, accuracy)
 regression = Objective("mse", squared_error, squared_error)
 
 
+class Answering(Protocol):
+    """What can be measured: a learner, or several that answer together."""
+
+    @property
+    def objective(self) -> Objective:
+        """How answers are judged."""
+
+    def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
+        """Outputs [T, N, outputs] for `inputs` after each of these numbers of inner steps on `support`."""
+
+
 class Learner(NamedTuple):
     """What an algorithm's `build` returns: functions that the runtime runs without knowing which they are.
 
@@ -110,6 +121,11 @@ class Learner(NamedTuple):
     def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
         """The meta-gradient that iteration 0, 1, ... of training follows."""
         return self.meta_gradient if self.during is None else self.during(iteration)
+
+    def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
+        """As Answering says."""
+        states = self.adapt(meta, support, max(steps))
+        return [self.predict(states[step], inputs) for step in steps]
 
 
 class InnerLoop(NamedTuple):
@@ -187,11 +203,13 @@ def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
     return Scores(learner.objective.loss(outputs, query.targets), learner.objective.score(outputs, query.targets))
 
 
-def scores_per_step(learner: Learner, steps: int, meta: Meta, tasks: Task) -> Scores:
+def scores_per_step(learner: Answering, steps: int, meta: Meta, tasks: Task) -> Scores:
     """Query loss and score [T, steps + 1] before and after every inner step."""
+    objective, (inputs, targets) = learner.objective, tasks.query
     with torch.no_grad():
-        after = [scores(learner, state, tasks.query) for state in learner.adapt(meta, tasks.support, steps)]
-    return Scores(torch.stack([one.loss for one in after], 1), torch.stack([one.score for one in after], 1))
+        after = learner.answers(meta, tasks.support, inputs, range(steps + 1))
+        losses, scores = ([judge(outputs, targets) for outputs in after] for judge in (objective.loss, objective.score))
+        return Scores(torch.stack(losses, 1), torch.stack(scores, 1))
 
 
 class _Shared(Function):

@@ -23,7 +23,8 @@ from metalearn_cli.report.sections import (
 class Measured(NamedTuple):
     """One checkpoint: its file, how it was measured in a line, on how many episodes, and what came out.
 
-    `scores` are those of the single episodes after the last step.
+    `scores` are those of the single episodes after the last step. Of an ensemble the name says that it is one, and
+    `members` are its files.
     """
 
     checkpoint: str
@@ -32,6 +33,7 @@ class Measured(NamedTuple):
     steps: Sequence[Step]
     scores: Sequence[float]
     fingerprint: str
+    members: Sequence[str] = ()
 
 
 class Difference(NamedTuple):
@@ -46,6 +48,7 @@ def testing_page(one: Measured, kind: Kind, looked: Looked, came_from: Origin) -
     """The page of one checkpoint."""
     last = one.steps[-1]
     rows = [("checkpoint", one.checkpoint), ("episodes", f"{one.extent}, fingerprint {one.fingerprint}")]
+    rows += [(f"member {number}", file) for number, file in enumerate(one.members, 1)]
     parts = [
         element("p", result(kind.name.capitalize(), last, kind), "big"),
         paragraph(f"After {last['step']} inner steps, {one.extent}; ± is a 95 % interval over episodes."),

@@ -61,7 +61,7 @@ A few-shot learner: {experiment.algorithm.name}{order} with the backbone {experi
 
 The validation classes picked this checkpoint, so expect somewhat less on others; `metalearn eval` measures it on test
 classes, which training has never seen.
-
+{_ensemble(session)}
 ## What it is good for
 
 {_purpose(session)}
@@ -114,6 +114,17 @@ def _head(session: "Session", best: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": [metric],
         "model-index": [{"name": experiment.name, "results": [result]}],
     }
+
+
+def _ensemble(session: "Session") -> str:
+    """That the card speaks of one checkpoint, where there are more to be taken together."""
+    count = len(session.folder.all_kept)
+    if not count:
+        return ""
+    return (
+        f"\nThis is the figure of one checkpoint. `metalearn eval` with this folder for `--checkpoint` measures the "
+        f"ensemble of {count}\ncheckpoints that the run kept (best-*.pt), which is another one.\n"
+    )
 
 
 def _size(session: "Session") -> str:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.core.meta import Learner, Meta
+from metalearn_cli.core.meta import Answering, Meta
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, on_device
@@ -28,7 +28,7 @@ class Subject(NamedTuple):
     `names(step, number)` are the classes of a task; `seen` is None where inputs are not pictures.
     """
 
-    learner: Learner
+    learner: Answering
     meta: Meta
     steps: int
     plan: Plan
@@ -120,7 +120,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
 
     def outputs(meta: Meta, tasks: Task) -> Tensor:
         with torch.no_grad():
-            return learner.predict(learner.adapt(meta, tasks.support, subject.steps)[-1], tasks.query.inputs)
+            return learner.answers(meta, tasks.support, tasks.query.inputs, [subject.steps])[0]
 
     targets, answers = [], []
     with running(subject.plan) as runner:
@@ -162,8 +162,7 @@ def _fit(subject: Subject, number: int) -> Fit:
     every = torch.cat([task.support.inputs, task.query.inputs], 1)
     grid = torch.linspace(float(every.min()), float(every.max()), 101).to(every).view(1, -1, 1)
     with torch.no_grad():
-        states = learner.adapt(subject.meta, task.support, subject.steps)
-        before, after = (_flat(learner.predict(state, grid)) for state in (states[0], states[-1]))
+        before, after = map(_flat, learner.answers(subject.meta, task.support, grid, [0, subject.steps]))
     support, query = ((_flat(half.inputs), _flat(half.targets)) for half in task)
     return Fit(support, query, _flat(grid), before, after)
 

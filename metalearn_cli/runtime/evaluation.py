@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.meta import Learner, Meta, Scores, scores_per_step
+from metalearn_cli.core.meta import Answering, Meta, Scores, scores_per_step
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.execution import Runner, joined
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 def evaluate(
-    learner: Learner,
+    learner: Answering,
     runner: Runner,
     meta: Meta,
     sampler: Sampler,

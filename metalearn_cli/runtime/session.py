@@ -114,7 +114,9 @@ def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _l
     group.require_same("checkpoints", state.iteration)
     if group.leads:
         folder.forget_after(state.iteration)
-        folder.require_room(3 * sum(value.nbytes for value in leaves(state.meta).values()))
+        folder.keep_only([one.iteration for one in state.kept])
+        checkpoint_bytes = 3 * sum(value.nbytes for value in leaves(state.meta).values())
+        folder.require_room(checkpoint_bytes, experiment.checkpoint.keep_best)
     return state
 
 
@@ -126,13 +128,22 @@ def keep_last(session: Session, state: State) -> None:
 
 
 def keep_report(session: Session, report: Report, state: State) -> None:
-    """The report is on disk, and so is the state, as best.pt too if it is the best. The process that leads writes."""
+    """The report is on disk, and so is the state: as best.pt too if it is the best, and by its iteration if it is kept.
+
+    One that is kept no longer goes only when last.pt does not name it any more. The process that leads writes.
+    """
+    folder, kept = session.folder, [one.iteration for one in state.kept]
     if session.group.leads:
-        with _told(session.folder):
-            session.folder.append(row(report))
+        with _told(folder):
+            folder.append(row(report))
             if report.best:
-                save(session.folder.best, _checkpoint(session, state))
+                save(folder.best, _checkpoint(session, state))
+            if state.iteration in kept:
+                save(folder.kept(state.iteration), _checkpoint(session, state))
     keep_last(session, state)
+    if session.group.leads:
+        with _told(folder):
+            folder.keep_only(kept)
 
 
 @contextmanager

@@ -53,12 +53,20 @@ class Window(NamedTuple):
         return Window(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
 
 
+class Kept(NamedTuple):
+    """One of the best checkpoints: its iteration and validation score."""
+
+    iteration: int
+    score: float
+
+
 @dataclass
 class State:
     """Iterations done, meta-parameters, outer optimizer, best validation score so far, and when it was last reported.
 
     `plan` is how tasks run, so that a resumed run adds them up as before; `skipped` steps were left out as they were
-    not finite, the last `skipped_in_a_row` of them without one between.
+    not finite, the last `skipped_in_a_row` of them without one between. `kept` are the best checkpoints that are kept
+    besides best.pt, the best first.
     """
 
     iteration: int
@@ -67,6 +75,7 @@ class State:
     plan: Plan
     best: float | None = None
     window: Window = field(default_factory=Window)
+    kept: list[Kept] = field(default_factory=list)
     reported: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
@@ -78,6 +87,17 @@ class State:
         if self.best is None:
             return True
         return score > self.best if objective is classification else score < self.best
+
+    def best_with(self, score: float, objective: Objective, most: int) -> list[Kept]:
+        """The `most` best of those that are kept and one of this iteration; of equal ones the earlier is better.
+
+        None are kept where it is one: that is best.pt.
+        """
+        if most == 1 or not math.isfinite(score):
+            return self.kept
+        sign = -1 if objective is classification else 1
+        found = [*self.kept, Kept(self.iteration, score)]
+        return sorted(found, key=lambda one: (sign * one.score, one.iteration))[:most]
 
 
 def fresh(experiment: Experiment, learner: Learner, device: torch.device, plan: Plan) -> State:
@@ -95,6 +115,7 @@ def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapp
         "data_sha256": data.sha256,
         "iteration": state.iteration,
         "best": state.best,
+        "kept": [list(one) for one in state.kept],
         "window": list(state.window),
         "reported": state.reported,
         "plan": list(state.plan[:2]),
@@ -123,9 +144,8 @@ def restored(
     """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
 
     Of the plan only the threads are taken: tasks go on in the chunks that the run began with.
-
-    Raises ConfigError, by name, if the experiment changed in a way that would end in other weights, CheckpointError
-    if the checkpoint is none of training or the dataset is another one.
+    Raises ConfigError, by name, if the experiment changed in a way that would end in other weights or files,
+    CheckpointError if the checkpoint is none of training or the dataset is another one.
     """
     require_kind(checkpoint, "meta", path)
     _require_same(from_mapping(checkpoint.header["experiment"], str(path)), experiment)
@@ -146,11 +166,12 @@ def restored(
             mode, chunk = header["plan"]
             plan = Plan(mode, int(chunk), plan.threads)
         counts = [int(header[name]) for name in ("reported", "skipped", "skipped_in_a_row")]
+        kept = [Kept(int(iteration), float(score)) for iteration, score in header.get("kept", [])]
     except (TypeError, ValueError, KeyError, AttributeError):
         raise CheckpointError(
-            f"{path}: its header lacks a 'window', 'plan' or count; metalearn did not write it"
+            f"{path}: its header lacks a usable 'window', 'plan', 'kept' or count; metalearn did not write it"
         ) from None
-    return State(header["iteration"], meta, optimizer, plan, header.get("best"), window, *counts)
+    return State(header["iteration"], meta, optimizer, plan, header.get("best"), window, kept, *counts)
 
 
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:

@@ -1,4 +1,4 @@
-"""One checkpoint, measured on the episodes of a part that training never drew from."""
+"""A checkpoint or an ensemble of them, measured on the episodes of a part that training never drew from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metalearn_cli.core.meta import Scores
-from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part, TaskSource
+from metalearn_cli.core.ensemble import Ensemble, together
+from metalearn_cli.core.meta import Learner, Scores
+from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part
 from metalearn_cli.errors import CheckpointError, ConfigError
-from metalearn_cli.experiment import Experiment, to_yaml, with_overrides
+from metalearn_cli.experiment import to_yaml
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
-from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
+from metalearn_cli.runtime.members import Member, members
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.settings import Choice
@@ -29,7 +30,8 @@ class Tested(NamedTuple):
 
     Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
     Equal `recipe`s mean that nothing but the `seed` was another in training. `settings` is the experiment as it was
-    measured, `subject` what was measured, for a closer look.
+    measured, `subject` what was measured, for a closer look. `members` are the checkpoints of an ensemble; there
+    are none where it was one by itself.
     """
 
     algorithm: str
@@ -47,6 +49,18 @@ class Tested(NamedTuple):
     recipe: str
     settings: str
     subject: Subject
+    members: list[Path]
+
+    @property
+    def label(self) -> str:
+        """What must be said wherever the scores are: that they are no single checkpoint's; nothing if they are."""
+        count = len(self.members)
+        return f"ensemble of {count} checkpoint{'' if count == 1 else 's'}" if count else ""
+
+    @property
+    def averaged(self) -> str:
+        """What of its members an ensemble takes the mean of."""
+        return "logits" if self.accuracy else "outputs"
 
     @property
     def episodes(self) -> int:
@@ -58,27 +72,19 @@ def tested(
     path: Path, overrides: Sequence[str], split: str, episodes: int | None, until_ci: float | None, device: str,
     progress: Progress,
 ) -> Tested:  # fmt: skip
-    """The checkpoint's scores on episodes 0, 1, ... of a part.
+    """The scores of a checkpoint, or of the ensemble in a folder, on episodes 0, 1, ... of a part.
 
     Raises CheckpointError, DataError or ConfigError if it cannot be measured so.
     """
-    checkpoint = checkpoints.load(path)
-    require_kind(checkpoint, "meta", path)
-    trained = experiment_in(checkpoint, path)
-    experiment = with_overrides(trained, overrides)
-    _require_as_trained(path, trained, experiment)
-    place = assembly.device_named(device)
-    interface = interface_of(checkpoint, path)
-    _require_kind(path, interface, experiment.dataset)
+    opened = members(path, overrides)
+    first, place = opened[0], assembly.device_named(device)
+    experiment, interface = first.asked, first.interface
     data = assembly.open_data(experiment, data_folder(None), progress, interface.preprocessing)
     part = next(part for part in PARTS if part == split)
-    _require_unseen(path, checkpoint, trained.dataset, experiment.dataset, data, part)
-    statistics = assembly.evaluation_statistics(experiment)
-    learner = assembly.learner_for(experiment, interface, statistics)
     spec = assembly.evaluation_spec(experiment)
-    if learner.ways not in (None, spec.ways):
-        key = "task.ways" if experiment.eval.ways is None else "eval.ways"
-        raise ConfigError(f"{key}: {spec.ways} asked, but {path} was trained for {learner.ways} classes")
+    for one in opened:
+        _require_unseen(one.path, one.checkpoint, one.trained.dataset, one.asked.dataset, data, part)
+    learners = [_learner(one, spec) for one in opened]
     sampler, names = data.sampler(part, spec, experiment.eval.seed), data.names(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
     plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)
@@ -87,16 +93,35 @@ def tested(
         progress("episodes", scores.score.shape[0], cap)
         return until_ci is not None and narrow(until_ci)(scores)
 
+    metas = [meta_of(one.checkpoint, one.path, own, place) for one, own in zip(opened, learners, strict=True)]
+    single = not path.is_dir()
+    learner, meta = (learners[0], metas[0]) if single else (Ensemble(tuple(learners)), together(metas))
+    steps = assembly.evaluation_steps(experiment, learners[0])
     with running(plan) as runner:
-        meta, steps = meta_of(checkpoint, path, learner, place), assembly.evaluation_steps(experiment, learner)
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
-        experiment.algorithm.name, learner.second_order, experiment.dataset.name, part, spec, statistics,
-        interface.tells_classes_apart, fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1),
-        summary(scores), scores.score[:, -1], trained.seed,
-        to_yaml(trained.model_copy(update={"name": "", "seed": 0, "sinks": None})), to_yaml(experiment),
+        experiment.algorithm.name, learners[0].second_order, experiment.dataset.name, part, spec,
+        assembly.evaluation_statistics(experiment), interface.tells_classes_apart,
+        fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1), summary(scores), scores.score[:, -1],
+        first.trained.seed, _recipe(opened, single), to_yaml(experiment),
         Subject(learner, meta, steps, plan, sampler, names, interface.preprocessing),
+        [] if single else [one.path for one in opened],
     )  # fmt: skip
+
+
+def _learner(one: Member, spec: TaskSpec) -> Learner:
+    learner = assembly.learner_for(one.asked, one.interface, assembly.evaluation_statistics(one.asked))
+    if learner.ways not in (None, spec.ways):
+        key = "task.ways" if one.asked.eval.ways is None else "eval.ways"
+        raise ConfigError(f"{key}: {spec.ways} asked, but {one.path} was trained for {learner.ways} classes")
+    return learner
+
+
+def _recipe(opened: Sequence[Member], single: bool) -> str:
+    """What was measured but for its seed; an ensemble of several seeds has none to leave out."""
+    own = [to_yaml(one.trained.model_copy(update={"name": "", "seed": 0, "sinks": None})) for one in opened]
+    seeds = [one.trained.seed for one in opened]
+    return own[0] if single else "\n".join(["ensemble", *map(str, seeds if len(set(seeds)) > 1 else []), *own])
 
 
 class Spread(NamedTuple):
@@ -118,25 +143,6 @@ def over_seeds(results: Sequence[Tested]) -> Spread | None:
         return None
     scores = [one.steps[-1].score for one in results]
     return Spread(seeds, mean(scores), stdev(scores), mean(one.steps[-1].ci95 for one in results))
-
-
-def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:
-    """What was trained cannot be changed afterwards, only renamed, which would make every table a lie."""
-    for part in ("algorithm", "backbone"):
-        before, after = getattr(trained, part).model_dump(), getattr(asked, part).model_dump()
-        for key in sorted(before.keys() | after.keys()):
-            if before.get(key) != after.get(key):
-                raise ConfigError(
-                    f"{part}.{key}: {path} was trained with {before.get(key)!r}, which --set cannot change now"
-                )
-
-
-def _require_kind(path: Path, interface: assembly.Interface, asked: Choice) -> None:
-    """Pictures of any size can be made to fit, numbers cannot."""
-    numbers = isinstance(assembly.dataset_of(asked), TaskSource)
-    if numbers != (interface.preprocessing is None):
-        trained = "numbers" if interface.preprocessing is None else "pictures"
-        raise ConfigError(f"dataset.name: {path} was trained on {trained}, and {asked.name} has none")
 
 
 def _require_unseen(

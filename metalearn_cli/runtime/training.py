@@ -181,11 +181,13 @@ def _report(session: Session, runner: Runner, state: State, clock: _Clock, watch
     clock.validating += time.monotonic() - began
     if val is None:
         return None
-    best = state.improves(val[-1].score, session.data.interface.objective)
+    score, objective = val[-1].score, session.data.interface.objective
+    best = state.improves(score, objective)
     report = Report(state.iteration, *state.window.means, val, best, speed, seconds, state.skipped)
     state.window, state.reported = Window(), state.iteration
+    state.kept = state.best_with(score, objective, session.experiment.checkpoint.keep_best)
     if best:
-        state.best = val[-1].score
+        state.best = score
     keep_report(session, report, state)
     return report
 

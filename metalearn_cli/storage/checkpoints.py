@@ -54,6 +54,10 @@ def load(path: Path) -> Checkpoint:
     Raises DamagedError, with the reason, for anything else than a whole checkpoint, CheckpointError for one that
     cannot be read or has a format that this version does not know.
     """
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder, expected a file, such as checkpoints/best.pt in the folder of a run"
+        )
     try:
         data = path.read_bytes()
     except OSError as error:

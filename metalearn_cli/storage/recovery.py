@@ -22,9 +22,10 @@ def newest(folder: RunFolder, say: Callable[[str], None]) -> tuple[Path, Checkpo
             return folder.last, load(folder.last)
         except DamagedError as error:
             damage = str(error)
-    older = [(path, found) for path in (folder.previous, folder.best) if (found := _whole(path)) is not None]
+    others = (folder.previous, folder.best, *folder.all_kept)
+    older = [(path, found) for path in others if (found := _whole(path)) is not None]
     if not older:
-        if any(path.exists() for path in (folder.last, folder.previous, folder.best)):
+        if any(path.exists() for path in (folder.last, *others)):
             raise DamagedError(f"{damage}; no other checkpoint of the run is whole; start again with --run-dir DIR")
         return None
     path, checkpoint = max(older, key=lambda one: _iteration(one[1]))

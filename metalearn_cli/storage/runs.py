@@ -1,9 +1,13 @@
-"""A run folder: config.yaml, metrics.jsonl, the checkpoints last.pt, previous.pt and best.pt, one writer at a time."""
+"""A run folder: config.yaml, metrics.jsonl, the checkpoints last.pt, previous.pt and best.pt, one writer at a time.
+
+Where more than one of the best is kept, they lie beside best.pt, under their iterations.
+"""
 
 import json
 import math
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +17,7 @@ from metalearn_cli.storage.atomic import append, disk_errors, sweep, write_file
 from metalearn_cli.storage.locks import locked
 
 _SPARE_BYTES = 16 << 20
+_KEPT = re.compile(r"best-\d{10}\.pt")
 
 
 class RunFolder(NamedTuple):
@@ -34,6 +39,24 @@ class RunFolder(NamedTuple):
     def best(self) -> Path:
         """The checkpoint with the best validation score."""
         return self.path / "checkpoints" / "best.pt"
+
+    def kept(self, iteration: int) -> Path:
+        """The checkpoint of an iteration that is kept as one of the best; such names sort as their iterations do."""
+        return self.best.with_name(kept_name(iteration))
+
+    @property
+    def all_kept(self) -> list[Path]:
+        """Those that are there, in the order of their iterations."""
+        return kept_in(self.best.parent)
+
+    def keep_only(self, iterations: Collection[int]) -> None:
+        """Of those there are none of other iterations.
+
+        Raises RunError if the disk refuses.
+        """
+        with disk_errors(self.best.parent):
+            for file in sorted(set(self.all_kept) - {self.kept(iteration) for iteration in iterations}):
+                file.unlink(missing_ok=True)
 
     @property
     def metrics(self) -> Path:
@@ -61,9 +84,10 @@ class RunFolder(NamedTuple):
         kept = [row for row in rows if (_iteration(row) or iteration + 1) <= iteration]
         write_file(self.metrics, "".join(row + "\n" for row in kept).encode())
 
-    def require_room(self, checkpoint_bytes: int) -> None:
+    def require_room(self, checkpoint_bytes: int, keep_best: int) -> None:
         """Raises RunError, before anything is trained, if the disk has no room for the checkpoints of a run."""
-        needed = 4 * checkpoint_bytes + _SPARE_BYTES
+        files = 4 if keep_best == 1 else 5 + keep_best
+        needed = files * checkpoint_bytes + _SPARE_BYTES
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise RunError(
@@ -79,7 +103,7 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
     Raises RunError if it holds a run and `resume` is false, if another process writes it, or if the disk refuses.
     """
     folder = RunFolder(path)
-    if not resume and any(file.exists() for file in (folder.last, folder.previous, folder.best)):
+    if not resume and (folder.all_kept or any(file.exists() for file in (folder.last, folder.previous, folder.best))):
         raise RunError(f"{path}: holds a run already; add --resume to go on with it, or --run-dir DIR for a new one")
     with disk_errors(path):
         folder.last.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +119,16 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
         if not resume:
             folder.metrics.unlink(missing_ok=True)
         yield folder
+
+
+def kept_name(iteration: int) -> str:
+    """How the checkpoint of an iteration that is kept as one of the best is called."""
+    return f"best-{iteration:010}.pt"
+
+
+def kept_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder that a run kept as its best, in the order of their iterations."""
+    return sorted(file for file in folder.glob("best-*.pt") if _KEPT.fullmatch(file.name))
 
 
 def as_json(value: Any) -> str:

@@ -10,14 +10,15 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     promised = (
-        "schema checkpoint dataset split ways shots queries episodes statistics second_order fingerprint chance "
-        "per_step accuracy ci95 seconds algorithm report"
+        "schema checkpoint ensemble dataset split ways shots queries episodes statistics second_order fingerprint "
+        "chance per_step accuracy ci95 seconds algorithm report"
     )
     assert set(outcome.fields) == set(promised.split())
     assert [row["step"] for row in outcome.fields["per_step"]] == [0, 1, 2]
     assert outcome.fields["accuracy"] == outcome.fields["per_step"][-1]["accuracy"]
     assert outcome.fields["chance"] == 0.5
     assert outcome.fields["split"] == "test"
+    assert outcome.fields["ensemble"] is None
 
 
 def test_the_same_checkpoint_scores_the_same_twice(cli, tiny_run):

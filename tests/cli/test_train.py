@@ -65,8 +65,8 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_config):
     outcome = cli("train", tiny_config, "--json", "--quiet")
     assert outcome.err == ""
     assert next(iter(outcome.fields)) == "schema"
-    promised = "run_dir checkpoint last_checkpoint iterations algorithm second_order device val best tasks_per_second"
-    others = {"schema", "seconds", "resumed_from", "peak_memory_bytes", "report"}
+    promised = "run_dir checkpoint last_checkpoint kept_checkpoints iterations algorithm second_order device val best"
+    others = {"schema", "seconds", "tasks_per_second", "resumed_from", "peak_memory_bytes", "report"}
     assert set(outcome.fields) == others | set(promised.split())
     assert outcome.fields["report"] == "runs/tiny/report.html"
     assert len(outcome.fields["val"]["per_step"]) == 3

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.commands import ROOT, TINY
 PAGE = (ROOT / "docs/output.md").read_text()
 ONLY_WITH_A_GPU = {"cuda.devices[].name", "cuda.devices[].memory_bytes", "cuda.devices[].capability"}
 BY_NAME = {"splits": "PART", "support": "CLASS", "versions": "NAME"}
+SOMETIMES = {".lock", "checkpoints/best-*.pt"}
 AS_ELSEWHERE = {"experiment", "checkpoints", "data.datasets"}
 
 
@@ -74,6 +76,17 @@ def test_eval(run_cli, seeds):
     assert table("json: eval") == paths(fields(run_cli, "eval", "--checkpoint", seeds[0]))
 
 
+def test_eval_of_an_ensemble(run_cli, tiny_config, tmp_path):
+    kept = ("--set", "checkpoint.keep_best=2", "--run-dir", tmp_path / "kept")
+    said = fields(run_cli, "train", tiny_config, *kept)
+    names = {path.relative_to(tmp_path / "kept").as_posix() for path in map(Path, said["kept_checkpoints"])}
+    assert len(names) == 2
+    assert all(any(fnmatch(name, pattern) for pattern in SOMETIMES & table("files")) for name in names)
+    found = paths(fields(run_cli, "eval", "--checkpoint", tmp_path / "kept"))
+    usual = table("json: eval") - {"ensemble"}
+    assert found == usual | table("json: eval of an ensemble, besides eval")
+
+
 def test_eval_of_several(run_cli, seeds):
     several = fields(run_cli, "eval", "--checkpoint", seeds[0], "--checkpoint", seeds[1])
     assert table("json: eval of several") == paths(several)
@@ -106,7 +119,7 @@ def test_the_files_of_a_run_folder(tiny_run):
     found = {path.relative_to(tiny_run).as_posix() for path in tiny_run.rglob("*") if path.is_file()}
     named = table("files")
     assert [file for file in found if not any(fnmatch(file, pattern) for pattern in named)] == []
-    assert [pattern for pattern in named - {".lock"} if not any(fnmatch(file, pattern) for file in found)] == []
+    assert [pattern for pattern in named - SOMETIMES if not any(fnmatch(file, pattern) for file in found)] == []
 
 
 def test_the_exit_codes():

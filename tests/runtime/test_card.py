@@ -23,7 +23,7 @@ def card_of(path, data_dir, **blocks):
     """The card of a run that has a best checkpoint after 2 of its 4 iterations."""
     experiment = from_mapping(TINY | blocks, "test")
     folder = RunFolder(path)
-    folder.best.parent.mkdir(parents=True)
+    folder.best.parent.mkdir(parents=True, exist_ok=True)
     folder.best.touch()
     steps = [{"step": step, "score": 0.5 + step / 10, "ci95": 0.0123, "loss": 1.0} for step in range(3)]
     for iteration, best in ((2, True), (4, False)):
@@ -54,6 +54,17 @@ def test_the_card_says_how_good_it_is_and_how_to_make_it_again(data_dir, tmp_pat
     config = text.rpartition("```yaml\n")[2].removesuffix("```\n")
     (tmp_path / "config.yaml").write_text(config)
     assert load(str(tmp_path / "config.yaml")) == from_mapping(TINY, "test")
+
+
+def test_the_card_of_a_run_that_kept_more_says_that_it_speaks_of_one(data_dir, tmp_path):
+    assert "ensemble" not in card_of(tmp_path / "one", data_dir)
+    for iteration in (2, 4):
+        path = RunFolder(tmp_path / "two").kept(iteration)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    text = card_of(tmp_path / "two", data_dir)
+    assert "This is the figure of one checkpoint" in text
+    assert "measures the ensemble of 2\ncheckpoints" in text
 
 
 def test_the_card_of_a_regression_speaks_of_errors(data_dir, tmp_path):

@@ -81,8 +81,8 @@ def test_a_strange_container_is_refused(tmp_path, header):
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    for file in (tmp_path / "none.pt", tmp_path):
-        with pytest.raises(CheckpointError, match="cannot be read"):
+    for file, reason in ((tmp_path / "none.pt", "cannot be read: No such file"), (tmp_path, "is a folder, expected")):
+        with pytest.raises(CheckpointError, match=reason):
             checkpoints.load(file)
 
 

@@ -56,6 +56,14 @@ def test_the_best_is_taken_where_it_is_the_newest_whole_one(folder):
     assert found(folder) == ("best.pt", 2, 2.0)
 
 
+def test_one_of_the_best_is_taken_where_it_is_the_newest_whole_one(folder):
+    save(folder, 7)
+    folder.last.rename(folder.kept(7))
+    save(folder, 3)
+    folder.last.write_bytes(b"")
+    assert found(folder) == ("best-0000000007.pt", 7, 7.0)
+
+
 def test_a_last_that_is_gone_gives_way_too(folder):
     save(folder, 1)
     save(folder, 2)

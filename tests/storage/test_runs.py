@@ -18,6 +18,24 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
         pass
 
 
+def test_a_folder_with_nothing_but_one_of_the_best_holds_a_run_too(tmp_path):
+    with runs.opened(tmp_path / "run", resume=False) as folder:
+        folder.kept(5).write_bytes(b"x")
+    with pytest.raises(RunError, match="holds a run already"), runs.opened(tmp_path / "run", resume=False):
+        pass
+
+
+def test_only_what_a_run_kept_itself_goes(tmp_path):
+    with runs.opened(tmp_path / "run", resume=False) as folder:
+        own = folder.best.with_name("best-model.pt")
+        for path in (own, folder.best, folder.kept(5), folder.kept(7)):
+            path.write_bytes(b"x")
+        folder.keep_only([7, 9])
+    assert folder.all_kept == [folder.kept(7)]
+    assert own.exists()
+    assert folder.best.exists()
+
+
 def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path):
     with runs.opened(tmp_path, resume=True):
         code = (
