@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from metalearn_cli.core.chance import known_keys
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -96,6 +97,27 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Exa
         return _named(meta, [*(each[name] for name in meta.params), *total[len(slow) :]]), _without_graph(result)
 
     return meta_gradient
+
+
+def with_keys(learner: Learner) -> Learner:
+    """The same learner, whose meta-gradients let random layers go by the keys of their tasks.
+
+    Nothing else does: what `adapt` and `predict` give is never random.
+    """
+
+    def knowing(inner: MetaGradient) -> MetaGradient:
+        def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+            with known_keys(tasks.keys):
+                return inner(meta, tasks)
+
+        return meta_gradient
+
+    during = learner.during
+    return learner._replace(
+        meta_gradient=knowing(learner.meta_gradient),
+        during=None if during is None else lambda iteration: knowing(during(iteration)),
+        settled=None if learner.settled is None else with_keys(learner.settled),
+    )
 
 
 def through_rule(

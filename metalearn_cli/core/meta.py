@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from metalearn_cli.core.chance import examples_after
 from metalearn_cli.core.network import Params
 from metalearn_cli.core.norm import statistics_of_first
 from metalearn_cli.core.rules import Rule
@@ -190,9 +191,10 @@ def predict(
     "transductive": the norms take the statistics of `inputs`, as the MAML paper does, so one input changes
     another's output. "support": they take those of the support set, and every input is answered by itself.
     """
-    if statistics == "transductive":
-        return network(adapted.params, inputs)
     known = adapted.support.shape[1]
+    if statistics == "transductive":
+        with examples_after(known):
+            return network(adapted.params, inputs)
     with statistics_of_first(known):
         return network(adapted.params, torch.cat([adapted.support, inputs], 1))[:, known:]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metalearn_cli.core.chance import task_alone
 from metalearn_cli.errors import ConfigError
 
 Params = dict[str, Tensor]
@@ -110,10 +111,10 @@ class Network:
     def _call(self, module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
         if not _plain.get():
             return over_tasks(module, params, inputs)
-        each = [
-            functional_call(module, {name: value[task] for name, value in params.items()}, (one,))
-            for task, one in enumerate(inputs)
-        ]
+        each = []
+        for task, one in enumerate(inputs):
+            with task_alone(task):
+                each.append(functional_call(module, {name: value[task] for name, value in params.items()}, (one,)))
         return torch.stack(each)
 
     def _copy(self) -> nn.Module:

@@ -79,7 +79,7 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
         return states
 
     def training_scores(meta: Meta, tasks: Task) -> Scores:
-        batch = Examples(*(torch.cat(both, 1) for both in zip(*tasks, strict=True)))
+        batch = Examples(*(torch.cat(both, 1) for both in zip(*tasks.halves, strict=True)))
         body = unadapted(meta, batch).params
         all_classes = {
             name: value.expand(len(batch.targets), *value.shape) for name, value in meta.coefficients.items()

@@ -5,6 +5,7 @@ A batch of tasks is the same type with a leading T on every tensor, and what run
 Legend: T tasks, N examples.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -18,18 +19,30 @@ class Examples(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A support set and a query set, or T of each."""
+    """A support set and a query set, or T of each.
+
+    Tasks to train on also have `keys` [T], int64: what is random in training is a function of them (core/chance.py).
+    """
 
     support: Examples
     query: Examples
+    keys: Tensor | None = None
+
+    @property
+    def halves(self) -> tuple[Examples, Examples]:
+        """Support and query set."""
+        return self.support, self.query
 
 
 def tasks_between(tasks: Task, start: int, stop: int) -> Task:
     """Tasks `start` to `stop` - 1 of a batch, as a batch."""
-    return Task(
-        Examples(tasks.support.inputs[start:stop], tasks.support.targets[start:stop]),
-        Examples(tasks.query.inputs[start:stop], tasks.query.targets[start:stop]),
-    )
+    return with_each(tasks, lambda values: values[start:stop])
+
+
+def with_each(tasks: Task, change: Callable[[Tensor], Tensor]) -> Task:
+    """The tasks after a change of every tensor, keys among them."""
+    support, query = (Examples(change(half.inputs), change(half.targets)) for half in tasks.halves)
+    return Task(support, query, None if tasks.keys is None else change(tasks.keys))
 
 
 def count(tasks: Task) -> int:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from metalearn_cli.core.gradient import with_keys
 from metalearn_cli.core.meta import Learner, Objective, classification, regression
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.running import Seen, with_running_statistics
@@ -187,10 +188,10 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Seen) 
         own = "transductive" if statistics == "running" else statistics
         learner: Learner = algorithm(experiment.algorithm, network, interface.objective, own, ways)
     if experiment.task.running_statistics:
-        return with_running_statistics(learner, network, statistics == "running")
+        return with_keys(with_running_statistics(learner, network, statistics == "running"))
     if statistics == "running":
         raise ConfigError("eval.statistics: running needs task.running_statistics=true in training")
-    return learner
+    return with_keys(learner)
 
 
 def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from metalearn_cli.core.meta import Answering, Meta, Scores, scores_per_step
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Task, with_each
 from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.execution import Runner, joined
 from metalearn_cli.runtime.sampling import Sampler
@@ -84,4 +84,4 @@ def narrow(width: float) -> Callable[[Scores], bool]:
 
 def on_device(tasks: Task, device: torch.device) -> Task:
     """The same tasks on a device."""
-    return Task(*(Examples(*(tensor.to(device, non_blocking=True) for tensor in part)) for part in tasks))
+    return with_each(tasks, lambda tensor: tensor.to(device, non_blocking=True))

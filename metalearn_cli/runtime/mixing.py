@@ -7,7 +7,8 @@ import torch
 
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Mixture, Part, Preprocessing
-from metalearn_cli.runtime.sampling import Names, Sampler, generator_for
+from metalearn_cli.runtime.sampling import Names, Sampler
+from metalearn_cli.runtime.streams import generator_for
 from metalearn_cli.storage.prepared import Manifest
 
 
@@ -33,8 +34,10 @@ def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part:
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         choices = [_member(weights, part, seed, step, number) for number in numbers]
         tasks = [samplers[choice](step, [number]) for choice, number in zip(choices, numbers, strict=True)]
-        supports, queries = ([getattr(one, half) for one in tasks] for half in Task._fields)
-        return Task(*(Examples(*(torch.cat(both) for both in zip(*half, strict=True))) for half in (supports, queries)))
+        halves = zip(*(one.halves for one in tasks), strict=True)
+        support, query = (Examples(*(torch.cat(both) for both in zip(*half, strict=True))) for half in halves)
+        keys = [one.keys for one in tasks if one.keys is not None]
+        return Task(support, query, torch.cat(keys) if keys else None)
 
     return sampler
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metalearn_cli.core.convolution import TaskConv2d
+from metalearn_cli.core.dropping import DropBlock
 from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
 
@@ -87,6 +88,8 @@ def _plain_layer(layer: nn.Module, statistics: dict[nn.Module, tuple[Tensor, Ten
             mean, variance, axes = statistics[layer]
             own = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[axes](len(mean), layer.eps)
             own.load_state_dict({"running_mean": mean, "running_var": variance}, strict=False)
+        case DropBlock():  # only training drops
+            return nn.Identity()
         case _:
             return layer
     own.load_state_dict(layer.state_dict(), strict=False)

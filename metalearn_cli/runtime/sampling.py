@@ -6,7 +6,6 @@ Legend: T tasks, W ways, E examples per class (shots + queries).
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from metalearn_cli.core.augmentation import CHANCES, augmented, fitted
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.runtime.streams import generator_for, keys_for
 from metalearn_cli.storage.prepared import Prepared
 
 Sampler = Callable[[int, Sequence[int]], Task]
@@ -176,7 +176,12 @@ def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[f
 
 def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
     """A Sampler of classification tasks."""
-    return lambda step, numbers: gather(pool, spec, [draw(pool, spec, seed, step, number) for number in numbers])
+
+    def sampler(step: int, numbers: Sequence[int]) -> Task:
+        tasks = gather(pool, spec, [draw(pool, spec, seed, step, number) for number in numbers])
+        return tasks._replace(keys=keys_for(seed, pool.part, step, numbers))
+
+    return sampler
 
 
 def picture_names(pool: Pool, spec: TaskSpec, seed: int) -> Names:
@@ -198,8 +203,9 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         each = [_classes(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
-        chosen = torch.from_numpy(np.stack(each))
-        return Task(*(Examples(half.inputs, chosen.gather(1, half.targets)) for half in tasks(step, numbers)))
+        chosen, drawn = torch.from_numpy(np.stack(each)), tasks(step, numbers)
+        support, query = (Examples(half.inputs, chosen.gather(1, half.targets)) for half in drawn.halves)
+        return Task(support, query, drawn.keys)
 
     return sampler
 
@@ -215,6 +221,7 @@ def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) 
         return Task(
             Examples(inputs[:, : spec.shots], targets[:, : spec.shots]),
             Examples(inputs[:, spec.shots :], targets[:, spec.shots :]),
+            keys_for(seed, part, step, numbers),
         )
 
     return sampler
@@ -234,13 +241,3 @@ def _examples(inputs: Tensor) -> Examples:
     tasks, ways, each = inputs.shape[:3]
     targets = torch.arange(ways).repeat_interleave(each).expand(tasks, -1)
     return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets)
-
-
-def generator_for(seed: int, part: str, step: int, number: int) -> np.random.Generator:
-    """The random numbers of task `number` of meta-batch `step`."""
-    return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
-
-
-@lru_cache
-def _stream(seed: int, part: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest(), "little")

@@ -23,7 +23,7 @@ def built(module, statistics="transductive", **settings) -> Learner:
 
 
 def renumbered(tasks: Task, by: int) -> Task:
-    return Task(*(Examples(half.inputs, half.targets + by) for half in tasks))
+    return Task(*(Examples(half.inputs, half.targets + by) for half in tasks.halves))
 
 
 def features_of(params, inputs):

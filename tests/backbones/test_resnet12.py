@@ -1,9 +1,12 @@
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
 from metalearn_cli.backbones import resnet12
+from metalearn_cli.core.chance import known_keys
+from metalearn_cli.core.dropping import DropBlock
 from metalearn_cli.errors import ConfigError
 
 
@@ -36,6 +39,29 @@ def test_by_default_it_has_the_papers_size():
         sum(value.numel() for value in network.parameters()) == 12_427_525
     )  # by hand: 12,414,848 in convolutions, 9,472 in norms, 3,205 in the head
     assert network.head.in_features == 640
+
+
+def test_drop_block_is_where_the_paper_has_it_and_changes_neither_names_nor_first_weights():
+    found = []
+    for rate in (0.0, 0.1):
+        torch.manual_seed(0)
+        found.append(resnet12.build(resnet12.Config(channels=[4, 5, 6, 7], drop_rate=rate), (3, 32, 32), 5))
+    plain, dropping = found
+    layers = [one for one in dropping.modules() if isinstance(one, DropBlock)]
+    assert [(one.rate, one.block, one.number) for one in layers] == [(0.1, 1, 0), (0.1, 1, 1), (0.1, 5, 2), (0.1, 5, 3)]
+    assert not [one for one in plain.modules() if isinstance(one, DropBlock)]
+    assert list(plain.state_dict()) == list(dropping.state_dict())
+    assert all(torch.equal(*pair) for pair in zip(plain.parameters(), dropping.parameters(), strict=True))
+    inputs = torch.rand(3, 3, 32, 32)
+    assert torch.equal(plain(inputs), dropping(inputs))
+    with known_keys(torch.tensor([4])):
+        assert not torch.allclose(plain(inputs), dropping(inputs))
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1])
+def test_a_share_that_is_none_is_refused(rate):
+    with pytest.raises(ValidationError, match="drop_rate"):
+        resnet12.Config(drop_rate=rate)
 
 
 @pytest.mark.parametrize(("shape", "message"), [((4,), "needs pictures"), ((3, 15, 40), "15x40")])

@@ -31,9 +31,13 @@ def rows(folder):
     return [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("tasks", [2, 3])  # 3 cannot be shared evenly
-def test_two_processes_end_in_the_weights_of_one(cli, torchrun, tiny_config, tmp_path, tasks):
-    config = [tiny_config, "--set", f"outer.meta_batch_size={tasks}", "--set", "eval.val_episodes=7"]
+DROPPING = "backbone={name: resnet12, channels: [2, 2, 3, 3], drop_rate: 0.3}"
+
+
+# 3 cannot be shared evenly
+@pytest.mark.parametrize(("tasks", "more"), [(2, []), (3, []), (3, ["--set", DROPPING])])
+def test_two_processes_end_in_the_weights_of_one(cli, torchrun, tiny_config, tmp_path, tasks, more):
+    config = [tiny_config, "--set", f"outer.meta_batch_size={tasks}", "--set", "eval.val_episodes=7", *more]
     assert cli("train", *config, "--run-dir", "one").code == 0
     outcome = torchrun(2, "train", *config, "--run-dir", "two", "--json")
     assert outcome.code == 0, outcome.err

@@ -39,7 +39,7 @@ def by_hand(params, task, objective):
     """Outputs after 0..STEPS steps of gradient descent, written down without any of the package, by numpy."""
     names = ("body.0.weight", "body.0.bias", "head.weight", "head.bias")
     w1, b1, w2, b2 = (params[name].numpy().copy() for name in names)
-    (x, y), (query, _) = ((part.inputs[0].numpy(), part.targets[0].numpy()) for part in task)
+    (x, y), (query, _) = ((part.inputs[0].numpy(), part.targets[0].numpy()) for part in task.halves)
     found = []
     for _ in range(STEPS + 1):
         found.append(np.tanh(query @ w1.T + b1) @ w2.T + b2)
@@ -74,7 +74,7 @@ def vectors(count, ways=3, size=4):
 
 
 def one_task(tasks, number):
-    return Task(*(Examples(*(tensor[number : number + 1] for tensor in part)) for part in tasks))
+    return Task(*(Examples(*(tensor[number : number + 1] for tensor in part)) for part in tasks.halves))
 
 
 def test_it_scores_as_the_mean_of_the_logits_worked_out_by_hand():
@@ -153,7 +153,7 @@ def test_every_member_reads_its_own_part_of_meta():
 def test_however_its_tasks_run_the_scores_are_the_same():
     def sampler(_step, numbers):
         tasks = problems.picture_tasks(20)
-        return Task(*(Examples(*(tensor[list(numbers)] for tensor in part)) for part in tasks))
+        return Task(*(Examples(*(tensor[list(numbers)] for tensor in part)) for part in tasks.halves))
 
     learner = maml.build(maml.Config(), problems.smooth_network(), classification, "transductive", problems.WAYS)
     metas = [problems.double(learner.init()) for _ in range(2)]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from metalearn_cli.blocks import Execution
+from metalearn_cli.core.gradient import with_keys
 from metalearn_cli.core.meta import Meta, Scores, classification, regression, scores_per_step
 from metalearn_cli.core.network import Network
 from metalearn_cli.errors import DeviceError
@@ -70,6 +71,17 @@ def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, ba
         found = runner.total(learner.meta_gradient, meta, tasks)
     tolerance = max(TOLERANCE.get(name, 1e-10) for name in (algorithm, backbone))
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / 1000)
+
+
+@pytest.mark.parametrize("algorithm", names_in("algorithms"))
+def test_with_drop_block_tasks_at_once_equal_one_at_a_time(algorithm):
+    built, meta, tasks = learner_and_tasks(algorithm, "resnet12", {"channels": [2, 3, 3, 4], "drop_rate": 0.2})
+    learner, tasks = with_keys(built), tasks._replace(keys=torch.arange(5))
+    with running(Plan("loop", 1, 1)) as runner:
+        expected = runner.total(learner.meta_gradient, meta, tasks)
+    with running(Plan("threads", 2, 2)) as runner:
+        found = runner.total(learner.meta_gradient, meta, tasks)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("plan", [Plan("vmap", 3, 1), Plan("threads", 2, 2)])

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from metalearn_cli import load, load_classifier
+from metalearn_cli.core.dropping import DropBlock
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime import assembly
@@ -33,6 +34,7 @@ BACKBONES = {
     "conv4 pooled": {"name": "conv4", "channels": 4, "pool": True},
     "conv4 group": {"name": "conv4", "channels": 4, "norm": "group"},
     "resnet12": {"name": "resnet12", "channels": [2, 3, 4, 5]},
+    "resnet12 dropping": {"name": "resnet12", "channels": [2, 3, 4, 5], "drop_rate": 0.3},
     "mlp": {"name": "mlp", "hidden": [8]},
     "layers": {"name": "layers", "layers": LAYERS},
 }
@@ -82,6 +84,7 @@ def test_in_plain_layers_it_answers_as_the_learner_does(algorithm, backbone, dat
         found = network(inputs_of(queries, classifier.interface)).softmax(-1)
     np.testing.assert_allclose(found, classifier.predict_proba(queries), atol=1e-5)
     assert {type(one).__module__.partition(".")[0] for one in network.modules()} <= {"torch", "metalearn_cli"}
+    assert not [one for one in network.modules() if isinstance(one, DropBlock)]
     assert not [one for one in network.modules() if type(one).__name__.startswith("Task")]
 
 
@@ -91,7 +94,12 @@ def test_programs_answer_the_same_where_metalearn_is_not_to_be_had(data_dir, tmp
     queries = pictures(6, 1)
     np.save(elsewhere / "pictures.npy", queries)
     expected = {}
-    for algorithm, backbone in [("maml", "conv4"), ("protonet", "conv4 pooled"), ("r2d2", "mlp")]:
+    for algorithm, backbone in [
+        ("maml", "conv4"),
+        ("protonet", "conv4 pooled"),
+        ("r2d2", "mlp"),
+        ("anil", "resnet12 dropping"),
+    ]:
         classifier = adapted(checkpoint_of(tmp_path / "best.pt", data_dir, algorithm, backbone))
         classifier.save(elsewhere / f"{algorithm}.pt2")
         expected[f"{algorithm}.pt2"] = classifier.predict_proba(queries)

@@ -10,6 +10,7 @@ from metalearn_cli.experiment import from_mapping
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime import assembly, proof, testing, training
 from metalearn_cli.runtime import session as sessions
+from metalearn_cli.runtime.evaluation import evaluate
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.training import Watch
 from metalearn_cli.storage import checkpoints, runs
@@ -141,6 +142,40 @@ def test_a_backbone_trains_and_is_proved(data_dir, tmp_path, backbone):
     found = proof.prove(session.experiment, session.data.interface, CPU)
     assert found.parallel < 1e-9
     assert len(train(session)) == 2
+
+
+DROPPING = {"name": "resnet12", "channels": [2, 2, 3, 3], "drop_rate": 0.3}
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "protonet"])
+def test_with_drop_block_it_trains_resumes_and_proves_itself(algorithm, data_dir, tmp_path):
+    def session(name, mode, **more):
+        backbone, execution = DROPPING | more, {"mode": mode, "chunk": 1}
+        return session_in(tmp_path / name, data_dir, algorithm, backbone=backbone, execution=execution)
+
+    whole = session("whole", "vmap")
+    train(whole)
+    train(session("still", "vmap", drop_rate=0.0))
+    for _ in range(TINY["outer"]["iterations"] + 1):
+        train(session("parts", "threads"), stop=True)
+    last, parts, still = (
+        checkpoints.load(tmp_path / one / "checkpoints/last.pt").tensors for one in ("whole", "parts", "still")
+    )
+    assert all(torch.equal(value, parts[name]) for name, value in last.items())
+    assert last.keys() == still.keys()
+    assert not all(torch.equal(value, still[name]) for name, value in last.items())
+    assert proof.prove(whole.experiment, whole.data.interface, CPU).order < 1e-4
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_drop_block_changes_no_bit_of_what_is_measured(part, data_dir, tmp_path):
+    found = []
+    for rate in (0.3, 0.0):
+        session = session_in(tmp_path / str(rate), data_dir, "maml", backbone=DROPPING | {"drop_rate": rate})
+        sampler = session.data.sampler(part, assembly.evaluation_spec(session.experiment), 0)
+        with running(session.plan) as runner:
+            found.append(evaluate(session.validator, runner, session.validator.init(), sampler, 2, 5))
+    assert torch.equal(found[0].loss, found[1].loss)
 
 
 RUNNING = {"task": TINY["task"] | {"running_statistics": True}, "eval": TINY["eval"] | {"statistics": "running"}}

@@ -25,7 +25,7 @@ def with_random_labels(sampler):
             order = torch.rand(part.targets.shape, generator=generator).argsort(1)
             return Examples(part.inputs, part.targets.gather(1, order))
 
-        return Task(*map(shuffled, sampler(step, numbers)))
+        return Task(*map(shuffled, sampler(step, numbers).halves))
 
     return sample
 

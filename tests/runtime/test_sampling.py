@@ -38,7 +38,7 @@ def test_by_class_number_the_tasks_are_the_same_and_their_targets_those_of_the_p
     plain, numbered = sampling.picture_sampler(pool(), SPEC, 7), sampling.numbered_sampler(pool(), SPEC, 7, 8)
     names = sampling.picture_names(pool()._replace(names=list("abcdefgh")), SPEC, 7)
     own, known = plain(3, range(4)), numbered(3, range(4))
-    for half, other in zip(own, known, strict=True):
+    for half, other in zip(own.halves, known.halves, strict=True):
         assert torch.equal(half.inputs, other.inputs)
         assert torch.equal(other.targets, image_numbers(half.inputs) // 6)
     assert [["abcdefgh"[n] for n in row] for row in known.support.targets[:, ::2].tolist()] == [
@@ -206,3 +206,25 @@ def test_pictures_are_made_to_fit_what_a_network_expects():
     assert inputs.shape == (2, 10, 3, 6, 6)
     plain = sampling.picture_sampler(pool(), SPEC, 0)(0, range(2)).support.inputs
     assert torch.allclose(inputs[..., 3, 3], ((plain[..., 2, 2] - 0.5) / 0.25).expand(-1, -1, 3), atol=0.05)
+
+
+def test_training_tasks_have_keys_that_depend_on_seed_step_and_number_alone():
+    sampler = sampling.picture_sampler(pool(), SPEC, 7)
+    found = sampler(3, range(4)).keys
+    assert found.dtype == torch.int64
+    assert len({*found.tolist(), *sampler(4, range(4)).keys.tolist()}) == 8
+    assert torch.equal(found[2:3], sampler(3, [2]).keys)
+    assert torch.equal(found, sampling.numbered_sampler(pool(), SPEC, 7, 8)(3, range(4)).keys)
+    assert not torch.equal(found, sampling.picture_sampler(pool(), SPEC, 8)(3, range(4)).keys)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_tasks_to_measure_by_have_no_keys(part):
+    assert sampling.picture_sampler(pool(part=part), SPEC, 7)(3, range(4)).keys is None
+
+
+def test_keys_stay_those_of_earlier_versions():
+    assert sampling.picture_sampler(pool(), SPEC, 7)(3, [0, 1]).keys.tolist() == [
+        4569971202151065882,
+        3295557791731980942,
+    ]

@@ -1,0 +1,34 @@
+"""Where the random numbers of a task come from: functions of (seed, part, step, number), without state.
+
+Legend: T tasks.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metalearn_cli.datasets import Part
+
+
+def generator_for(seed: int, part: str, step: int, number: int) -> np.random.Generator:
+    """The random numbers of task `number` of meta-batch `step`."""
+    return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
+
+
+def keys_for(seed: int, part: Part, step: int, numbers: Sequence[int]) -> Tensor | None:
+    """Keys [T] for the tasks `numbers` of meta-batch `step`, by which learning them is random; None but in training.
+
+    They have a stream of their own, so that the tasks themselves do not depend on them.
+    """
+    if part != "train":
+        return None
+    return torch.tensor([int(generator_for(seed, f"{part} keys", step, number).integers(2**63)) for number in numbers])
+
+
+@lru_cache
+def _stream(seed: int, part: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest(), "little")
