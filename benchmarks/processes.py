@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.tasks import Task
+from metalearn_cli.core.tasks import Task, with_each
 from metalearn_cli.runtime.distributed import joined
 
 
@@ -90,7 +90,7 @@ def main() -> None:
         mine = group.share(range(shape.tasks))
 
         def share(tasks: Task) -> Task:
-            return Task(*(type(part)(*(value[mine.start :: mine.step] for value in part)) for part in tasks))
+            return with_each(tasks, lambda value: value[mine.start :: mine.step])
 
         step, plan = our_step("auto", shape, sys.argv[2] == "1", stack, share)
         torch.set_num_threads(1)

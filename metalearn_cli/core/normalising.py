@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 _FEW_VALUES = 8192
 """Of a task, below which a call for it alone costs more than its arithmetic."""
 

@@ -128,9 +128,9 @@ class _Patched:
         if top or left:
             padded = inputs.new_empty(len(inputs), of.examples, *of.padded(), of.channels)
             padded[:, :, top : top + of.height, left : left + of.width] = inputs
-            for axis, margin, size in ((2, top, of.height), (3, left, of.width)):
+            for axis, margin, inside in ((2, top, of.height), (3, left, of.width)):
                 padded.narrow(axis, 0, margin).zero_()
-                padded.narrow(axis, margin + size, margin).zero_()
+                padded.narrow(axis, margin + inside, margin).zero_()
         task, example, row, column, _ = padded.stride()
         # S values are k rows of l * C that lie side by side.
         size = (len(inputs), of.examples, of.h, of.w, k, l * of.channels)
