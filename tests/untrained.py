@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import assembly, state
+from metalearn_cli.runtime import assembly, opening, state
 from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.storage import checkpoints
 from tests.commands import TINY
@@ -14,7 +14,7 @@ from tests.commands import TINY
 def checkpoint_of(path: Path, data_dir: Path, **blocks: object) -> Path:
     """`path` is a checkpoint of the tiny experiment, with other blocks in it."""
     experiment = from_mapping(TINY | blocks, "test")
-    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    data = opening.open_data(experiment, data_dir, lambda *_: None)
     learner = assembly.learner_for(experiment, data.interface, "support")
     untouched = state.fresh(experiment, learner, torch.device("cpu"), Plan("loop", 1, 1))
     checkpoints.save(path, state.checkpoint_of(experiment, data, untouched, {}))

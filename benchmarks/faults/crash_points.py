@@ -17,7 +17,7 @@ from benchmarks.faults import Totals
 from benchmarks.faults._disk import Call, Disk, recorded
 from benchmarks.faults._runs import EXPERIMENT, rows, same
 from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import opening, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.storage import runs
@@ -56,7 +56,7 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
     path = scratch / "sines.yaml"
     path.write_text(json.dumps(EXPERIMENT | {"backbone": {"name": "mlp", "hidden": [8]}}))
     experiment = load_experiment(str(path), _CHANGES)
-    data = assembly.open_data(experiment, scratch, lambda *_stage: None)
+    data = opening.open_data(experiment, scratch, lambda *_stage: None)
     kept: dict[int, Checkpoint] = {}
     with runs.opened(scratch / "run", resume=False) as folder:
         session = sessions.open_session(experiment, folder, data, torch.device("cpu"))

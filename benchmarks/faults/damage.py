@@ -13,7 +13,7 @@ from benchmarks.faults import Totals
 from benchmarks.faults._runs import EXPERIMENT, same
 from metalearn_cli.errors import DamagedError
 from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import opening, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.storage import runs
@@ -51,7 +51,7 @@ def _trained(scratch: Path) -> sessions.Session:
     path = scratch / "sines.yaml"
     path.write_text(json.dumps(EXPERIMENT | {"backbone": {"name": "mlp", "hidden": [16]}}))
     experiment = load_experiment(str(path), ["outer.iterations=4", "eval.every=2"])
-    data = assembly.open_data(experiment, scratch, lambda *_stage: None)
+    data = opening.open_data(experiment, scratch, lambda *_stage: None)
     (scratch / "run/checkpoints").mkdir(parents=True)
     session = sessions.open_session(experiment, runs.RunFolder(scratch / "run"), data, torch.device("cpu"))
     with running(session.plan) as runner:

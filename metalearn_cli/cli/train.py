@@ -99,13 +99,13 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, card, distributed, watching
+    from metalearn_cli.runtime import card, distributed, opening, watching
     from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import preparation, runs, sinks
 
     openers = sinks.found(experiment.sinks)
     with group.leader_first(), tables.bar(call.quiet) as progress:
-        data = assembly.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
+        data = opening.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
     resume |= distributed.restarted()
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
         session = sessions.open_session(experiment, folder, data, place, group)
@@ -185,7 +185,7 @@ def _finish(
 def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, proof
+    from metalearn_cli.runtime import assembly, opening, proof
     from metalearn_cli.runtime.session import open_session
     from metalearn_cli.storage import preparation, runs, sinks
 
@@ -195,7 +195,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     place = assembly.device_named(device)
     with tables.bar(call.quiet) as progress:
         stages = tables.Stages(progress)
-        data = assembly.open_data(experiment, preparation.data_folder(None), stages)
+        data = opening.open_data(experiment, preparation.data_folder(None), stages)
         session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)

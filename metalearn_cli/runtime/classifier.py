@@ -24,8 +24,9 @@ from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime import export
-from metalearn_cli.runtime.assembly import Interface, backbone_for, learner_for
+from metalearn_cli.runtime.assembly import backbone_for, learner_for
 from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.plain import plain, without_body
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.runtime.state import fitted

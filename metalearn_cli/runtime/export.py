@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.checkpoints import Checkpoint
 

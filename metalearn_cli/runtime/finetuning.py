@@ -17,8 +17,8 @@ from torch import Tensor
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.adaptation import Adaptable
-from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.classifier import Classifier
+from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.storage.containers import is_container
 from metalearn_cli.storage.folders import Folder

@@ -11,7 +11,7 @@ from metalearn_cli.core.meta import classification, regression
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.experiment import Experiment, from_mapping
-from metalearn_cli.runtime.assembly import Interface
+from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.storage.checkpoints import Checkpoint
 from metalearn_cli.version import own_version
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from metalearn_cli.datasets import PREPARATION_ONLY, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, with_overrides
-from metalearn_cli.runtime.assembly import Interface, dataset_of
 from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
+from metalearn_cli.runtime.opening import Interface, dataset_of
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.checkpoints import Checkpoint, load
 from metalearn_cli.storage.runs import kept_in, kept_name

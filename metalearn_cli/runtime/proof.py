@@ -10,7 +10,8 @@ from metalearn_cli.core.running import RUNNING
 from metalearn_cli.core.tasks import Examples, Task, tasks_between
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.assembly import Interface, learner_for
+from metalearn_cli.runtime.assembly import learner_for
+from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.outer import leaves
 
 _PARALLEL_TOLERANCE = 1e-9

@@ -10,7 +10,6 @@ from metalearn_cli.core.meta import Learner
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import (
-    Data,
     evaluation_spec,
     evaluation_statistics,
     evaluation_steps,
@@ -20,6 +19,7 @@ from metalearn_cli.runtime.assembly import (
 from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.execution import Plan, plan_for
 from metalearn_cli.runtime.ground import differences, ground
+from metalearn_cli.runtime.opening import Data
 from metalearn_cli.runtime.outer import leaves
 from metalearn_cli.runtime.reports import Report, row
 from metalearn_cli.runtime.sampling import Sampler

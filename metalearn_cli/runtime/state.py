@@ -13,9 +13,9 @@ from metalearn_cli.core.meta import Learner, Meta, Objective, classification
 from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
-from metalearn_cli.runtime.assembly import Data
 from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.runtime.headers import interface_header, require_kind, versions
+from metalearn_cli.runtime.opening import Data
 from metalearn_cli.runtime.outer import leaves, optimizer_for
 from metalearn_cli.storage.checkpoints import Checkpoint
 

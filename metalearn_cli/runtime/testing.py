@@ -12,7 +12,7 @@ from metalearn_cli.core.meta import Learner, Scores
 from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import to_yaml
-from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime import assembly, opening
 from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
@@ -79,7 +79,7 @@ def tested(
     opened = members(path, overrides)
     first, place = opened[0], assembly.device_named(device)
     experiment, interface = first.asked, first.interface
-    data = assembly.open_data(experiment, data_folder(None), progress, interface.preprocessing)
+    data = opening.open_data(experiment, data_folder(None), progress, interface.preprocessing)
     part = next(part for part in PARTS if part == split)
     spec = assembly.evaluation_spec(experiment)
     for one in opened:
@@ -146,17 +146,17 @@ def over_seeds(results: Sequence[Tested]) -> Spread | None:
 
 
 def _require_unseen(
-    path: Path, checkpoint: checkpoints.Checkpoint, trained: Choice, asked: Choice, data: assembly.Data, part: Part
+    path: Path, checkpoint: checkpoints.Checkpoint, trained: Choice, asked: Choice, data: opening.Data, part: Part
 ) -> None:
     """No class that may have been trained on is tested on: else it is no test at all."""
     suspicion = "it may have been trained on the classes that it would be tested on"
-    if isinstance(mixture := assembly.dataset_of(trained), Mixture) and asked.name != trained.name:
+    if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
         for member in mixture.of:
             _require_unseen(path, checkpoint, member, asked, data, part)
         return
     same = asked.name == trained.name and getattr(asked, "title", None) == getattr(trained, "title", None)
     if not same:
-        common = sorted(assembly.class_names(trained, data_folder(None), "train") & data.classes(part))
+        common = sorted(opening.class_names(trained, data_folder(None), "train") & data.classes(part))
         if common:
             raise ConfigError(
                 f"dataset.name: {path} was trained on {len(common)} classes of part '{part}' of {asked.name}, "

@@ -9,7 +9,7 @@ import torch
 
 from metalearn_cli.cli import pages
 from metalearn_cli.experiment import load
-from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime import opening
 from metalearn_cli.runtime.assembly import evaluation_spec
 from metalearn_cli.runtime.evaluation import evaluate, summary
 from metalearn_cli.runtime.execution import Plan, running
@@ -100,7 +100,7 @@ def session(tiny_run, tmp_path, data_dir):
     """The tiny run in a folder of its own, as `train` has it at the end."""
     shutil.copytree(tiny_run, tmp_path / "copy")
     experiment = load(str(tmp_path / "copy/config.yaml"))
-    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    data = opening.open_data(experiment, data_dir, lambda *_: None)
     return open_session(experiment, RunFolder(tmp_path / "copy"), data, torch.device("cpu"))
 
 

@@ -5,7 +5,7 @@ import torch
 from metalearn_cli.datasets import glyphs
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import from_mapping, load, to_yaml
-from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime import opening
 from metalearn_cli.runtime.sampling import TaskSpec
 from tests.commands import TINY
 
@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 
 
 def tasks_of(experiment, store, numbers, seed=0):
-    return assembly.open_data(experiment, store, silent).sampler("train", SPEC, seed)(3, numbers)
+    return opening.open_data(experiment, store, silent).sampler("train", SPEC, seed)(3, numbers)
 
 
 def alone(block, store, number):
@@ -69,7 +69,7 @@ def test_a_task_does_not_depend_on_the_others_that_are_drawn_with_it(store):
 @pytest.mark.parametrize(("channels", "size"), [(3, 20), (1, 40)])
 def test_pictures_of_all_datasets_get_one_shape(store, channels, size):
     experiment = mixed(channels=channels, image_size=size)
-    data = assembly.open_data(experiment, store, silent)
+    data = opening.open_data(experiment, store, silent)
     assert data.interface.input_shape == (channels, size, size)
     assert data.sampler("val", SPEC, 0)(0, range(3)).query.inputs.shape == (3, 4, channels, size, size)
 
@@ -87,7 +87,7 @@ def test_the_mean_and_spread_are_those_of_a_picture_drawn_from_the_mixture(tmp_p
         prepare("folder", folder.build(config), tmp_path, in_folder(tmp_path / title, members), False, silent)
         blocks.append({"name": "folder", "title": title, "image_size": 28})
         images[title] = np.stack([pixels(one) for name, one in members.items() if name.startswith("train")]) / 255
-    found = assembly.open_data(mixed(blocks, channels=3), tmp_path, silent).interface.preprocessing
+    found = opening.open_data(mixed(blocks, channels=3), tmp_path, silent).interface.preprocessing
     both = np.concatenate([*images.values()])
     assert found.mean == pytest.approx(both.mean((0, 1, 2)), abs=2e-4)
     assert found.std == pytest.approx(both.std((0, 1, 2)), abs=2e-4)
@@ -95,13 +95,13 @@ def test_the_mean_and_spread_are_those_of_a_picture_drawn_from_the_mixture(tmp_p
 
 def test_a_member_that_is_not_prepared_is_named_with_its_command(store):
     with pytest.raises(DataError, match=r"dataset omniglot is not prepared .* metalearn prepare omniglot"):
-        assembly.open_data(mixed([FIRST, {"name": "omniglot"}]), store, silent)
+        opening.open_data(mixed([FIRST, {"name": "omniglot"}]), store, silent)
 
 
 @pytest.mark.parametrize("inner", [{"name": "sinusoid"}, {"name": "mixture", "of": [FIRST]}])
 def test_a_dataset_without_pictures_of_its_own_cannot_be_mixed(store, inner):
     with pytest.raises(ConfigError, match=rf"dataset\.of: {inner['name']} holds no pictures of its own"):
-        assembly.open_data(mixed([FIRST, inner]), store, silent)
+        opening.open_data(mixed([FIRST, inner]), store, silent)
 
 
 def test_an_experiment_with_a_mixture_survives_its_own_yaml(tmp_path):

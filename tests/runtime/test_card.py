@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import torch
 
 from metalearn_cli.experiment import from_mapping, load
-from metalearn_cli.runtime import assembly, card
+from metalearn_cli.runtime import card, opening
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.storage.runs import RunFolder
 from metalearn_cli.yaml_lines import parse
@@ -28,7 +28,7 @@ def card_of(path, data_dir, **blocks):
     steps = [{"step": step, "score": 0.5 + step / 10, "ci95": 0.0123, "loss": 1.0} for step in range(3)]
     for iteration, best in ((2, True), (4, False)):
         folder.append({"iteration": iteration, "val": steps, "best": best})
-    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    data = opening.open_data(experiment, data_dir, lambda *_: None)
     session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
     card.write_card(session, silent)
     return folder.best.with_name("MODEL_CARD.md").read_text()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import assembly, episodes, sampling
+from metalearn_cli.runtime import assembly, episodes, opening, sampling
 from metalearn_cli.runtime.episodes import Answered, Subject
 from metalearn_cli.runtime.evaluation import evaluate
 from metalearn_cli.runtime.execution import Plan, running
@@ -22,7 +22,7 @@ SINES = {
 
 def subject_of(data_dir, **blocks) -> Subject:
     experiment = from_mapping(TINY | blocks, "test")
-    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    data = opening.open_data(experiment, data_dir, lambda *_: None)
     learner, spec = (
         assembly.learner_for(experiment, data.interface, "transductive"),
         assembly.evaluation_spec(experiment),
@@ -46,7 +46,7 @@ def test_the_answers_are_those_that_the_measured_accuracy_counts(data_dir):
 
 def test_a_class_has_the_name_of_the_pictures_that_were_drawn(data_dir):
     experiment = from_mapping(TINY, "test")
-    stored = assembly._stored(experiment.dataset, data_dir, lambda *_: None)
+    stored = opening._stored(experiment.dataset, data_dir, lambda *_: None)
     manifest = stored.prepared.manifest
     starts = dict(
         zip((e.name for e in manifest.classes), np.cumsum([0, *(e.count for e in manifest.classes)]), strict=False)
@@ -63,7 +63,7 @@ def test_a_class_has_the_name_of_the_pictures_that_were_drawn(data_dir):
 def test_pictures_are_what_is_stored(data_dir):
     subject = subject_of(data_dir)
     experiment = from_mapping(TINY, "test")
-    stored = assembly._stored(experiment.dataset, data_dir, lambda *_: None)
+    stored = opening._stored(experiment.dataset, data_dir, lambda *_: None)
     pool = sampling.pool_of(stored.prepared, stored.sampling, "val", stored.preprocessing)
     images = sampling.draw(pool, assembly.evaluation_spec(experiment), 0, 0, 7).images
     shown = episodes.shown(subject, 7)

@@ -8,7 +8,7 @@ from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.registry import names_in
-from metalearn_cli.runtime import assembly, proof, testing, training
+from metalearn_cli.runtime import assembly, opening, proof, testing, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.evaluation import evaluate
 from metalearn_cli.runtime.execution import running
@@ -31,7 +31,7 @@ def experiment(algorithm, **more):
 def session_in(path, data_dir, algorithm, **more):
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     chosen = experiment(algorithm, **more)
-    data = assembly.open_data(chosen, data_dir, silent)
+    data = opening.open_data(chosen, data_dir, silent)
     return sessions.open_session(chosen, runs.RunFolder(path), data, CPU)
 
 
@@ -50,7 +50,7 @@ def trained(request, data_dir, tmp_path_factory):
 
 def test_it_proves_itself(trained, data_dir):
     chosen = experiment(trained[0])
-    found = proof.prove(chosen, assembly.open_data(chosen, data_dir, silent).interface, CPU)
+    found = proof.prove(chosen, opening.open_data(chosen, data_dir, silent).interface, CPU)
     assert found.parallel < 1e-9
     assert found.order < EXACT.get(trained[0], np.inf)
 

@@ -10,8 +10,8 @@ from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import folder
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.registry import names_in
-from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.finetuning import queries_in, support_in
+from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.storage.preparation import prepare
 from metalearn_cli.storage.prepared import open_prepared

@@ -6,7 +6,7 @@ import torch
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.registry import names_in
-from metalearn_cli.runtime import assembly
+from metalearn_cli.runtime import assembly, opening
 from metalearn_cli.runtime.evaluation import evaluate, summary
 from metalearn_cli.runtime.execution import Plan, running
 from metalearn_cli.runtime.sampling import TaskSpec
@@ -32,7 +32,7 @@ def with_random_labels(sampler):
 
 def last_step(algorithm, statistics, data_dir, labels):
     experiment = from_mapping(TINY | {"algorithm": {"name": algorithm}}, "test")
-    data = assembly.open_data(experiment, data_dir, lambda *_: None)
+    data = opening.open_data(experiment, data_dir, lambda *_: None)
     learner = assembly.learner_for(experiment, data.interface, statistics)
     sampler = labels(data.sampler("test", TaskSpec(WAYS, 2, 4), 0))
     with running(Plan("vmap", 16, 1)) as runner:

@@ -15,8 +15,8 @@ from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime import finetuning
-from metalearn_cli.runtime.assembly import Interface
 from metalearn_cli.runtime.finetuning import queries_in, support_in
+from metalearn_cli.runtime.opening import Interface
 
 SEEN = Preprocessing(channels=3, height=8, width=8, mean=(0.0,) * 3, std=(1.0,) * 3)
 INTERFACE = Interface((3, 8, 8), 2, classification, SEEN)

@@ -11,7 +11,7 @@ from metalearn_cli import load
 from metalearn_cli.core.meta import scores_per_step
 from metalearn_cli.datasets import omniglot
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import assembly, opening, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.adaptation import inputs_of
 from metalearn_cli.runtime.execution import running
@@ -45,7 +45,7 @@ def store(test_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def session(store, tmp_path_factory):
     experiment = from_mapping(EXPERIMENT, "test")
-    data = assembly.open_data(experiment, store, silent)
+    data = opening.open_data(experiment, store, silent)
     with runs.opened(tmp_path_factory.mktemp("raw"), resume=True) as folder:
         session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
         with running(session.plan) as runner:

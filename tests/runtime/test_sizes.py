@@ -6,11 +6,11 @@ import torch
 from metalearn_cli.blocks import Execution
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import assembly, memory
+from metalearn_cli.runtime import assembly, memory, opening
 from metalearn_cli.runtime.execution import plan_for
 from tests.commands import TINY
 
-PICTURES = assembly.Interface((1, 28, 28), 2, assembly.classification, None)
+PICTURES = opening.Interface((1, 28, 28), 2, assembly.classification, None)
 LARGE = {
     "conv4": {"name": "conv4", "channels": 65_536},
     "resnet12": {"name": "resnet12", "channels": [65_536] * 4},

@@ -10,7 +10,7 @@ import torch
 
 from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError, RunError
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import assembly, training
+from metalearn_cli.runtime import opening, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.state import State, Window, restored
@@ -46,7 +46,7 @@ def session_in(path, **changes):
     merged = {key: value | changes.get(key, {}) for key, value in SINES.items() if isinstance(value, dict)}
     values = SINES | {"name": changes.get("name", "sines")} | merged
     experiment = from_mapping(values, "test")
-    data = assembly.open_data(experiment, path, lambda *_: None)
+    data = opening.open_data(experiment, path, lambda *_: None)
     (path / "checkpoints").mkdir(exist_ok=True)
     return sessions.open_session(experiment, runs.RunFolder(path), data, torch.device("cpu"))
 

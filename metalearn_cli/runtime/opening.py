@@ -1,0 +1,166 @@
+"""What an experiment is learned from: its dataset opened, or several of them as one."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from metalearn_cli.core.meta import Objective, classification, regression
+from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.registry import module_of
+from metalearn_cli.runtime.mixing import common_preprocessing, mixture_names, mixture_sampler
+from metalearn_cli.runtime.sampling import (
+    Names,
+    Sampler,
+    TaskSpec,
+    check,
+    function_sampler,
+    numbered_sampler,
+    picture_names,
+    picture_sampler,
+    pool_of,
+)
+from metalearn_cli.settings import Choice
+from metalearn_cli.storage.downloads import Progress
+from metalearn_cli.storage.preparation import open_or_explain
+from metalearn_cli.storage.prepared import Prepared
+
+
+class Interface(NamedTuple):
+    """What a network sees and gives: input shape (C, H, W) or (F,), number of outputs, and how they are judged.
+
+    `preprocessing` is None where inputs are not pictures.
+    """
+
+    input_shape: tuple[int, ...]
+    outputs: int
+    objective: Objective
+    preprocessing: Preprocessing | None
+
+    @property
+    def tells_classes_apart(self) -> bool:
+        """Whether it is judged by accuracy, and not by squared error."""
+        return self.objective is classification
+
+
+class Data(NamedTuple):
+    """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
+
+    `classes(part)` are the names of a part's classes, `names(part, spec, seed)` those in each task that the sampler
+    draws; a distribution of tasks has none. `numbered(spec, seed, most)` draws training tasks by class number, of
+    `most` classes or fewer; None where classes have no numbers.
+    """
+
+    interface: Interface
+    sha256: str
+    sampler: Callable[[Part, TaskSpec, int], Sampler]
+    classes: Callable[[Part], frozenset[str]]
+    names: Callable[[Part, TaskSpec, int], Names]
+    numbered: Callable[[TaskSpec, int, int], Sampler] | None = None
+
+
+def dataset_of(settings: Choice) -> Dataset:
+    """The description that the dataset's own file gives for its settings."""
+    dataset: Dataset = module_of(settings).build(settings)
+    return dataset
+
+
+def open_data(experiment: Experiment, data_dir: Path, progress: Progress, seen: Preprocessing | None = None) -> Data:
+    """The experiment's dataset, opened; a generated one is made on first use.
+
+    A network that was trained on pictures `seen` otherwise (another size, another mean) gets them so.
+
+    Raises DataError with the `metalearn prepare` command to type if it is missing, ConfigError if the experiment
+    asks for tasks that it cannot give.
+    """
+    name, ways = experiment.dataset.name, experiment.task.ways
+    dataset = dataset_of(experiment.dataset)
+    if isinstance(dataset, TaskSource):
+        if ways != 1:
+            raise ConfigError(f"task.ways: found {ways}, but {name} has no classes; set it to 1")
+        interface = Interface(dataset.input_shape, dataset.outputs, regression, None)
+        return Data(
+            interface,
+            name,
+            lambda part, spec, seed: function_sampler(dataset, part, spec, seed),
+            lambda _part: frozenset(),
+            lambda _part, _spec, _seed: lambda _step, _number: [],
+        )
+    if ways < 2:
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+    if isinstance(dataset, Mixture):
+        return _mixed(dataset, ways, data_dir, progress, seen)
+    return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen)
+
+
+class _Stored(NamedTuple):
+    """A prepared dataset, how tasks are drawn from it, and what `prepare` and its normalisation make of a picture."""
+
+    name: str
+    sampling: Sampling
+    prepared: Prepared
+    preprocessing: Preprocessing
+
+    def classes(self, part: Part) -> frozenset[str]:
+        """The names of a part's classes."""
+        return frozenset(self.prepared.manifest.splits.get(self.sampling.split, {}).get(part, ()))
+
+
+def class_names(settings: Choice, data_dir: Path, part: Part) -> frozenset[str]:
+    """The names of the classes in a part of a dataset; none where it is not prepared here, or has no classes."""
+    try:
+        return _stored(settings, data_dir, lambda *_moved: None).classes(part)
+    except (ConfigError, DataError):
+        return frozenset()
+
+
+def _stored(settings: Choice, data_dir: Path, progress: Progress) -> _Stored:
+    dataset = dataset_of(settings)
+    if not isinstance(dataset, Archive | Generated):
+        raise ConfigError(f"dataset.of: {settings.name} holds no pictures of its own; expected datasets that do")
+    prepared = open_or_explain(settings.name, dataset, data_dir, progress)
+    sampling = dataset.sampling
+    preprocessing = prepared.manifest.preprocessing_for(sampling.split, sampling.normalisation)
+    return _Stored(settings.name, sampling, prepared, preprocessing)
+
+
+def _opened(stored: _Stored, ways: int, seen: Preprocessing | None) -> Data:
+    seen = seen or stored.preprocessing
+
+    def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
+        pool = pool_of(stored.prepared, stored.sampling, part, seen)
+        check(pool, spec, stored.name)
+        return picture_sampler(pool, spec, seed)
+
+    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
+
+    def names(part: Part, spec: TaskSpec, seed: int) -> Names:
+        return picture_names(pool_of(stored.prepared, stored.sampling, part, seen), spec, seed)
+
+    def numbered(spec: TaskSpec, seed: int, most: int) -> Sampler:
+        return numbered_sampler(pool_of(stored.prepared, stored.sampling, "train", seen), spec, seed, most)
+
+    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered)
+
+
+def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None) -> Data:
+    members = [_stored(settings, data_dir, progress) for settings in mixture.of]
+    common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
+    opened = [_opened(stored, ways, common) for stored in members]
+
+    def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
+        samplers = [data.sampler(part, spec, seed) for data in opened]
+        return mixture_sampler(samplers, mixture.weights, part, seed)
+
+    sha256 = hashlib.sha256(" ".join(data.sha256 for data in opened).encode()).hexdigest()
+
+    def classes(part: Part) -> frozenset[str]:
+        return frozenset().union(*(data.classes(part) for data in opened))
+
+    def names(part: Part, spec: TaskSpec, seed: int) -> Names:
+        each = [(one.name, data.names(part, spec, seed)) for one, data in zip(members, opened, strict=True)]
+        return mixture_names(each, mixture.weights, part, seed)
+
+    return Data(opened[0].interface, sha256, sampler, classes, names)
