@@ -143,14 +143,12 @@ def over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
 def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor) -> Tensor:
     while children:
         (name, child), *children = children
-        following = [layer for _, layer in children]
-        taken = child.takes(following, inputs) if isinstance(child, LeadingLayer) else 0
-        own = [below(f"{each}.", params) for each in (name, *(other for other, _ in children[:taken]))]
-        if isinstance(child, LeadingLayer) and taken:
-            inputs = child.over_tasks_with(following[:taken], own, inputs)
+        own, following = below(f"{name}.", params), [layer for _, layer in children]
+        if isinstance(child, LeadingLayer) and (taken := child.takes(following, inputs)):
+            theirs = [below(f"{other}.", params) for other, _ in children[:taken]]
+            inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs), children[taken:]
         else:
-            inputs = over_tasks(child, own[0], inputs)
-        children = children[taken:]
+            inputs = over_tasks(child, own, inputs)
     return inputs
 
 
