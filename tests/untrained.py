@@ -10,6 +10,13 @@ from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.storage import checkpoints
 from tests.commands import TINY
 
+SINES = {
+    "dataset": {"name": "sinusoid"},
+    "task": {"ways": 1, "shots": 4, "queries": 6},
+    "backbone": {"name": "mlp", "hidden": [8]},
+    "algorithm": {"name": "maml", "inner_lr": 0.01},
+}
+
 
 def checkpoint_of(path: Path, data_dir: Path, **blocks: object) -> Path:
     """`path` is a checkpoint of the tiny experiment, with other blocks in it."""

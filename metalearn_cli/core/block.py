@@ -35,6 +35,10 @@ class Passed(NamedTuple):
     mean: Tensor
     root: Tensor
 
+    def known(self, tile: slice) -> Known:
+        """What the norm's derivatives need of a tile's tasks."""
+        return Known(self.convolved[tile], self.mean[tile], self.root[tile])
+
 
 def block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
     """Outputs [T, M, O] for contiguous inputs [T, N, H, W, C], a weight [T, O, S], scale and shift [T, O].
@@ -92,16 +96,14 @@ def _gradients(
     """
     here = forms(passed.inputs.shape, passed.inputs.element_size(), kind.window)
     of_inputs = torch.empty_like(passed.inputs) if down else None
-    of_weight, of_scale, of_shift = (torch.empty_like(passed.weight), *map(torch.zeros_like, (passed.scale,) * 2))
-    gradient = None if gradient is None else gradient.contiguous()
+    of_weight, of_scale, of_shift = map(torch.empty_like, (passed.weight, passed.scale, passed.scale))
+    gradient = torch.zeros_like(passed.outputs) if gradient is None else gradient.contiguous()
     for tile in here.tiles:
-        back = torch.empty(0) if more is None else more[tile]
-        if gradient is not None:
-            let_through = _let_through(gradient[tile], passed.outputs[tile], kind.slope)
-            known = Known(passed.convolved[tile], passed.mean[tile], passed.root[tile])
-            found = gradients(let_through, passed.scale[tile], known, kind.eps)
-            back = found[0] if more is None else found[0].add_(back)
-            of_scale[tile], of_shift[tile] = found[1:]
+        let_through = _let_through(gradient[tile], passed.outputs[tile], kind.slope)
+        found = gradients(let_through, passed.scale[tile], passed.known(tile), kind.eps)
+        back, of_scale[tile], of_shift[tile] = found
+        if more is not None:
+            back.add_(more[tile])
         here.see(passed.inputs[tile]).to_weight(back, of_weight[tile])
         if of_inputs is not None:
             here.to_inputs(back, passed.weight[tile], of_inputs[tile])
@@ -139,10 +141,9 @@ class _Gradients(Function):
         for tile, back in zip(here.tiles, backs, strict=True):
             pushed = _pushed(here, passed, tile, back, u, v, of_weight, of_inputs)
             let_through = _let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
-            known = Known(passed.convolved[tile], passed.mean[tile], passed.root[tile])
             cotangents, sums = (pushed, v_scale[tile], v_shift[tile]), (of_scale[tile], of_shift[tile])
             of_let_through, again[tile] = second_gradients(
-                cotangents, let_through, passed.scale[tile], known, sums, ctx.kind.eps, of_convolved[tile]
+                cotangents, let_through, passed.scale[tile], passed.known(tile), sums, ctx.kind.eps, of_convolved[tile]
             )
             of_gradient[tile] = _let_through(of_let_through, passed.outputs[tile], ctx.kind.slope)
         return of_gradient, of_inputs, of_weight, again, None, of_convolved, *(None,) * 4

@@ -13,15 +13,9 @@ from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.storage.checkpoints import Checkpoint, load, save
 from tests.commands import TINY
 from tests.report.reading import Page
-from tests.untrained import checkpoint_of
+from tests.untrained import SINES, checkpoint_of
 
 LABEL = "ensemble of 3 checkpoints"
-SINES = {
-    "dataset": {"name": "sinusoid"},
-    "task": {"ways": 1, "shots": 4, "queries": 6},
-    "backbone": {"name": "mlp", "hidden": [8]},
-    "algorithm": {"name": "maml", "inner_lr": 0.01},
-}
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,9 @@ from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.runs import RunFolder
 from tests.commands import ROOT
 from tests.report.reading import Page, loads
-from tests.untrained import checkpoint_of
+from tests.untrained import SINES, checkpoint_of
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
-
-
-SINES = {
-    "dataset": {"name": "sinusoid"},
-    "task": {"ways": 1, "shots": 4, "queries": 6},
-    "backbone": {"name": "mlp", "hidden": [8]},
-    "algorithm": {"name": "maml", "inner_lr": 0.01},
-}
 
 
 @pytest.fixture(scope="module")
