@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import functional as F
 
+from metalearn_cli.core.activation import activate_, let_through
 from metalearn_cli.core.normalising import Known, gradients, normalise, second_gradients
 from metalearn_cli.core.patches import Forms, Window, forms
 
@@ -63,8 +63,7 @@ class _Block(Function):
             known = Known(convolved[tile], mean[tile], root[tile])
             here.see(inputs[tile]).forward(weight[tile], known.inputs)
             normalise(known, scale[tile], shift[tile], kind.eps, out := outputs[tile])
-            if kind.slope != 1:
-                F.leaky_relu_(out, kind.slope) if kind.slope else torch.relu_(out)
+            activate_(out, kind.slope)
         ctx.kind = kind
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*Passed(inputs, weight, scale, outputs, convolved, mean, root))
@@ -99,8 +98,8 @@ def _gradients(
     of_weight, of_scale, of_shift = map(torch.empty_like, (passed.weight, passed.scale, passed.scale))
     gradient = torch.zeros_like(passed.outputs) if gradient is None else gradient.contiguous()
     for tile in here.tiles:
-        let_through = _let_through(gradient[tile], passed.outputs[tile], kind.slope)
-        found = gradients(let_through, passed.scale[tile], passed.known(tile), kind.eps)
+        through = let_through(gradient[tile], passed.outputs[tile], kind.slope)
+        found = gradients(through, passed.scale[tile], passed.known(tile), kind.eps)
         back, of_scale[tile], of_shift[tile] = found
         if more is not None:
             back.add_(more[tile])
@@ -140,12 +139,12 @@ class _Gradients(Function):
         u = None if u is None else u.contiguous()
         for tile, back in zip(here.tiles, backs, strict=True):
             pushed = _pushed(here, passed, tile, back, u, v, of_weight, of_inputs)
-            let_through = _let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
+            through = let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
             cotangents, sums = (pushed, v_scale[tile], v_shift[tile]), (of_scale[tile], of_shift[tile])
-            of_let_through, again[tile] = second_gradients(
-                cotangents, let_through, passed.scale[tile], passed.known(tile), sums, ctx.kind.eps, of_convolved[tile]
+            of_through, again[tile] = second_gradients(
+                cotangents, through, passed.scale[tile], passed.known(tile), sums, ctx.kind.eps, of_convolved[tile]
             )
-            of_gradient[tile] = _let_through(of_let_through, passed.outputs[tile], ctx.kind.slope)
+            of_gradient[tile] = let_through(of_through, passed.outputs[tile], ctx.kind.slope)
         return of_gradient, of_inputs, of_weight, again, None, of_convolved, *(None,) * 4
 
 
@@ -173,12 +172,3 @@ def _pushed(
         if of_inputs is not None:
             here.to_inputs(back, v[tile], of_inputs[tile])
     return pushed
-
-
-def _let_through(gradient: Tensor, outputs: Tensor, slope: float) -> Tensor:
-    """What the activation lets through of a gradient; its outputs have the signs of its inputs."""
-    if slope == 1:
-        return gradient
-    relu, leaky = torch.ops.aten.threshold_backward.default, torch.ops.aten.leaky_relu_backward.default
-    found: Tensor = leaky(gradient, outputs, slope, True) if slope else relu(gradient, outputs, 0)
-    return found

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from metalearn_cli.core import first_block
 from metalearn_cli.core.block import Kind, block
 from metalearn_cli.core.network import Params
 from metalearn_cli.core.norm import TaskNorm
@@ -58,7 +59,11 @@ class TaskConv2d(nn.Conv2d):
             slope = activation[0].negative_slope if isinstance(activation[0], nn.LeakyReLU) else 0.0
         kind = Kind(self.window, norm.eps, slope)
         weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
-        return self._unfolded(block(_pictures(inputs), weight, scale, shift, kind), inputs)
+        if first_block.suits(inputs, self.out_channels, self.window):
+            rows = first_block.first_block(inputs, weight, scale, shift, kind)
+        else:
+            rows = block(_pictures(inputs), weight, scale, shift, kind)
+        return self._unfolded(rows, inputs)
 
     def _unfolded(self, rows: Tensor, inputs: Tensor) -> Tensor:
         """Outputs [T, M, O] as [T, N, O, h, w]."""
