@@ -67,7 +67,8 @@ def train(
         from metalearn_cli.runtime import training  # noqa: F401  (torch comes with it, if it has not come before)
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(run_dir)] if run_dir else []
-    call = Call(shlex.join(again), json, quiet, verbose, started)
+    for_others = ["train", *again, "--device", device, "--quiet", *(["--resume"] if resume else [])]
+    call = Call(shlex.join(again), for_others, json, quiet, verbose, started)
     if dry_run:
         _dry_run(experiment, device, call)
         return
@@ -76,9 +77,10 @@ def train(
 
 
 class Call(NamedTuple):
-    """How the command was called, as far as what it prints depends on it."""
+    """How the command was called, as far as what it prints depends on it; `for_others`, what other processes run."""
 
     again: str
+    for_others: list[str]
     json: bool
     quiet: bool
     verbose: bool
@@ -86,10 +88,10 @@ class Call(NamedTuple):
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
-    from metalearn_cli.runtime import assembly, distributed
+    from metalearn_cli.runtime import assembly, distributed, processes
 
     place = distributed.own_device(assembly.device_named(device))
-    with distributed.joined(place) as group:
+    with processes.beside(experiment.execution.processes, call.for_others, place), distributed.joined(place) as group:
         if not group.leads:
             call = call._replace(json=False, quiet=True)
         _run_in(group, place, experiment, path, resume, stopper, call)

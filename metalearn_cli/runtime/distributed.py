@@ -21,6 +21,8 @@ from metalearn_cli.errors import ConfigError, DeviceError, RunError
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be preparing data or validating."""
 
+MEETING_POINT = "METALEARN_MEETING_POINT"
+"""The variable that names the file by which processes find each other that were started without torchrun."""
 
 _WHERE_IN_THE_LIBRARY = re.compile(r"^\[[^]]*\] *")
 
@@ -117,10 +119,10 @@ def _all_alive() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = _WHERE_IN_THE_LIBRARY.sub("", str(error).split(". ")[0].splitlines()[0])
-        raise RunError(
-            f"process {os.environ.get('RANK')}: another process of this run has ended ({reason}); "
-            "start all of them again with --resume, or torchrun with --max-restarts"
-        ) from error
+        by_torchrun = "start all of them again with --resume, or torchrun with --max-restarts"
+        cure = "go on with --resume" if MEETING_POINT in os.environ else by_torchrun
+        rank = os.environ.get("RANK")
+        raise RunError(f"process {rank}: another process of this run has ended ({reason}); {cure}") from error
 
 
 ALONE = Group()
@@ -129,7 +131,7 @@ ALONE = Group()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:
-    """The Group that torchrun has started this process in; without torchrun, a Group of one.
+    """The Group that this process was started in, by torchrun or by its first process; a Group of one otherwise.
 
     Raises DeviceError if the processes cannot find each other.
     """
@@ -139,15 +141,23 @@ def joined(device: torch.device) -> Iterator[Group]:
         return
     rank = int(os.environ["RANK"])
     try:
-        store = next(rendezvous("env://"))[0]
+        file = os.environ.get(MEETING_POINT)
+        store = next(rendezvous(f"file://{file}", rank, size) if file else rendezvous("env://"))[0]
         # Each restart by torchrun finds its own keys: the addresses of dead processes would hang it.
         attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=_PATIENCE)
+        _share_cores(device)
     except (RuntimeError, ValueError) as error:
         raise DeviceError(f"process {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from error
     # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
     yield Group(rank, size)
+
+
+def _share_cores(device: torch.device) -> None:
+    """Torch's own threads are no more than this process's share of the cores, where nobody has said how many."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes_here()))
 
 
 def restarted() -> bool:

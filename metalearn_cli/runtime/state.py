@@ -29,6 +29,7 @@ _MAY_CHANGE = {
     ("checkpoint", "minutes"),
     ("checkpoint", "every"),
     ("execution", "threads"),
+    ("execution", "processes"),
     *(("dataset", key) for key in PREPARATION_ONLY),
 }
 _SCHEDULE_READS = ("outer", "iterations")

@@ -1,0 +1,114 @@
+"""More processes of this machine for a run: started by the first, which prints and writes, and gone with it.
+
+They find each other as those of torchrun do (runtime/distributed.py).
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from metalearn_cli.errors import ConfigError, RunError
+from metalearn_cli.runtime.distributed import MEETING_POINT
+
+_SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 10, 0.02
+
+
+@contextmanager
+def beside(size: int | None, arguments: Sequence[str], device: torch.device) -> Iterator[None]:
+    """Inside the block this process is the first of `size`; the others run `metalearn ARGUMENTS`.
+
+    With a size of None, or under torchrun, it is whatever it was before.
+
+    Raises ConfigError for another device than a CPU, and RunError if one of the others does not start.
+    """
+    if MEETING_POINT in os.environ:
+        _say_here()
+        _end_with_the_first()
+    if size in (None, 1) or "WORLD_SIZE" in os.environ:
+        yield
+        return
+    assert size
+    if device.type != "cpu":
+        raise ConfigError(f"execution.processes: found {size}, but on GPUs it is torchrun that starts them")
+    with TemporaryDirectory(prefix="metalearn-run-") as folder:
+        # It stays so: the group of processes is not taken apart either.
+        os.environ.update(_surroundings(size, Path(folder)))
+        others = [_started(rank, arguments, Path(folder)) for rank in range(1, size)]
+        try:
+            _meet(others, Path(folder))
+            yield
+            with suppress(subprocess.TimeoutExpired):
+                for other in others:
+                    other.wait(_SECONDS_TO_END)
+        except RunError:
+            sys.stderr.write("".join(_errors(rank, Path(folder)).read_text() for rank in range(1, size)))
+            raise
+        finally:
+            for other in others:
+                other.kill()
+                with other:  # which waits for it
+                    pass
+
+
+def _surroundings(size: int, folder: Path) -> dict[str, str]:
+    """What a process learns of the run from its environment; gloo talks over the loopback alone."""
+    return {
+        "RANK": "0",
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0"),
+        MEETING_POINT: str(folder / "store"),
+    }
+
+
+def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    with _errors(rank, folder).open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "metalearn_cli", *arguments],
+            env=os.environ | {"RANK": str(rank)},
+            stdin=subprocess.PIPE,  # it closes when this process ends, however that comes about
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+
+def _meet(others: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    """Every process has come as far as this one.
+
+    Raises RunError if one of them ends before.
+    """
+    for rank, other in enumerate(others, 1):
+        while not _here(rank, folder).exists():
+            if other.poll() is not None:
+                raise RunError(f"process {rank} of this run ended with {other.returncode} before it had begun")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _say_here() -> None:
+    _here(int(os.environ["RANK"]), Path(os.environ[MEETING_POINT]).parent).touch()
+
+
+def _here(rank: int, folder: Path) -> Path:
+    return folder / f"{rank}.here"
+
+
+def _errors(rank: int, folder: Path) -> Path:
+    return folder / f"{rank}.err"
+
+
+def _end_with_the_first() -> None:
+    """From now on this process ends at once when the one that started it is no more."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
