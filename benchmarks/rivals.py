@@ -5,6 +5,7 @@ Each gives a function () -> None that leaves the mean meta-gradient over the tas
 Legend: T tasks, N examples.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,6 +57,31 @@ def plain_conv4(shape: tuple[int, int, int], channels: int, pool: bool, ways: in
         height, width = (height // 2, width // 2) if pool else (-(-height // 2), -(-width // 2))
     end = [nn.Flatten()] if pool else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*blocks, *end, nn.Linear(channels * (height * width if pool else 1), ways))
+
+
+class _Sum(nn.Module):
+    """A residual block of ResNet-12: the sum of a long and a short branch."""
+
+    def __init__(self, before: int, after: int, norm: type) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (before, after, after):
+            layers += [nn.Conv2d(inputs, after, 3, 1, 1, bias=False), norm(after), nn.LeakyReLU(0.1)]
+        self.long = nn.Sequential(*layers[:-1])
+        self.short = nn.Sequential(nn.Conv2d(before, after, 1, bias=False), norm(after))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.long(inputs) + self.short(inputs)
+        return outputs
+
+
+def plain_resnet12(shape: tuple[int, int, int], ways: int, norm: type = BatchNorm) -> nn.Module:
+    """ResNet-12 of torch's own layers, 64-160-320-640."""
+    channels = [shape[0], 64, 160, 320, 640]
+    blocks: list[nn.Module] = []
+    for before, after in itertools.pairwise(channels):
+        blocks += [_Sum(before, after, norm), nn.LeakyReLU(0.1), nn.MaxPool2d(2)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], ways))
 
 
 def _each(problem: Problem) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:

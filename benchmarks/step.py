@@ -29,7 +29,7 @@ from benchmarks import rivals
 from benchmarks.processes import started
 from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
-from metalearn_cli.backbones import conv4
+from metalearn_cli.backbones import conv4, resnet12
 from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import classification
 from metalearn_cli.core.network import Network
@@ -38,7 +38,7 @@ from metalearn_cli.runtime.execution import Plan, Runner, plan_for, running, usa
 
 
 class Shape(NamedTuple):
-    """What a meta-step is measured on: random pixels, `ways` classes, and conv4 of that many channels."""
+    """What a meta-step is measured on: random pixels, `ways` classes, and conv4 of that many channels or ResNet-12."""
 
     ways: int
     shots: int
@@ -48,6 +48,7 @@ class Shape(NamedTuple):
     size: tuple[int, int, int] = (1, 28, 28)
     channels: int = 64
     pool: bool = False
+    resnet: bool = False
 
     @property
     def values(self) -> int:
@@ -63,6 +64,7 @@ SHAPES = {
     "omniglot 20w5s": Shape(20, 5, 5, 5, 4),
     "miniimagenet 5w1s": Shape(5, 1, 15, 5, 4, PHOTO, 32, True),
     "miniimagenet 5w5s": Shape(5, 5, 15, 5, 2, PHOTO, 32, True),
+    "miniimagenet 5w1s, resnet12, 1 step, 5 queries": Shape(5, 1, 5, 1, 2, PHOTO, resnet=True),
 }
 RIVALS: dict[str, Callable[[Problem], Callable[[], None]]] = {
     "plain loop, one backward": rivals.plain_loop,
@@ -91,7 +93,10 @@ class Row(NamedTuple):
 def problem_of(shape: Shape, second_order: bool, norm: type = rivals.BatchNorm) -> Problem:
     """The shape's network and tasks, always the same."""
     torch.manual_seed(0)
-    module = rivals.plain_conv4(shape.size, shape.channels, shape.pool, shape.ways, norm)
+    if shape.resnet:
+        module = rivals.plain_resnet12(shape.size, shape.ways, norm)
+    else:
+        module = rivals.plain_conv4(shape.size, shape.channels, shape.pool, shape.ways, norm)
 
     def examples(each: int) -> Examples:
         targets = torch.arange(shape.ways).repeat_interleave(each).expand(shape.tasks, -1)
@@ -121,7 +126,10 @@ def our_step(
         inner_lr=0.1, inner_steps=shape.steps, second_order=second_order,
         gradient="mixed" if mode == "mixed" else "reverse",
     )  # fmt: skip
-    module = conv4.build(conv4.Config(channels=shape.channels, pool=shape.pool), shape.size, shape.ways)
+    if shape.resnet:
+        module = resnet12.build(resnet12.Config(), shape.size, shape.ways)
+    else:
+        module = conv4.build(conv4.Config(channels=shape.channels, pool=shape.pool), shape.size, shape.ways)
     with torch.no_grad():
         for ours, theirs in zip(module.parameters(), problem.module.parameters(), strict=True):
             ours.copy_(theirs)

@@ -4,6 +4,7 @@ Legend: T tasks, N examples, F features.
 """
 
 import copy
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,6 +142,7 @@ def over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
 
 
 def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor) -> Tensor:
+    children = _pooled_first(children)
     while children:
         (name, child), *children = children
         own, following = below(f"{name}.", params), [layer for _, layer in children]
@@ -150,6 +152,19 @@ def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: 
         else:
             inputs = over_tasks(child, own, inputs)
     return inputs
+
+
+def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """The same layers with a maximum taken before a rising activation, where it came after.
+
+    Values and gradients are the same, and the activation has fewer to work on.
+    """
+    order = list(children)
+    for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
+        rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
+        if rises and type(after) is nn.MaxPool2d and not after.return_indices:
+            order[place : place + 2] = children[place + 1], children[place]
+    return order
 
 
 def below(prefix: str, params: Params) -> Params:

@@ -72,3 +72,23 @@ def test_a_foreign_module_has_a_right_second_order_gradient():
         )
         gradients.append(abs(float(problems.flat(found) @ problems.flat(along)) - slope) / abs(slope))
     assert max(gradients) < 1e-7
+
+
+def test_a_maximum_before_its_activation_gives_what_the_layers_in_their_order_give():
+    layers = nn.Sequential(nn.Conv2d(2, 3, 3), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Conv2d(3, 4, 1), nn.ReLU())
+    module = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 5)).double()
+    inputs = torch.randn(2, 3, 2, 10, 10, dtype=torch.float64)
+    params = {name: torch.randn(2, *value.shape).double() for name, value in module.named_parameters()}
+
+    def found() -> list[torch.Tensor]:
+        at = {name: value.clone().requires_grad_() for name, value in params.items()}
+        outputs = Network(module)(at, inputs)
+        gradients = torch.autograd.grad(outputs.square().sum(), list(at.values()), create_graph=True)
+        squares = sum(one.square().sum() for one in gradients)
+        return [outputs, *gradients, *torch.autograd.grad(squares, list(at.values()))]
+
+    together = found()
+    with one_task_at_a_time():
+        alone = found()
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
