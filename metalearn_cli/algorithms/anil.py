@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_adaptation
+from metalearn_cli.core.heads import HEAD, from_zero
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -23,8 +24,6 @@ from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice, Steps
 
-HEAD = "head."
-
 
 class Config(Choice):
     """The head alone moves within a task.
@@ -32,12 +31,15 @@ class Config(Choice):
     `inner_lr`: the rate of the head on the mean loss over the support set.
     `inner_steps` (steps): by how many a task is learned in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
+    `zero_head`: whether the head starts at zero in every task (Kao et al. 2022, https://arxiv.org/abs/2106.15367)
+        instead of at what was learned.
     """
 
     name: Literal["anil"] = "anil"
     inner_lr: float = Field(0.4, gt=0)
     inner_steps: Steps = 5
     second_order: bool = True
+    zero_head: bool = False
 
 
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
@@ -64,6 +66,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
             states.append(Adapted({**body, **head}, support.inputs))
         return states
 
-    return through_adaptation(
+    learner = through_adaptation(
         init, adapt, network, objective, statistics, config.inner_steps, config.second_order, ways
     )
+    return from_zero(learner) if config.zero_head else learner

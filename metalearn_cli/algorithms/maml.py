@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import mixed_mode, reverse_mode
+from metalearn_cli.core.heads import from_zero
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -37,6 +38,8 @@ class Config(Choice):
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     `gradient`: "mixed" gives the same meta-gradient as "reverse" to rounding, with memory that does not grow with
         `inner_steps`, for up to twice the time.
+    `zero_head`: whether the head starts at zero in every task (Kao et al. 2022, https://arxiv.org/abs/2106.15367)
+        instead of at what was learned.
     """
 
     name: Literal["maml"] = "maml"
@@ -44,6 +47,7 @@ class Config(Choice):
     inner_steps: Steps = 1
     second_order: bool = True
     gradient: Literal["reverse", "mixed"] = "reverse"
+    zero_head: bool = False
 
 
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
@@ -73,4 +77,4 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         second_order=config.second_order,
         ways=ways,
     )
-    return learner
+    return from_zero(learner) if config.zero_head else learner

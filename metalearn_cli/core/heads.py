@@ -7,9 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.meta import Objective, classification
+from metalearn_cli.core.meta import Learner, Meta, Objective, Scores, classification
 from metalearn_cli.core.network import Params
+from metalearn_cli.core.tasks import Task
 from metalearn_cli.errors import ConfigError
+
+HEAD = "head."
+"""What the names of a head's parameters start with."""
 
 
 def one_hot(targets: Tensor, like: Tensor) -> Tensor:
@@ -54,6 +58,28 @@ class CosineHead(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs [N, W] for features [N, F]."""
         return super().forward(directions(inputs))
+
+
+def from_zero(learner: Learner) -> Learner:
+    """The same learner, whose head is zero before the first inner step of every task, whatever its parameters say.
+
+    The zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): what a head has learned from
+    other tasks, of other classes, only has to be unlearned.
+    """
+
+    def zeroed(meta: Meta) -> Meta:
+        names = [name for name in meta.params if name.startswith(HEAD)]
+        return meta._replace(params=meta.params | {name: torch.zeros_like(meta.params[name]) for name in names})
+
+    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+        gradient, scores = learner.meta_gradient(zeroed(meta), tasks)
+        return zeroed(gradient), scores
+
+    return learner._replace(
+        init=lambda: zeroed(learner.init()),
+        adapt=lambda meta, support, steps: learner.adapt(zeroed(meta), support, steps),
+        meta_gradient=meta_gradient,
+    )
 
 
 def require_room(classes: int, ways: int | None) -> None:

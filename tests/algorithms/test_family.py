@@ -43,6 +43,9 @@ from tests import problems
 
 EXACT = {
     "anil": (anil, {"inner_steps": 3}),
+    "anil from a zero head": (anil, {"inner_steps": 3, "zero_head": True}),
+    "maml from a zero head": (maml, {"inner_steps": 2, "zero_head": True}),
+    "maml from a zero head, mixed": (maml, {"inner_steps": 2, "zero_head": True, "gradient": "mixed"}),
     "boil": (boil, {"inner_steps": 2}),
     "meta_sgd": (meta_sgd, {"inner_steps": 2, "inner_lr": 0.3}),
     "meta_curvature": (meta_curvature, {"inner_steps": 2, "inner_lr": 0.3}),
@@ -131,6 +134,21 @@ def test_what_does_not_move_is_the_meta_learned_value_itself():
         for state in learner.adapt(meta, tasks.support, 2):
             for name in [name for name in state.params if name.startswith(still)]:
                 assert torch.equal(state.params[name], meta.params[name].expand_as(state.params[name]))
+
+
+@pytest.mark.parametrize("module", [maml, anil])
+def test_from_a_zero_head_it_is_the_plain_learner_at_a_head_of_zeros_which_stays(module):
+    tasks = problems.picture_tasks(3)
+    learner, plain = built(module, inner_steps=2, zero_head=True), built(module, inner_steps=2)
+    meta = problems.double(plain.init())
+    zero = Meta({n: torch.zeros_like(v) if n.startswith("head.") else v for n, v in meta.params.items()}, {})
+    assert all(not value.any() for name, value in learner.init().params.items() if name.startswith("head."))
+    for ours, theirs in zip(learner.adapt(meta, tasks.support, 2), plain.adapt(zero, tasks.support, 2), strict=True):
+        torch.testing.assert_close(ours.params, theirs.params, rtol=0, atol=0)
+    found, expected = (one.meta_gradient(at, tasks) for one, at in ((learner, meta), (plain, zero)))
+    torch.testing.assert_close(found[1], expected[1], rtol=0, atol=0)
+    for name, value in found[0].params.items():
+        assert torch.equal(value, torch.zeros_like(value) if name.startswith("head.") else expected[0].params[name])
 
 
 def test_anils_first_order_gradient_for_the_body_lacks_its_second_order_part():
