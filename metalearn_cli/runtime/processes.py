@@ -4,6 +4,7 @@ They find each other as those of torchrun do (runtime/distributed.py).
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import torch
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.runtime.distributed import MEETING_POINT
 
+_FOLDER = "metalearn-run-"
 _SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 10, 0.02
 
 
@@ -30,15 +32,16 @@ def beside(size: int | None, arguments: Sequence[str], device: torch.device) -> 
     Raises ConfigError for another device than a CPU, and RunError if one of the others does not start.
     """
     if MEETING_POINT in os.environ:
-        _say_here()
-        _end_with_the_first()
+        with _one_of_the_others():
+            yield
+        return
     if size in (None, 1) or "WORLD_SIZE" in os.environ:
         yield
         return
     assert size
     if device.type != "cpu":
         raise ConfigError(f"execution.processes: found {size}, but on GPUs it is torchrun that starts them")
-    with TemporaryDirectory(prefix="metalearn-run-") as folder:
+    with TemporaryDirectory(prefix=_FOLDER) as folder:
         # It stays so: the group of processes is not taken apart either.
         os.environ.update(_surroundings(size, Path(folder)))
         others = [_started(rank, arguments, Path(folder)) for rank in range(1, size)]
@@ -92,10 +95,6 @@ def _meet(others: list[subprocess.Popen[bytes]], folder: Path) -> None:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _say_here() -> None:
-    _here(int(os.environ["RANK"]), Path(os.environ[MEETING_POINT]).parent).touch()
-
-
 def _here(rank: int, folder: Path) -> Path:
     return folder / f"{rank}.here"
 
@@ -104,11 +103,22 @@ def _errors(rank: int, folder: Path) -> Path:
     return folder / f"{rank}.err"
 
 
-def _end_with_the_first() -> None:
-    """From now on this process ends at once when the one that started it is no more."""
+@contextmanager
+def _one_of_the_others() -> Iterator[None]:
+    """Inside the block this process ends at once when the first one is no more, and takes their folder along."""
+    folder = Path(os.environ[MEETING_POINT]).parent
+    _here(int(os.environ["RANK"]), folder).touch()
 
     def wait() -> None:
         sys.stdin.buffer.read()
+        if folder.name.startswith(_FOLDER):
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    try:
+        yield
+    except RunError:  # whichever process is gone, the first one knows it, too
+        waiting.join(_SECONDS_TO_END)
+        raise

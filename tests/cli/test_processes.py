@@ -104,10 +104,12 @@ def test_when_the_other_is_killed_the_first_says_so_and_the_run_goes_on_later(st
     assert resumed.fields["iterations"] == reached + 2, resumed.err
 
 
-def test_when_the_first_is_killed_the_other_ends(started):
+def test_when_the_first_is_killed_the_other_ends_and_nothing_stays(started, tmp_path):
     run, other = started
+    assert list((tmp_path / "temporary").glob("metalearn-run-*"))
     run.kill()
     wait_for(lambda: not alive(other))
+    assert not list((tmp_path / "temporary").glob("metalearn-run-*"))
 
 
 def test_one_that_does_not_start_ends_the_run_with_its_own_words(capfd, monkeypatch):

@@ -18,9 +18,8 @@ def torchrun(data_dir, tmp_path):
     def run(processes: int, *arguments: object) -> Outcome:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         command = [*launcher, "-m", "metalearn_cli", *map(str, arguments)]
-        result = subprocess.run(
-            command, cwd=tmp_path, env=environment(data_dir), capture_output=True, text=True, timeout=120
-        )
+        env = environment(data_dir) | {"TMPDIR": str(tmp_path)}  # torchrun leaves its folder of logs behind
+        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
         return Outcome(result.returncode, result.stdout, result.stderr)
 
     assert ROOT.exists()
