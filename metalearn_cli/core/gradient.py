@@ -29,7 +29,7 @@ from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.rules import Rule
 from metalearn_cli.core.tasks import Examples, Task
 
-_SHORTEST_STRETCH = 16
+_SHORTEST_STRETCH = 8
 
 MetaGradient = Callable[[Meta, Task], tuple[Meta, Scores]]
 
@@ -55,7 +55,7 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Exa
     """The same function as `reverse_mode` for an inner loop of `steps` steps, with memory that hardly grows with K.
 
     Forward, only fast parameters are kept: those of the last stretch of steps, and those that each stretch before
-    started from, which is done again when its turn comes (stretches of sqrt(K) steps, 16 or more). Backward, each
+    started from, which is done again when its turn comes (stretches of sqrt(K) steps, 8 or more). Backward, each
     step is done again at the parameters it started from, and its Hessian-vector product with the cotangent carries
     that one step back: with rate a, v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
     """
