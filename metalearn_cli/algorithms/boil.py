@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_rule
+from metalearn_cli.core.heads import HEAD
 from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
@@ -39,5 +40,5 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         config.inner_steps,
         config.second_order,
         ways,
-        lambda name: not name.startswith("head."),
+        lambda name: not name.startswith(HEAD),
     )

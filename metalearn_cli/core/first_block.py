@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from metalearn_cli.core.activation import activate_, let_through, let_through_
 from metalearn_cli.core.block import Kind
-from metalearn_cli.core.patches import Window
+from metalearn_cli.core.patches import Window, tiles_of
 
 _BYTES_AT_ONCE = 5 << 19
 """Of outputs that are worked on together: more leave a core's cache, fewer are mostly calls."""
@@ -133,5 +133,4 @@ class _LetThrough(Function):
 
 
 def _tiles(outputs: Tensor) -> list[slice]:
-    together = max(1, _BYTES_AT_ONCE // max(1, outputs[0].nbytes))
-    return [slice(start, start + together) for start in range(0, len(outputs), together)]
+    return tiles_of(len(outputs), outputs[0].nbytes, _BYTES_AT_ONCE)

@@ -52,8 +52,7 @@ class Forms:
         self.window, (self.h, self.w) = window, window.steps(self.height, self.width)
         size = self.examples * self.h * self.w * window.kernel[0] * window.kernel[1] * self.channels * element_size
         self.by_patches = size <= PATCHES_AT_ONCE
-        together = max(1, PATCHES_AT_ONCE // max(1, size))
-        self.tiles = [slice(start, start + together) for start in range(0, tasks, together)]
+        self.tiles = tiles_of(tasks, size, PATCHES_AT_ONCE)
 
     def see(self, inputs: Tensor) -> Seen:
         """A tile's contiguous inputs [t, N, H, W, C], to be multiplied."""
@@ -111,6 +110,12 @@ class Forms:
     def kernels(self, weight: Tensor) -> Tensor:
         """One task's weight [1, O, S] in torch's layout, channels last in memory."""
         return weight.view(-1, *self.window.kernel, self.channels).permute(0, 3, 1, 2)
+
+
+def tiles_of(tasks: int, size: int, at_once: int) -> list[slice]:
+    """The tasks, of `size` bytes each, in groups of no more than `at_once` bytes, or of one task."""
+    together = max(1, at_once // max(1, size))
+    return [slice(start, start + together) for start in range(0, tasks, together)]
 
 
 @lru_cache(maxsize=256)
