@@ -13,6 +13,7 @@ from typing import NoReturn
 from metalearn_cli.errors import MetalearnError, is_out_of_memory, printable
 
 _AGAIN_AFTER_SECONDS = 5.0
+_AGAIN_IN_A_CALLBACK_SECONDS = 0.01
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BY_SIGNAL = 128
 _CLOSED_PIPE = _BY_SIGNAL + 13  # as if SIGPIPE had ended the process
@@ -32,6 +33,7 @@ def main() -> NoReturn:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER_SECONDS)
         raise KeyboardInterrupt
 
+    _say_nothing_of_a_swallowed_stop()
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -64,6 +66,19 @@ def main() -> NoReturn:
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
         _fail("interrupted", _BY_SIGNAL + stopped_by[0])
     _leave(code if isinstance(code, int) else 0)
+
+
+def _say_nothing_of_a_swallowed_stop() -> None:
+    """An interruption that came inside a finaliser or a weak reference's callback is not printed, but comes again."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs", /) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            report(unraisable)
+        elif hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_IN_A_CALLBACK_SECONDS)
+
+    sys.unraisablehook = hook
 
 
 def _open_streams() -> None:

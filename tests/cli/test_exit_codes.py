@@ -199,3 +199,32 @@ def test_a_signal_while_starting_shows_no_traceback(number, tiny_run, data_dir, 
         process.kill()
     assert process.returncode == (130 if number == signal.SIGINT else 143), err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_inside_a_callback_that_cannot_raise_still_ends_the_program(number, code):
+    script = (
+        "import os, time, weakref\nimport metalearn_cli.cli as cli\nfrom metalearn_cli.__main__ import main\n"
+        "class Module: pass\n"
+        "def app(**_):\n"
+        "    it = Module()\n"
+        f"    gone = weakref.ref(it, lambda _: os.kill(os.getpid(), {int(number)}))\n"
+        "    del it\n"
+        "    time.sleep(60)\n"
+        "cli.app = app\nmain()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=30)
+    assert (result.returncode, result.stderr) == (code, "error: interrupted\n")
+
+
+def test_what_a_finaliser_raises_otherwise_is_still_reported():
+    script = (
+        "import metalearn_cli.cli as cli\nfrom metalearn_cli.__main__ import main\n"
+        "class Module:\n"
+        "    def __del__(self): raise ValueError('kept')\n"
+        "def app(**_): Module()\n"
+        "cli.app = app\nmain()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=30)
+    assert result.returncode == 0
+    assert "ValueError: kept" in result.stderr
