@@ -107,7 +107,7 @@ def _run_in(
 
     openers = sinks.found(experiment.sinks)
     with group.leader_first(), tables.bar(call.quiet) as progress:
-        data = opening.open_data(experiment, preparation.data_folder(None), tables.Stages(progress))
+        data = opening.open_data(experiment, preparation.data_folder(None), tables.Stages(progress), device=place)
     resume |= distributed.restarted()
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
         session = sessions.open_session(experiment, folder, data, place, group)
@@ -197,7 +197,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     place = assembly.device_named(device)
     with tables.bar(call.quiet) as progress:
         stages = tables.Stages(progress)
-        data = opening.open_data(experiment, preparation.data_folder(None), stages)
+        data = opening.open_data(experiment, preparation.data_folder(None), stages, device=place)
         session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)

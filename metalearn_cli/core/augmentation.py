@@ -4,6 +4,7 @@ Legend: N pictures, C channels, H height, W width.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -48,8 +49,13 @@ def fitted(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 def grey(pictures: Tensor) -> Tensor:
     """The brightness of pictures [N, 3, H, W], [N, 1, H, W]."""
-    weights = pictures.new_tensor(_LUMA).view(3, 1, 1)
-    return (pictures * weights).sum(1, keepdim=True)
+    return (pictures * per_channel(_LUMA, pictures.device)).sum(1, keepdim=True)
+
+
+@lru_cache(maxsize=64)
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One value for each channel, [C, 1, 1], on a device; sent there once, as to send it again would be to wait."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def _jittered(pictures: Tensor, factors: Tensor) -> Tensor:

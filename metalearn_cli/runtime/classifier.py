@@ -189,4 +189,4 @@ def inputs_of(images: Pictures, interface: Interface) -> Tensor:
     stored = [decode(picture, preprocessing, f"picture {number}") for number, picture in enumerate(pictures)]
     if not stored:
         raise DataError("no pictures given")
-    return normalised(np.stack(stored), preprocessing.mean, preprocessing.std)
+    return normalised(torch.from_numpy(np.stack(stored)), preprocessing.mean, preprocessing.std)

@@ -128,7 +128,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
             tasks = subject.sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes)))
             found = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
             answers.append(found.argmax(-1).cpu().numpy())
-            targets.append(tasks.query.targets.numpy())
+            targets.append(tasks.query.targets.cpu().numpy())
             tick(min(start + EPISODES_AT_ONCE, episodes))
     names = [subject.names(0, number) for number in range(episodes)]
     return Answered(names, np.concatenate(targets), np.concatenate(answers))

@@ -14,6 +14,7 @@ from metalearn_cli.core.meta import Answering, Meta, Scores, scores_per_step
 from metalearn_cli.core.tasks import Task, with_each
 from metalearn_cli.runtime.distributed import ALONE, Group
 from metalearn_cli.runtime.execution import Runner, joined
+from metalearn_cli.runtime.pixels import sent
 from metalearn_cli.runtime.sampling import Sampler
 
 EPISODES_AT_ONCE = 32
@@ -84,4 +85,4 @@ def narrow(width: float) -> Callable[[Scores], bool]:
 
 def on_device(tasks: Task, device: torch.device) -> Task:
     """The same tasks on a device."""
-    return with_each(tasks, lambda tensor: tensor.to(device, non_blocking=True))
+    return with_each(tasks, lambda tensor: sent(tensor, device))

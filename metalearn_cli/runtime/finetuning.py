@@ -125,4 +125,4 @@ def _contents(path: Path) -> Iterator[tuple[str, str | None, bytes]]:
 
 
 def _inputs(stored: list[NDArray[np.uint8]], preprocessing: Preprocessing) -> Tensor:
-    return normalised(np.stack(stored), preprocessing.mean, preprocessing.std)
+    return normalised(torch.from_numpy(np.stack(stored)), preprocessing.mean, preprocessing.std)

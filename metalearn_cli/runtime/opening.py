@@ -2,8 +2,11 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from metalearn_cli.core.meta import Objective, classification, regression
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
@@ -11,8 +14,10 @@ from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.registry import module_of
 from metalearn_cli.runtime.mixing import common_preprocessing, mixture_names, mixture_sampler
+from metalearn_cli.runtime.pixels import CPU, pixels_on
 from metalearn_cli.runtime.sampling import (
     Names,
+    Pool,
     Sampler,
     TaskSpec,
     check,
@@ -67,8 +72,14 @@ def dataset_of(settings: Choice) -> Dataset:
     return dataset
 
 
-def open_data(experiment: Experiment, data_dir: Path, progress: Progress, seen: Preprocessing | None = None) -> Data:
-    """The experiment's dataset, opened; a generated one is made on first use.
+def open_data(
+    experiment: Experiment,
+    data_dir: Path,
+    progress: Progress,
+    seen: Preprocessing | None = None,
+    device: torch.device = CPU,
+) -> Data:
+    """The experiment's dataset, opened to be worked on by a device; a generated one is made on first use.
 
     A network that was trained on pictures `seen` otherwise (another size, another mean) gets them so.
 
@@ -91,8 +102,8 @@ def open_data(experiment: Experiment, data_dir: Path, progress: Progress, seen: 
     if ways < 2:
         raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
     if isinstance(dataset, Mixture):
-        return _mixed(dataset, ways, data_dir, progress, seen)
-    return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen)
+        return _mixed(dataset, ways, data_dir, progress, seen, device)
+    return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen, device)
 
 
 class _Stored(NamedTuple):
@@ -126,29 +137,33 @@ def _stored(settings: Choice, data_dir: Path, progress: Progress) -> _Stored:
     return _Stored(settings.name, sampling, prepared, preprocessing)
 
 
-def _opened(stored: _Stored, ways: int, seen: Preprocessing | None) -> Data:
+def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torch.device) -> Data:
     seen = seen or stored.preprocessing
+    pixels = cache(partial(pixels_on, stored.prepared.images, device))
+
+    def pool(part: Part) -> Pool:
+        return pool_of(stored.prepared, pixels(), stored.sampling, part, seen)
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
-        pool = pool_of(stored.prepared, stored.sampling, part, seen)
-        check(pool, spec, stored.name)
-        return picture_sampler(pool, spec, seed)
-
-    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
+        check(classes := pool(part), spec, stored.name)
+        return picture_sampler(classes, spec, seed)
 
     def names(part: Part, spec: TaskSpec, seed: int) -> Names:
-        return picture_names(pool_of(stored.prepared, stored.sampling, part, seen), spec, seed)
+        return picture_names(pool(part), spec, seed)
 
     def numbered(spec: TaskSpec, seed: int, most: int) -> Sampler:
-        return numbered_sampler(pool_of(stored.prepared, stored.sampling, "train", seen), spec, seed, most)
+        return numbered_sampler(pool("train"), spec, seed, most)
 
+    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
     return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered)
 
 
-def _mixed(mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None) -> Data:
+def _mixed(
+    mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None, device: torch.device
+) -> Data:
     members = [_stored(settings, data_dir, progress) for settings in mixture.of]
     common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
-    opened = [_opened(stored, ways, common) for stored in members]
+    opened = [_opened(stored, ways, common, device) for stored in members]
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
         samplers = [data.sampler(part, spec, seed) for data in opened]

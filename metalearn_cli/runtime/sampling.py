@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.core.augmentation import CHANCES, augmented, fitted
+from metalearn_cli.core.augmentation import CHANCES, augmented, fitted, per_channel
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.runtime.pixels import Pixels, sent
 from metalearn_cli.runtime.streams import generator_for, keys_for
 from metalearn_cli.storage.prepared import Prepared
 
 Sampler = Callable[[int, Sequence[int]], Task]
-"""`sampler(step, numbers)`: the tasks `numbers` of meta-batch `step`, on the CPU."""
+"""`sampler(step, numbers)`: the tasks `numbers` of meta-batch `step`, on the device that the data was opened for."""
 
 Names = Callable[[int, int], list[str]]
 """`names(step, number)`: the classes of task `number` of meta-batch `step`, in the order of its targets."""
@@ -48,7 +49,7 @@ class Pool(NamedTuple):
     """
 
     part: Part
-    images: NDArray[np.uint8]
+    images: Pixels
     starts: NDArray[np.int64]
     counts: NDArray[np.int64]
     turns: NDArray[np.int64]
@@ -70,8 +71,10 @@ class Draw(NamedTuple):
     chances: NDArray[np.float32] | None = None
 
 
-def pool_of(prepared: Prepared, sampling: Sampling, part: Part, seen: Preprocessing) -> Pool:
+def pool_of(prepared: Prepared, images: Pixels, sampling: Sampling, part: Part, seen: Preprocessing) -> Pool:
     """The classes of `part` in the named split of a prepared dataset, as a network that expects `seen` sees them.
+
+    `images` are those of the prepared dataset.
 
     Raises DataError if the store has no such split.
     """
@@ -89,7 +92,7 @@ def pool_of(prepared: Prepared, sampling: Sampling, part: Part, seen: Preprocess
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return Pool(
         part=part,
-        images=prepared.images,
+        images=images,
         starts=np.tile(starts[chosen], copies),
         counts=np.tile(counts[chosen], copies),
         turns=np.repeat(np.arange(copies), len(chosen)),
@@ -141,18 +144,22 @@ def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
     Shapes: support.inputs [T, W * shots, C, H, W], query.inputs [T, W * queries, C, H, W], class after class;
     targets 0..W-1 as int64. Inputs are float32.
     """
-    numbers = np.stack([one.images for one in draws])
-    turns = np.stack([one.turns for one in draws])
-    pixels = pool.images[numbers]
-    for quarters in (1, 2, 3):
-        turned = turns == quarters
-        if turned.any():
-            pixels[turned] = np.rot90(pixels[turned], quarters, axes=(2, 3))
-    inputs = _seen(pool, pixels, draws)
+    pixels = pool.images.taken(torch.from_numpy(np.stack([one.images for one in draws])))
+    inputs = _seen(pool, _turned(pixels, np.stack([one.turns for one in draws])), draws)
     return Task(_examples(inputs[:, :, : spec.shots]), _examples(inputs[:, :, spec.shots :]))
 
 
-def _seen(pool: Pool, pixels: NDArray[np.uint8], draws: Sequence[Draw]) -> Tensor:
+def _turned(pixels: Tensor, turns: NDArray[np.int64]) -> Tensor:
+    """Pixels [T, W, E, H, W, C], those of each class turned in place by its number of quarters [T, W]."""
+    each = pixels.flatten(0, 1)
+    for quarters in (1, 2, 3):
+        if len(places := np.flatnonzero(turns == quarters)):
+            these = sent(torch.from_numpy(places), pixels.device)
+            each.index_copy_(0, these, each.index_select(0, these).rot90(quarters, (2, 3)))
+    return pixels
+
+
+def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
     """Pixels [T, W, E, H, W, C] as network inputs [T, W, E, *shape]."""
     stored = (pixels.shape[-1], *pixels.shape[3:5])
     if stored == pool.shape and not pool.augmentation:
@@ -161,17 +168,17 @@ def _seen(pool: Pool, pixels: NDArray[np.uint8], draws: Sequence[Draw]) -> Tenso
     pictures = fitted(plain.flatten(0, 2), pool.shape)
     if pool.augmentation:
         chances = torch.from_numpy(np.stack([one.chances for one in draws if one.chances is not None]))
-        pictures = augmented(pictures, chances.flatten(0, 2), pool.augmentation)
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (pool.mean, pool.std))
+        pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)
+    mean, std = (per_channel(tuple(values), pixels.device) for values in (pool.mean, pool.std))
     return ((pictures - mean) / std).reshape(*plain.shape[:3], *pool.shape)
 
 
-def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels [..., H, W, C] as network inputs [..., C, H, W], float32."""
-    inputs = torch.from_numpy(pixels).movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
-    scale = [1 / (255 * deviation) for deviation in std]
-    shift = [-average / deviation for average, deviation in zip(mean, std, strict=True)]
-    return inputs.mul_(torch.tensor(scale).view(-1, 1, 1)).add_(torch.tensor(shift).view(-1, 1, 1))
+    inputs = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    scale = tuple(1 / (255 * deviation) for deviation in std)
+    shift = tuple(-average / deviation for average, deviation in zip(mean, std, strict=True))
+    return inputs.mul_(per_channel(scale, pixels.device)).add_(per_channel(shift, pixels.device))
 
 
 def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
@@ -203,7 +210,8 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         each = [_classes(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
-        chosen, drawn = torch.from_numpy(np.stack(each)), tasks(step, numbers)
+        drawn = tasks(step, numbers)
+        chosen = sent(torch.from_numpy(np.stack(each)), drawn.support.targets.device)
         support, query = (Examples(half.inputs, chosen.gather(1, half.targets)) for half in drawn.halves)
         return Task(support, query, drawn.keys)
 
@@ -233,11 +241,11 @@ def fingerprint(sampler: Sampler, episodes: int) -> str:
     digest = hashlib.sha256(str(episodes).encode())
     for tensor in (*tasks.support, *tasks.query):
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def _examples(inputs: Tensor) -> Examples:
     tasks, ways, each = inputs.shape[:3]
-    targets = torch.arange(ways).repeat_interleave(each).expand(tasks, -1)
+    targets = torch.arange(ways, device=inputs.device).repeat_interleave(each).expand(tasks, -1)
     return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets)

@@ -79,7 +79,7 @@ def tested(
     opened = members(path, overrides)
     first, place = opened[0], assembly.device_named(device)
     experiment, interface = first.asked, first.interface
-    data = opening.open_data(experiment, data_folder(None), progress, interface.preprocessing)
+    data = opening.open_data(experiment, data_folder(None), progress, interface.preprocessing, place)
     part = next(part for part in PARTS if part == split)
     spec = assembly.evaluation_spec(experiment)
     for one in opened:

@@ -9,6 +9,7 @@ from metalearn_cli.runtime import assembly, episodes, opening, sampling
 from metalearn_cli.runtime.episodes import Answered, Subject
 from metalearn_cli.runtime.evaluation import evaluate
 from metalearn_cli.runtime.execution import Plan, running
+from metalearn_cli.runtime.pixels import pixels_on
 from tests.commands import TINY
 
 PLAN = Plan("vmap", 8, 1)
@@ -29,6 +30,11 @@ def subject_of(data_dir, **blocks) -> Subject:
     )
     sampler, names = data.sampler("val", spec, 0), data.names("val", spec, 0)
     return Subject(learner, learner.init(), 2, PLAN, sampler, names, data.interface.preprocessing)
+
+
+def pool_of(stored, part) -> sampling.Pool:
+    images = pixels_on(stored.prepared.images)
+    return sampling.pool_of(stored.prepared, images, stored.sampling, part, stored.preprocessing)
 
 
 def test_the_answers_are_those_that_the_measured_accuracy_counts(data_dir):
@@ -52,7 +58,7 @@ def test_a_class_has_the_name_of_the_pictures_that_were_drawn(data_dir):
         zip((e.name for e in manifest.classes), np.cumsum([0, *(e.count for e in manifest.classes)]), strict=False)
     )
     counts = {entry.name: entry.count for entry in manifest.classes}
-    pool = sampling.pool_of(stored.prepared, stored.sampling, "val", stored.preprocessing)
+    pool = pool_of(stored, "val")
     spec = assembly.evaluation_spec(experiment)
     names = sampling.picture_names(pool, spec, 3)
     for number in range(20):
@@ -64,11 +70,11 @@ def test_pictures_are_what_is_stored(data_dir):
     subject = subject_of(data_dir)
     experiment = from_mapping(TINY, "test")
     stored = opening._stored(experiment.dataset, data_dir, lambda *_: None)
-    pool = sampling.pool_of(stored.prepared, stored.sampling, "val", stored.preprocessing)
+    pool = pool_of(stored, "val")
     images = sampling.draw(pool, assembly.evaluation_spec(experiment), 0, 0, 7).images
     shown = episodes.shown(subject, 7)
-    assert np.array_equal(shown.support, pool.images[images[:, :1]])
-    assert np.array_equal(shown.query, pool.images[images[:, 1:]])
+    assert np.array_equal(shown.support, stored.prepared.images[images[:, :1]])
+    assert np.array_equal(shown.query, stored.prepared.images[images[:, 1:]])
 
 
 def test_a_class_of_a_mixture_says_which_dataset_it_is_of(data_dir):

@@ -43,7 +43,7 @@ def test_support_and_queries_become_exactly_what_prepare_stored(tmp_path, channe
     prepared = open_prepared(store)
     seen = prepared.manifest.preprocessing_for("classes", "dataset")
     interface = Interface((channels, 16, 16), 2, classification, seen)
-    stored = normalised(np.array(prepared.images), seen.mean, seen.std)
+    stored = normalised(torch.from_numpy(np.array(prepared.images)), seen.mean, seen.std)
     support = support_in(tmp_path / "mine", interface)
     assert len(stored) == 15
     assert torch.equal(support.inputs, stored)

@@ -15,6 +15,7 @@ from metalearn_cli.runtime import assembly, opening, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.adaptation import inputs_of
 from metalearn_cli.runtime.execution import running
+from metalearn_cli.runtime.pixels import pixels_on
 from metalearn_cli.runtime.sampling import draw, pool_of
 from metalearn_cli.storage import runs
 from metalearn_cli.storage.preparation import open_or_explain, prepare
@@ -58,7 +59,7 @@ def raw_pictures(test_data, store, episodes):
     description = omniglot.build(omniglot.Config(split="official"))
     prepared = open_or_explain("omniglot", description, store, silent)
     spec = assembly.evaluation_spec(from_mapping(EXPERIMENT, "test"))
-    pool = pool_of(prepared, description.sampling, "test", prepared.manifest.preprocessing)
+    pool = pool_of(prepared, pixels_on(prepared.images), description.sampling, "test", prepared.manifest.preprocessing)
     with open_source(test_data / "omniglot") as source:
         members = [m for found in description.arrange(source).classes.values() for m in found]
 

@@ -14,7 +14,9 @@ def test_a_sheet_has_a_row_for_each_class_with_its_shots_a_gap_and_its_queries()
     shots, queries = (generator.integers(0, 256, (2, each, 4, 5, 3), dtype=np.uint8) for each in (1, 3))
 
     def examples(pixels):
-        return Examples(normalised(pixels.reshape(1, -1, 4, 5, 3), SEEN.mean, SEEN.std), torch.zeros(1))
+        return Examples(
+            normalised(torch.from_numpy(pixels.reshape(1, -1, 4, 5, 3)), SEEN.mean, SEEN.std), torch.zeros(1)
+        )
 
     found = sheet(Task(examples(shots), examples(queries)), 2, SEEN)
     assert found.dtype == np.uint8
