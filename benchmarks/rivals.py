@@ -85,7 +85,7 @@ def plain_resnet12(shape: tuple[int, int, int], ways: int, norm: type = BatchNor
 
 
 def _each(problem: Problem) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    return list(zip(*problem.tasks.support, *problem.tasks.query, strict=True))
+    return list(zip(*problem.tasks.support[:2], *problem.tasks.query[:2], strict=True))
 
 
 def plain_loop(
@@ -178,7 +178,7 @@ def naive_vmap(problem: Problem) -> Callable[[], None]:
     every = torch.vmap(torch.func.grad(outer), in_dims=(None, 0, 0, 0, 0))
 
     def run() -> None:
-        found = every(params, *problem.tasks.support, *problem.tasks.query)
+        found = every(params, *problem.tasks.support[:2], *problem.tasks.query[:2])
         for name, parameter in module.named_parameters():
             parameter.grad = found[name].mean(0)
 

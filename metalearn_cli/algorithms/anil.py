@@ -60,7 +60,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         head, body = loop.split(states[0].params)
         if steps == 0:
             return states
-        features = Examples(network.features(body, support.inputs), support.targets)
+        features = support._replace(inputs=network.features(body, support.inputs))
         for step in range(steps):
             head = stepped(loop, meta.coefficients, head, {}, features, step)
             states.append(Adapted({**body, **head}, support.inputs))

@@ -6,12 +6,13 @@ Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (ht
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from metalearn_cli.core.heads import one_hot, require_classes, require_room
+from metalearn_cli.core.heads import require_classes, require_room
 from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.pretraining import Descent, Head, pretrained
+from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.settings import Choice, Size, Steps
 
 
@@ -45,9 +46,10 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         layer = nn.Linear(features, config.classes)
         return {"weight": layer.weight.detach(), "bias": layer.bias.detach()}
 
-    def start(seen: Tensor, targets: Tensor) -> Params:
-        ways = one_hot(targets, seen).shape[-1]
-        return {"weight": seen.new_zeros(len(seen), ways, seen.shape[-1]), "bias": seen.new_zeros(len(seen), ways)}
+    def start(seen: Examples) -> Params:
+        tasks, _, features = seen.inputs.shape
+        ways = ways_of(seen)
+        return {"weight": seen.inputs.new_zeros(tasks, ways, features), "bias": seen.inputs.new_zeros(tasks, ways)}
 
     head = Head(
         see=lambda features: features,

@@ -6,13 +6,14 @@ Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (ht
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from metalearn_cli.core.heads import directions, prototypes, require_classes, require_room
 from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.pretraining import Descent, Head, pretrained
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice, Size, Steps
 
 
@@ -49,8 +50,8 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         weight = config.scale * F.normalize(fast["weight"], dim=-1)
         return {"head.weight": weight, "head.bias": weight.new_zeros(weight.shape[:-1])}
 
-    def start(seen: Tensor, targets: Tensor) -> Params:
-        return {"weight": prototypes(seen, targets)}
+    def start(seen: Examples) -> Params:
+        return {"weight": prototypes(seen)}
 
     head = Head(
         see=directions,

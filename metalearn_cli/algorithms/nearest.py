@@ -29,7 +29,7 @@ def build(
     require_classes(objective, "nearest")
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        head = nearest_prototype(prototypes(support.inputs.flatten(2), support.targets))
+        head = nearest_prototype(prototypes(support._replace(inputs=support.inputs.flatten(2))))
         # There are no inner steps: whoever asks for the state after some gets the one and only.
         return [Adapted({**unadapted(meta, support).params, **head}, support.inputs)] * (steps + 1)
 

@@ -46,7 +46,8 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         start = unadapted(meta, support)
-        head = nearest_prototype(prototypes(network.features(start.params, support.inputs), support.targets))
+        features = support._replace(inputs=network.features(start.params, support.inputs))
+        head = nearest_prototype(prototypes(features))
         states = [Adapted({**start.params, **head}, support.inputs)]
         for step in range(steps):
             params = stepped(loop, meta.coefficients, states[-1].params, {}, support, step)

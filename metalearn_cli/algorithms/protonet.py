@@ -31,7 +31,8 @@ def build(
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         start = unadapted(meta, support)
-        head = nearest_prototype(prototypes(network.features(start.params, support.inputs), support.targets))
+        features = support._replace(inputs=network.features(start.params, support.inputs))
+        head = nearest_prototype(prototypes(features))
         # There are no inner steps: whoever asks for the state after some gets the one and only.
         return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
 

@@ -42,9 +42,9 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         start = unadapted(meta, support)
-        features = network.features(start.params, support.inputs)
+        features = support._replace(inputs=network.features(start.params, support.inputs))
         strength, scale = meta.coefficients["log_ridge"].exp(), meta.coefficients["log_scale"].exp()
-        head = {name: scale * value for name, value in ridge(features, support.targets, strength).items()}
+        head = {name: scale * value for name, value in ridge(features, strength).items()}
         # There are no inner steps: whoever asks for the state after some gets the one and only.
         return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
 

@@ -21,7 +21,7 @@ from metalearn_cli.core.meta import (
 )
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples
+from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.settings import Choice, Steps
 
 HEAD = ("head.weight", "head.bias")
@@ -52,7 +52,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         return Meta({name: value[:1] if name in HEAD else value for name, value in network.initial().items()}, {})
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        ways = int(support.targets.max()) + 1
+        ways = ways_of(support)
         states = [Adapted(_copied(unadapted(meta, support).params, ways), support.inputs)]
         for step in range(steps):
             params = stepped(loop, meta.coefficients, states[-1].params, {}, support, step)

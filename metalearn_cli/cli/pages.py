@@ -191,7 +191,8 @@ def _looked(subject: "Subject", episodes: int, part: str, progress: "Progress") 
 
     if subject.seen is None:
         few = range(min(_FITS, episodes))
-        one_number = all(values.shape[2:] == (1,) for values in subject.sampler(0, [0]).query)
+        query = subject.sampler(0, [0]).query
+        one_number = query.inputs.shape[2:] == query.targets.shape[2:] == (1,)
         fits = [Fitted(*fit) for fit in seen.fits(subject, few)] if one_number else []
         return Looked(f"the first {len(few)} of {episodes} {part} episodes", fits=fits), []
     few = range(min(seen.MOST, episodes))

@@ -9,25 +9,26 @@ from torch.nn import functional as F
 
 from metalearn_cli.core.meta import Learner, Meta, Objective, Scores, classification
 from metalearn_cli.core.network import Params
-from metalearn_cli.core.tasks import Task
+from metalearn_cli.core.tasks import Examples, Task, ways_of
 from metalearn_cli.errors import ConfigError
 
 HEAD = "head."
 """What the names of a head's parameters start with."""
 
 
-def one_hot(targets: Tensor, like: Tensor) -> Tensor:
-    """Targets 0..W-1 [T, N] as [T, N, W], in the type of `like`."""
-    return F.one_hot(targets).to(like.dtype)
+def one_hot(seen: Examples) -> Tensor:
+    """The targets 0..W-1 [T, N] of examples as [T, N, W], in the type of the inputs."""
+    classes = torch.arange(ways_of(seen), device=seen.targets.device)
+    return (seen.targets.unsqueeze(-1) == classes).to(seen.inputs.dtype)
 
 
-def prototypes(features: Tensor, targets: Tensor) -> Tensor:
+def prototypes(seen: Examples) -> Tensor:
     """The mean features [T, W, F] of each class of features [T, N, F] with targets 0..W-1 [T, N].
 
     Snell et al. 2017 (https://arxiv.org/abs/1703.05175), equation 1.
     """
-    members = one_hot(targets, features)
-    return members.mT @ features / members.sum(1).unsqueeze(-1)
+    members = one_hot(seen)
+    return members.mT @ seen.inputs / members.sum(1).unsqueeze(-1)
 
 
 def nearest_prototype(centres: Tensor) -> Params:
@@ -35,15 +36,15 @@ def nearest_prototype(centres: Tensor) -> Params:
     return {"head.weight": 2 * centres, "head.bias": -centres.square().sum(-1)}
 
 
-def ridge(features: Tensor, targets: Tensor, strength: Tensor) -> Params:
+def ridge(seen: Examples, strength: Tensor) -> Params:
     """The head that minimises |outputs - one-hot|^2 + strength |head|^2 on features [T, N, F], bias included.
 
     By the Woodbury identity the system to solve has the size of the support set, not of the features
     (Bertinetto et al. 2019, https://arxiv.org/abs/1805.08136, equation 6).
     """
-    known = torch.cat([features, torch.ones_like(features[..., :1])], -1)
+    known = torch.cat([seen.inputs, torch.ones_like(seen.inputs[..., :1])], -1)
     gram = known @ known.mT + strength * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
-    both = known.mT @ torch.linalg.solve(gram, one_hot(targets, features))
+    both = known.mT @ torch.linalg.solve_ex(gram, one_hot(seen)).result
     return {"head.weight": both[:, :-1].mT, "head.bias": both[:, -1]}
 
 

@@ -207,7 +207,7 @@ def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
 
 def scores_per_step(learner: Answering, steps: int, meta: Meta, tasks: Task) -> Scores:
     """Query loss and score [T, steps + 1] before and after every inner step."""
-    objective, (inputs, targets) = learner.objective, tasks.query
+    objective, inputs, targets = learner.objective, tasks.query.inputs, tasks.query.targets
     with torch.no_grad():
         after = learner.answers(meta, tasks.support, inputs, range(steps + 1))
         losses, scores = ([judge(outputs, targets) for outputs in after] for judge in (objective.loss, objective.score))

@@ -34,13 +34,13 @@ class Head(NamedTuple):
     """What reads features, for the training classes and, made anew, for those of a task.
 
     `see(features)` is what it reads of them, `params(fast)` the linear head [T, ...] that its own parameters come to;
-    these start at `first(F)` for all training classes and at `start(seen, targets)` [T, ...] for a task.
+    these start at `first(F)` for all training classes and at `start(seen)` [T, ...] for a task, of what it sees.
     """
 
     see: Callable[[Tensor], Tensor]
     params: Callable[[Params], Params]
     first: Callable[[int], Params]
-    start: Callable[[Tensor, Tensor], Params]
+    start: Callable[[Examples], Params]
 
 
 class Descent(NamedTuple):
@@ -69,8 +69,8 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
     @torch.no_grad()
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         body = {name: value.detach() for name, value in unadapted(meta, support).params.items()}
-        seen = Examples(head.see(network.features(body, support.inputs)), support.targets)
-        fast = head.start(*seen)
+        seen = support._replace(inputs=head.see(network.features(body, support.inputs)))
+        fast = head.start(seen)
         states = [Adapted({**body, **head.params(fast)}, support.inputs)]
         for _ in range(steps):
             slope = support_gradient(loop, fast, {}, seen)
@@ -79,13 +79,12 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
         return states
 
     def training_scores(meta: Meta, tasks: Task) -> Scores:
-        batch = Examples(*(torch.cat(both, 1) for both in zip(*tasks.halves, strict=True)))
-        body = unadapted(meta, batch).params
-        all_classes = {
-            name: value.expand(len(batch.targets), *value.shape) for name, value in meta.coefficients.items()
-        }
-        found = outputs({**body, **head.params(all_classes)}, batch.inputs)
-        return Scores(classification.loss(found, batch.targets), classification.score(found, batch.targets))
+        inputs = torch.cat([half.inputs for half in tasks.halves], 1)
+        targets = torch.cat([half.targets for half in tasks.halves], 1)
+        body = unadapted(meta, Examples(inputs, targets)).params
+        all_classes = {name: value.expand(len(targets), *value.shape) for name, value in meta.coefficients.items()}
+        found = outputs({**body, **head.params(all_classes)}, inputs)
+        return Scores(classification.loss(found, targets), classification.score(found, targets))
 
     return Learner(
         init=lambda: Meta(network.initial(), {name: value.clone() for name, value in first.items()}),

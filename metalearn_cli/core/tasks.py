@@ -12,10 +12,19 @@ from torch import Tensor
 
 
 class Examples(NamedTuple):
-    """Inputs [N, ...] and targets: classes 0..ways-1 as int64 [N], or values [N, outputs]."""
+    """Inputs [N, ...] and targets: classes 0..ways-1 as int64 [N], or values [N, outputs].
+
+    `ways` is known to those who drew the classes; without it one has to look, and wait for the device that holds them.
+    """
 
     inputs: Tensor
     targets: Tensor
+    ways: int | None = None
+
+
+def ways_of(examples: Examples) -> int:
+    """How many classes the targets are of."""
+    return int(examples.targets.max()) + 1 if examples.ways is None else examples.ways
 
 
 class Task(NamedTuple):
@@ -41,7 +50,7 @@ def tasks_between(tasks: Task, start: int, stop: int) -> Task:
 
 def with_each(tasks: Task, change: Callable[[Tensor], Tensor]) -> Task:
     """The tasks after a change of every tensor, keys among them."""
-    support, query = (Examples(change(half.inputs), change(half.targets)) for half in tasks.halves)
+    support, query = (half._replace(inputs=change(half.inputs), targets=change(half.targets)) for half in tasks.halves)
     return Task(support, query, None if tasks.keys is None else change(tasks.keys))
 
 

@@ -61,7 +61,8 @@ class Adaptable:
                 f"give {ways} classes, train with --set task.ways={len(classes)}, or train a learner of any number "
                 "of classes, such as protonet"
             )
-        support = Examples(inputs.to(self._device).unsqueeze(0), targets.to(self._device).unsqueeze(0))
+        shown, known = (values.to(self._device).unsqueeze(0) for values in (inputs, targets))
+        support = Examples(shown, known, len(classes))
         states = self._learner.adapt(self._meta, support, evaluation_steps(self.experiment, self._learner))
         make = partial(Classifier, self.experiment, self.interface, self._learner, classes)
         return [make(state, step) for step, state in enumerate(states)]

@@ -18,9 +18,9 @@ MOST_IN_A_ROW = 100
 _SHOWN = 10
 
 
-def finite(*tensors: Tensor) -> bool:
-    """Whether every number is finite; one look at the device for all tensors."""
-    return bool(torch.stack([value.isfinite().all() for value in tensors]).all())
+def finite(*tensors: Tensor) -> Tensor:
+    """Whether every number of all tensors is finite: one bool, on their device."""
+    return torch.stack([value.isfinite().all() for value in tensors]).all()
 
 
 def culprits(

@@ -212,7 +212,7 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
         each = [_classes(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
         drawn = tasks(step, numbers)
         chosen = sent(torch.from_numpy(np.stack(each)), drawn.support.targets.device)
-        support, query = (Examples(half.inputs, chosen.gather(1, half.targets)) for half in drawn.halves)
+        support, query = (Examples(half.inputs, chosen.gather(1, half.targets), most) for half in drawn.halves)
         return Task(support, query, drawn.keys)
 
     return sampler
@@ -239,7 +239,7 @@ def fingerprint(sampler: Sampler, episodes: int) -> str:
     """A digest of the first 16 episodes and of how many there are: equal digests, equal episodes."""
     tasks = sampler(0, range(min(episodes, 16)))
     digest = hashlib.sha256(str(episodes).encode())
-    for tensor in (*tasks.support, *tasks.query):
+    for tensor in (tensor for half in tasks.halves for tensor in (half.inputs, half.targets)):
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -248,4 +248,4 @@ def fingerprint(sampler: Sampler, episodes: int) -> str:
 def _examples(inputs: Tensor) -> Examples:
     tasks, ways, each = inputs.shape[:3]
     targets = torch.arange(ways, device=inputs.device).repeat_interleave(each).expand(tasks, -1)
-    return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets)
+    return Examples(inputs.reshape(tasks, ways * each, *inputs.shape[3:]), targets, ways)

@@ -18,6 +18,7 @@ from metalearn_cli.runtime.reports import Report, scalars
 from metalearn_cli.runtime.sampling import Sampler
 from metalearn_cli.runtime.session import Session, keep_last, keep_report, training_sampler
 from metalearn_cli.runtime.state import State, Window
+from metalearn_cli.runtime.unread import MOST, Unread, copied, put_back_unless
 from metalearn_cli.storage.sinks import Sink
 
 
@@ -42,19 +43,24 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
     the loop ends after the current step, with a checkpoint; a report that was due then is made by the next call.
 
     Raises DivergedError at the first loss or gradient that is not finite, unless these are to be skipped; the
-    checkpoints stay those before it.
+    checkpoints stay those before it. On a GPU it becomes known when there is something to report or to keep, or after
+    some iterations, so that no step waits for it.
     """
     outer = session.experiment.outer
     sampler = training_sampler(session.experiment, session.data, session.learner)
     clock = _Clock(session.experiment.checkpoint.minutes)
+    unread = Unread() if _reads_later(session) else None
     while state.iteration < outer.iterations or _report_is_due(session, state):
         stopping, report = False, None
         try:
             if not _report_is_due(session, state):
-                stopping = _step(session, runner, state, sampler, watch)
+                stopping = _step(session, runner, state, sampler, watch, unread)
                 clock.tasks += outer.meta_batch_size
                 watch.tick(state.iteration)
+            if unread and len(unread) == MOST:
+                _read(session, runner, state, sampler, unread)
             if _report_is_due(session, state):
+                _read(session, runner, state, sampler, unread)
                 report = _report(session, runner, state, clock, watch)
                 stopping |= report is None
         except _Abandoned:
@@ -65,6 +71,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
                 sink.scalars(report.iteration, scalars(report))
             yield report
         elif stopping or clock.is_time_to_keep or _is_round(state.iteration, session.experiment.checkpoint.every):
+            _read(session, runner, state, sampler, unread)
             keep_last(session, state)
             clock.kept()
         if stopping:
@@ -131,14 +138,22 @@ def _is_round(iteration: int, every: int | None) -> bool:
     return every is not None and iteration % every == 0
 
 
-def _step(session: Session, runner: Runner, state: State, sampler: Sampler, watch: Watch) -> bool:
+def _step(
+    session: Session, runner: Runner, state: State, sampler: Sampler, watch: Watch, unread: Unread | None
+) -> bool:
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
     meta_gradient, outer = session.learner.meta_gradient_at(state.iteration), session.experiment.outer
     with _abandonable(session, watch):
         tasks = on_device(sampler(state.iteration, _own_tasks(session)), session.device)
         sums, query = runner.total(meta_gradient, state.meta, tasks)
     gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
-    if finite(loss, *leaves(gradient).values()):
+    sound = finite(loss, *leaves(gradient).values())
+    if unread is not None:
+        before = copied(state.meta)
+        move(outer, state.optimizer, state.meta, gradient, state.iteration)
+        put_back_unless(unread.sound(sound), state.meta, before)
+        unread.add(loss, score, sound, finite(*leaves(state.meta).values()))
+    elif sound:
         move(outer, state.optimizer, state.meta, gradient, state.iteration)
         # A finite gradient can still take a step to infinity.
         if not finite(*leaves(state.meta).values()):
@@ -146,9 +161,38 @@ def _step(session: Session, runner: Runner, state: State, sampler: Sampler, watc
         state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
     else:
         numbers = session.group.collected(culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query))
-        _leave_out(session, state, "gradient" if finite(loss) else "loss", numbers, watch)
+        _leave_out(session, state, _what(loss), numbers, watch)
     state.iteration, state.plan = state.iteration + 1, runner.plan
     return stopping
+
+
+def _reads_later(session: Session) -> bool:
+    """Whether steps go on before it is known what came of the last: where to read is to wait, and nobody need know."""
+    stops = session.experiment.outer.on_nonfinite == "stop"
+    return session.device.type != "cpu" and session.group.size == 1 and stops
+
+
+def _read(session: Session, runner: Runner, state: State, sampler: Sampler, unread: Unread | None) -> None:
+    """The window knows of all iterations that were unread.
+
+    Raises DivergedError for the first of them that was not finite; the learner is then the one before it.
+    """
+    rows = unread.read() if unread else []
+    for iteration, row in enumerate(rows, state.iteration - len(rows)):
+        if not row.gradient:
+            tasks = on_device(sampler(iteration, _own_tasks(session)), session.device)
+            meta_gradient = session.learner.meta_gradient_at(iteration)
+            _, query = runner.total(meta_gradient, state.meta, tasks)
+            numbers = culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query)
+            raise diverged(session.folder, iteration, _what(query.loss), numbers)
+        if not row.learner:
+            raise diverged(session.folder, iteration, "learner")
+        state.window = state.window.plus(row.loss, row.score)
+
+
+def _what(loss: Tensor) -> str:
+    """What of a step is not finite."""
+    return "gradient" if finite(loss) else "loss"
 
 
 def _leave_out(session: Session, state: State, what: str, numbers: list[int], watch: Watch) -> None:
@@ -166,12 +210,15 @@ def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta
 
     Asked once and answered alike everywhere, so that no process goes on without the others.
     """
-    tasks = session.experiment.outer.meta_batch_size
-    wish = query.loss.new_tensor(float(stop))
+    tasks, group = session.experiment.outer.meta_batch_size, session.group
     flat, tree = pytree.tree_flatten(sums)
-    *flat, loss, score, wishes = session.group.summed([*flat, query.loss.sum(), query.score.sum(), wish])
-    gradient: Meta = pytree.tree_unflatten([value / tasks for value in flat], tree)
-    return gradient, loss / tasks, score / tasks, bool(wishes > 0)
+    flat += [query.loss.sum(), query.score.sum()]
+    if group.size > 1:
+        *flat, wishes = group.summed([*flat, query.loss.new_tensor(float(stop))])
+        stop = bool(wishes > 0)
+    *flat, loss, score = (value / tasks for value in flat)
+    gradient: Meta = pytree.tree_unflatten(flat, tree)
+    return gradient, loss, score, stop
 
 
 def _report(session: Session, runner: Runner, state: State, clock: _Clock, watch: Watch) -> Report | None:

@@ -277,7 +277,7 @@ def test_a_constant_added_to_all_features_changes_no_prediction():
     queries = torch.randn(2, 4, 5, dtype=torch.float64)
 
     def predictions(shift):
-        head = heads.nearest_prototype(heads.prototypes(features + shift, targets))
+        head = heads.nearest_prototype(heads.prototypes(Examples(features + shift, targets)))
         return ((queries + shift) @ head["head.weight"].mT + head["head.bias"].unsqueeze(1)).softmax(-1)
 
     torch.testing.assert_close(predictions(0.0), predictions(3.0), rtol=1e-10, atol=1e-12)
@@ -286,7 +286,7 @@ def test_a_constant_added_to_all_features_changes_no_prediction():
 def test_with_one_shot_the_prototypes_are_the_support_features():
     features = torch.randn(2, 3, 5, dtype=torch.float64)
     targets = torch.tensor([[2, 0, 1], [0, 1, 2]])
-    found = heads.prototypes(features, targets)
+    found = heads.prototypes(Examples(features, targets))
     assert torch.equal(found[0], features[0, [1, 2, 0]])
     assert torch.equal(found[1], features[1])
 
@@ -340,7 +340,7 @@ def test_a_ridge_head_solves_the_penalised_least_squares_problem():
     features = torch.randn(2, 6, 9, dtype=torch.float64)
     targets = torch.arange(3).repeat_interleave(2).expand(2, -1)
     strength = torch.tensor(0.7, dtype=torch.float64)
-    found = heads.ridge(features, targets, strength)
+    found = heads.ridge(Examples(features, targets), strength)
     for task in range(2):
         known = torch.cat([features[task], torch.ones(6, 1, dtype=torch.float64)], 1)
         system = torch.cat([known, strength.sqrt() * torch.eye(10, dtype=torch.float64)])
@@ -354,7 +354,9 @@ def test_the_derivative_of_a_ridge_head_is_right():
     targets = torch.tensor([[0, 1, 2, 0]])
     features = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
     strength = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, s: tuple(heads.ridge(x, targets, s).values()), (features, strength))
+    assert torch.autograd.gradcheck(
+        lambda x, s: tuple(heads.ridge(Examples(x, targets), s).values()), (features, strength)
+    )
 
 
 def test_r2d2_learns_its_penalty_and_its_scale():

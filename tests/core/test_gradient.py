@@ -148,7 +148,7 @@ def test_tasks_at_once_equal_maml_written_a_second_time(steps, pool, second_orde
         reference.meta_gradient(
             partial(reference.conv4, pool=pool), meta.params, support, query, 0.3, steps, second_order
         )
-        for support, query in zip(zip(*tasks.support, strict=True), zip(*tasks.query, strict=True), strict=True)
+        for support, query in zip(zip(*tasks.support[:2], strict=True), zip(*tasks.query[:2], strict=True), strict=True)
     ]
     for name, value in found.items():
         expected = torch.stack([one[name] for one in each]).sum(0)

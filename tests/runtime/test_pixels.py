@@ -44,7 +44,7 @@ def test_a_task_is_made_on_the_device_and_nothing_waits_for_it(resident, augment
     assert images.resident == resident
     made_for = pool(images, shape, augmentation)._replace(mean=(0.4,) * shape[0], std=(0.2,) * shape[0])
     tasks = sampling.picture_sampler(made_for, SPEC, 0)(0, range(4))
-    assert {tensor.device for half in tasks.halves for tensor in half} == {META}
+    assert {tensor.device for half in tasks.halves for tensor in half[:2]} == {META}
     assert tasks.support.inputs.shape == (4, 6, *shape)
     numbered = sampling.numbered_sampler(made_for, SPEC, 0, 16)(0, range(4))
     assert numbered.query.targets.device == META
