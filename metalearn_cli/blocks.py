@@ -131,9 +131,15 @@ class Execution(Settings):
     `threads`: how many; null, one a core.
     `processes`: how many of this machine share each meta-batch, which on a CPU is faster than threads alone; null, one,
         or as many as torchrun starts.
+    `cuda_graph`: whether a GPU is asked for a whole meta-gradient at once, as a CUDA graph, or for each of its
+        operations.
+    `precision`: how exact products of float32 numbers are: as such, or rounded to "tf32" (10 bits; GPUs) or "bfloat16"
+        (7 bits; GPUs, and CPUs that have it) before they are multiplied.
     """
 
     mode: Literal["auto", "loop", "vmap", "threads"] = "auto"
     chunk: Size | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     processes: Annotated[int, Field(ge=1, le=1024)] | None = None
+    cuda_graph: bool = True
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"

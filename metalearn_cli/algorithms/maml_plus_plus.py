@@ -4,7 +4,8 @@ Antoniou, Edwards & Storkey 2019, How to Train Your MAML (https://arxiv.org/abs/
 cosine for the outer rate, is `outer.schedule: cosine`.
 """
 
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -76,7 +77,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
             states.append(Adapted({**slow, **fast}, support.inputs))
         return states
 
-    def query_scores(loop: InnerLoop, weights: list[float], meta: Meta, tasks: Task) -> Scores:
+    def query_scores(loop: InnerLoop, weights: Sequence[float], meta: Meta, tasks: Task) -> Scores:
         after = zip(weights, adapt(loop, meta, tasks.support, steps)[1:], strict=True)
         counted = [(weight, scores(learner, state, tasks.query)) for weight, state in after if weight]
         loss = sum((weight * one.loss for weight, one in counted[1:]), counted[0][0] * counted[0][1].loss)
@@ -84,7 +85,10 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
 
     def during(iteration: int) -> MetaGradient:
         exact = config.second_order and iteration >= config.first_order_iterations
-        weights = multi_step_weights(steps, iteration, config.multi_step_iterations)
+        return objective_with(exact, tuple(multi_step_weights(steps, iteration, config.multi_step_iterations)))
+
+    @lru_cache(maxsize=1)  # so that iterations of one objective have one function
+    def objective_with(exact: bool, weights: tuple[float, ...]) -> MetaGradient:
         return reverse_mode(partial(query_scores, in_the_end._replace(second_order=exact), weights))
 
     learner = through_adaptation(

@@ -154,7 +154,11 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
 
         live = Live(progress, course, experiment.eval.every, experiment.outer.meta_batch_size, before)
         watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable)
-        with execution.running(state.plan, say) as runner:
+        record = execution.record_for(session.device, experiment.execution)
+        with (
+            execution.products_in(experiment.execution),
+            execution.running(state.plan, say, record) as runner,
+        ):
             for report in training.train(session, runner, state, watch):
                 live.report(report)
                 reports.append(report)

@@ -5,7 +5,7 @@ Legend: T tasks, K inner steps.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -105,6 +105,7 @@ def with_keys(learner: Learner) -> Learner:
     Nothing else does: what `adapt` and `predict` give is never random.
     """
 
+    @lru_cache(maxsize=2)
     def knowing(inner: MetaGradient) -> MetaGradient:
         def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
             with known_keys(tasks.keys):

@@ -120,7 +120,7 @@ class Learner(NamedTuple):
     reads_directions: bool = False
 
     def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
-        """The meta-gradient that iteration 0, 1, ... of training follows."""
+        """The meta-gradient that iteration 0, 1, ... of training follows; one function as long as it is the same."""
         return self.meta_gradient if self.during is None else self.during(iteration)
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:

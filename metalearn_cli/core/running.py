@@ -7,6 +7,7 @@ Legend: T tasks, C channels.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -61,6 +62,7 @@ def with_running_statistics(learner: Learner, network: Network, reads: bool) -> 
         with reading(shared):
             return learner.predict(Adapted(without_running(adapted.params), adapted.support), inputs)
 
+    @lru_cache(maxsize=2)
     def watching(inner: MetaGradient) -> MetaGradient:
         def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
             gradient, result = inner(_learned(meta), tasks)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -20,8 +21,10 @@ from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory, require_memory
+from metalearn_cli.runtime.recording import Record, Recorder, by_cuda
 
 _LARGEST_CHUNK = 64
+_PRODUCTS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 _TINY, _VALUES_AT_ONCE = 4096, 1_000_000
 _BYTES_AS_DRAWN = 8  # a float32 as it was drawn, and once more in the support or the query set
 
@@ -69,6 +72,24 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
     return Plan(mode, settings.chunk or chunk, threads)
 
 
+def record_for(device: torch.device, settings: Execution) -> Record | None:
+    """How meta-gradients are recorded on a device; None where they are not."""
+    return partial(by_cuda, device) if device.type == "cuda" and settings.cuda_graph else None
+
+
+@contextmanager
+def products_in(settings: Execution) -> Iterator[None]:
+    """Inside the block matrix products and convolutions of float32 are as exact as `settings.precision` says."""
+    before, in_convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(_PRODUCTS[settings.precision])
+    torch.backends.cudnn.allow_tf32 = settings.precision != "float32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = in_convolutions
+
+
 def usable_cores() -> int:
     """How many cores this process may use, with those of one run on this machine sharing fairly."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -89,10 +110,13 @@ class Runner:
     Where the memory does not hold the plan's chunk, the plan is another from then on, and `say` hears of it once.
     """
 
-    def __init__(self, plan: Plan, pool: ThreadPoolExecutor | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: Plan, pool: ThreadPoolExecutor | None, say: Callable[[str], None], record: Record | None = None
+    ) -> None:
         self.plan = plan
         self._pool = pool
         self._say = say
+        self._recorder = Recorder(record, say) if record else None
 
     def chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
         """The function's results for c tasks at a time, in the order of the tasks.
@@ -140,7 +164,15 @@ class Runner:
         return joined(self.chunks(function, meta, tasks))
 
     def total(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        """The sum over tasks of what a meta-gradient gives, added in their order, and the scores of every task, [T]."""
+        """The sum over tasks of what a meta-gradient gives, added in their order, and the scores of every task, [T].
+
+        Where it is replayed from a recording, the next call overwrites them.
+        """
+        if self._recorder is None:
+            return self._total(function, meta, tasks)
+        return self._recorder((function, self.plan), partial(self._total, function), meta, tasks)
+
+    def _total(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
         parts = self.chunks(function, meta, tasks)
         total = parts[0][0]
         for other, _ in parts[1:]:
@@ -154,11 +186,13 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 
 @contextmanager
-def running(plan: Plan, say: Callable[[str], None] = lambda _line: None) -> Iterator[Runner]:
-    """A Runner whose threads end with the block."""
+def running(
+    plan: Plan, say: Callable[[str], None] = lambda _line: None, record: Record | None = None
+) -> Iterator[Runner]:
+    """A Runner whose threads end with the block; with `record` it replays meta-gradients from a recording."""
     keep_freed_memory()
     if plan.mode != "threads":
-        yield Runner(plan, None, say)
+        yield Runner(plan, None, say, record)
         return
     with ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield Runner(plan, pool, say)

@@ -30,6 +30,7 @@ _MAY_CHANGE = {
     ("checkpoint", "every"),
     ("execution", "threads"),
     ("execution", "processes"),
+    ("execution", "cuda_graph"),
     *(("dataset", key) for key in PREPARATION_ONLY),
 }
 _SCHEDULE_READS = ("outer", "iterations")

@@ -15,7 +15,7 @@ from metalearn_cli.experiment import to_yaml
 from metalearn_cli.runtime import assembly, opening
 from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
-from metalearn_cli.runtime.execution import plan_for, running
+from metalearn_cli.runtime.execution import plan_for, products_in, running
 from metalearn_cli.runtime.members import Member, members
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import meta_of
@@ -97,7 +97,7 @@ def tested(
     single = not path.is_dir()
     learner, meta = (learners[0], metas[0]) if single else (Ensemble(tuple(learners)), together(metas))
     steps = assembly.evaluation_steps(experiment, learners[0])
-    with running(plan) as runner:
+    with products_in(experiment.execution), running(plan) as runner:
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
         experiment.algorithm.name, learners[0].second_order, experiment.dataset.name, part, spec,

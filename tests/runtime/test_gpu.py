@@ -1,0 +1,88 @@
+"""What a GPU computes is what a CPU computes, however it is asked for it. Without a GPU nothing here runs."""
+
+import json
+
+import pytest
+import torch
+
+from metalearn_cli.experiment import from_mapping
+from metalearn_cli.registry import names_in
+from metalearn_cli.runtime import opening, testing, training
+from metalearn_cli.runtime import session as sessions
+from metalearn_cli.runtime.execution import products_in, record_for, running
+from metalearn_cli.runtime.recording import WARM_UP
+from metalearn_cli.storage import runs
+from tests.commands import TINY
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+ITERATIONS = 2 * WARM_UP + 2
+BACKBONES = {
+    "strided": {"name": "conv4", "channels": 8},
+    "pooled": {"name": "conv4", "channels": 8, "pool": True},
+    "resnet12": {"name": "resnet12", "channels": [4, 8, 8, 8]},
+}
+
+
+def run(path, data_dir, device, algorithm="maml", backbone="strided", said=None, **execution):
+    """The rows of a run's metrics, and its session."""
+    path.mkdir()
+    chosen = from_mapping(
+        TINY
+        | {"algorithm": {"name": algorithm}, "backbone": BACKBONES[backbone], "execution": execution}
+        | {"outer": {"meta_batch_size": 4, "iterations": ITERATIONS}, "eval": TINY["eval"] | {"every": ITERATIONS}},
+        "test",
+    )
+    place = torch.device(device)
+    data = opening.open_data(chosen, data_dir, lambda *_: None, device=place)
+    (path / "checkpoints").mkdir()
+    session = sessions.open_session(chosen, runs.RunFolder(path), data, place)
+    record = record_for(place, chosen.execution)
+    with products_in(chosen.execution), running(session.plan, (said or []).append, record) as runner:
+        list(training.train(session, runner, sessions.start(session, False), training.Watch()))
+    return [json.loads(row) for row in session.folder.metrics.read_text().splitlines()], session
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_gpu_has_the_losses_of_a_cpu(recorded, backbone, data_dir, tmp_path):
+    said = []
+    found, _ = run(tmp_path / "gpu", data_dir, "cuda", backbone=backbone, said=said, cuda_graph=recorded)
+    expected, _ = run(tmp_path / "cpu", data_dir, "cpu", backbone=backbone)
+    assert not said
+    for row, other in zip(found, expected, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        for step, known in zip(row["val"], other["val"], strict=True):
+            assert step["loss"] == pytest.approx(known["loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize("algorithm", names_in("algorithms"))
+def test_every_algorithm_is_recorded_or_says_why_not(algorithm, data_dir, tmp_path):
+    said = []
+    run(tmp_path / "run", data_dir, "cuda", algorithm, said=said)
+    assert not said
+
+
+def test_a_step_does_not_wait_for_the_gpu(data_dir, tmp_path):
+    _, session = run(tmp_path / "run", data_dir, "cuda")
+    state, unread = sessions.start(session, False), training.Unread()
+    sampler = sessions.training_sampler(session.experiment, session.data, session.learner)
+    with running(session.plan) as runner:
+        training._step(session, runner, state, sampler, training.Watch(), unread)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(3):
+                training._step(session, runner, state, sampler, training.Watch(), unread)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert len(unread.read()) == 4
+
+
+def test_a_checkpoint_of_a_gpu_is_tested_on_a_cpu(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("METALEARN_DATA", str(data_dir))
+    _, session = run(tmp_path / "run", data_dir, "cuda")
+    there, here = (
+        testing.tested(session.folder.best, (), "test", 20, None, device, lambda *_: None) for device in ("cuda", "cpu")
+    )
+    assert there.fingerprint == here.fingerprint
+    for one, other in zip(there.steps, here.steps, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-2)
