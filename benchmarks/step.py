@@ -35,6 +35,7 @@ from metalearn_cli.core.meta import classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
 from metalearn_cli.runtime.execution import Plan, Runner, plan_for, running, usable_cores
+from metalearn_cli.runtime.products import products_in
 
 
 class Shape(NamedTuple):
@@ -111,10 +112,14 @@ def rival_row(name: str, shape: Shape, second_order: bool) -> Row:
     problem = problem_of(shape, second_order, norm)
     step = RIVALS[name](problem)
 
+    def as_torch_comes() -> None:
+        torch.set_float32_matmul_precision("highest")
+        step()
+
     def gradient() -> list[Tensor]:
         return [torch.zeros_like(p) if p.grad is None else p.grad for p in problem.module.parameters()]
 
-    return Row(name, step, gradient, usable_cores())
+    return Row(name, as_torch_comes, gradient, usable_cores())
 
 
 def our_step(
@@ -139,7 +144,12 @@ def our_step(
     plan = plan_for(torch.device("cpu"), settings, shape.values, count(tasks))
     runner: Runner = stack.enter_context(running(plan))
     meta = learner.init()
-    return lambda: list(runner.total(learner.meta_gradient, meta, tasks)[0].params.values()), plan
+
+    def step() -> list[Tensor]:
+        with products_in("float32"):  # again at every step, as other rows take turns with it
+            return list(runner.total(learner.meta_gradient, meta, tasks)[0].params.values())
+
+    return step, plan
 
 
 def our_row(mode: str, shape: Shape, second_order: bool, stack: ExitStack) -> Row:
@@ -190,10 +200,11 @@ def matmul_peak() -> float:
     """FLOP/s of this machine's best large float32 matrix product, all cores."""
     torch.set_num_threads(usable_cores())
     a, best = torch.rand(2048, 2048), 0.0
-    for _ in range(12):
-        started = time.perf_counter()
-        a @ a
-        best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
+    with products_in("float32"):
+        for _ in range(12):
+            started = time.perf_counter()
+            a @ a
+            best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
     return best
 
 

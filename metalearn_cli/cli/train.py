@@ -155,10 +155,7 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
         live = Live(progress, course, experiment.eval.every, experiment.outer.meta_batch_size, before)
         watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable)
         record = execution.record_for(session.device, experiment.execution)
-        with (
-            execution.products_in(experiment.execution),
-            execution.running(state.plan, say, record) as runner,
-        ):
+        with execution.running(state.plan, say, record, experiment.execution.precision) as runner:
             for report in training.train(session, runner, state, watch):
                 live.report(report)
                 reports.append(report)

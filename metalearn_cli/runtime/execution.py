@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
@@ -21,10 +21,10 @@ from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory, require_memory
+from metalearn_cli.runtime.products import Precision, products_in
 from metalearn_cli.runtime.recording import Record, Recorder, by_cuda
 
 _LARGEST_CHUNK = 64
-_PRODUCTS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 _TINY, _VALUES_AT_ONCE = 4096, 1_000_000
 _BYTES_AS_DRAWN = 8  # a float32 as it was drawn, and once more in the support or the query set
 
@@ -75,19 +75,6 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
 def record_for(device: torch.device, settings: Execution) -> Record | None:
     """How meta-gradients are recorded on a device; None where they are not."""
     return partial(by_cuda, device) if device.type == "cuda" and settings.cuda_graph else None
-
-
-@contextmanager
-def products_in(settings: Execution) -> Iterator[None]:
-    """Inside the block matrix products and convolutions of float32 are as exact as `settings.precision` says."""
-    before, in_convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision(_PRODUCTS[settings.precision])
-    torch.backends.cudnn.allow_tf32 = settings.precision != "float32"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-        torch.backends.cudnn.allow_tf32 = in_convolutions
 
 
 def usable_cores() -> int:
@@ -187,12 +174,16 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 @contextmanager
 def running(
-    plan: Plan, say: Callable[[str], None] = lambda _line: None, record: Record | None = None
+    plan: Plan,
+    say: Callable[[str], None] = lambda _line: None,
+    record: Record | None = None,
+    precision: Precision = "float32",
 ) -> Iterator[Runner]:
     """A Runner whose threads end with the block; with `record` it replays meta-gradients from a recording."""
     keep_freed_memory()
-    if plan.mode != "threads":
-        yield Runner(plan, None, say, record)
-        return
-    with ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield Runner(plan, pool, say)
+    with products_in(precision), ExitStack() as stack:
+        pool = None
+        if plan.mode == "threads":
+            threads = ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,))
+            pool = stack.enter_context(threads)
+        yield Runner(plan, pool, say, record)

@@ -1,6 +1,7 @@
 """A checkpoint or an ensemble of them, measured on the episodes of a part that training never drew from."""
 
 from collections.abc import Sequence
+from math import isfinite, nan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from metalearn_cli.experiment import to_yaml
 from metalearn_cli.runtime import assembly, opening
 from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
-from metalearn_cli.runtime.execution import plan_for, products_in, running
+from metalearn_cli.runtime.execution import plan_for, running
 from metalearn_cli.runtime.members import Member, members
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import meta_of
@@ -97,7 +98,7 @@ def tested(
     single = not path.is_dir()
     learner, meta = (learners[0], metas[0]) if single else (Ensemble(tuple(learners)), together(metas))
     steps = assembly.evaluation_steps(experiment, learners[0])
-    with products_in(experiment.execution), running(plan) as runner:
+    with running(plan, precision=experiment.execution.precision) as runner:
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
         experiment.algorithm.name, learners[0].second_order, experiment.dataset.name, part, spec,
@@ -142,7 +143,8 @@ def over_seeds(results: Sequence[Tested]) -> Spread | None:
     if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({one.recipe for one in results}) > 1:
         return None
     scores = [one.steps[-1].score for one in results]
-    return Spread(seeds, mean(scores), stdev(scores), mean(one.steps[-1].ci95 for one in results))
+    std = stdev(scores) if all(map(isfinite, scores)) else nan
+    return Spread(seeds, mean(scores), std, mean(one.steps[-1].ci95 for one in results))
 
 
 def _require_unseen(

@@ -9,7 +9,7 @@ from metalearn_cli.core.meta import Meta, Scores, classification, regression, sc
 from metalearn_cli.core.network import Network
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.registry import names_in
-from metalearn_cli.runtime.execution import Plan, plan_for, products_in, record_for, running
+from metalearn_cli.runtime.execution import Plan, plan_for, record_for, running
 from tests import problems
 
 CPU = torch.device("cpu")
@@ -176,14 +176,6 @@ def test_other_errors_of_a_task_pass_as_they_are():
     meta, tasks = Meta({"w": torch.ones(())}, {}), problems.value_tasks(4)
     with running(Plan("vmap", 4, 2)) as runner, pytest.raises(RuntimeError, match="flawed"):
         runner.total(Hungry(0, RuntimeError("flawed")), meta, tasks)
-
-
-def test_products_are_as_exact_as_asked_for_and_only_inside():
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    for asked, found in (("float32", ("highest", False)), ("tf32", ("high", True)), ("bfloat16", ("medium", True))):
-        with products_in(Execution(precision=asked)):
-            assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == found
-        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
 def test_only_a_gpu_records_and_only_if_it_may():

@@ -9,7 +9,7 @@ from metalearn_cli.experiment import from_mapping
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime import opening, testing, training
 from metalearn_cli.runtime import session as sessions
-from metalearn_cli.runtime.execution import products_in, record_for, running
+from metalearn_cli.runtime.execution import record_for, running
 from metalearn_cli.runtime.recording import WARM_UP
 from metalearn_cli.storage import runs
 from tests.commands import TINY
@@ -37,7 +37,7 @@ def run(path, data_dir, device, algorithm="maml", backbone="strided", said=None,
     (path / "checkpoints").mkdir()
     session = sessions.open_session(chosen, runs.RunFolder(path), data, place)
     record = record_for(place, chosen.execution)
-    with products_in(chosen.execution), running(session.plan, (said or []).append, record) as runner:
+    with running(session.plan, [].append if said is None else said.append, record) as runner:
         list(training.train(session, runner, sessions.start(session, False), training.Watch()))
     return [json.loads(row) for row in session.folder.metrics.read_text().splitlines()], session
 
