@@ -1,7 +1,11 @@
+import math
+from types import SimpleNamespace
+
 import pytest
 
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.runtime import testing
+from metalearn_cli.runtime.evaluation import Step
 from metalearn_cli.storage.checkpoints import Checkpoint, load, save
 
 
@@ -120,6 +124,18 @@ def test_seeds_of_one_experiment_are_summarised(cli, tiny_run, tiny_config, tmp_
     shown = cli("eval", *options).out
     assert "over seeds 0, 1:" in shown
     assert "standard deviation over seeds" in shown
+
+
+@pytest.mark.parametrize("diverged", [math.inf, math.nan])
+def test_a_seed_whose_error_is_not_finite_has_no_spread_and_is_no_fault(diverged):
+    results = [
+        SimpleNamespace(seed=seed, recipe="", steps=[Step(0, score, 0.1, score, score, 0.0)])
+        for seed, score in enumerate((0.5, 0.7, diverged))
+    ]
+    found = testing.over_seeds(results)
+    assert found.seeds == [0, 1, 2]
+    assert math.isnan(found.std)
+    assert not math.isfinite(found.mean)
 
 
 def test_checkpoints_of_one_seed_have_no_spread_over_seeds(cli, tiny_run):
