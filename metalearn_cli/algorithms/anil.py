@@ -16,6 +16,7 @@ from metalearn_cli.core.meta import (
     Meta,
     Objective,
     Statistics,
+    from_one_body,
     stepped,
     unadapted,
 )
@@ -69,4 +70,5 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
     learner = through_adaptation(
         init, adapt, network, objective, statistics, config.inner_steps, config.second_order, ways
     )
+    learner = learner._replace(predict_each=from_one_body(network.features, network.classify, statistics))
     return from_zero(learner) if config.zero_head else learner

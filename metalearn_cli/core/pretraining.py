@@ -21,6 +21,7 @@ from metalearn_cli.core.meta import (
     Scores,
     Statistics,
     classification,
+    from_one_body,
     predict,
     support_gradient,
     unadapted,
@@ -58,8 +59,11 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
     """
     first = head.first(network.initial()["head.weight"].shape[1])
 
+    def features(params: Params, inputs: Tensor) -> Tensor:
+        return head.see(network.features(params, inputs))
+
     def outputs(params: Params, inputs: Tensor) -> Tensor:
-        return network.classify(params, head.see(network.features(params, inputs)))
+        return network.classify(params, features(params, inputs))
 
     def on_seen(fast: Params, seen: Tensor) -> Tensor:
         return network.classify(head.params(fast), seen)
@@ -69,7 +73,7 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
     @torch.no_grad()
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         body = {name: value.detach() for name, value in unadapted(meta, support).params.items()}
-        seen = support._replace(inputs=head.see(network.features(body, support.inputs)))
+        seen = support._replace(inputs=features(body, support.inputs))
         fast = head.start(seen)
         states = [Adapted({**body, **head.params(fast)}, support.inputs)]
         for _ in range(steps):
@@ -96,4 +100,5 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
         second_order=None,
         ways=None,
         classes=classes,
+        predict_each=from_one_body(features, network.classify, statistics),
     )

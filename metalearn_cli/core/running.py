@@ -85,6 +85,7 @@ def with_running_statistics(learner: Learner, network: Network, reads: bool) -> 
         init=init,
         adapt=adapt,
         predict=predict,
+        predict_each=None,
         meta_gradient=watching(learner.meta_gradient),
         during=None if during is None else lambda iteration: watching(during(iteration)),
         settled=None if learner.settled is None else with_running_statistics(learner.settled, network, reads),

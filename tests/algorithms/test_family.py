@@ -567,3 +567,23 @@ def test_the_nearest_class_is_that_of_the_nearest_mean_picture():
         means = torch.stack([known[tasks.support.targets[task] == way].mean(0) for way in range(problems.WAYS)])
         assert torch.equal(found[task], torch.cdist(asked, means).argmin(1))
     assert not problems.flat(learner.meta_gradient(meta, tasks)[0]).any()
+
+
+@pytest.mark.parametrize("statistics", ["transductive", "support"])
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [(anil, {}), (anil, {"zero_head": True}), (baseline, {"classes": 9}), (baseline_plus_plus, {"classes": 9})],
+)
+def test_where_the_body_rests_queries_are_read_once_for_all_steps(module, settings, statistics, monkeypatch):
+    read, features = [], Network.features
+    monkeypatch.setattr(Network, "features", lambda self, *given: read.append(1) or features(self, *given))
+    learner, tasks = built(module, statistics=statistics, **settings), problems.picture_tasks(3)
+    meta, steps = problems.double(learner.init()), [0, 2, 3]
+    states = learner.adapt(meta, tasks.support, 3)
+    expected = [learner.predict(states[step], tasks.query.inputs) for step in steps]
+    read.clear()
+    found = learner.answers(meta, tasks.support, tasks.query.inputs, steps)
+    assert len(read) == 2  # the support set, and the queries
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(expected[0], expected[2])
