@@ -48,10 +48,11 @@ class Plan(NamedTuple):
 def plan_for(device: torch.device, settings: Execution, values_per_task: int, tasks: int) -> Plan:
     """The plan that the settings mean on a device for `tasks` tasks of that many input values.
 
-    `auto` is threads on a CPU, unless there are fewer tasks than threads; vmap elsewhere. Tiny tasks, whose dispatch
-    costs more than their arithmetic, go in one chunk; others in chunks as large as stays near the caches, and no larger
-    than a thread's fair share. It does not measure: on one machine the same experiment takes the same plan, and so the
-    same numbers, every time.
+    `auto` is threads on a CPU, unless there are fewer tasks than threads, or a task alone is more than the caches hold,
+    which torch's own threads share better (measured on two cores, with half the memory); vmap elsewhere. Tiny tasks,
+    whose dispatch costs more than their arithmetic, go in one chunk; others in chunks as large as stays near the
+    caches, and no larger than a thread's fair share. It does not measure: on one machine the same experiment takes the
+    same plan, and so the same numbers, every time.
     Where the numbers must agree between machines with more or fewer cores, set `execution.chunk`.
 
     Raises ConfigError for more tasks than this machine's memory holds.
@@ -63,7 +64,8 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
     )
     on_cpu = device.type == "cpu"
     threads = settings.threads or usable_cores()
-    mode = settings.mode if settings.mode != "auto" else "threads" if on_cpu and tasks >= threads else "vmap"
+    by_threads = on_cpu and tasks >= threads and values_per_task <= _VALUES_AT_ONCE
+    mode = settings.mode if settings.mode != "auto" else "threads" if by_threads else "vmap"
     chunk = _LARGEST_CHUNK
     if on_cpu and values_per_task > _TINY:
         near_the_caches = 2 ** round(math.log2(max(1.0, _VALUES_AT_ONCE / values_per_task)))
