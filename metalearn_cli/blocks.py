@@ -134,7 +134,7 @@ class Execution(Settings):
     `cuda_graph`: whether a GPU is asked for a whole meta-gradient at once, as a CUDA graph, or for each of its
         operations.
     `precision`: how exact products of float32 numbers are: as such, or rounded to "tf32" (10 bits; GPUs) or "bfloat16"
-        (7 bits; GPUs, and CPUs that have it) before they are multiplied.
+        (7 bits; CPUs with matrix units for it; on GPUs the same as tf32) before they are multiplied.
     """
 
     mode: Literal["auto", "loop", "vmap", "threads"] = "auto"

@@ -70,7 +70,8 @@ def printable(text: str) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory, the host's or a GPU's, is used up."""
     # torch raises a plain RuntimeError for the host's memory and its own type, not imported here, for a GPU's.
-    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+    signs = ("allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
@@ -66,6 +66,8 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
     threads = settings.threads or usable_cores()
     by_threads = on_cpu and tasks >= threads and values_per_task <= _VALUES_AT_ONCE
     mode = settings.mode if settings.mode != "auto" else "threads" if by_threads else "vmap"
+    if mode == "threads" and not on_cpu:
+        mode = "vmap"  # a GPU has nothing to gain from threads, and records what one of them asks for
     chunk = _LARGEST_CHUNK
     if on_cpu and values_per_task > _TINY:
         near_the_caches = 2 ** round(math.log2(max(1.0, _VALUES_AT_ONCE / values_per_task)))
@@ -107,6 +109,10 @@ class Runner:
         self._say = say
         self._recorder = Recorder(record, say) if record else None
 
+    @property
+    def _recording(self) -> bool:
+        return self._recorder is not None and self._recorder.recording
+
     def chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
         """The function's results for c tasks at a time, in the order of the tasks.
 
@@ -116,7 +122,7 @@ class Runner:
             try:
                 return self._chunks(function, meta, tasks)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or self._recording:
                     raise
                 smaller = _smaller(self.plan, count(tasks))
                 if smaller is None:
@@ -129,7 +135,8 @@ class Runner:
 
     def _go_on_with(self, plan: Plan) -> None:
         self.plan = plan
-        torch.cuda.empty_cache()  # does nothing where no GPU is in use
+        with suppress(RuntimeError):  # after a recording that failed torch may refuse
+            torch.cuda.empty_cache()  # does nothing where no GPU is in use
         self._say(
             f"out of memory; from now on {plan.chunk} tasks at once (from the start with --set "
             f"execution.chunk={plan.chunk}{'' if plan.mode == 'threads' else f' --set execution.mode={plan.mode}'})"

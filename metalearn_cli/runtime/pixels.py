@@ -57,5 +57,5 @@ def fits(size: int, device: torch.device) -> bool:
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """The same values on a device; towards a GPU without waiting until they are there."""
     if values.device.type == "cpu" and device.type == "cuda":
-        return values.pin_memory().to(device, non_blocking=True)
+        return values.contiguous().pin_memory().to(device, non_blocking=True)
     return values.to(device)

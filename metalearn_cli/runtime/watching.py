@@ -54,7 +54,7 @@ def sheet(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8]:
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
 
     def rows(inputs: Tensor) -> NDArray[np.uint8]:
-        pixels = ((inputs[0] * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        pixels = ((inputs[0].cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         each = pixels.reshape(ways, -1, *pixels.shape[1:])
         tall: NDArray[np.uint8] = each.transpose(0, 3, 1, 4, 2).reshape(ways * seen.height, -1, seen.channels)
         return tall

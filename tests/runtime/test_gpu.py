@@ -16,6 +16,7 @@ from tests.commands import TINY
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 ITERATIONS = 2 * WARM_UP + 2
+OPTIONS = {"maml_plus_plus": {"multi_step_iterations": 1, "first_order_iterations": 0}}
 BACKBONES = {
     "strided": {"name": "conv4", "channels": 8},
     "pooled": {"name": "conv4", "channels": 8, "pool": True},
@@ -28,7 +29,11 @@ def run(path, data_dir, device, algorithm="maml", backbone="strided", said=None,
     path.mkdir()
     chosen = from_mapping(
         TINY
-        | {"algorithm": {"name": algorithm}, "backbone": BACKBONES[backbone], "execution": execution}
+        | {
+            "algorithm": {"name": algorithm} | OPTIONS.get(algorithm, {}),
+            "backbone": BACKBONES[backbone],
+            "execution": execution,
+        }
         | {"outer": {"meta_batch_size": 4, "iterations": ITERATIONS}, "eval": TINY["eval"] | {"every": ITERATIONS}},
         "test",
     )
@@ -39,6 +44,7 @@ def run(path, data_dir, device, algorithm="maml", backbone="strided", said=None,
     record = record_for(place, chosen.execution)
     with running(session.plan, [].append if said is None else said.append, record) as runner:
         list(training.train(session, runner, sessions.start(session, False), training.Watch()))
+        assert (record is not None) == (runner._recorder is not None and runner._recorder.replays)
     return [json.loads(row) for row in session.folder.metrics.read_text().splitlines()], session
 
 
@@ -53,6 +59,12 @@ def test_a_gpu_has_the_losses_of_a_cpu(recorded, backbone, data_dir, tmp_path):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
         for step, known in zip(row["val"], other["val"], strict=True):
             assert step["loss"] == pytest.approx(known["loss"], rel=1e-2)
+
+
+def test_the_command_trains_tests_and_looks_at_pictures_on_a_gpu(cli, tiny_config):
+    for arguments in (("train", tiny_config), ("eval", "--checkpoint", "runs/tiny/checkpoints/best.pt")):
+        outcome = cli(*arguments, "--device", "cuda")
+        assert outcome.code == 0, outcome.err
 
 
 @pytest.mark.parametrize("algorithm", names_in("algorithms"))

@@ -11,7 +11,7 @@ from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import opening, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import Plan, running
-from metalearn_cli.runtime.recording import WARM_UP, Recorder
+from metalearn_cli.runtime.recording import WARM_UP
 from metalearn_cli.storage import runs
 from tests import problems
 from tests.commands import TINY
@@ -139,16 +139,62 @@ def test_a_run_that_is_recorded_ends_in_the_same_bits(tmp_path, monkeypatch):
     assert same_bits(*(session_in(tmp_path / name, outer={"iterations": 12}) for name in ("plain", "recorded")))
 
 
-def test_the_name_of_work_may_be_anything_that_can_be_compared():
-    recorder, calls = Recorder(Tape(), print), []
-    _, meta, tasks = learner_and_tasks()
+def test_what_was_left_out_of_a_recording_is_found_out():
+    """As what another thread asks of a GPU is: its results are there, once and for ever."""
 
-    def work(_meta, given):
-        calls.append(1)
-        return given.support.inputs * 2
+    def constant(work):
+        results = work()
+        return (lambda: None), results
 
-    for _ in range(WARM_UP + 2):
-        assert torch.equal(recorder(("a", PLAN), work, meta, tasks), tasks.support.inputs * 2)
+    said, (learner, meta, tasks) = [], learner_and_tasks()
+    with running(PLAN, said.append, constant) as runner:
+        for _ in range(WARM_UP + 2):
+            runner.total(learner.meta_gradient, meta, tasks)
+    assert len(said) == 1
+    assert "it gives something else by" in said[0]
+
+
+def test_memory_that_recording_lacks_is_no_reason_for_smaller_chunks():
+    def record(work):
+        short.append(1)
+        return work(), None
+
+    short, said, (learner, meta, tasks) = [], [], learner_and_tasks()
+
+    def meta_gradient(*given):
+        if short and len(short) == 1:
+            short.append(2)
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return learner.meta_gradient(*given)
+
+    with running(PLAN, said.append, record) as runner:
+        for _ in range(WARM_UP + 2):
+            runner.total(meta_gradient, meta, tasks)
+        assert runner.plan == PLAN
+    assert said == ["the meta-gradient is not recorded as a CUDA graph, and goes on without (out of memory)"]
+
+
+def test_a_step_that_is_not_finite_is_no_reason_to_give_up():
+    tape, (learner, meta, tasks) = Tape(), learner_and_tasks()
+    broken = with_each(tasks, lambda value: value * torch.nan if value.is_floating_point() else value)
+    with running(PLAN, record=tape) as runner:
+        for given in (*[broken] * (WARM_UP + 1), tasks, tasks):
+            runner.total(learner.meta_gradient, meta, given)
+    assert (tape.recorded, tape.replayed) == (1, 2)
+
+
+def test_the_first_of_several_reasons_is_said():
+    def record(_work):
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        except RuntimeError:
+            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
+
+    said, (learner, meta, tasks) = [], learner_and_tasks()
+    with running(PLAN, said.append, record) as runner:
+        for _ in range(WARM_UP):
+            runner.total(learner.meta_gradient, meta, tasks)
+    assert "(operation not permitted when stream is capturing)" in said[0]
 
 
 def test_an_objective_that_no_longer_changes_is_one_function(data_dir, tmp_path):
