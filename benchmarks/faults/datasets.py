@@ -20,6 +20,7 @@ from benchmarks.faults._honest import class_folders
 from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
+from metalearn_cli.runtime.pixels import pixels_on
 from metalearn_cli.runtime.sampling import TaskSpec, draw, gather, pool_of
 from metalearn_cli.storage.preparation import prepare
 from metalearn_cli.storage.prepared import Prepared, open_checked, open_prepared, verify
@@ -77,7 +78,8 @@ def _draws(copy: Path, *known: Path) -> None:
     found = open_checked(copy, lambda *_moved: None)
     _require_written(found, known)
     seen = found.manifest.preprocessing_for("classes", "dataset")
-    pool, spec = pool_of(found, _DATASET.sampling, "train", seen), TaskSpec(2, 1, 2)
+    pool = pool_of(found, pixels_on(found.images), _DATASET.sampling, "train", seen)
+    spec = TaskSpec(2, 1, 2)
     gather(pool, spec, [draw(pool, spec, 0, 0, 0)])
 
 
