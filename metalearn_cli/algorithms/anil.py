@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import HEAD, from_zero
+from metalearn_cli.core.heads import HEAD, from_one_body, from_zero
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -16,7 +16,6 @@ from metalearn_cli.core.meta import (
     Meta,
     Objective,
     Statistics,
-    from_one_body,
     stepped,
     unadapted,
 )

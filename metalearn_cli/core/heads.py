@@ -3,11 +3,13 @@
 Legend: T tasks, N examples, W ways, F features.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.meta import Learner, Meta, Objective, Scores, classification
+from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, classification, predict
 from metalearn_cli.core.network import Params
 from metalearn_cli.core.tasks import Examples, Task, ways_of
 from metalearn_cli.errors import ConfigError
@@ -81,6 +83,18 @@ def from_zero(learner: Learner) -> Learner:
         adapt=lambda meta, support, steps: learner.adapt(zeroed(meta), support, steps),
         meta_gradient=meta_gradient,
     )
+
+
+def from_one_body(
+    features: Callable[[Params, Tensor], Tensor], classify: Callable[[Params, Tensor], Tensor], statistics: Statistics
+) -> Callable[[Sequence[Adapted], Tensor], list[Tensor]]:
+    """The `predict_each` of a learner whose inner steps move its head alone: features are computed once."""
+
+    def predict_each(states: Sequence[Adapted], inputs: Tensor) -> list[Tensor]:
+        seen = predict(features, statistics, states[0], inputs)
+        return [classify(state.params, seen) for state in states]
+
+    return predict_each
 
 
 def require_room(classes: int, ways: int | None) -> None:

@@ -205,18 +205,6 @@ def predict(
         return network(adapted.params, torch.cat([adapted.support, inputs], 1))[:, known:]
 
 
-def from_one_body(
-    features: Callable[[Params, Tensor], Tensor], classify: Callable[[Params, Tensor], Tensor], statistics: Statistics
-) -> Callable[[Sequence[Adapted], Tensor], list[Tensor]]:
-    """The `predict_each` of a learner whose inner steps move its head alone: features are computed once."""
-
-    def predict_each(states: Sequence[Adapted], inputs: Tensor) -> list[Tensor]:
-        seen = predict(features, statistics, states[0], inputs)
-        return [classify(state.params, seen) for state in states]
-
-    return predict_each
-
-
 def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
     """Loss and score [T] of adapted learners, each on its query set."""
     outputs = learner.predict(adapted, query.inputs)

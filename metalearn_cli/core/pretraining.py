@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.gradient import reverse_mode
+from metalearn_cli.core.heads import from_one_body
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -21,7 +22,6 @@ from metalearn_cli.core.meta import (
     Scores,
     Statistics,
     classification,
-    from_one_body,
     predict,
     support_gradient,
     unadapted,

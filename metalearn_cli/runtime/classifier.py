@@ -27,8 +27,8 @@ from metalearn_cli.runtime import export
 from metalearn_cli.runtime.assembly import backbone_for, learner_for
 from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
 from metalearn_cli.runtime.opening import Interface
+from metalearn_cli.runtime.pixels import inputs_of_stored
 from metalearn_cli.runtime.plain import plain, without_body
-from metalearn_cli.runtime.sampling import normalised
 from metalearn_cli.runtime.state import fitted
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.forms import require_form
@@ -189,4 +189,4 @@ def inputs_of(images: Pictures, interface: Interface) -> Tensor:
     stored = [decode(picture, preprocessing, f"picture {number}") for number, picture in enumerate(pictures)]
     if not stored:
         raise DataError("no pictures given")
-    return normalised(torch.from_numpy(np.stack(stored)), preprocessing.mean, preprocessing.std)
+    return inputs_of_stored(stored, preprocessing)

@@ -145,22 +145,17 @@ def joined(device: torch.device) -> Iterator[Group]:
         store = next(rendezvous(f"file://{file}", rank, size) if file else rendezvous("env://"))[0]
         # Each restart by torchrun finds its own keys: the addresses of dead processes would hang it.
         attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        _take(device)
+        if on_gpu := device.type == "cuda":
+            torch.cuda.set_device(device)  # objects are exchanged over the current one
         distributed.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo", store=attempt, rank=rank, world_size=size, timeout=_PATIENCE,
-            device_id=device if device.type == "cuda" else None,
+            "nccl" if on_gpu else "gloo", store=attempt, rank=rank, world_size=size, timeout=_PATIENCE,
+            device_id=device if on_gpu else None,
         )  # fmt: skip
         _share_cores(device)
     except (RuntimeError, ValueError) as error:
         raise DeviceError(f"process {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from error
     # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
     yield Group(rank, size)
-
-
-def _take(device: torch.device) -> None:
-    """A process with a GPU of its own uses no other; objects are exchanged over it, too."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
 
 
 def _share_cores(device: torch.device) -> None:

@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.adaptation import Adaptable
 from metalearn_cli.runtime.classifier import Classifier
 from metalearn_cli.runtime.opening import Interface
-from metalearn_cli.runtime.sampling import normalised
+from metalearn_cli.runtime.pixels import inputs_of_stored
 from metalearn_cli.storage.containers import is_container
 from metalearn_cli.storage.folders import Folder
 from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
@@ -109,7 +107,7 @@ def _pictures(path: Path, interface: Interface) -> Labelled:
         stored.append(decode(content, preprocessing, file))
     if not stored:
         raise DataError(f"{path}: no pictures there (png, jpg, webp, bmp)")
-    return Labelled(files, _inputs(stored, preprocessing), labels)
+    return Labelled(files, inputs_of_stored(stored, preprocessing), labels)
 
 
 def _contents(path: Path) -> Iterator[tuple[str, str | None, bytes]]:
@@ -122,7 +120,3 @@ def _contents(path: Path) -> Iterator[tuple[str, str | None, bytes]]:
             if member.lower().endswith(PICTURE_SUFFIXES):
                 folder = member.split("/")[-2] if "/" in member else None
                 yield f"{path}/{member}", folder, source.content(member)
-
-
-def _inputs(stored: list[NDArray[np.uint8]], preprocessing: Preprocessing) -> Tensor:
-    return normalised(torch.from_numpy(np.stack(stored)), preprocessing.mean, preprocessing.std)

@@ -14,7 +14,7 @@ def ground(plan: Plan, device: torch.device, processes: int) -> dict[str, str | 
     found: dict[str, str | int] = {"torch": torch.__version__, "device": device.type, "processes": processes}
     if device.type == "cpu":
         found |= {"processor": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()}
-        found |= {"products": "oneDNN" if by_onednn() else "MKL"}
+        found |= {"products": "oneDNN" if by_onednn() else "torch's choice"}
         found |= {} if plan.mode == "threads" else {"threads of torch": torch.get_num_threads()}
     return found
 

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, with_each
-from metalearn_cli.errors import is_out_of_memory, reason
+from metalearn_cli.errors import is_out_of_memory
 
 WARM_UP = 3
 """Times that work is done for a shape before it is recorded: libraries choose and allocate what they need in these."""
@@ -80,7 +80,7 @@ class Recorder:
 
         It is recorded from tasks of zeros: what was left out of it, and so is there already, would be found out.
         """
-        if not _norm(expected).isfinite():
+        if not all(bool(part.isfinite().all()) for part in _parts(expected)):
             return None
         still = with_each(tasks, torch.zeros_like)
         self.recording = True
@@ -129,12 +129,12 @@ def _first(error: BaseException) -> str:
     """The reason that came before what it led to."""
     while error.__context__ is not None:
         error = error.__context__
-    return "out of memory" if is_out_of_memory(error) else reason(Exception(str(error).split("\n", 1)[0]))
+    return "out of memory" if is_out_of_memory(error) else str(error).partition("\n")[0]
 
 
 def _places(meta: Meta) -> list[int]:
     """Where Meta's tensors are: a recording reads them there."""
-    return [value.data_ptr() for part in meta for value in part.values()]
+    return [value.data_ptr() for value in pytree.tree_leaves(meta)]
 
 
 def _shapes(tasks: Task) -> list[object]:
@@ -148,10 +148,6 @@ def _away(found: Result, expected: Result) -> float:
     """How far the gradient, or the losses, are from what they should be, relative to that."""
     parts = zip(_parts(found), _parts(expected), strict=True)
     return max(float((one - other).norm() / other.norm().clamp(min=1e-30)) for one, other in parts)
-
-
-def _norm(result: Result) -> Tensor:
-    return torch.stack([part.norm() for part in _parts(result)]).sum()
 
 
 def _parts(result: Result) -> tuple[Tensor, Tensor]:

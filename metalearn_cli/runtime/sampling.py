@@ -17,7 +17,7 @@ from metalearn_cli.core.augmentation import CHANCES, augmented, fitted, per_chan
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.runtime.pixels import Pixels, sent
+from metalearn_cli.runtime.pixels import Pixels, normalised, sent, turned
 from metalearn_cli.runtime.streams import generator_for, keys_for
 from metalearn_cli.storage.prepared import Prepared
 
@@ -145,18 +145,8 @@ def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
     targets 0..W-1 as int64. Inputs are float32.
     """
     pixels = pool.images.taken(torch.from_numpy(np.stack([one.images for one in draws])))
-    inputs = _seen(pool, _turned(pixels, np.stack([one.turns for one in draws])), draws)
+    inputs = _seen(pool, turned(pixels, np.stack([one.turns for one in draws])), draws)
     return Task(_examples(inputs[:, :, : spec.shots]), _examples(inputs[:, :, spec.shots :]))
-
-
-def _turned(pixels: Tensor, turns: NDArray[np.int64]) -> Tensor:
-    """Pixels [T, W, E, H, W, C], those of each class turned in place by its number of quarters [T, W]."""
-    each = pixels.flatten(0, 1)
-    for quarters in (1, 2, 3):
-        if len(places := np.flatnonzero(turns == quarters)):
-            these = sent(torch.from_numpy(places), pixels.device)
-            each.index_copy_(0, these, each.index_select(0, these).rot90(quarters, (2, 3)))
-    return pixels
 
 
 def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
@@ -171,14 +161,6 @@ def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
         pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)
     mean, std = (per_channel(tuple(values), pixels.device) for values in (pool.mean, pool.std))
     return ((pictures - mean) / std).reshape(*plain.shape[:3], *pool.shape)
-
-
-def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels [..., H, W, C] as network inputs [..., C, H, W], float32."""
-    inputs = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
-    scale = tuple(1 / (255 * deviation) for deviation in std)
-    shift = tuple(-average / deviation for average, deviation in zip(mean, std, strict=True))
-    return inputs.mul_(per_channel(scale, pixels.device)).add_(per_channel(shift, pixels.device))
 
 
 def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
+from metalearn_cli.core.tasks import Task
 from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps
+from metalearn_cli.runtime.clock import Clock
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Runner
@@ -48,7 +50,7 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
     """
     outer = session.experiment.outer
     sampler = training_sampler(session.experiment, session.data, session.learner)
-    clock = _Clock(session.experiment.checkpoint.minutes)
+    clock = Clock(session.experiment.checkpoint.minutes)
     unread = Unread() if _reads_later(session) else None
     while state.iteration < outer.iterations or _report_is_due(session, state):
         stopping, report = False, None
@@ -78,32 +80,6 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
             return
 
 
-class _Clock:
-    """What has been trained since when, and when a checkpoint is due; `validating` seconds are no training."""
-
-    def __init__(self, minutes: float) -> None:
-        self.started = time.monotonic()
-        self.tasks = 0
-        self.validating = 0.0
-        self._patience = 60 * minutes
-        self.kept()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def tasks_per_second(self) -> float:
-        return self.tasks / max(self.seconds - self.validating, 1e-9)
-
-    @property
-    def is_time_to_keep(self) -> bool:
-        return time.monotonic() >= self._due
-
-    def kept(self) -> None:
-        self._due = time.monotonic() + self._patience
-
-
 class _Abandoned(Exception):  # noqa: N818
     """A step or a validation was given up for a stop that could not wait; the state is that before it."""
 
@@ -127,6 +103,11 @@ def _own_tasks(session: Session) -> range:
     return session.group.share(range(session.experiment.outer.meta_batch_size))
 
 
+def _drawn(session: Session, sampler: Sampler, iteration: int) -> Task:
+    """This process's tasks of an iteration, on its device."""
+    return on_device(sampler(iteration, _own_tasks(session)), session.device)
+
+
 def _report_is_due(session: Session, state: State) -> bool:
     """Whether there is something to report, and it is time to; still so after a stop that came before the report."""
     experiment, done = session.experiment, state.iteration
@@ -144,7 +125,7 @@ def _step(
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
     meta_gradient, outer = session.learner.meta_gradient_at(state.iteration), session.experiment.outer
     with _abandonable(session, watch):
-        tasks = on_device(sampler(state.iteration, _own_tasks(session)), session.device)
+        tasks = _drawn(session, sampler, state.iteration)
         sums, query = runner.total(meta_gradient, state.meta, tasks)
     gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
     sound = finite(loss, *leaves(gradient).values())
@@ -180,7 +161,7 @@ def _read(session: Session, runner: Runner, state: State, sampler: Sampler, unre
     rows = unread.read() if unread else []
     for iteration, row in enumerate(rows, state.iteration - len(rows)):
         if not row.gradient:
-            tasks = on_device(sampler(iteration, _own_tasks(session)), session.device)
+            tasks = _drawn(session, sampler, iteration)
             meta_gradient = session.learner.meta_gradient_at(iteration)
             _, query = runner.total(meta_gradient, state.meta, tasks)
             numbers = culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query)
@@ -221,7 +202,7 @@ def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta
     return gradient, loss, score, stop
 
 
-def _report(session: Session, runner: Runner, state: State, clock: _Clock, watch: Watch) -> Report | None:
+def _report(session: Session, runner: Runner, state: State, clock: Clock, watch: Watch) -> Report | None:
     """Validate, remember the best, and put it all on disk; None if a stop came first, which leaves it for later."""
     speed, began, seconds = clock.tasks_per_second, time.monotonic(), clock.seconds
     val = _validated(session, runner, state, watch)

@@ -12,7 +12,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime.finetuning import queries_in, support_in
 from metalearn_cli.runtime.opening import Interface
-from metalearn_cli.runtime.sampling import normalised
+from metalearn_cli.runtime.pixels import normalised
 from metalearn_cli.storage.preparation import prepare
 from metalearn_cli.storage.prepared import open_prepared
 from tests import untrained

@@ -7,7 +7,7 @@ import torch
 from metalearn_cli.datasets import TaskSource
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.runtime import sampling
-from metalearn_cli.runtime.pixels import pixels_on
+from metalearn_cli.runtime.pixels import normalised, pixels_on
 from metalearn_cli.runtime.sampling import Pool, TaskSpec
 
 SPEC = TaskSpec(ways=5, shots=2, queries=3)
@@ -102,7 +102,7 @@ def test_shapes_are_class_after_class_with_channels_first():
 
 def test_pixels_are_scaled_and_normalised_per_channel():
     pixels = np.array([0, 51, 255], np.uint8).reshape(1, 1, 1, 3)
-    found = sampling.normalised(torch.from_numpy(pixels), (0.0, 0.1, 0.5), (1.0, 0.5, 0.25))
+    found = normalised(torch.from_numpy(pixels), (0.0, 0.1, 0.5), (1.0, 0.5, 0.25))
     torch.testing.assert_close(found.flatten(), torch.tensor([0.0, 0.2, 2.0]))
     assert found.shape == (1, 3, 1, 1)
 

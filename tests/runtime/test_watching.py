@@ -3,7 +3,7 @@ import torch
 
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Preprocessing
-from metalearn_cli.runtime.sampling import normalised
+from metalearn_cli.runtime.pixels import normalised
 from metalearn_cli.runtime.watching import sheet
 
 SEEN = Preprocessing(channels=3, height=4, width=5, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
