@@ -7,21 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import HEAD, from_one_body, from_zero
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Statistics,
-    stepped,
-    unadapted,
-)
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.heads import from_zero, is_head
+from metalearn_cli.core.inner_loop import InnerLoop, as_learned
+from metalearn_cli.core.meta import Learner, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice, Steps
 
 
@@ -42,32 +32,18 @@ class Config(Choice):
     zero_head: bool = False
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """MAML whose inner loop moves the head alone.
 
     The body does not move within a task, so a support set's features are computed once for all inner steps, and the
     meta-gradient, also its second-order part, goes through them once. That is exact.
     """
-    rule = fixed_rate(config.inner_lr)
-    loop = InnerLoop(network.classify, objective, rule, config.second_order, lambda name: name.startswith(HEAD))
-
-    def init() -> Meta:
-        params = network.initial()
-        return Meta(params, rule.init(loop.split(params)[0]))
-
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        states = [unadapted(meta, support)]
-        head, body = loop.split(states[0].params)
-        if steps == 0:
-            return states
-        features = support._replace(inputs=network.features(body, support.inputs))
-        for step in range(steps):
-            head = stepped(loop, meta.coefficients, head, {}, features, step)
-            states.append(Adapted({**body, **head}, support.inputs))
-        return states
-
-    learner = through_adaptation(
-        init, adapt, network, objective, statistics, config.inner_steps, config.second_order, ways
+    loop = InnerLoop(
+        problem,
+        fixed_rate(config.inner_lr),
+        config.second_order,
+        moves=is_head,
+        begin=from_zero if config.zero_head else as_learned,
+        head_reads=lambda features: features,
     )
-    learner = learner._replace(predict_each=from_one_body(network.features, network.classify, statistics))
-    return from_zero(learner) if config.zero_head else learner
+    return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))

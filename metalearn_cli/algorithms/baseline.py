@@ -8,10 +8,12 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from metalearn_cli.core.heads import require_classes, require_room
-from metalearn_cli.core.meta import Learner, Objective, Statistics
-from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.pretraining import Descent, Head, pretrained
+from metalearn_cli.core.heads import features_of, is_head, require_classes, require_room
+from metalearn_cli.core.inner_loop import InnerLoop
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
+from metalearn_cli.core.passing import Params
+from metalearn_cli.core.pretraining import pretrained
+from metalearn_cli.core.rules import chain, decayed, fixed_rate
 from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.settings import Choice, Size, Steps
 
@@ -37,25 +39,24 @@ class Config(Choice):
     weight_decay: float = Field(0.001, ge=0)
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """A linear classifier of the training classes, then of a task's."""
-    require_classes(objective, "baseline")
-    require_room(config.classes, ways)
+    require_classes(problem.objective, "baseline")
+    require_room(config.classes, problem.ways)
 
-    def first(features: int) -> Params:
-        layer = nn.Linear(features, config.classes)
-        return {"weight": layer.weight.detach(), "bias": layer.bias.detach()}
-
-    def start(seen: Examples) -> Params:
+    def begin(_meta: Meta, params: Params, seen: Examples) -> Params:
         tasks, _, features = seen.inputs.shape
-        ways = ways_of(seen)
-        return {"weight": seen.inputs.new_zeros(tasks, ways, features), "bias": seen.inputs.new_zeros(tasks, ways)}
+        ways, zeros = ways_of(seen), seen.inputs.new_zeros
+        return params | {"head.weight": zeros(tasks, ways, features), "head.bias": zeros(tasks, ways)}
 
-    head = Head(
-        see=lambda features: features,
-        params=lambda fast: {f"head.{name}": value for name, value in fast.items()},
-        first=first,
-        start=start,
+    layer = nn.Linear(features_of(problem.network), config.classes)
+    loop = InnerLoop(
+        problem,
+        chain(decayed(config.weight_decay), fixed_rate(config.inner_lr)),
+        second_order=False,
+        moves=is_head,
+        begin=begin,
+        head_reads=lambda features: features,
     )
-    descent = Descent(config.inner_lr, config.inner_steps, config.weight_decay)
-    return pretrained(network, statistics, head, config.classes, descent)
+    head = {"weight": layer.weight.detach(), "bias": layer.bias.detach()}
+    return pretrained(loop, head, Traits(config.inner_steps, classes=config.classes))

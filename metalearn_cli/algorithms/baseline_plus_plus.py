@@ -9,10 +9,12 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.heads import directions, prototypes, require_classes, require_room
-from metalearn_cli.core.meta import Learner, Objective, Statistics
-from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.pretraining import Descent, Head, pretrained
+from metalearn_cli.core.heads import directions, features_of, prototypes, require_classes, require_room
+from metalearn_cli.core.inner_loop import InnerLoop
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
+from metalearn_cli.core.passing import Params
+from metalearn_cli.core.pretraining import pretrained
+from metalearn_cli.core.rules import chain, decayed, fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice, Size, Steps
 
@@ -41,23 +43,26 @@ class Config(Choice):
     weight_decay: float = Field(0.001, ge=0)
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """A cosine classifier of the training classes, then of a task's."""
-    require_classes(objective, "baseline_plus_plus")
-    require_room(config.classes, ways)
+    require_classes(problem.objective, "baseline_plus_plus")
+    require_room(config.classes, problem.ways)
 
-    def params(fast: Params) -> Params:
-        weight = config.scale * F.normalize(fast["weight"], dim=-1)
-        return {"head.weight": weight, "head.bias": weight.new_zeros(weight.shape[:-1])}
+    def begin(_meta: Meta, params: Params, seen: Examples) -> Params:
+        return params | {"head.weight": prototypes(seen)}
 
-    def start(seen: Examples) -> Params:
-        return {"weight": prototypes(seen)}
+    def shown(params: Params, _step: int) -> Params:
+        weight = config.scale * F.normalize(params["head.weight"], dim=-1)
+        return params | {"head.weight": weight, "head.bias": weight.new_zeros(weight.shape[:-1])}
 
-    head = Head(
-        see=directions,
-        params=params,
-        first=lambda features: {"weight": nn.Linear(features, config.classes).weight.detach()},
-        start=start,
+    loop = InnerLoop(
+        problem,
+        chain(decayed(config.weight_decay), fixed_rate(config.inner_lr)),
+        second_order=False,
+        moves=lambda name: name == "head.weight",
+        begin=begin,
+        shown=shown,
+        head_reads=directions,
     )
-    descent = Descent(config.inner_lr, config.inner_steps, config.weight_decay)
-    return pretrained(network, statistics, head, config.classes, descent)._replace(reads_directions=True)
+    head = {"weight": nn.Linear(features_of(problem.network), config.classes).weight.detach()}
+    return pretrained(loop, head, Traits(config.inner_steps, classes=config.classes, reads="directions"))

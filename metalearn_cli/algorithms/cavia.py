@@ -8,21 +8,12 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Statistics,
-    stepped,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.inner_loop import InnerLoop
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError
@@ -47,7 +38,7 @@ class Config(Choice):
     second_order: bool = True
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """A context that starts at 0 in every task and shifts some parameters p of the network to p + W context.
 
     In a network with norms these are their scales and shifts ("FiLM"; in the paper, of one layer). In
@@ -56,39 +47,26 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
 
     Raises ConfigError if the network has neither.
     """
-    start = network.initial()
+    start = problem.network.initial()
     biases = [name for name in start if name.endswith("bias")]
-    readers = sorted(network.parameters_of(TaskNorm)) or biases[:1]
+    readers = sorted(problem.network.parameters_of(TaskNorm)) or biases[:1]
     if not readers:
         raise ConfigError("algorithm.name: cavia needs a backbone with norms or biases for its context to shift")
     bound = 1 / math.sqrt(config.context)
     weights = {name: torch.empty(*start[name].shape, config.context).uniform_(-bound, bound) for name in readers}
 
-    def in_context(params: Params, inputs: Tensor) -> Tensor:
-        return network(_shifted(params), inputs)
-
-    loop = InnerLoop(
-        in_context, objective, fixed_rate(config.inner_lr), config.second_order, lambda name: name == CONTEXT
-    )
-
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        params = unadapted(meta, support).params
-        slow = params | {READS + name: value for name, value in meta.coefficients.items()}
+    def begin(meta: Meta, params: Params, _support: Examples) -> Params:
         like = next(iter(params.values()))
-        fast = {CONTEXT: like.new_zeros(len(like), config.context).requires_grad_(like.requires_grad)}
-        states = [Adapted(_shifted(slow | fast), support.inputs)]
-        for step in range(steps):
-            fast = stepped(loop, {}, fast, slow, support, step)
-            states.append(Adapted(_shifted(slow | fast), support.inputs))
-        return states
+        context = like.new_zeros(len(like), config.context)
+        return params | {READS + name: value for name, value in meta.coefficients.items()} | {CONTEXT: context}
 
-    return through_adaptation(
-        lambda: Meta(network.initial(), {name: value.clone() for name, value in weights.items()}),
-        adapt, network, objective, statistics, config.inner_steps, config.second_order, ways,
-    )  # fmt: skip
+    rule = fixed_rate(config.inner_lr)
+    loop = InnerLoop(problem, rule, config.second_order, lambda name: name == CONTEXT, begin, _shifted)
+    traits = Traits(config.inner_steps, config.second_order, problem.ways)
+    return gradient_learner(loop, traits, weights)
 
 
-def _shifted(params: Params) -> Params:
+def _shifted(params: Params, _step: int) -> Params:
     """The network's own parameters [T, ...], those that read the context [T, C] shifted by it."""
     context = params[CONTEXT]
     own = {name: value for name, value in params.items() if name != CONTEXT and not name.startswith(READS)}

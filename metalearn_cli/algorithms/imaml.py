@@ -5,33 +5,19 @@ Rajeswaran, Finn, Kakade & Levine 2019, Meta-Learning with Implicit Gradients (h
 Legend: T tasks, D parameters of the network.
 """
 
-from collections import deque
-from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Scores,
-    Statistics,
-    predict,
-    scores,
-    summed_over_tasks,
-    support_gradient,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.rules import fixed_rate
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.inner_loop import InnerLoop, after, begun, summed_over_tasks, support_gradient
+from metalearn_cli.core.meta import LAST, Learner, Meta, Problem, Scores, Traits, scores
+from metalearn_cli.core.passing import Params
+from metalearn_cli.core.rules import chain, fixed_rate, pulled_to_start
 from metalearn_cli.core.solving import conjugate_gradients
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice, Steps
 
 
@@ -60,34 +46,25 @@ _SETTLED = {"strength": 1e4, "inner_lr": 1e-4, "inner_steps": 15, "cg_steps": 6}
 """A pull so strong that a few steps solve the inner problem to rounding, whatever the network."""
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """The gradient (I + H / strength)^-1 g (equation 7), with the Hessian H of the support loss and the gradient g of
     the query loss, both where the inner steps end.
     """
     limit = config.model_copy(update=_SETTLED)
     settles = config.cg_steps > 0 and config != limit
-    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), second_order=True)
+    rule = chain(pulled_to_start(config.strength), fixed_rate(config.inner_lr))
+    loop = InnerLoop(problem, rule, second_order=False)
 
-    def walk(meta: Meta, support: Examples, steps: int) -> Iterator[Adapted]:
-        start = unadapted(meta, support)
-        params = {name: value.detach() for name, value in start.params.items()}
-        yield Adapted(params, support.inputs)
-        for _ in range(steps):
-            slope = support_gradient(loop, params, {}, support)
-            params = {
-                name: value - config.inner_lr * (slope[name] + config.strength * (value - start.params[name].detach()))
-                for name, value in params.items()
-            }
-            yield Adapted(params, support.inputs)
-
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        solution = deque(walk(meta, tasks.support, config.inner_steps), maxlen=1).pop()
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
+        solution = after(loop, meta, tasks.support, config.inner_steps)
         at = {name: value.detach().requires_grad_() for name, value in solution.params.items()}
         with torch.enable_grad():
-            result = scores(learner, Adapted(at, tasks.support.inputs), tasks.query)
+            result = scores(learner, solution._replace(params=at), tasks.query)
         query = _gradient([result.loss.sum()], at)
         # The graph of one support gradient serves every product; that of the inner steps was never kept.
-        support = list(support_gradient(loop, at, {}, tasks.support).values()) if config.cg_steps else []
+        _, read = begun(loop, meta, tasks.support)
+        graph = loop._replace(second_order=True)
+        support = list(support_gradient(graph, at, {}, read, 0).values()) if config.cg_steps else []
 
         def product(vector: Tensor) -> Tensor:
             return vector + _gradient(support, at, _as_in(at, vector)) / config.strength
@@ -96,16 +73,9 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         summed = [summed_over_tasks(value) for value in _as_in(at, found)]
         return Meta(dict(zip(at, summed, strict=True)), {}), Scores(result.loss.detach(), result.score.detach())
 
-    learner = Learner(
-        init=lambda: Meta(network.initial(), {}),
-        adapt=lambda meta, support, steps: list(walk(meta, support, steps)),
-        predict=partial(predict, network, statistics),
-        meta_gradient=meta_gradient,
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=config.cg_steps > 0,
-        ways=ways,
-        settled=build(limit, network, objective, statistics, ways) if settles else None,
+    traits = Traits(config.inner_steps, config.cg_steps > 0, problem.ways)
+    learner = gradient_learner(loop, traits)._replace(
+        meta_gradient=meta_gradient, settled=build(limit, problem) if settles else None
     )
     return learner
 

@@ -3,28 +3,16 @@
 Finn, Abbeel & Levine 2017, Model-Agnostic Meta-Learning (https://arxiv.org/abs/1703.03400), algorithms 1 and 2.
 """
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import mixed_mode, reverse_mode
+from metalearn_cli.core.gradient import gradient_learner, mixed_mode
 from metalearn_cli.core.heads import from_zero
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Scores,
-    Statistics,
-    adapt,
-    predict,
-    scores,
-)
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.inner_loop import InnerLoop, as_learned
+from metalearn_cli.core.meta import Adapted, Learner, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice, Steps
 
 
@@ -50,31 +38,15 @@ class Config(Choice):
     zero_head: bool = False
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """MAML with its first- or second-order meta-gradient."""
-    rule = fixed_rate(config.inner_lr)
-    loop = InnerLoop(network, objective, rule, config.second_order)
+    begin = from_zero if config.zero_head else as_learned
+    loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=begin)
+    learner = gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))
+    if config.gradient == "reverse":
+        return learner
 
-    def init() -> Meta:
-        params = network.initial()
-        return Meta(params, rule.init(params))
+    def query_scores(adapted: Adapted, tasks: Task) -> Scores:
+        return scores(learner, adapted, tasks.query)
 
-    def after(adapted: Adapted, query: Examples) -> Scores:
-        return scores(learner, adapted, query)
-
-    def through(meta: Meta, tasks: Task) -> Scores:
-        return after(adapt(loop, meta, tasks.support, config.inner_steps)[-1], tasks.query)
-
-    learner = Learner(
-        init=init,
-        adapt=partial(adapt, loop),
-        predict=partial(predict, network, statistics),
-        meta_gradient=(
-            reverse_mode(through) if config.gradient == "reverse" else mixed_mode(loop, config.inner_steps, after)
-        ),
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=config.second_order,
-        ways=ways,
-    )
-    return from_zero(learner) if config.zero_head else learner
+    return learner._replace(meta_gradient=mixed_mode(loop, config.inner_steps, query_scores))

@@ -4,29 +4,17 @@ Antoniou, Edwards & Storkey 2019, How to Train Your MAML (https://arxiv.org/abs/
 cosine for the outer rate, is `outer.schedule: cosine`.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import MetaGradient, reverse_mode, through_adaptation
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Scores,
-    Statistics,
-    scores,
-    stepped,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.gradient import gradient_learner, reverse_mode
+from metalearn_cli.core.inner_loop import InnerLoop, adapt
+from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, Traits, scores
 from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate, rates_per_step
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice, Steps
 
 _LEAST_SHARE = 0.03
@@ -56,44 +44,34 @@ class Config(Choice):
     first_order_iterations: int = Field(0, ge=0)
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """MAML with the chosen remedies. What it learns for each step bounds the steps that it can take."""
-    steps = config.inner_steps
+    steps, network = config.inner_steps, problem.network
     norms = network.parameters_of(TaskNorm) if config.per_step_norm else frozenset()
     rule = rates_per_step(config.inner_lr, steps) if config.learned_rates else fixed_rate(config.inner_lr)
-    in_the_end = InnerLoop(network, objective, rule, config.second_order, lambda name: name not in norms)
 
-    def init() -> Meta:
-        params = network.initial()
-        repeated = {n: v.repeat(steps, *[1] * v.dim()) if n in norms else v for n, v in params.items()}
-        return Meta(repeated, rule.init(in_the_end.split(params)[0]))
+    def of_step(params: Params, step: int) -> Params:
+        """The parameters [T, ...] in an inner step, of those [T, K, ...] that each step has for itself."""
+        return {name: value[:, step] if name in norms else value for name, value in params.items()}
 
-    def adapt(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        fast, every = loop.split(unadapted(meta, support).params)
-        states = [Adapted({**_of_step(every, norms, 0), **fast}, support.inputs)]
-        for step in range(steps):
-            slow = _of_step(every, norms, step)
-            fast = stepped(loop, meta.coefficients, fast, slow, support, step)
-            states.append(Adapted({**slow, **fast}, support.inputs))
-        return states
+    loop = InnerLoop(problem, rule, config.second_order, lambda name: name not in norms, shown=of_step)
 
-    def query_scores(loop: InnerLoop, weights: Sequence[float], meta: Meta, tasks: Task) -> Scores:
-        after = zip(weights, adapt(loop, meta, tasks.support, steps)[1:], strict=True)
-        counted = [(weight, scores(learner, state, tasks.query)) for weight, state in after if weight]
+    def query_scores(meta: Meta, tasks: Task, iteration: int) -> Scores:
+        exact, weights = phase(iteration)
+        after = adapt(loop._replace(second_order=exact), meta, tasks.support, steps)[1:]
+        counted = [(w, scores(learner, state, tasks.query)) for w, state in zip(weights, after, strict=True) if w]
         loss = sum((weight * one.loss for weight, one in counted[1:]), counted[0][0] * counted[0][1].loss)
         return Scores(loss, counted[-1][1].score)
 
-    def during(iteration: int) -> MetaGradient:
+    def phase(iteration: int) -> tuple[bool, tuple[float, ...]]:
         exact = config.second_order and iteration >= config.first_order_iterations
-        return objective_with(exact, tuple(multi_step_weights(steps, iteration, config.multi_step_iterations)))
+        return exact, tuple(multi_step_weights(steps, iteration, config.multi_step_iterations))
 
-    @lru_cache(maxsize=1)  # so that iterations of one objective have one function
-    def objective_with(exact: bool, weights: tuple[float, ...]) -> MetaGradient:
-        return reverse_mode(partial(query_scores, in_the_end._replace(second_order=exact), weights))
-
-    learner = through_adaptation(
-        init, partial(adapt, in_the_end), network, objective, statistics, steps, config.second_order, ways
-    )._replace(during=during, most_steps=steps if config.learned_rates or norms else None)
+    repeated = {n: v.repeat(steps, *[1] * v.dim()) if n in norms else v for n, v in network.initial().items()}
+    bound = steps if config.learned_rates or norms else None
+    learner = gradient_learner(loop, Traits(steps, config.second_order, problem.ways, bound), params=repeated)._replace(
+        meta_gradient=reverse_mode(query_scores), phase=phase
+    )
     return learner
 
 
@@ -107,8 +85,3 @@ def multi_step_weights(steps: int, iteration: int, iterations: int) -> list[floa
         return [0.0] * (steps - 1) + [1.0]
     each = max(1 - iteration / iterations, _LEAST_SHARE) / steps
     return [each] * (steps - 1) + [1 - (steps - 1) * each]
-
-
-def _of_step(params: Params, norms: frozenset[str], step: int) -> Params:
-    """The parameters [T, ...] in inner step number `step`, of those [T, K, ...] that each step has for itself."""
-    return {name: value[:, step] if name in norms else value for name, value in params.items()}

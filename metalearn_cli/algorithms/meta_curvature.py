@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_rule
-from metalearn_cli.core.meta import Learner, Objective, Statistics
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.rules import curvature
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.inner_loop import InnerLoop
+from metalearn_cli.core.meta import Learner, Problem, Traits
+from metalearn_cli.core.rules import chain, curvature, fixed_rate
 from metalearn_cli.settings import Choice, Steps
 
 
@@ -28,7 +28,7 @@ class Config(Choice):
     second_order: bool = True
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """MAML with learned curvature of all three axes; the matrices are the coefficients of Meta."""
-    rule = curvature(config.inner_lr)
-    return through_rule(rule, network, objective, statistics, config.inner_steps, config.second_order, ways)
+    loop = InnerLoop(problem, chain(curvature(), fixed_rate(config.inner_lr)), config.second_order)
+    return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))

@@ -4,14 +4,17 @@ The yardstick below which nothing has been learned. It is Snell et al. 2017 (htt
 a network.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
-from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, scores, unadapted
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.inner_loop import InnerLoop, nothing
+from metalearn_cli.core.meta import LAST, Adapted, Learner, Meta, Problem, Scores, Traits, scores
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.settings import Choice
 
@@ -22,33 +25,21 @@ class Config(Choice):
     name: Literal["nearest"] = "nearest"
 
 
-def build(
-    _config: Config, network: Network, objective: Objective, _statistics: Statistics, _ways: int | None
-) -> Learner:
+def build(_config: Config, problem: Problem) -> Learner:
     """Classes by the squared distance of inputs to the mean input of each class. The network is not used."""
-    require_classes(objective, "nearest")
+    require_classes(problem.objective, "nearest")
 
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        head = nearest_prototype(prototypes(support._replace(inputs=support.inputs.flatten(2))))
-        # There are no inner steps: whoever asks for the state after some gets the one and only.
-        return [Adapted({**unadapted(meta, support).params, **head}, support.inputs)] * (steps + 1)
+    def begin(_meta: Meta, params: Params, support: Examples) -> Params:
+        return params | nearest_prototype(prototypes(support._replace(inputs=support.inputs.flatten(2))))
 
-    def predict(adapted: Adapted, inputs: Tensor) -> Tensor:
-        return inputs.flatten(2) @ adapted.params["head.weight"].mT + adapted.params["head.bias"].unsqueeze(1)
+    def predict(states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]:  # noqa: ARG001
+        pixels = inputs.flatten(2)
+        return [pixels @ one.params["head.weight"].mT + one.params["head.bias"].unsqueeze(1) for one in states]
 
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
         still = {name: torch.zeros_like(value) for name, value in meta.params.items()}
-        return Meta(still, {}), scores(learner, adapt(meta, tasks.support, 0)[0], tasks.query)
+        return Meta(still, {}), scores(learner, learner.adapt(meta, tasks.support, 0)[0], tasks.query)
 
-    learner = Learner(
-        init=lambda: Meta(network.initial(), {}),
-        adapt=adapt,
-        predict=predict,
-        meta_gradient=meta_gradient,
-        objective=objective,
-        inner_steps=0,
-        second_order=None,
-        ways=None,
-        uses_network=False,
-    )
+    loop = InnerLoop(problem, moves=nothing, begin=begin)
+    learner = gradient_learner(loop, Traits(reads="pixels"))._replace(predict=predict, meta_gradient=meta_gradient)
     return learner

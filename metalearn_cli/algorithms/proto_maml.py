@@ -7,19 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Statistics,
-    stepped,
-    unadapted,
-)
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes, support_features
+from metalearn_cli.core.inner_loop import InnerLoop
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice, Steps
@@ -39,28 +31,12 @@ class Config(Choice):
     second_order: bool = True
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """MAML from a head of 2 c_k and -|c_k|^2; the meta-gradient goes through that head, in first order too."""
-    require_classes(objective, "proto_maml")
-    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), config.second_order)
+    require_classes(problem.objective, "proto_maml")
 
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        start = unadapted(meta, support)
-        features = support._replace(inputs=network.features(start.params, support.inputs))
-        head = nearest_prototype(prototypes(features))
-        states = [Adapted({**start.params, **head}, support.inputs)]
-        for step in range(steps):
-            params = stepped(loop, meta.coefficients, states[-1].params, {}, support, step)
-            states.append(Adapted(params, support.inputs))
-        return states
+    def begin(meta: Meta, params: Params, support: Examples) -> Params:
+        return params | nearest_prototype(prototypes(support_features(problem, meta, params, support)))
 
-    return through_adaptation(
-        lambda: Meta(network.initial(), {}),
-        adapt,
-        network,
-        objective,
-        statistics,
-        config.inner_steps,
-        config.second_order,
-        None,
-    )
+    loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=begin)
+    return gradient_learner(loop, Traits(config.inner_steps, config.second_order))

@@ -5,10 +5,11 @@ Snell, Swersky & Zemel 2017, Prototypical Networks for Few-shot Learning (https:
 
 from typing import Literal
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
-from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Statistics, unadapted
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes, support_features
+from metalearn_cli.core.inner_loop import InnerLoop, nothing
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
@@ -19,21 +20,15 @@ class Config(Choice):
     name: Literal["protonet"] = "protonet"
 
 
-def build(
-    _config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None
-) -> Learner:
+def build(_config: Config, problem: Problem) -> Learner:
     """Classes by the squared Euclidean distance of features to the prototypes (equation 2).
 
     A distance to prototypes is a linear head (section 2.4), so that is what an adapted learner holds. The network's
     own head is not used.
     """
-    require_classes(objective, "protonet")
+    require_classes(problem.objective, "protonet")
 
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        start = unadapted(meta, support)
-        features = support._replace(inputs=network.features(start.params, support.inputs))
-        head = nearest_prototype(prototypes(features))
-        # There are no inner steps: whoever asks for the state after some gets the one and only.
-        return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
+    def begin(meta: Meta, params: Params, support: Examples) -> Params:
+        return params | nearest_prototype(prototypes(support_features(problem, meta, params, support)))
 
-    return through_adaptation(lambda: Meta(network.initial(), {}), adapt, network, objective, statistics, 0, None, None)
+    return gradient_learner(InnerLoop(problem, moves=nothing, begin=begin), Traits())

@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import require_classes, ridge
-from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Statistics, unadapted
-from metalearn_cli.core.network import Network
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.heads import require_classes, ridge, support_features
+from metalearn_cli.core.inner_loop import InnerLoop, nothing
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.settings import Choice
 
@@ -29,23 +30,18 @@ class Config(Choice):
     scale: float = Field(10.0, gt=0)
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """A ridge head on the network's features; the network's own head is not used.
 
     Penalty and scale are learned as logarithms, which keeps them positive.
     """
-    require_classes(objective, "r2d2")
+    require_classes(problem.objective, "r2d2")
 
-    def init() -> Meta:
-        starts = {"log_ridge": config.ridge, "log_scale": config.scale}
-        return Meta(network.initial(), {name: torch.tensor(value).log() for name, value in starts.items()})
-
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        start = unadapted(meta, support)
-        features = support._replace(inputs=network.features(start.params, support.inputs))
+    def begin(meta: Meta, params: Params, support: Examples) -> Params:
         strength, scale = meta.coefficients["log_ridge"].exp(), meta.coefficients["log_scale"].exp()
-        head = {name: scale * value for name, value in ridge(features, strength).items()}
-        # There are no inner steps: whoever asks for the state after some gets the one and only.
-        return [Adapted({**start.params, **head}, support.inputs)] * (steps + 1)
+        head = ridge(support_features(problem, meta, params, support), strength)
+        return params | {name: scale * value for name, value in head.items()}
 
-    return through_adaptation(init, adapt, network, objective, statistics, 0, None, None)
+    starts = {"log_ridge": config.ridge, "log_scale": config.scale}
+    coefficients = {name: torch.tensor(value).log() for name, value in starts.items()}
+    return gradient_learner(InnerLoop(problem, moves=nothing, begin=begin), Traits(), coefficients)

@@ -3,32 +3,17 @@
 Nichol, Achiam & Schulman 2018, On First-Order Meta-Learning Algorithms (https://arxiv.org/abs/1803.02999), algorithm 2.
 """
 
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Scores,
-    Statistics,
-    predict,
-    scores,
-    summed_over_tasks,
-    support_gradient,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.inner_loop import InnerLoop, after, summed_over_tasks
+from metalearn_cli.core.meta import LAST, Learner, Meta, Problem, Scores, Traits, scores
+from metalearn_cli.core.rules import adam, chain, fixed_rate
+from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice, Steps
-
-_DECAY, _EPSILON = 0.999, 1e-8
 
 
 class Config(Choice):
@@ -49,49 +34,18 @@ class Config(Choice):
     inner_optimizer: Literal["adam", "sgd"] = "adam"
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """Reptile over all parameters."""
-    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), second_order=False)
-    step = _adam if config.inner_optimizer == "adam" else _sgd
+    rate = fixed_rate(config.inner_lr)
+    rule = chain(adam(), rate) if config.inner_optimizer == "adam" else rate
+    loop = InnerLoop(problem, rule, second_order=False)
 
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        states = [unadapted(meta, support)]
-        squares = {name: torch.zeros_like(value) for name, value in states[0].params.items()}
-        for number in range(1, steps + 1):
-            grads = support_gradient(loop, states[-1].params, {}, support)
-            params, squares = step(config.inner_lr, states[-1].params, grads, squares, number)
-            states.append(Adapted(params, support.inputs))
-        return states
-
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
         with torch.no_grad():
-            adapted = adapt(meta, tasks.support, config.inner_steps)[-1]
+            adapted = after(loop, meta, tasks.support, config.inner_steps)
             way = {name: summed_over_tasks(meta.params[name] - value) for name, value in adapted.params.items()}
             return Meta(way, {}), scores(learner, adapted, tasks.query)
 
-    learner = Learner(
-        init=lambda: Meta(network.initial(), {}),
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=meta_gradient,
-        objective=objective,
-        inner_steps=config.inner_steps,
-        second_order=False,
-        ways=ways,
-    )
+    traits = Traits(config.inner_steps, second_order=False, ways=problem.ways)
+    learner = gradient_learner(loop, traits)._replace(meta_gradient=meta_gradient)
     return learner
-
-
-def _sgd(rate: float, params: Params, grads: Params, squares: Params, _number: int) -> tuple[Params, Params]:
-    return {name: value - rate * grads[name] for name, value in params.items()}, squares
-
-
-def _adam(rate: float, params: Params, grads: Params, squares: Params, number: int) -> tuple[Params, Params]:
-    """Adam (Kingma & Ba 2015, algorithm 1) with beta1 = 0: every task starts with empty second moments."""
-    squares = {name: _DECAY * value + (1 - _DECAY) * grads[name].square() for name, value in squares.items()}
-    correction = 1 - _DECAY**number
-    moved = {
-        name: value - rate * grads[name] / ((squares[name] / correction).sqrt() + _EPSILON)
-        for name, value in params.items()
-    }
-    return moved, squares

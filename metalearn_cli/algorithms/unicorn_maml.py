@@ -7,24 +7,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import require_classes
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Statistics,
-    stepped,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.gradient import gradient_learner
+from metalearn_cli.core.heads import is_head, require_classes
+from metalearn_cli.core.inner_loop import InnerLoop
+from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.settings import Choice, Steps
-
-HEAD = ("head.weight", "head.bias")
 
 
 class Config(Choice):
@@ -43,30 +33,18 @@ class Config(Choice):
     second_order: bool = True
 
 
-def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
+def build(config: Config, problem: Problem) -> Learner:
     """MAML whose head is as many copies of one row as the task has classes (section 5)."""
-    require_classes(objective, "unicorn_maml")
-    loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), config.second_order)
-
-    def init() -> Meta:
-        return Meta({name: value[:1] if name in HEAD else value for name, value in network.initial().items()}, {})
-
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        ways = ways_of(support)
-        states = [Adapted(_copied(unadapted(meta, support).params, ways), support.inputs)]
-        for step in range(steps):
-            params = stepped(loop, meta.coefficients, states[-1].params, {}, support, step)
-            states.append(Adapted(params, support.inputs))
-        return states
-
-    return through_adaptation(
-        init, adapt, network, objective, statistics, config.inner_steps, config.second_order, None
-    )
+    require_classes(problem.objective, "unicorn_maml")
+    loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=_copied)
+    one_row = {name: value[:1] if is_head(name) else value for name, value in problem.network.initial().items()}
+    return gradient_learner(loop, Traits(config.inner_steps, config.second_order), params=one_row)
 
 
-def _copied(params: Params, ways: int) -> Params:
+def _copied(_meta: Meta, params: Params, support: Examples) -> Params:
     """The head's row [T, 1, ...] for each of the classes, [T, ways, ...]."""
+    ways = ways_of(support)
     return {
-        name: value.expand(value.shape[0], ways, *value.shape[2:]) if name in HEAD else value
+        name: value.expand(value.shape[0], ways, *value.shape[2:]) if is_head(name) else value
         for name, value in params.items()
     }

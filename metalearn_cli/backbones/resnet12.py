@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.dropping import DropBlock
-from metalearn_cli.core.network import Params, below, over_tasks
+from metalearn_cli.core.network import below, over_tasks
 from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Choice, Size
 
@@ -50,9 +51,12 @@ class Residual(nn.Module):
         outputs: Tensor = self.long(inputs) + self.short(inputs)
         return outputs
 
-    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass) -> Tensor:
         """Outputs [T, N, ...] for inputs [T, N, ...] and parameters [T, ...] by name."""
-        long, short = (over_tasks(self.get_submodule(n), below(f"{n}.", params), inputs) for n in ("long", "short"))
+        long, short = (
+            over_tasks(self.get_submodule(name), below(f"{name}.", params), inputs, how.at(name))
+            for name in ("long", "short")
+        )
         return long + short
 
 

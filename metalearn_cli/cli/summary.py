@@ -68,7 +68,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "kept_checkpoints": [str(path) for path in session.folder.all_kept],
         "iterations": outcome.iteration,
         "algorithm": session.experiment.algorithm.name,
-        "second_order": session.learner.second_order,
+        "second_order": session.learner.traits.second_order,
         "device": str(session.device),
         "val": val,
         "best": best and {"iteration": best.iteration} | _score(tables.steps_fields(best.steps, outcome.accuracy)[-1]),
@@ -142,7 +142,7 @@ def _step(found: Mapping[str, Any]) -> Step:
 def _protocol(session: Session) -> str:
     experiment = session.experiment
     return tables.protocol(
-        (experiment.algorithm.name, session.validator.second_order),
+        (experiment.algorithm.name, session.validator.traits.second_order),
         (experiment.dataset.name, "val"),
         assembly.evaluation_spec(experiment),
         session.data.interface.tells_classes_apart,

@@ -116,7 +116,7 @@ def _run_in(
         if group.leads:
             folder.keep_config(to_yaml(experiment))
         if not call.quiet:
-            lines = [_title(experiment, session.learner.second_order, place, group.size)]
+            lines = [_title(experiment, session.learner.traits.second_order, place, group.size)]
             lines += [_extent(experiment, state.iteration, path)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines))
@@ -127,7 +127,7 @@ def _run_in(
             watching.tell_result(state, reports, receivers)
     if group.leads:
         card.write_card(session, tables.warn)
-        title = _title(experiment, session.learner.second_order, place, group.size).replace("\n", "; ")
+        title = _title(experiment, session.learner.traits.second_order, place, group.size).replace("\n", "; ")
         page = pages.write_training_page(session, title, f"metalearn train {call.again}", call.quiet, stopper)
         _finish(session, reports, state, came_from, page, stopper, call)
 
@@ -202,7 +202,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
         session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)
-    second_order, outer = session.learner.second_order, experiment.outer
+    second_order, outer = session.learner.traits.second_order, experiment.outer
     parameters = sum(value.numel() for value in session.learner.init().params.values())
     if call.json:
         tables.print_json({

@@ -1,68 +1,16 @@
-"""What the random layers of a network go by: a key for each task at hand, and the numbers of its examples.
+"""Random numbers for the layers of a network, as functions of a task's key and of where they are needed.
 
-There is no generator and so no state: a random number is a function of where it stands. It is the same whichever tasks
-run beside its own, on whatever thread, process or device, and however often it is asked for.
+There is no generator and so no state. A random number is the same whichever tasks run beside its own, on whatever
+thread, process or device, and however often it is asked for.
 
-Legend: T tasks, N examples, M random numbers of a task.
+Legend: T tasks, M random numbers of a task.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 _STRIDE, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """The constants of SplitMix64, as int64."""
-
-
-class Chance(NamedTuple):
-    """The keys [T] of the tasks at hand, int64, and how many of their examples come before those at hand."""
-
-    keys: Tensor
-    before: int = 0
-
-
-_at_hand: ContextVar[Chance | None] = ContextVar("chance", default=None)
-
-
-def chance_at_hand() -> Chance | None:
-    """What random layers go by now; None where nothing is random, which is everywhere but in training."""
-    return _at_hand.get()
-
-
-@contextmanager
-def known_keys(keys: Tensor | None) -> Iterator[None]:
-    """Inside the block these are the keys [T] of the tasks at hand; with None nothing is random."""
-    with _set(None if keys is None else Chance(keys)):
-        yield
-
-
-@contextmanager
-def task_alone(number: int) -> Iterator[None]:
-    """Inside the block task `number` is the only one at hand."""
-    chance = _at_hand.get()
-    with _set(chance and chance._replace(keys=chance.keys[number : number + 1])):
-        yield
-
-
-@contextmanager
-def examples_after(examples: int) -> Iterator[None]:
-    """Inside the block the examples at hand are numbered from `examples` on: chance tells them from those before."""
-    chance = _at_hand.get()
-    with _set(chance and chance._replace(before=examples)):
-        yield
-
-
-@contextmanager
-def _set(chance: Chance | None) -> Iterator[None]:
-    token = _at_hand.set(chance)
-    try:
-        yield
-    finally:
-        _at_hand.reset(token)
 
 
 def random_bits(keys: Tensor, layer: int, start: int, count: int) -> Tensor:
@@ -89,5 +37,5 @@ def _mixed(bits: Tensor) -> Tensor:
 
 
 def _shifted(bits: Tensor, by: int) -> Tensor:
-    """To the right, with zeros from the left."""
+    """Unsigned right shift: torch's >> on int64 copies the sign bit."""
     return (bits >> by).bitwise_and_(2 ** (64 - by) - 1)

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from metalearn_cli.core import first_block
 from metalearn_cli.core.block import Kind, block
-from metalearn_cli.core.network import Params
 from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.core.patches import Window, forms
 
 
@@ -32,7 +32,7 @@ class TaskConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
         self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
 
-    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
         if inputs.device.type == "cpu":
             rows = _Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]
@@ -41,12 +41,12 @@ class TaskConv2d(nn.Conv2d):
             outputs = self._in_groups(params["weight"], inputs)
         return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
 
-    def takes(self, following: Sequence[nn.Module], inputs: Tensor) -> int:
+    def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
         """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, H, W]."""
         if self.bias is not None or inputs.device.type != "cpu" or not following:
             return 0
         norm, *others = following
-        if not isinstance(norm, TaskNorm) or norm.by_others():
+        if not isinstance(norm, TaskNorm) or not how.by_batch:
             return 0
         return 2 if others and isinstance(others[0], nn.ReLU | nn.LeakyReLU) else 1
 

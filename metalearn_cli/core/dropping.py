@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.chance import Chance, below, chance_at_hand, random_bits
-from metalearn_cli.core.network import Params
+from metalearn_cli.core.chance import below, random_bits
+from metalearn_cli.core.passing import BY_BATCH, Params, Pass
 from metalearn_cli.errors import ConfigError
 
 Sides = tuple[int, int]
@@ -23,8 +23,8 @@ Sides = tuple[int, int]
 class DropBlock(nn.Module):
     """A share `rate` of [N, C, H, W] is zero, in blocks of `block` x `block`; what stays is scaled up instead.
 
-    It does so where the tasks at hand have keys (core/chance.py), which is in training alone; anywhere else it gives
-    back its inputs. What is dropped is a function of the task's key, of the layer's `number` in its network, and of
+    It does so where the pass has keys (core/passing.py), which is in training alone; anywhere else it gives back its
+    inputs. What is dropped is a function of the task's key, of the layer's `number` in its network, and of
     example, channel and place. So a support picture is dropped from in the same places in all inner steps: the inner
     problem of a task stays one problem, and whoever runs a step again finds it as it was.
 
@@ -36,34 +36,34 @@ class DropBlock(nn.Module):
     def __init__(self, rate: float, block: int, number: int) -> None:
         super().__init__()
         self.rate, self.block, self.number = rate, block, number
+        self.how = BY_BATCH  # set by Network, as in TaskNorm
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs [N, C, H, W] for one task."""
-        return self.over_tasks({}, inputs.unsqueeze(0))[0]
+        return self.over_tasks({}, inputs.unsqueeze(0), self.how)[0]
 
-    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def over_tasks(self, _params: Params, inputs: Tensor, how: Pass) -> Tensor:
         """Outputs [T, N, C, H, W] for inputs [T, N, C, H, W].
 
         Raises ConfigError under vmap, which hides from a layer which task is which.
         """
-        chance = chance_at_hand()
-        if chance is None:
+        if how.keys is None:
             return inputs
-        if len(chance.keys) != len(inputs):
+        if len(how.keys) != len(inputs):
             raise ConfigError("backbone: drop-block needs a network of this package's layers alone")
         with torch.no_grad():
-            kept = self._kept(chance, inputs)
+            kept = self._kept(how.keys, how.before, inputs)
             staying = kept.sum((1, 2, 3, 4), keepdim=True, dtype=torch.float64)  # exact, whatever the order
             kept.mul_((kept[0].numel() / staying.clamp(min=1)).to(kept.dtype))
         return inputs * kept
 
-    def _kept(self, chance: Chance, inputs: Tensor) -> Tensor:
+    def _kept(self, keys: Tensor, before: int, inputs: Tensor) -> Tensor:
         """1 where a value stays and 0 where it is dropped, [T, N, C, H, W]."""
         tasks, examples, channels, *sides = inputs.shape
         block = min(self.block, sides[0]), min(self.block, sides[1])
         corners = sides[0] - block[0] + 1, sides[1] - block[1] + 1
         each = channels * corners[0] * corners[1]
-        bits = random_bits(chance.keys, self.number, chance.before * each, examples * each)
+        bits = random_bits(keys, self.number, before * each, examples * each)
         first = bits < below(chance_of_a_block(self.rate, (sides[0], sides[1]), block))
         dropped = first.view(tasks * examples, channels, *corners).to(inputs.dtype)
         if block != (1, 1):

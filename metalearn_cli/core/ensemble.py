@@ -38,9 +38,11 @@ class Ensemble(NamedTuple):
 def together(metas: Sequence[Meta]) -> Meta:
     """The meta-parameters of all members as one, each name below its member's number."""
     numbered = list(enumerate(metas))
-    params = {f"{number}.{name}": value for number, one in numbered for name, value in one.params.items()}
     return Meta(
-        params, {f"{number}.{name}": value for number, one in numbered for name, value in one.coefficients.items()}
+        *(
+            {f"{number}.{name}": value for number, one in numbered for name, value in one[part].items()}
+            for part in range(len(Meta._fields))
+        )
     )
 
 

@@ -5,72 +5,95 @@ Legend: T tasks, K inner steps.
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.chance import known_keys
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Objective,
-    Scores,
-    Statistics,
-    adapt,
-    predict,
-    scores,
-    stepped,
-    summed_over_tasks,
-)
-from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.rules import Rule
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.inner_loop import InnerLoop, Support, adapt, after, begun, for_tasks, predict, support_gradient
+from metalearn_cli.core.meta import LAST, Adapted, Learner, Meta, MetaGradient, Scores, Traits, scores
+from metalearn_cli.core.passing import Params
+from metalearn_cli.core.tasks import Task, count
 
 _SHORTEST_STRETCH = 8
 
-MetaGradient = Callable[[Meta, Task], tuple[Meta, Scores]]
+QueryScores = Callable[[Meta, Task, int], Scores]
+"""The query scores of tasks in an iteration, differentiable for Meta: what a meta-gradient is the gradient of."""
 
 
-def reverse_mode(query_scores: Callable[[Meta, Task], Scores]) -> MetaGradient:
-    """The function (meta, tasks) -> (sum over tasks of d loss / d meta, scores), by one pass back through it all.
+def gradient_learner(
+    loop: InnerLoop, traits: Traits, coefficients: Params | None = None, params: Params | None = None
+) -> Learner:
+    """The Learner whose meta-gradient goes back in reverse mode through the query loss after its inner steps.
+
+    `coefficients` are those that it learns besides its rule's, `params` the parameters at the start where they are not
+    the network's own.
+    """
+
+    def init() -> Meta:
+        start = loop.problem.network.initial() if params is None else {name: v.clone() for name, v in params.items()}
+        own = {name: value.clone() for name, value in (coefficients or {}).items()}
+        return Meta(start, loop.coefficients(start) | own)
+
+    def query_scores(meta: Meta, tasks: Task, _iteration: int) -> Scores:
+        return scores(learner, after(loop, meta, tasks.support, traits.inner_steps), tasks.query)
+
+    learner = Learner(
+        init=init,
+        adapt=partial(adapt, loop),
+        predict=partial(predict, loop),
+        meta_gradient=reverse_mode(query_scores),
+        objective=loop.problem.objective,
+        traits=traits,
+    )
+    return learner
+
+
+def reverse_mode(query_scores: QueryScores) -> MetaGradient:
+    """The function (meta, tasks, iteration) -> (sum over tasks of d loss / d meta, scores), by one pass back.
 
     It is the exact second-order gradient where `query_scores` is differentiable through its inner steps (Finn et
     al. 2017, equation 5). Memory grows with the number of inner steps.
     """
 
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        at = Meta(_leaves(meta.params), _leaves(meta.coefficients))
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
+        at = meta._replace(params=_leaves(meta.params), coefficients=_leaves(meta.coefficients))
         with torch.enable_grad():
-            result = query_scores(at, tasks)
+            result = query_scores(at, tasks, iteration)
         found = _gradients(result.loss.sum(), [*at.params.values(), *at.coefficients.values()])
         return _named(meta, found), _without_graph(result)
 
     return meta_gradient
 
 
-def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Examples], Scores]) -> MetaGradient:
+def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Task], Scores]) -> MetaGradient:
     """The same function as `reverse_mode` for an inner loop of `steps` steps, with memory that hardly grows with K.
 
     Forward, only fast parameters are kept: those of the last stretch of steps, and those that each stretch before
     started from, which is done again when its turn comes (stretches of sqrt(K) steps, 8 or more). Backward, each
     step is done again at the parameters it started from, and its Hessian-vector product with the cotangent carries
     that one step back: with rate a, v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
+
+    The loop's rule must remember nothing from step to step, and the network must get the parameters as they are.
     """
     length = max(_SHORTEST_STRETCH, math.isqrt(steps))
     stretches = [range(start, min(start + length, steps)) for start in range(0, steps, length)]
 
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+    def step_from(coefficients: Params, fast: Params, slow: Params, support: Support, step: int) -> Params:
+        gradient = support_gradient(loop, fast, slow, support, step)
+        change, _ = loop.rule.update(coefficients, fast, gradient, {}, step)
+        return {name: value + change[name] for name, value in fast.items()}
+
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
         with torch.no_grad():
-            fast, slow = loop.split(adapt(loop, meta, tasks.support, 0)[0].params)
+            params, support = begun(loop, meta, tasks.support)
+        fast, slow = loop.split(params)
 
         def walk(fast: Params, stretch: range) -> list[Params]:
             passed = [fast]
             with torch.no_grad():
                 for step in stretch:
-                    passed.append(stepped(loop, meta.coefficients, passed[-1], slow, tasks.support, step))
+                    passed.append(step_from(meta.coefficients, passed[-1], slow, support, step))
             return passed
 
         starts, passed = [], [fast]
@@ -79,7 +102,8 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Exa
             passed = walk(passed[-1], stretch)
         last, fixed = _leaves(passed[-1]), _leaves(slow)
         with torch.enable_grad():
-            result = query_scores(Adapted({**fixed, **last}, tasks.support.inputs), tasks.query)
+            end = Adapted({**fixed, **last}, tasks.support.inputs, meta.statistics, tasks.support.keys)
+            result = query_scores(end, tasks)
         found = _gradients(result.loss.sum(), [*last.values(), *fixed.values()])
         cotangent, total = found[: len(last)], [*found[len(last) :], *map(torch.zeros_like, meta.coefficients.values())]
         for stretch in reversed(stretches):
@@ -88,87 +112,24 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Exa
             for step in reversed(stretch):
                 at = [_leaves(part) for part in (passed[step - stretch.start], slow, meta.coefficients)]
                 with torch.enable_grad():
-                    after = stepped(loop, at[2], at[0], at[1], tasks.support, step)
+                    after = step_from(at[2], at[0], at[1], support, step)
                 found = _gradients(list(after.values()), [leaf for part in at for leaf in part.values()], cotangent)
                 cotangent, more = found[: len(last)], found[len(last) :]
                 total = [sum_ + one for sum_, one in zip(total, more, strict=True)]
-        summed = map(summed_over_tasks, (*cotangent, *total[: len(slow)]))
-        each = dict(zip((*last, *slow), summed, strict=True))
-        return _named(meta, [*(each[name] for name in meta.params), *total[len(slow) :]]), _without_graph(result)
+        each = dict(zip((*last, *slow), (*cotangent, *total[: len(slow)]), strict=True))
+        of_params = _back_to_meta(loop, meta, tasks, each)
+        return _named(meta, [*of_params, *total[len(slow) :]]), _without_graph(result)
 
     return meta_gradient
 
 
-def with_keys(learner: Learner) -> Learner:
-    """The same learner, whose meta-gradients let random layers go by the keys of their tasks.
-
-    Nothing else does: what `adapt` and `predict` give is never random.
-    """
-
-    @lru_cache(maxsize=2)
-    def knowing(inner: MetaGradient) -> MetaGradient:
-        def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-            with known_keys(tasks.keys):
-                return inner(meta, tasks)
-
-        return meta_gradient
-
-    during = learner.during
-    return learner._replace(
-        meta_gradient=knowing(learner.meta_gradient),
-        during=None if during is None else lambda iteration: knowing(during(iteration)),
-        settled=None if learner.settled is None else with_keys(learner.settled),
-    )
-
-
-def through_rule(
-    rule: Rule,
-    network: Network,
-    objective: Objective,
-    statistics: Statistics,
-    inner_steps: int,
-    second_order: bool,
-    ways: int | None,
-    fast: Callable[[str], bool] = lambda _name: True,
-) -> Learner:
-    """The Learner whose `fast` parameters move by a rule, whose coefficients are learned beside all parameters."""
-    loop = InnerLoop(network, objective, rule, second_order, fast)
-
-    def init() -> Meta:
-        params = network.initial()
-        return Meta(params, rule.init(loop.split(params)[0]))
-
-    return through_adaptation(
-        init, partial(adapt, loop), network, objective, statistics, inner_steps, second_order, ways
-    )
-
-
-def through_adaptation(
-    init: Callable[[], Meta],
-    adapt: Callable[[Meta, Examples, int], list[Adapted]],
-    network: Network,
-    objective: Objective,
-    statistics: Statistics,
-    inner_steps: int,
-    second_order: bool | None,
-    ways: int | None,
-) -> Learner:
-    """The Learner whose meta-gradient goes back in reverse mode through the query loss after inner steps of `adapt`."""
-
-    def query_scores(meta: Meta, tasks: Task) -> Scores:
-        return scores(learner, adapt(meta, tasks.support, inner_steps)[-1], tasks.query)
-
-    learner = Learner(
-        init=init,
-        adapt=adapt,
-        predict=partial(predict, network, statistics),
-        meta_gradient=reverse_mode(query_scores),
-        objective=objective,
-        inner_steps=inner_steps,
-        second_order=second_order,
-        ways=ways,
-    )
-    return learner
+def _back_to_meta(loop: InnerLoop, meta: Meta, tasks: Task, each: Params) -> list[Tensor]:
+    """The gradient for the meta-parameters, from that for the parameters [T, ...] with which each task begins."""
+    at = _leaves(meta.params)
+    with torch.enable_grad():
+        start = loop.begin(meta, for_tasks(at, count(tasks)), tasks.support)
+    known = {name: value for name, value in start.items() if value.requires_grad}
+    return _gradients(list(known.values()), list(at.values()), [each[name] for name in known])
 
 
 def _leaves(params: Params) -> Params:

@@ -3,15 +3,14 @@
 Legend: T tasks, N examples, W ways, F features.
 """
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, classification, predict
-from metalearn_cli.core.network import Params
-from metalearn_cli.core.tasks import Examples, Task, ways_of
+from metalearn_cli.core.meta import Meta, Objective, Problem, classification
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.passing import Params, Pass
+from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.errors import ConfigError
 
 HEAD = "head."
@@ -63,38 +62,35 @@ class CosineHead(nn.Linear):
         return super().forward(directions(inputs))
 
 
-def from_zero(learner: Learner) -> Learner:
-    """The same learner, whose head is zero before the first inner step of every task, whatever its parameters say.
+def is_head(name: str) -> bool:
+    """Whether a parameter is one of the head's."""
+    return name.startswith(HEAD)
+
+
+def is_body(name: str) -> bool:
+    """Whether a parameter is one of the body's."""
+    return not name.startswith(HEAD)
+
+
+def from_zero(_meta: Meta, params: Params, _examples: Examples) -> Params:
+    """A task begins with a head of zeros, whatever was learned for it (`begin` of an InnerLoop).
 
     The zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): what a head has learned from
     other tasks, of other classes, only has to be unlearned.
     """
-
-    def zeroed(meta: Meta) -> Meta:
-        names = [name for name in meta.params if name.startswith(HEAD)]
-        return meta._replace(params=meta.params | {name: torch.zeros_like(meta.params[name]) for name in names})
-
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        gradient, scores = learner.meta_gradient(zeroed(meta), tasks)
-        return zeroed(gradient), scores
-
-    return learner._replace(
-        init=lambda: zeroed(learner.init()),
-        adapt=lambda meta, support, steps: learner.adapt(zeroed(meta), support, steps),
-        meta_gradient=meta_gradient,
-    )
+    return {name: torch.zeros_like(value) if is_head(name) else value for name, value in params.items()}
 
 
-def from_one_body(
-    features: Callable[[Params, Tensor], Tensor], classify: Callable[[Params, Tensor], Tensor], statistics: Statistics
-) -> Callable[[Sequence[Adapted], Tensor], list[Tensor]]:
-    """The `predict_each` of a learner whose inner steps move its head alone: features are computed once."""
+def support_features(problem: Problem, meta: Meta, params: Params, support: Examples) -> Examples:
+    """The support set with the body's features [T, N, F] in the place of its inputs."""
+    moments = meta.statistics if problem.statistics == "running" else None
+    how = Pass(moments=moments, keys=support.keys)
+    return support._replace(inputs=problem.network.features(params, support.inputs, how))
 
-    def predict_each(states: Sequence[Adapted], inputs: Tensor) -> list[Tensor]:
-        seen = predict(features, statistics, states[0], inputs)
-        return [classify(state.params, seen) for state in states]
 
-    return predict_each
+def features_of(network: Network) -> int:
+    """F, how many features the network's head reads."""
+    return int(network.initial()["head.weight"].shape[1])
 
 
 def require_room(classes: int, ways: int | None) -> None:

@@ -1,43 +1,48 @@
-"""What every learner of this package is made of: meta-parameters, an inner loop, and a score per inner step.
+"""What every learner of this package is made of: meta-parameters, adapted states, and how answers are judged.
 
 Everything here is written for a batch of tasks, with a leading T on whatever differs from task to task.
 
-Legend: T tasks, N examples, K inner steps.
+Legend: T tasks, N examples, K inner steps, C channels.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional as F
 
-from metalearn_cli.core.chance import examples_after
-from metalearn_cli.core.network import Params
-from metalearn_cli.core.norm import statistics_of_first
-from metalearn_cli.core.rules import Rule
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples, Task
 
-Statistics = Literal["transductive", "support"]
+Statistics = Literal["transductive", "support", "running"]
+"""Whose statistics the norms take when queries are predicted: the queries' own, the support set's, or training's."""
 
 
 class Meta(NamedTuple):
-    """All that the outer optimizer owns, shared by all tasks: initial parameters and learned coefficients, by name."""
+    """All that training changes, shared by all tasks: initial parameters and learned coefficients, by name.
+
+    `statistics` are the running means and variances of the network's norms, "NAME.mean" and "NAME.variance" [C]; none
+    without `task.running_statistics`. They are counted, not learned.
+    """
 
     params: Params
     coefficients: Params
+    statistics: Params = {}  # noqa: RUF012  (never changed)
 
 
 class Adapted(NamedTuple):
-    """T learners after some inner steps, each on its support set; plain tensors, so that they can be stored.
+    """T learners after some inner steps, each on its support set: all that a prediction needs, as plain tensors.
 
-    `params` are [T, ...] by name; `support` holds the support inputs [T, N, ...] that the norms may need again at
-    prediction time.
+    `params` are [T, ...] by name, `support` the support inputs [T, N, ...], whose statistics the norms may need again.
+    `moments` are the running statistics of Meta; `keys` [T] those of training tasks.
     """
 
     params: Params
     support: Tensor
+    moments: Params = {}  # noqa: RUF012  (never changed)
+    keys: Tensor | None = None
 
 
 class Scores(NamedTuple):
@@ -75,6 +80,28 @@ classification = Objective("accuracy", cross_entropy, accuracy)
 regression = Objective("mse", squared_error, squared_error)
 
 
+class Problem(NamedTuple):
+    """What an algorithm's `build` is given to learn with.
+
+    `ways` is the number of classes that the network's head has outputs for; None where numbers are predicted.
+    """
+
+    network: Network
+    objective: Objective
+    statistics: Statistics = "transductive"
+    ways: int | None = None
+
+
+LAST = 10**9
+"""An iteration that no run goes beyond: a meta-gradient in it is what training comes to in the end."""
+
+
+class MetaGradient(Protocol):
+    """The gradient for Meta, summed over the tasks, and their query scores after the last inner step."""
+
+    def __call__(self, meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]: ...
+
+
 class Answering(Protocol):
     """What can be measured: a learner, or several that answer together."""
 
@@ -86,128 +113,70 @@ class Answering(Protocol):
         """Outputs [T, N, outputs] for `inputs` after each of these numbers of inner steps on `support`."""
 
 
+class Predict(Protocol):
+    """Outputs [T, N, outputs] of each of several states of the same support set, for inputs [T, N, ...].
+
+    With `collected` the network's norms add to it the moments of what they see (only training with running
+    statistics).
+    """
+
+    def __call__(self, states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]: ...
+
+
+class Traits(NamedTuple):
+    """Facts about a learner that those who run it must know.
+
+    `inner_steps`: how many steps `meta_gradient` takes.
+    `second_order`: whether the meta-gradient goes through the inner gradients; None where there are none.
+    `ways`: the number of classes that it is tied to; None for any number (`prepare` and `finetune` ask).
+    `most_steps`: the most inner steps that `adapt` can take (only MAML++, which learns rates for each step).
+    `classes`: how many training classes it tells apart; the targets of its training tasks are then their numbers in
+        the training part (only the baselines).
+    `reads`: what an adapted learner's head reads. "directions" are features of length one (only baseline++), "pixels"
+        the flattened inputs, with the network unused (only nearest).
+    """
+
+    inner_steps: int = 0
+    second_order: bool | None = None
+    ways: int | None = None
+    most_steps: int | None = None
+    classes: int | None = None
+    reads: Literal["features", "directions", "pixels"] = "features"
+
+
 class Learner(NamedTuple):
     """What an algorithm's `build` returns: functions that the runtime runs without knowing which they are.
 
-    `init()` gives the meta-parameters at the start; `adapt(meta, support, steps)` the states after 0..steps inner
-    steps; `predict(adapted, inputs)` outputs [T, N, outputs]; `meta_gradient(meta, tasks)` the gradient for Meta,
-    summed over the tasks, and the query scores after the last inner step. None of them changes what it is given, and
-    no task sees another: T tasks at once equal one at a time. `second_order` (None: there are no inner gradients) and
-    `inner_steps` say what `meta_gradient` does; `ways` is the number of classes it is tied to, or None.
+    None of them changes what it is given, and no task sees another: T tasks at once equal one at a time.
 
-    Where what is minimised changes while training goes on, `during(iteration)` is the meta-gradient of an iteration
-    and `meta_gradient` what it comes to in the end. `most_steps` bounds the steps that `adapt` can take.
-    Where not `uses_network`, an adapted learner's head reads flattened inputs, and all else in it is idle.
-    Where the meta-gradient is that of a limit which the inner steps approach, `settled` is the same learner with
-    settings that reach it.
-    Where it tells `classes` of the training part apart, `meta_gradient` takes their numbers in that part for targets.
-    Where it `reads_directions`, its head sees features of length one.
-    Where there is a cheaper way to the outputs of several states of one support set than one state after the other,
-    `predict_each(states, inputs)` goes it.
+    `init()`: the meta-parameters at the start.
+    `adapt(meta, support, steps)`: the states after 0, 1, ..., steps inner steps on a support set.
+    `predict(states, inputs)`: outputs [T, N, outputs] of each state.
+    `meta_gradient(meta, tasks, iteration)`: the gradient for Meta, summed over the tasks, and the query scores.
+    `phase(iteration)`: equal for iterations in which `meta_gradient` is the same function, so that a GPU can replay it
+        (only MAML++ has more than one phase).
+    `settled`: the same learner run to convergence, so that finite differences can check its implicit gradient (only
+        iMAML).
     """
 
     init: Callable[[], Meta]
     adapt: Callable[[Meta, Examples, int], list[Adapted]]
-    predict: Callable[[Adapted, Tensor], Tensor]
-    meta_gradient: Callable[[Meta, Task], tuple[Meta, Scores]]
+    predict: Predict
+    meta_gradient: MetaGradient
     objective: Objective
-    inner_steps: int
-    second_order: bool | None
-    ways: int | None
-    during: Callable[[int], Callable[[Meta, Task], tuple[Meta, Scores]]] | None = None
-    most_steps: int | None = None
-    uses_network: bool = True
+    traits: Traits
+    phase: Callable[[int], Hashable] = lambda _iteration: None
     settled: "Learner | None" = None
-    classes: int | None = None
-    reads_directions: bool = False
-    predict_each: Callable[[Sequence[Adapted], Tensor], list[Tensor]] | None = None
-
-    def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
-        """The meta-gradient that iteration 0, 1, ... of training follows; one function as long as it is the same."""
-        return self.meta_gradient if self.during is None else self.during(iteration)
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
-        """As Answering says."""
-        every = self.adapt(meta, support, max(steps))
-        states = [every[step] for step in steps]
-        if self.predict_each is not None:
-            return self.predict_each(states, inputs)
-        return [self.predict(state, inputs) for state in states]
-
-
-class InnerLoop(NamedTuple):
-    """How one task is learned: which network and objective, which parameters move (`fast`), and by which rule."""
-
-    network: Callable[[Params, Tensor], Tensor]
-    objective: Objective
-    rule: Rule
-    second_order: bool
-    fast: Callable[[str], bool] = lambda _name: True
-
-    def split(self, params: Params) -> tuple[Params, Params]:
-        """The parameters that move, and those that stay."""
-        fast = {name: value for name, value in params.items() if self.fast(name)}
-        return fast, {name: value for name, value in params.items() if name not in fast}
-
-
-def adapt(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-    """The parameters after 0, 1, ..., `steps` inner steps on `support` (Finn et al. 2017, algorithm 2, lines 5-6).
-
-    Where `meta` is to be differentiated, every step stays differentiable with `loop.second_order`; without it the
-    inner gradients count as constants (first-order MAML, section 5.2). Where it is not, no graph is left behind.
-    """
-    states = [unadapted(meta, support)]
-    fast, slow = loop.split(states[0].params)
-    for step in range(steps):
-        fast = stepped(loop, meta.coefficients, fast, slow, support, step)
-        states.append(Adapted({**slow, **fast}, support.inputs))
-    return states
-
-
-def unadapted(meta: Meta, support: Examples) -> Adapted:
-    """The initial parameters for each of the T tasks of `support`, before any inner step."""
-    tasks = len(support.targets)
-    each: Params = {name: _Shared.apply(value, tasks) for name, value in meta.params.items()}  # type: ignore[no-untyped-call]
-    return Adapted(each, support.inputs)
-
-
-def stepped(loop: InnerLoop, coefficients: Params, fast: Params, slow: Params, support: Examples, step: int) -> Params:
-    """The fast parameters [T, ...] after inner step number `step`."""
-    change = loop.rule.update(coefficients, support_gradient(loop, fast, slow, support), step)
-    return {name: value + change[name] for name, value in fast.items()}
-
-
-def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Examples) -> Params:
-    """The gradient of each task's support loss for its fast parameters [T, ...]; a constant in first order."""
-    through = loop.second_order and any(value.requires_grad for value in fast.values())
-    at = fast if through else _constants(fast)
-    still = slow if through else {name: value.detach() for name, value in slow.items()}
-    inputs = support.inputs if through else support.inputs.detach()
-    with torch.enable_grad():
-        losses = loop.objective.loss(loop.network({**still, **at}, inputs), support.targets)
-        grads = torch.autograd.grad(losses.sum(), list(at.values()), create_graph=through)
-    return dict(zip(at, grads, strict=True))
-
-
-def predict(
-    network: Callable[[Params, Tensor], Tensor], statistics: Statistics, adapted: Adapted, inputs: Tensor
-) -> Tensor:
-    """Outputs [T, N, outputs] of the adapted networks for inputs [T, N, ...].
-
-    "transductive": the norms take the statistics of `inputs`, as the MAML paper does, so one input changes
-    another's output. "support": they take those of the support set, and every input is answered by itself.
-    """
-    known = adapted.support.shape[1]
-    if statistics == "transductive":
-        with examples_after(known):
-            return network(adapted.params, inputs)
-    with statistics_of_first(known):
-        return network(adapted.params, torch.cat([adapted.support, inputs], 1))[:, known:]
+        """Outputs [T, N, outputs] for `inputs` after each of these numbers of inner steps; nothing is random."""
+        every = self.adapt(meta, support._replace(keys=None), max(steps))
+        return self.predict([every[step] for step in steps], inputs)
 
 
 def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
     """Loss and score [T] of adapted learners, each on its query set."""
-    outputs = learner.predict(adapted, query.inputs)
+    outputs = learner.predict([adapted], query.inputs)[0]
     return Scores(learner.objective.loss(outputs, query.targets), learner.objective.score(outputs, query.targets))
 
 
@@ -218,31 +187,3 @@ def scores_per_step(learner: Answering, steps: int, meta: Meta, tasks: Task) -> 
         after = learner.answers(meta, tasks.support, inputs, range(steps + 1))
         losses, scores = ([judge(outputs, targets) for outputs in after] for judge in (objective.loss, objective.score))
         return Scores(torch.stack(losses, 1), torch.stack(scores, 1))
-
-
-class _Shared(Function):
-    """A parameter that T tasks share, [T, ...] without a copy; its gradient is the sum over them.
-
-    The sum runs in the order of memory: torch's own crawls where a layout is not the usual one, such as a
-    convolution's.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, tasks: int) -> Tensor:  # noqa: ARG004
-        return value.expand(tasks, *value.shape)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return summed_over_tasks(gradient), None
-
-
-def summed_over_tasks(value: Tensor) -> Tensor:
-    """The sum of [T, ...] over T."""
-    order = sorted(range(1, value.dim()), key=value.stride, reverse=True)
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return value.permute(0, *order).sum(0).permute(back)
-
-
-def _constants(params: Params) -> Params:
-    """The same values, to be differentiated at, without their history."""
-    return {name: value.detach().requires_grad_() for name, value in params.items()}

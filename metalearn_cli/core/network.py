@@ -8,7 +8,6 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -16,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metalearn_cli.core.chance import task_alone
+from metalearn_cli.core.dropping import DropBlock
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import BY_BATCH, Params, Pass
 from metalearn_cli.errors import ConfigError
 
-Params = dict[str, Tensor]
 Kind = TypeVar("Kind", bound=nn.Module)
 
 _WRONG_UNDER_VMAP = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -30,14 +30,15 @@ _BY_EXAMPLE = (
 )
 """Layers without parameters that treat every example by itself, whichever task it is of."""
 
-_plain: ContextVar[bool] = ContextVar("plain", default=False)
+_READ_THE_PASS = (TaskNorm, DropBlock)
+"""Layers whose outputs depend on the pass."""
 
 
 @runtime_checkable
 class TaskLayer(Protocol):
     """A layer that runs many tasks in one call, each with parameters of its own."""
 
-    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass, /) -> Tensor:
         """Outputs [T, N, ...] for inputs [T, N, ...] and `params` [T, ...] by the names of the layer's own."""
 
 
@@ -45,29 +46,20 @@ class TaskLayer(Protocol):
 class LeadingLayer(TaskLayer, Protocol):
     """One that can do the work of layers that follow it in the same pass, where that is faster."""
 
-    def takes(self, following: Sequence[nn.Module], inputs: Tensor) -> int:
+    def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
         """How many of those that follow it in a Sequential, for inputs [T, N, ...]."""
 
     def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
         """Outputs [T, N, ...] of itself and the `following` layers, whose parameters come after its own."""
 
 
-@contextmanager
-def one_task_at_a_time() -> Iterator[None]:
-    """Inside the block every network runs task by task, as the plain modules it is made of: the reference."""
-    token = _plain.set(True)
-    try:
-        yield
-    finally:
-        _plain.reset(token)
-
-
 class Network:
-    """`network(params, inputs)`: the module's outputs with `params` in the place of its own, which stay as they are.
+    """`network(params, inputs, how)`: the module's outputs with `params` in the place of its own, which do not change.
 
     Every task has its parameters: `params` are [T, ...] by name. A `TaskLayer` runs all tasks at once; any other
     module is run on them by vmap. Only the forward pass goes through vmap: autograd differentiates what comes out, in
-    plain torch operations, as often as need be.
+    plain torch operations, as often as need be. With `one_by_one` every task runs by itself, through the plain modules
+    that the network is made of: the reference that all else is compared with.
 
     `network.features` and `network.classify` run its two children, `body` and `head`, on the same names.
     Several threads may call one Network at once, each on its own copy of the module, because functional_call
@@ -76,13 +68,18 @@ class Network:
     Raises ConfigError if the module holds a norm that remembers other tasks (see core/norm.py).
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, one_by_one: bool = False) -> None:
         for name, child in module.named_modules():
             if isinstance(child, _WRONG_UNDER_VMAP):
                 raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use core.norm.TaskNorm instead")
         # The weights of convolutions lie as they are multiplied; values and names stay.
         self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._one_by_one = one_by_one
         self._copies = threading.local()
+
+    def one_by_one(self) -> "Network":
+        """The same network, which runs every task by itself."""
+        return Network(self._module, one_by_one=True)
 
     def initial(self) -> Params:
         """A copy of the module's own parameters, by the names of `named_parameters()`."""
@@ -97,26 +94,23 @@ class Network:
         """The modules of a kind, by name."""
         return {name: module for name, module in self._module.named_modules() if isinstance(module, kind)}
 
-    def __call__(self, params: Params, inputs: Tensor) -> Tensor:
+    def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, outputs] for inputs [T, N, ...]."""
-        return self._call(self._copy(), params, inputs)
+        return self._run("", params, inputs, how)
 
-    def features(self, params: Params, inputs: Tensor) -> Tensor:
+    def features(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """What the body makes of inputs [T, N, ...]: features [T, N, F]."""
-        return self._call(self._copy().get_submodule("body"), below("body.", params), inputs)
+        return self._run("body", params, inputs, how)
 
-    def classify(self, params: Params, features: Tensor) -> Tensor:
+    def classify(self, params: Params, features: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """What the head makes of features [T, N, F]: outputs [T, N, outputs]."""
-        return self._call(self._copy().get_submodule("head"), below("head.", params), features)
+        return self._run("head", params, features, how)
 
-    def _call(self, module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
-        if not _plain.get():
-            return over_tasks(module, params, inputs)
-        each = []
-        for task, one in enumerate(inputs):
-            with task_alone(task):
-                each.append(functional_call(module, {name: value[task] for name, value in params.items()}, (one,)))
-        return torch.stack(each)
+    def _run(self, child: str, params: Params, inputs: Tensor, how: Pass) -> Tensor:
+        module = self._copy().get_submodule(child)
+        if child:
+            params, how = below(f"{child}.", params), how.at(child)
+        return _each_alone(module, params, inputs, how) if self._one_by_one else over_tasks(module, params, inputs, how)
 
     def _copy(self) -> nn.Module:
         if not hasattr(self._copies, "module"):
@@ -125,32 +119,59 @@ class Network:
         return module
 
 
-def over_tasks(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
+def over_tasks(module: nn.Module, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
     """Outputs [T, N, ...] of a module for inputs [T, N, ...] and its parameters [T, ...] by name."""
     if isinstance(module, nn.Sequential):
-        return _in_sequence(list(module.named_children()), params, inputs)
+        return _in_sequence(list(module.named_children()), params, inputs, how)
     if isinstance(module, TaskLayer):
-        return module.over_tasks(params, inputs)
+        return module.over_tasks(params, inputs, how)
     if type(module) is nn.Linear and inputs.dim() == 3:
         outputs = inputs @ params["weight"].mT
         return outputs + params["bias"].unsqueeze(1) if "bias" in params else outputs
     if type(module) in _BY_EXAMPLE:
         alike: Tensor = module(inputs.flatten(0, 1))
         return alike.view(*inputs.shape[:2], *alike.shape[1:])
-    each: Tensor = torch.vmap(partial(functional_call, module), randomness="different")(params, (inputs,))
+    with _told(module, how):
+        each: Tensor = torch.vmap(partial(functional_call, module), randomness="different")(params, (inputs,))
     return each
 
 
-def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor) -> Tensor:
+def _each_alone(module: nn.Module, params: Params, inputs: Tensor, how: Pass) -> Tensor:
+    """The same, one task after the other through the module's own `forward`."""
+    each = []
+    for task, of_task in enumerate(inputs):
+        with _told(module, how.of_task(task)):
+            each.append(functional_call(module, {name: value[task] for name, value in params.items()}, (of_task,)))
+    return torch.stack(each)
+
+
+@contextmanager
+def _told(module: nn.Module, how: Pass) -> Iterator[None]:
+    """Inside the block the norms and random layers in the module know the pass.
+
+    A `forward` that is not of this package cannot hand it on to them, so it is set on the layers themselves. They
+    belong to a thread's own copy of the network, so no other call sees it.
+    """
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _READ_THE_PASS)]
+    for name, layer in layers:
+        layer.how = how.at(name) if name else how
+    try:
+        yield
+    finally:
+        for _, layer in layers:
+            layer.how = BY_BATCH
+
+
+def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor, how: Pass) -> Tensor:
     children = _pooled_first(children)
     while children:
         (name, child), *children = children
         own, following = below(f"{name}.", params), [layer for _, layer in children]
-        if isinstance(child, LeadingLayer) and (taken := child.takes(following, inputs)):
+        if isinstance(child, LeadingLayer) and (taken := child.takes(following, inputs, how)):
             theirs = [below(f"{other}.", params) for other, _ in children[:taken]]
             inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs), children[taken:]
         else:
-            inputs = over_tasks(child, own, inputs)
+            inputs = over_tasks(child, own, inputs, how.at(name))
     return inputs
 
 

@@ -1,14 +1,11 @@
 """The normalisations of this package, right for many tasks at once and in second order.
 
-TaskNorm has three ways to see a batch: all of it, its first examples alone, or with statistics that are known before.
-TaskGroupNorm sees one example at a time.
+TaskNorm takes the statistics of its whole batch, of the batch's first examples alone, or ones that are known before, as
+the pass says (core/passing.py). TaskGroupNorm takes those of one example at a time.
 
 Legend: T tasks, N examples, C channels, M = N x height x width values of a channel, [.] mean over M.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,78 +13,43 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from metalearn_cli.core.network import Params
 from metalearn_cli.core.normalising import Known, gradients, normalise, second_gradients
+from metalearn_cli.core.passing import BY_BATCH, Moments, Params, Pass
 from metalearn_cli.errors import ConfigError
-
-Moments = tuple[Tensor, Tensor]
-"""A mean and a variance, [C]."""
-
-_reference: ContextVar[int | None] = ContextVar("reference", default=None)
-_known: ContextVar[Mapping[str, Moments] | None] = ContextVar("known", default=None)
-_watched: ContextVar[dict[str, Moments] | None] = ContextVar("watched", default=None)
-
-
-@contextmanager
-def statistics_of_first(examples: int) -> Iterator[None]:
-    """Inside the block every TaskNorm takes its statistics from the first `examples` of its batch alone."""
-    token = _reference.set(examples)
-    try:
-        yield
-    finally:
-        _reference.reset(token)
-
-
-@contextmanager
-def known_statistics(moments: Mapping[str, Moments]) -> Iterator[None]:
-    """Inside the block every TaskNorm takes the moments that stand under its label, whatever its batch."""
-    token = _known.set(moments)
-    try:
-        yield
-    finally:
-        _known.reset(token)
-
-
-@contextmanager
-def watched_statistics() -> Iterator[dict[str, Moments]]:
-    """The moments that every TaskNorm's batches had inside the block, by label, summed over tasks."""
-    seen: dict[str, Moments] = {}
-    token = _watched.set(seen)
-    try:
-        yield seen
-    finally:
-        _watched.reset(token)
 
 
 class TaskNorm(nn.Module):
     """Batch normalisation without memory: statistics of the batch at hand (Ioffe & Szegedy 2015, equation 3).
 
-    Shapes: [N, C, ...] to the same. There are no running statistics, so nothing leaks from task to task; which
-    examples the statistics see is decided by `statistics_of_first`. It can be differentiated twice, which is what a
-    meta-gradient needs; a third time raises RuntimeError.
+    Shapes: [N, C, ...] to the same. There are no running statistics, so nothing leaks from task to task; the pass says
+    which examples the statistics see. It can be differentiated twice, which is what a meta-gradient needs; a third
+    time raises RuntimeError.
+
+    `how` is the pass that `forward` goes by. Network sets it around a call of a module that is not of this package,
+    whose own `forward` cannot hand it on.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.label = ""
+        self.how = BY_BATCH
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise each channel of one task, then scale and shift it."""
         shape = (-1, *[1] * (inputs.dim() - 2))
-        normalised = self._by_others(inputs.unsqueeze(0))
+        normalised = self._by_others(inputs.unsqueeze(0), self.how)
         # The affine stays outside batch_norm: with per-task weights its second derivative under vmap is wrong
         # (torch 2.13), silently and by up to a third.
         alone = F.batch_norm(inputs, None, None, training=True, eps=self.eps) if normalised is None else normalised[0]
         return alone * self.weight.view(shape) + self.bias.view(shape)
 
-    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass) -> Tensor:
         """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         weight, bias = params["weight"], params["bias"]
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
-        normalised = self._by_others(inputs)
+        normalised = self._by_others(inputs, how)
         if normalised is not None:
             return normalised * weight.view(shape) + bias.view(shape)
         if inputs.device.type == "cpu":
@@ -100,24 +62,19 @@ class TaskNorm(nn.Module):
         tasks, examples, *rest = inputs.shape
         return outputs.view(examples, tasks, *rest).transpose(0, 1)
 
-    def by_others(self) -> bool:
-        """Whether its statistics are not simply those of its batch, or somebody wants to see them."""
-        return any(one.get() is not None for one in (_reference, _known, _watched))
-
-    def _by_others(self, inputs: Tensor) -> Tensor | None:
-        """[T, N, C, ...] normalised by what is not all of its own batch; None where nothing else is asked for."""
-        seen, known = _watched.get(), _known.get()
-        if seen is not None:
+    def _by_others(self, inputs: Tensor, how: Pass) -> Tensor | None:
+        """[T, N, C, ...] normalised by what is not all of its own batch; None where the batch is all."""
+        if how.by_batch:
+            return None
+        if how.collected is not None:
             if torch._C._functorch.is_batchedtensor(inputs):
                 raise ConfigError("task.running_statistics: only for backbones that are made of this package's layers")
-            moments = tuple(value.sum(0) for value in _moments(inputs))
-            before = seen.get(self.label, (torch.zeros_like(moments[0]),) * 2)
-            seen[self.label] = before[0] + moments[0], before[1] + moments[1]
-        if known is not None:
-            mean, variance = (value.unsqueeze(0) for value in known[self.label])
+            mean, variance = _moments(inputs)
+            how.collect((mean.sum(0), variance.sum(0)))
+        if (moments := how.moments_here()) is not None:
+            mean, variance = (value.unsqueeze(0) for value in moments)
             return _scaled(inputs, mean, variance, self.eps)
-        reference = _reference.get()
-        return None if reference is None else _scaled(inputs, *_moments(inputs[:, :reference]), self.eps)
+        return None if how.reference is None else _scaled(inputs, *_moments(inputs[:, : how.reference]), self.eps)
 
 
 class TaskGroupNorm(nn.GroupNorm):
@@ -128,9 +85,10 @@ class TaskGroupNorm(nn.GroupNorm):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise each example [N, C, ...] of one task in groups of channels, then scale and shift the channels."""
-        return self.over_tasks({"weight": self.weight.unsqueeze(0), "bias": self.bias.unsqueeze(0)}, inputs[None])[0]
+        own = {"weight": self.weight.unsqueeze(0), "bias": self.bias.unsqueeze(0)}
+        return self.over_tasks(own, inputs[None], BY_BATCH)[0]
 
-    def over_tasks(self, params: Params, inputs: Tensor) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass) -> Tensor:
         """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
         # In plain operations: with torch's own group_norm (2.13) second-order gradients of many tasks at once were not
@@ -151,7 +109,7 @@ def _moments(inputs: Tensor) -> Moments:
 
 
 def _scaled(inputs: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    """[T, N, C, ...] less a mean, by the root of a variance, [T, C] or [1, C]."""
+    """(inputs - mean) / sqrt(variance + eps) per channel, for a mean and a variance [T, C] or [1, C]."""
     shape = (len(mean), 1, -1, *[1] * (inputs.dim() - 3))
     return (inputs - mean.view(shape)) * torch.rsqrt(variance + eps).view(shape)
 

@@ -5,100 +5,41 @@ Chen et al. 2019, A Closer Look at Few-shot Classification (https://arxiv.org/ab
 Legend: T tasks, N examples, W ways, C training classes, F features.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from metalearn_cli.core.gradient import reverse_mode
-from metalearn_cli.core.heads import from_one_body
-from metalearn_cli.core.meta import (
-    Adapted,
-    InnerLoop,
-    Learner,
-    Meta,
-    Scores,
-    Statistics,
-    classification,
-    predict,
-    support_gradient,
-    unadapted,
-)
-from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, for_tasks, predict
+from metalearn_cli.core.meta import Learner, Meta, Scores, Traits, classification
+from metalearn_cli.core.passing import Params, Pass
+from metalearn_cli.core.tasks import Task
 
 
-class Head(NamedTuple):
-    """What reads features, for the training classes and, made anew, for those of a task.
-
-    `see(features)` is what it reads of them, `params(fast)` the linear head [T, ...] that its own parameters come to;
-    these start at `first(F)` for all training classes and at `start(seen)` [T, ...] for a task, of what it sees.
-    """
-
-    see: Callable[[Tensor], Tensor]
-    params: Callable[[Params], Params]
-    first: Callable[[int], Params]
-    start: Callable[[Examples], Params]
-
-
-class Descent(NamedTuple):
-    """How a task's head is learned: gradient steps on the mean loss and `decay` / 2 times the squared parameters."""
-
-    rate: float
-    steps: int
-    decay: float
-
-
-def pretrained(network: Network, statistics: Statistics, head: Head, classes: int, descent: Descent) -> Learner:
+def pretrained(loop: InnerLoop, head: Params, traits: Traits) -> Learner:
     """The Learner that trains body and head on batches of all training classes; a task trains a new head alone.
 
-    The support and the query set of a training task are one batch to it. The network's own head is not used.
+    `head` are the parameters of the training classes' head at the start, which become coefficients of Meta; a task's
+    head begins as the loop says. The support and the query set of a training task are one batch to it. The network's
+    own head is not used.
     """
-    first = head.first(network.initial()["head.weight"].shape[1])
+    network = loop.problem.network
+    assert loop.head_reads is not None
+    reads = loop.head_reads
 
-    def features(params: Params, inputs: Tensor) -> Tensor:
-        return head.see(network.features(params, inputs))
-
-    def outputs(params: Params, inputs: Tensor) -> Tensor:
-        return network.classify(params, features(params, inputs))
-
-    def on_seen(fast: Params, seen: Tensor) -> Tensor:
-        return network.classify(head.params(fast), seen)
-
-    loop = InnerLoop(on_seen, classification, fixed_rate(descent.rate), second_order=False)
-
-    @torch.no_grad()
-    def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-        body = {name: value.detach() for name, value in unadapted(meta, support).params.items()}
-        seen = support._replace(inputs=features(body, support.inputs))
-        fast = head.start(seen)
-        states = [Adapted({**body, **head.params(fast)}, support.inputs)]
-        for _ in range(steps):
-            slope = support_gradient(loop, fast, {}, seen)
-            fast = {name: value - descent.rate * (slope[name] + descent.decay * value) for name, value in fast.items()}
-            states.append(Adapted({**body, **head.params(fast)}, support.inputs))
-        return states
-
-    def training_scores(meta: Meta, tasks: Task) -> Scores:
-        inputs = torch.cat([half.inputs for half in tasks.halves], 1)
-        targets = torch.cat([half.targets for half in tasks.halves], 1)
-        body = unadapted(meta, Examples(inputs, targets)).params
-        all_classes = {name: value.expand(len(targets), *value.shape) for name, value in meta.coefficients.items()}
-        found = outputs({**body, **head.params(all_classes)}, inputs)
-        return Scores(classification.loss(found, targets), classification.score(found, targets))
+    def training_scores(meta: Meta, tasks: Task, _iteration: int) -> Scores:
+        inputs, targets = (torch.cat(parts, 1) for parts in zip(*(half[:2] for half in tasks), strict=True))
+        params = for_tasks(meta.params, len(targets))
+        of_classes = {f"head.{n}": v.expand(len(targets), *v.shape) for n, v in meta.coefficients.items()}
+        features = reads(network.features(params, inputs, Pass(keys=tasks.support.keys)))
+        outputs = network.classify(loop.shown({**params, **of_classes}, 0), features)
+        return Scores(classification.loss(outputs, targets), classification.score(outputs, targets))
 
     return Learner(
-        init=lambda: Meta(network.initial(), {name: value.clone() for name, value in first.items()}),
-        adapt=adapt,
-        predict=partial(predict, outputs, statistics),
+        init=lambda: Meta(network.initial(), {name: value.clone() for name, value in head.items()}),
+        adapt=partial(adapt, loop),
+        predict=partial(predict, loop),
         meta_gradient=reverse_mode(training_scores),
         objective=classification,
-        inner_steps=descent.steps,
-        second_order=None,
-        ways=None,
-        classes=classes,
-        predict_each=from_one_body(features, network.classify, statistics),
+        traits=traits,
     )

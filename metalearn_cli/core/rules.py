@@ -1,4 +1,9 @@
-"""How a fast parameter moves in one inner step: a rule is a value, and rules compose."""
+"""How fast parameters move in one inner step: a rule is a value, and rules compose.
+
+As in optax, a rule turns a gradient into a change, and `chain` hands what one rule made of it to the next.
+
+Legend: T tasks, K inner steps.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,22 +11,82 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.network import Params
+from metalearn_cli.core.passing import Params
+
+Memory = dict[str, Params]
+"""What a rule remembers of a task from step to step, by a name of its own."""
+
+
+def _none(_fast: Params) -> Params:
+    return {}
+
+
+def _nothing(_fast: Params) -> Memory:
+    return {}
 
 
 class Rule(NamedTuple):
-    """`init(fast)` gives the rule's learned coefficients, `update(coefficients, grads, step)` the change of `fast`."""
+    """One link of an inner step.
 
-    init: Callable[[Params], Params]
-    update: Callable[[Params, Params, int], Params]
+    `init(fast)`: the learned coefficients at the start, for parameters without T; they become those of Meta.
+    `begin(fast)`: what is remembered of T tasks before their first step.
+    `update(coefficients, fast, grads, memory, step)`: the change of the fast parameters [T, ...] in inner step number
+        `step`, and what is remembered from then on. `grads` is the gradient, or what the link before made of it.
+    """
+
+    update: Callable[[Params, Params, Params, Memory, int], tuple[Params, Memory]]
+    init: Callable[[Params], Params] = _none
+    begin: Callable[[Params], Memory] = _nothing
+
+
+def chain(*rules: Rule) -> Rule:
+    """The rules one after the other: each reads what the one before it made of the gradient.
+
+    Learned coefficients and memories of different links must have different names, else ValueError.
+    """
+
+    def together(parts: list[dict[str, object]]) -> dict[str, object]:
+        names = [name for part in parts for name in part]
+        if len(names) > len({*names}):
+            raise ValueError(f"two rules of a chain have a name in common: {', '.join(sorted(names))}")
+        return {name: value for part in parts for name, value in part.items()}
+
+    def update(coefficients: Params, fast: Params, grads: Params, memory: Memory, step: int) -> tuple[Params, Memory]:
+        for rule in rules:
+            grads, memory = rule.update(coefficients, fast, grads, memory, step)
+        return grads, memory
+
+    return Rule(
+        update,
+        init=lambda fast: together([rule.init(fast) for rule in rules]),  # type: ignore[arg-type, return-value, misc]
+        begin=lambda fast: together([rule.begin(fast) for rule in rules]),  # type: ignore[arg-type, return-value, misc]
+    )
+
+
+unmoved = Rule(lambda _coefficients, _fast, grads, memory, _step: (grads, memory))
+"""The gradient as it is: a chain of no links, for learners without inner steps."""
+
+
+def of_gradient(change: Callable[[Params, str, Tensor, int], Tensor], init: Callable[[Params], Params] = _none) -> Rule:
+    """The rule that changes each parameter by `change(coefficients, name, gradient, step)`, and remembers nothing.
+
+    Example:
+        >>> import torch
+        >>> halved = of_gradient(lambda _coefficients, _name, gradient, _step: 0.5 * gradient)
+        >>> change, _ = chain(halved, fixed_rate(0.1)).update({}, {}, {"w": torch.tensor([2.0])}, {}, 0)
+        >>> change["w"]
+        tensor([-0.1000])
+    """
+
+    def update(coefficients: Params, _fast: Params, grads: Params, memory: Memory, step: int) -> tuple[Params, Memory]:
+        return {name: change(coefficients, name, grad, step) for name, grad in grads.items()}, memory
+
+    return Rule(update, init)
 
 
 def fixed_rate(rate: float) -> Rule:
     """The change is -rate * gradient (Finn et al. 2017, equation 1); nothing is learned."""
-    return Rule(
-        init=lambda _fast: {},
-        update=lambda _coefficients, grads, _step: {name: -rate * grad for name, grad in grads.items()},
-    )
+    return of_gradient(lambda _coefficients, _name, grad, _step: -rate * grad)
 
 
 def learned_rates(rate: float) -> Rule:
@@ -29,9 +94,9 @@ def learned_rates(rate: float) -> Rule:
 
     All rates start at `rate`; they may turn negative.
     """
-    return Rule(
-        init=lambda fast: {name: torch.full_like(value, rate) for name, value in fast.items()},
-        update=lambda rates, grads, _step: {name: -rates[name] * grad for name, grad in grads.items()},
+    return of_gradient(
+        lambda rates, name, grad, _step: -rates[name] * grad,
+        lambda fast: {name: torch.full_like(value, rate) for name, value in fast.items()},
     )
 
 
@@ -40,14 +105,14 @@ def rates_per_step(rate: float, steps: int) -> Rule:
 
     All rates start at `rate`; they may turn negative (Antoniou et al. 2019, https://arxiv.org/abs/1810.09502, "LSLR").
     """
-    return Rule(
-        init=lambda fast: {name: value.new_full((steps,), rate) for name, value in fast.items()},
-        update=lambda rates, grads, step: {name: -rates[name][step] * grad for name, grad in grads.items()},
+    return of_gradient(
+        lambda rates, name, grad, step: -rates[name][step] * grad,
+        lambda fast: {name: value.new_full((steps,), rate) for name, value in fast.items()},
     )
 
 
-def curvature(rate: float) -> Rule:
-    """The change is -rate * gradient x_1 M_o x_2 M_i x_3 M_f with learned matrices for every tensor of parameters.
+def curvature() -> Rule:
+    """The gradient becomes gradient x_1 M_o x_2 M_i x_3 M_f, with learned matrices for every tensor of parameters.
 
     One matrix for the outputs, one for the inputs and one for the places of a kernel, as far as the tensor has them;
     all start as identities (Park & Oliva 2019, https://arxiv.org/abs/1902.03356).
@@ -61,13 +126,45 @@ def curvature(rate: float) -> Rule:
             if axis in _AXES[: value.dim()]
         }
 
-    def update(matrices: Params, grads: Params, _step: int) -> Params:
-        return {
-            name: -rate * _along_axes(grad, [matrices[key] for axis in _AXES if (key := f"{name}.{axis}") in matrices])
-            for name, grad in grads.items()
-        }
+    def bent(matrices: Params, name: str, grad: Tensor, _step: int) -> Tensor:
+        return _along_axes(grad, [matrices[key] for axis in _AXES if (key := f"{name}.{axis}") in matrices])
 
-    return Rule(init, update)
+    return of_gradient(bent, init)
+
+
+def pulled_to_start(strength: float) -> Rule:
+    """Adds strength * (parameters - where the task began) to the gradient: that of a proximal term (only iMAML)."""
+
+    def update(_coefficients: Params, fast: Params, grads: Params, memory: Memory, _step: int) -> tuple[Params, Memory]:
+        start = memory["start"]
+        return {name: grad + strength * (fast[name] - start[name]) for name, grad in grads.items()}, memory
+
+    return Rule(update, begin=lambda fast: {"start": {name: value.detach() for name, value in fast.items()}})
+
+
+def decayed(decay: float) -> Rule:
+    """Adds decay * parameters to the gradient: that of half their squared length (only the baselines)."""
+
+    def update(_coefficients: Params, fast: Params, grads: Params, memory: Memory, _step: int) -> tuple[Params, Memory]:
+        return {name: grad + decay * fast[name] for name, grad in grads.items()}, memory
+
+    return Rule(update)
+
+
+def adam(decay: float = 0.999, epsilon: float = 1e-8) -> Rule:
+    """Divides the gradient by the root of the mean of its squares, as Adam does with beta1 = 0 (only Reptile).
+
+    Kingma & Ba 2015 (https://arxiv.org/abs/1412.6980), algorithm 1. Every task starts with empty second moments.
+    """
+
+    def update(_coefficients: Params, _fast: Params, grads: Params, memory: Memory, step: int) -> tuple[Params, Memory]:
+        before = memory["squares"]
+        squares = {name: decay * before[name] + (1 - decay) * grad.square() for name, grad in grads.items()}
+        correction = 1 - decay ** (step + 1)  # for the zeros that the mean began with
+        scaled = {name: grad / ((squares[name] / correction).sqrt() + epsilon) for name, grad in grads.items()}
+        return scaled, memory | {"squares": squares}
+
+    return Rule(update, begin=lambda fast: {"squares": {name: torch.zeros_like(value) for name, value in fast.items()}})
 
 
 _AXES = ("outputs", "inputs", "places")

@@ -15,11 +15,14 @@ class Examples(NamedTuple):
     """Inputs [N, ...] and targets: classes 0..ways-1 as int64 [N], or values [N, outputs].
 
     `ways` is known to those who drew the classes; without it one has to look, and wait for the device that holds them.
+    Examples to train on also have the `keys` [T] of their tasks, int64: what is random in training is a function of
+    them (core/chance.py).
     """
 
     inputs: Tensor
     targets: Tensor
     ways: int | None = None
+    keys: Tensor | None = None
 
 
 def ways_of(examples: Examples) -> int:
@@ -28,19 +31,15 @@ def ways_of(examples: Examples) -> int:
 
 
 class Task(NamedTuple):
-    """A support set and a query set, or T of each.
-
-    Tasks to train on also have `keys` [T], int64: what is random in training is a function of them (core/chance.py).
-    """
+    """A support set and a query set, or T of each."""
 
     support: Examples
     query: Examples
-    keys: Tensor | None = None
 
-    @property
-    def halves(self) -> tuple[Examples, Examples]:
-        """Support and query set."""
-        return self.support, self.query
+
+def keyed(tasks: Task, keys: Tensor | None) -> Task:
+    """The same T tasks, whose examples know their keys [T]."""
+    return Task(*(half._replace(keys=keys) for half in tasks))
 
 
 def tasks_between(tasks: Task, start: int, stop: int) -> Task:
@@ -50,8 +49,16 @@ def tasks_between(tasks: Task, start: int, stop: int) -> Task:
 
 def with_each(tasks: Task, change: Callable[[Tensor], Tensor]) -> Task:
     """The tasks after a change of every tensor, keys among them."""
-    support, query = (half._replace(inputs=change(half.inputs), targets=change(half.targets)) for half in tasks.halves)
-    return Task(support, query, None if tasks.keys is None else change(tasks.keys))
+    return Task(
+        *(
+            half._replace(
+                inputs=change(half.inputs),
+                targets=change(half.targets),
+                keys=None if half.keys is None else change(half.keys),
+            )
+            for half in tasks
+        )
+    )
 
 
 def count(tasks: Task) -> int:

@@ -54,7 +54,7 @@ class Adaptable:
 
     def classifiers(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
         """Classifiers after 0..K inner steps on prepared inputs [N, C, H, W] with targets 0..W-1 [N]."""
-        ways = self._learner.ways
+        ways = self._learner.traits.ways
         if ways is not None and len(classes) != ways:
             raise ConfigError(
                 f"the support set has {len(classes)} classes, the checkpoint was trained for {ways}: "

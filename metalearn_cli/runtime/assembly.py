@@ -6,10 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from metalearn_cli.core.gradient import with_keys
-from metalearn_cli.core.meta import Learner, classification
+from metalearn_cli.core.meta import Learner, Problem, Statistics, classification
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.running import Seen, with_running_statistics
+from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.registry import module_of
@@ -20,8 +19,10 @@ from metalearn_cli.runtime.sampling import (
 )
 
 
-def learner_for(experiment: Experiment, interface: Interface, statistics: Seen) -> Learner:
+def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone.
+
+    With `execution.mode` "loop" its network runs every task by itself.
 
     Raises ConfigError if the network does not fit the inputs, or is larger than this machine's memory.
     """
@@ -30,14 +31,14 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Seen) 
     shape = (interface.input_shape, interface.outputs)
     with _seeded(experiment.seed):
         require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
-        network = Network(backbone(experiment.backbone, *shape))
-        own = "transductive" if statistics == "running" else statistics
-        learner: Learner = algorithm(experiment.algorithm, network, interface.objective, own, ways)
+        network = Network(backbone(experiment.backbone, *shape), one_by_one=experiment.execution.mode == "loop")
+        problem = Problem(network, interface.objective, statistics, ways)
+        learner: Learner = algorithm(experiment.algorithm, problem)
     if experiment.task.running_statistics:
-        return with_keys(with_running_statistics(learner, network, statistics == "running"))
+        return with_running_statistics(learner, network)
     if statistics == "running":
         raise ConfigError("eval.statistics: running needs task.running_statistics=true in training")
-    return with_keys(learner)
+    return learner
 
 
 def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:
@@ -73,15 +74,15 @@ def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
     Raises ConfigError if the learner cannot take as many.
     """
     steps = experiment.eval.inner_steps
-    if steps is not None and learner.most_steps is not None and steps > learner.most_steps:
+    if steps is not None and learner.traits.most_steps is not None and steps > learner.traits.most_steps:
         raise ConfigError(
             f"eval.inner_steps: found {steps}, but {experiment.algorithm.name} learns what is its own for each of "
-            f"{learner.most_steps} steps (algorithm.inner_steps), and no more"
+            f"{learner.traits.most_steps} steps (algorithm.inner_steps), and no more"
         )
-    return learner.inner_steps if steps is None else steps
+    return learner.traits.inner_steps if steps is None else steps
 
 
-def evaluation_statistics(experiment: Experiment) -> Seen:
+def evaluation_statistics(experiment: Experiment) -> Statistics:
     """What the norms see in validation and test."""
     return experiment.eval.statistics or experiment.task.statistics
 

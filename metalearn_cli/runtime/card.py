@@ -43,7 +43,7 @@ def _best(folder: RunFolder) -> Mapping[str, Any] | None:
 
 def _card(session: "Session", best: Mapping[str, Any]) -> str:
     experiment = session.experiment
-    order = {True: " (second order)", False: " (first order)", None: ""}[session.learner.second_order]
+    order = {True: " (second order)", False: " (first order)", None: ""}[session.learner.traits.second_order]
     parameters = sum(value.numel() for value in session.learner.init().params.values())
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(session, best))
     return f"""---
@@ -138,7 +138,7 @@ def _score(score: float, accuracy: bool) -> str:
 
 
 def _purpose(session: "Session") -> str:
-    name, ways = session.experiment.dataset.name, session.validator.ways
+    name, ways = session.experiment.dataset.name, session.validator.traits.ways
     if session.data.interface.preprocessing is None:
         return f"Functions like those of {name}: it adapts to a new one from a few of its points, and to nothing else."
     number = "any number of" if ways is None else f"exactly {ways}"

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
-from metalearn_cli.core.running import without_running
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment
@@ -76,7 +75,7 @@ class Classifier:
         starts = range(0, len(inputs), _PICTURES_AT_ONCE)
         parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
         with torch.no_grad():
-            rows = [self._learner.predict(self._adapted, part.unsqueeze(0))[0].softmax(-1) for part in parts]
+            rows = [self._learner.predict([self._adapted], part.unsqueeze(0))[0][0].softmax(-1) for part in parts]
         found: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
         return found
 
@@ -109,12 +108,13 @@ class Classifier:
         Raises ConfigError if it has no such form.
         """
         adapted = Adapted(*({n: v.cpu() for n, v in self._adapted.params.items()}, self._adapted.support.cpu()))
-        params = {name: value[0] for name, value in without_running(adapted.params).items()}
+        params = {name: value[0] for name, value in adapted.params.items()}
         with torch.no_grad():
-            outputs = self._learner.predict(adapted, adapted.support)[0]
-        if self._learner.uses_network:
+            outputs = self._learner.predict([adapted], adapted.support)[0][0]
+        reads = self._learner.traits.reads
+        if reads != "pixels":
             network = backbone_for(self._experiment, self._interface)
-            if self._learner.reads_directions:
+            if reads == "directions":
                 network.head = CosineHead(1, 1)
         else:
             network = without_body(math.prod(self._interface.input_shape))

@@ -138,7 +138,7 @@ def shown(subject: Subject, number: int) -> Shown:
     """The pictures of an episode as the network sees them."""
     task, seen, ways = subject.sampler(0, [number]), subject.seen, len(subject.names(0, number))
     assert seen is not None
-    parts = (pixels(half.inputs[0], seen) for half in task.halves)
+    parts = (pixels(half.inputs[0], seen) for half in task)
     return Shown(*(part.reshape(ways, -1, *part.shape[1:]) for part in parts))
 
 
@@ -163,7 +163,7 @@ def _fit(subject: Subject, number: int) -> Fit:
     grid = torch.linspace(float(every.min()), float(every.max()), 101).to(every).view(1, -1, 1)
     with torch.no_grad():
         before, after = map(_flat, learner.answers(subject.meta, task.support, grid, [0, subject.steps]))
-    support, query = ((_flat(half.inputs), _flat(half.targets)) for half in task.halves)
+    support, query = ((_flat(half.inputs), _flat(half.targets)) for half in task)
     return Fit(support, query, _flat(grid), before, after)
 
 

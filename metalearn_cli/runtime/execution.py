@@ -5,7 +5,7 @@ Legend: T tasks, c tasks in a chunk.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -16,7 +16,6 @@ from torch.utils import _pytree as pytree
 
 from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import Meta, Scores
-from metalearn_cli.core.network import one_task_at_a_time
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.runtime.distributed import processes_here
@@ -33,8 +32,15 @@ OfTasks = Callable[[Meta, Task], Result]
 """A function of a batch of tasks; no task sees another."""
 
 
+class Work(NamedTuple):
+    """A meta-gradient as a function of tasks, and the phase of training in which it is this function."""
+
+    function: OfTasks[tuple[Meta, Scores]]
+    phase: Hashable = None
+
+
 class Plan(NamedTuple):
-    """`loop`: one task after the other, as plain modules: the reference. `vmap`: `chunk` tasks at once.
+    """`loop`: one task after the other, by a network that does so too: the reference. `vmap`: `chunk` tasks at once.
 
     `threads`: the same chunks, shared out among `threads` threads of one intra-op thread each. The numbers depend
     on `chunk` (to rounding) but not on `threads`.
@@ -143,10 +149,7 @@ class Runner:
         )
 
     def _chunks(self, function: OfTasks[Result], meta: Meta, tasks: Task) -> list[Result]:
-        if self.plan.mode == "loop":
-            with one_task_at_a_time():
-                return [function(meta, tasks_between(tasks, i, i + 1)) for i in range(count(tasks))]
-        size = self.plan.chunk
+        size = 1 if self.plan.mode == "loop" else self.plan.chunk
 
         def run(start: int) -> Result:
             return function(meta, tasks_between(tasks, start, start + size))
@@ -159,14 +162,14 @@ class Runner:
         """The scores of every task, [T, ...]."""
         return joined(self.chunks(function, meta, tasks))
 
-    def total(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+    def total(self, work: Work, meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
         """The sum over tasks of what a meta-gradient gives, added in their order, and the scores of every task, [T].
 
         Where it is replayed from a recording, the next call overwrites them.
         """
         if self._recorder is None:
-            return self._total(function, meta, tasks)
-        return self._recorder((function, self.plan), partial(self._total, function), meta, tasks)
+            return self._total(work.function, meta, tasks)
+        return self._recorder((work.phase, self.plan), partial(self._total, work.function), meta, tasks)
 
     def _total(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
         parts = self.chunks(function, meta, tasks)

@@ -28,7 +28,8 @@ ABOUT = "about.json"
 def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> None:
     """`path` is a safetensors file of the meta-parameters in a checkpoint, before they adapt to anything.
 
-    The network's parameters have the backbone's own names; what else is learned stands below "coefficients.".
+    The network's parameters have the backbone's own names; what else was learned or
+    counted stands below "coefficients." and "statistics.".
 
     Raises ConfigError for another suffix, RunError if the disk refuses.
     """
@@ -38,10 +39,11 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
             f"{path}: without --support there is no classifier to write, only the initialisation, which "
             "has the form .safetensors"
         )
-    learned = {f"coefficients.{name}": value for name, value in checkpoint.below("coefficients.").items()}
+    beside = ("coefficients.", "statistics.")
+    others = {name: value for name, value in checkpoint.tensors.items() if name.startswith(beside)}
     described = about(experiment_in(checkpoint, source), interface_of(checkpoint, source), "meta")
     described |= {"iteration": checkpoint.header["iteration"]}
-    write_weights(path, checkpoint.below("params.") | learned, described)
+    write_weights(path, checkpoint.below("params.") | others, described)
 
 
 def about(experiment: Experiment, interface: Interface, kind: str) -> dict[str, Any]:

@@ -34,16 +34,15 @@ def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part:
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         choices = [_member(weights, part, seed, step, number) for number in numbers]
         tasks = [samplers[choice](step, [number]) for choice, number in zip(choices, numbers, strict=True)]
-        support, query = (_together(half) for half in zip(*(one.halves for one in tasks), strict=True))
-        keys = [one.keys for one in tasks if one.keys is not None]
-        return Task(support, query, torch.cat(keys) if keys else None)
+        return Task(*(_together(halves) for halves in zip(*tasks, strict=True)))
 
     return sampler
 
 
 def _together(each: Sequence[Examples]) -> Examples:
     inputs, targets = (torch.cat(values) for values in ([one.inputs for one in each], [one.targets for one in each]))
-    return Examples(inputs, targets, each[0].ways)
+    keys = [one.keys for one in each if one.keys is not None]
+    return Examples(inputs, targets, each[0].ways, torch.cat(keys) if keys else None)
 
 
 def mixture_names(members: Sequence[tuple[str, Names]], weights: Sequence[float], part: Part, seed: int) -> Names:

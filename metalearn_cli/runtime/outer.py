@@ -7,22 +7,26 @@ from torch import Tensor
 
 from metalearn_cli.blocks import Outer
 from metalearn_cli.core.meta import Meta
-from metalearn_cli.core.running import RUNNING, SHARE
+from metalearn_cli.core.running_statistics import SHARE
 
 
 def leaves(meta: Meta) -> dict[str, Tensor]:
-    """Every tensor of Meta, sorted by names that are stable: "params.<name>", "coefficients.<name>".
+    """Every tensor of Meta, sorted by names that are stable: "params.<name>", "coefficients.<name>", ...
 
     Sorted, because sums over them must have one order, whether Meta is new or comes from a checkpoint.
     """
-    named = {f"params.{name}": value for name, value in meta.params.items()}
-    named |= {f"coefficients.{name}": value for name, value in meta.coefficients.items()}
-    return dict(sorted(named.items()))
+    named = zip(Meta._fields, meta, strict=True)
+    return dict(sorted((f"{part}.{name}", value) for part, values in named for name, value in values.items()))
+
+
+def learned(meta: Meta) -> dict[str, Tensor]:
+    """Those of them that the outer optimizer moves: all but running statistics."""
+    return leaves(meta._replace(statistics={}))
 
 
 def optimizer_for(settings: Outer, meta: Meta) -> torch.optim.Optimizer:
     """The outer optimizer, which changes the tensors of `meta` in place."""
-    tensors = list(leaves(meta).values())
+    tensors = list(learned(meta).values())
     if settings.optimizer == "sgd":
         return torch.optim.SGD(tensors, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
@@ -62,15 +66,11 @@ def clipped(settings: Outer, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient: Meta, iteration: int) -> None:
     """`meta` has taken one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10)."""
-    every = leaves(gradient)
-    running = {name: every.pop(name) for name in list(every) if name.startswith(f"coefficients.{RUNNING}")}
-    grads = clipped(settings, every)
-    tensors = leaves(meta)
-    replaced = {name: tensors[name] - SHARE * away for name, away in running.items()}
-    for name, value in tensors.items():
-        value.grad = grads[name] if name in grads else torch.zeros_like(value)
+    grads = clipped(settings, learned(gradient))
+    for name, value in learned(meta).items():
+        value.grad = grads[name]
     for group in optimizer.param_groups:
         group["lr"] = rate(settings, iteration)
     optimizer.step()
-    for name, value in replaced.items():
-        tensors[name].copy_(value)
+    for name, away in gradient.statistics.items():
+        meta.statistics[name].sub_(SHARE * away)

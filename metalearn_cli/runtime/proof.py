@@ -5,8 +5,6 @@ from typing import NamedTuple
 import torch
 
 from metalearn_cli.core.meta import Learner, Meta, classification
-from metalearn_cli.core.network import one_task_at_a_time
-from metalearn_cli.core.running import RUNNING
 from metalearn_cli.core.tasks import Examples, Task, tasks_between
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Experiment
@@ -35,36 +33,32 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device) ->
     tasks = _tasks(interface, device)
     together = leaves(learner.meta_gradient(meta, tasks)[0])
     first, second = (tasks_between(tasks, i, i + 1) for i in range(2))
-    with one_task_at_a_time():
-        alone, other = (leaves(learner.meta_gradient(meta, task)[0]) for task in (first, second))
+    by_itself = experiment.model_copy(update={"execution": experiment.execution.model_copy(update={"mode": "loop"})})
+    reference = learner_for(by_itself, interface, experiment.task.statistics)
+    alone, other = (leaves(reference.meta_gradient(meta, task)[0]) for task in (first, second))
     summed = {name: alone[name] + value for name, value in other.items()}
     scale = max(float(value.abs().max()) for value in summed.values()) or 1.0
     parallel = max(float((together[name] - value).abs().max()) for name, value in summed.items()) / scale
-    order = _order_error(learner.settled or learner, meta, first)
+    order = _order_error(reference.settled or reference, learner.settled or learner, meta, first)
     proof = Proof(parallel, order)
     if not proof.parallel < _PARALLEL_TOLERANCE:
         raise DeviceError(f"task-parallel and one-by-one gradients differ by {parallel:.1e}; set execution.mode=loop")
-    if learner.second_order is not False and not proof.order < _ORDER_TOLERANCE:
+    if learner.traits.second_order is not False and not proof.order < _ORDER_TOLERANCE:
         raise DeviceError(f"the meta-gradient is {proof.order:.1e} away from finite differences with this torch")
     return proof
 
 
-def _order_error(learner: Learner, meta: Meta, task: Task) -> float:
+def _order_error(reference: Learner, learner: Learner, meta: Meta, task: Task) -> float:
     """|FD - <g, v>| / |<g, v>| along a random direction v, at the best of three distances.
 
     A ReLU or a max-pool has kinks, and a difference across one is no derivative: the smaller distances step over
     fewer of them, the larger ones round better.
     """
     generator = torch.Generator().manual_seed(0)
-    with one_task_at_a_time():
-        gradient = leaves(learner.meta_gradient(meta, task)[0])
-    at = leaves(meta)
+    gradient, at = (leaves(found._replace(statistics={})) for found in (reference.meta_gradient(meta, task)[0], meta))
     along = {
         name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value) for name, value in at.items()
     }
-    for name in along:
-        if name.startswith(f"coefficients.{RUNNING}"):  # counted, not learned: no loss depends on them
-            along[name].zero_()
     length = torch.stack([value.square().sum() for value in along.values()]).sum().sqrt()
     slope = float(sum((gradient[name] * value).sum() for name, value in along.items()) / length)
 
@@ -72,7 +66,7 @@ def _order_error(learner: Learner, meta: Meta, task: Task) -> float:
         moved = {name: value + distance * along[name] / length for name, value in at.items()}
         params = {name: moved[f"params.{name}"] for name in meta.params}
         coefficients = {name: moved[f"coefficients.{name}"] for name in meta.coefficients}
-        return float(learner.meta_gradient(Meta(params, coefficients), task)[1].loss)
+        return float(learner.meta_gradient(Meta(params, coefficients, meta.statistics), task)[1].loss)
 
     differences = [(loss_at(step) - loss_at(-step)) / (2 * step) for step in (1e-5, 1e-6, 1e-7)]
     return min(abs(difference - slope) for difference in differences) / (abs(slope) or 1.0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metalearn_cli.core.augmentation import CHANCES, augmented, fitted, per_channel
-from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.core.tasks import Examples, Task, keyed
 from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.runtime.pixels import Pixels, normalised, sent, turned
@@ -168,7 +168,7 @@ def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         tasks = gather(pool, spec, [draw(pool, spec, seed, step, number) for number in numbers])
-        return tasks._replace(keys=keys_for(seed, pool.part, step, numbers))
+        return keyed(tasks, keys_for(seed, pool.part, step, numbers))
 
     return sampler
 
@@ -194,8 +194,7 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
         each = [_classes(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
         drawn = tasks(step, numbers)
         chosen = sent(torch.from_numpy(np.stack(each)), drawn.support.targets.device)
-        support, query = (Examples(half.inputs, chosen.gather(1, half.targets), most) for half in drawn.halves)
-        return Task(support, query, drawn.keys)
+        return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in drawn))
 
     return sampler
 
@@ -208,10 +207,10 @@ def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) 
         drawn = [source.draw(generator_for(seed, part, step, number), examples) for number in numbers]
         inputs = torch.from_numpy(np.stack([one[0] for one in drawn]))
         targets = torch.from_numpy(np.stack([one[1] for one in drawn]))
+        keys = keys_for(seed, part, step, numbers)
         return Task(
-            Examples(inputs[:, : spec.shots], targets[:, : spec.shots]),
-            Examples(inputs[:, spec.shots :], targets[:, spec.shots :]),
-            keys_for(seed, part, step, numbers),
+            Examples(inputs[:, : spec.shots], targets[:, : spec.shots], keys=keys),
+            Examples(inputs[:, spec.shots :], targets[:, spec.shots :], keys=keys),
         )
 
     return sampler
@@ -221,7 +220,7 @@ def fingerprint(sampler: Sampler, episodes: int) -> str:
     """A digest of the first 16 episodes and of how many there are: equal digests, equal episodes."""
     tasks = sampler(0, range(min(episodes, 16)))
     digest = hashlib.sha256(str(episodes).encode())
-    for tensor in (tensor for half in tasks.halves for tensor in (half.inputs, half.targets)):
+    for tensor in (tensor for half in tasks for tensor in (half.inputs, half.targets)):
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

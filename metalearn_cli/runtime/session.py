@@ -62,7 +62,7 @@ def open_session(
     validator = learner_for(experiment, data.interface, statistics)
     training_sampler(experiment, data, validator)
     evaluation_steps(experiment, validator)
-    if validator.ways not in (None, evaluation_spec(experiment).ways):
+    if validator.traits.ways not in (None, evaluation_spec(experiment).ways):
         raise ConfigError(
             f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
             f"{experiment.task.ways} classes of task.ways"
@@ -86,11 +86,11 @@ def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sa
     """
     spec = training_spec(experiment)
     tasks = data.sampler("train", spec, experiment.seed)
-    if learner.classes is None:
+    if learner.traits.classes is None:
         return tasks
     if data.numbered is None:
         raise ConfigError(f"algorithm.name: {experiment.algorithm.name} trains on one dataset, not on a mixture")
-    return data.numbered(spec, experiment.seed, learner.classes)
+    return data.numbered(spec, experiment.seed, learner.traits.classes)
 
 
 def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _line: None) -> State:

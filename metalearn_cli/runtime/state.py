@@ -16,7 +16,7 @@ from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.runtime.headers import interface_header, require_kind, versions
 from metalearn_cli.runtime.opening import Data
-from metalearn_cli.runtime.outer import leaves, optimizer_for
+from metalearn_cli.runtime.outer import learned, leaves, optimizer_for
 from metalearn_cli.storage.checkpoints import Checkpoint
 
 _MAY_CHANGE = {
@@ -128,7 +128,7 @@ def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapp
     }
     tensors = leaves(state.meta)
     slots_of = state.optimizer.state_dict()["state"]
-    for number, name in enumerate(list(tensors)):
+    for number, name in enumerate(learned(state.meta)):
         slots = slots_of.get(number, {}).items()
         tensors |= {f"optimizer.{slot}.{name}": value for slot, value in slots if value is not None}
     return Checkpoint(header, tensors)
@@ -156,7 +156,7 @@ def restored(
     meta = meta_of(checkpoint, path, learner, device)
     optimizer = optimizer_for(experiment.outer, meta)
     slots: dict[int, dict[str, Tensor]] = {}
-    numbers = {name: number for number, name in enumerate(leaves(meta))}
+    numbers = {name: number for number, name in enumerate(learned(meta))}
     for name, value in checkpoint.below("optimizer.").items():
         slot, leaf = name.split(".", 1)
         slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
@@ -182,8 +182,8 @@ def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.
     Raises CheckpointError if they are not those of the learner.
     """
     like = learner.init()
-    params = fitted(checkpoint.below("params."), like.params, path)
-    return on(Meta(params, fitted(checkpoint.below("coefficients."), like.coefficients, path)), device)
+    parts = (fitted(checkpoint.below(f"{part}."), own, path) for part, own in zip(Meta._fields, like, strict=True))
+    return on(Meta(*parts), device)
 
 
 def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

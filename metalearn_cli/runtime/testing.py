@@ -101,7 +101,7 @@ def tested(
     with running(plan, precision=experiment.execution.precision) as runner:
         scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
     return Tested(
-        experiment.algorithm.name, learners[0].second_order, experiment.dataset.name, part, spec,
+        experiment.algorithm.name, learners[0].traits.second_order, experiment.dataset.name, part, spec,
         assembly.evaluation_statistics(experiment), interface.tells_classes_apart,
         fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1), summary(scores), scores.score[:, -1],
         first.trained.seed, _recipe(opened, single), to_yaml(experiment),
@@ -112,9 +112,9 @@ def tested(
 
 def _learner(one: Member, spec: TaskSpec) -> Learner:
     learner = assembly.learner_for(one.asked, one.interface, assembly.evaluation_statistics(one.asked))
-    if learner.ways not in (None, spec.ways):
+    if learner.traits.ways not in (None, spec.ways):
         key = "task.ways" if one.asked.eval.ways is None else "eval.ways"
-        raise ConfigError(f"{key}: {spec.ways} asked, but {one.path} was trained for {learner.ways} classes")
+        raise ConfigError(f"{key}: {spec.ways} asked, but {one.path} was trained for {learner.traits.ways} classes")
     return learner
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps
 from metalearn_cli.runtime.clock import Clock
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
-from metalearn_cli.runtime.execution import Runner
+from metalearn_cli.runtime.execution import Runner, Work
 from metalearn_cli.runtime.outer import leaves, move
 from metalearn_cli.runtime.reports import Report, scalars
 from metalearn_cli.runtime.sampling import Sampler
@@ -108,6 +109,12 @@ def _drawn(session: Session, sampler: Sampler, iteration: int) -> Task:
     return on_device(sampler(iteration, _own_tasks(session)), session.device)
 
 
+def _work(session: Session, iteration: int) -> Work:
+    """The meta-gradient of an iteration, as a function of tasks."""
+    learner = session.learner
+    return Work(partial(learner.meta_gradient, iteration=iteration), learner.phase(iteration))
+
+
 def _report_is_due(session: Session, state: State) -> bool:
     """Whether there is something to report, and it is time to; still so after a stop that came before the report."""
     experiment, done = session.experiment, state.iteration
@@ -123,7 +130,7 @@ def _step(
     session: Session, runner: Runner, state: State, sampler: Sampler, watch: Watch, unread: Unread | None
 ) -> bool:
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
-    meta_gradient, outer = session.learner.meta_gradient_at(state.iteration), session.experiment.outer
+    meta_gradient, outer = _work(session, state.iteration), session.experiment.outer
     with _abandonable(session, watch):
         tasks = _drawn(session, sampler, state.iteration)
         sums, query = runner.total(meta_gradient, state.meta, tasks)
@@ -141,7 +148,9 @@ def _step(
             raise diverged(session.folder, state.iteration, "learner")
         state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
     else:
-        numbers = session.group.collected(culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query))
+        numbers = session.group.collected(
+            culprits(meta_gradient.function, state.meta, tasks, _own_tasks(session), query)
+        )
         _leave_out(session, state, _what(loss), numbers, watch)
     state.iteration, state.plan = state.iteration + 1, runner.plan
     return stopping
@@ -162,9 +171,9 @@ def _read(session: Session, runner: Runner, state: State, sampler: Sampler, unre
     for iteration, row in enumerate(rows, state.iteration - len(rows)):
         if not row.gradient:
             tasks = _drawn(session, sampler, iteration)
-            meta_gradient = session.learner.meta_gradient_at(iteration)
+            meta_gradient = _work(session, iteration)
             _, query = runner.total(meta_gradient, state.meta, tasks)
-            numbers = culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query)
+            numbers = culprits(meta_gradient.function, state.meta, tasks, _own_tasks(session), query)
             raise diverged(session.folder, iteration, _what(query.loss), numbers)
         if not row.learner:
             raise diverged(session.folder, iteration, "learner")

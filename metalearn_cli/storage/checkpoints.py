@@ -7,6 +7,7 @@ something else, and no file can run code.
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from metalearn_cli.errors import CheckpointError, DamagedError
 from metalearn_cli.storage.atomic import write_file
 
-FORMAT = 2
+FORMAT = 3
 _LARGEST_HEADER = 16 << 20
 
 Fields = dict[str, Any]
@@ -70,7 +71,7 @@ def load(path: Path) -> Checkpoint:
         raise DamagedError(f"{path}: damaged: {error}") from None
     if _digest(header, tensors) != metadata.get("sha256"):
         raise DamagedError(f"{path}: damaged: its contents do not match its checksum")
-    return Checkpoint(_up_to_date(path, _fields(path, header)), tensors)
+    return _up_to_date(path, Checkpoint(_fields(path, header), tensors))
 
 
 def _fields(path: Path, header: str) -> Fields:
@@ -83,14 +84,14 @@ def _fields(path: Path, header: str) -> Fields:
     return fields
 
 
-def _up_to_date(path: Path, fields: Fields) -> Fields:
-    """The header as this version would have written it."""
-    found = fields.get("format")
+def _up_to_date(path: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as this version would have written it."""
+    found = checkpoint.header.get("format")
     if type(found) is int and 1 <= found <= FORMAT:
         for migrate in _MIGRATIONS[found - 1 :]:
-            fields = migrate(fields)
-        return fields
-    versions = fields.get("versions")
+            checkpoint = migrate(checkpoint)
+        return checkpoint
+    versions = checkpoint.header.get("versions")
     made_by = versions.get("metalearn") if isinstance(versions, dict) else None
     newer = isinstance(found, int) and found > FORMAT
     raise CheckpointError(
@@ -99,17 +100,27 @@ def _up_to_date(path: Path, fields: Fields) -> Fields:
     )
 
 
-def _from_1(fields: Fields) -> Fields:
+def _from_1(checkpoint: Checkpoint) -> Checkpoint:
     """Format 2 also says how and on what tasks were run, what was reported, and how many steps were left out: none."""
+    fields = checkpoint.header
     window, iteration = fields.get("window"), fields.get("iteration")
     since = window[0] if isinstance(window, list) and window else 0
     reported = iteration - since if isinstance(iteration, int) and isinstance(since, int) else None
-    return (
-        {"plan": None, "ground": {}, "reported": reported, "skipped": 0, "skipped_in_a_row": 0} | fields | {"format": 2}
+    unknown: Fields = {"plan": None, "ground": {}, "reported": reported, "skipped": 0, "skipped_in_a_row": 0}
+    return checkpoint._replace(header={**unknown, **fields, "format": 2})
+
+
+def _from_2(checkpoint: Checkpoint) -> Checkpoint:
+    """Format 3 keeps running statistics apart from learned coefficients; no optimizer and no classifier needs them."""
+    learned = {name: value for name, value in checkpoint.tensors.items() if not _OF_STATISTICS_IN_2.match(name)}
+    counted = checkpoint.below("coefficients.running.").items()
+    return Checkpoint(
+        {**checkpoint.header, "format": 3}, learned | {f"statistics.{name}": value for name, value in counted}
     )
 
 
-_MIGRATIONS: tuple[Callable[[Fields], Fields], ...] = (_from_1,)
+_OF_STATISTICS_IN_2 = re.compile(r"(optimizer\.[^.]+\.)?coefficients\.running\.|adapted\.running\.")
+_MIGRATIONS: tuple[Callable[[Checkpoint], Checkpoint], ...] = (_from_1, _from_2)
 """Number n makes format n + 1 of format n."""
 
 

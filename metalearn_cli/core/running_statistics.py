@@ -1,0 +1,58 @@
+"""Running statistics: what the norms of a network saw in training, kept in Meta beside what is learned.
+
+Ioffe & Szegedy 2015 (https://arxiv.org/abs/1502.03167), algorithm 2, with an exponential mean.
+
+Legend: T tasks, C channels.
+"""
+
+import torch
+
+from metalearn_cli.core.meta import LAST, Learner, Meta, Scores
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params
+from metalearn_cli.core.tasks import Task, count
+from metalearn_cli.errors import ConfigError
+
+SHARE = 0.1
+"""The share of the running statistics that an outer step replaces."""
+
+
+def with_running_statistics(learner: Learner, network: Network) -> Learner:
+    """The same learner, whose Meta also holds each norm's running mean and variance.
+
+    A meta-gradient has their distance to what the norms see in the query sets of adapted learners: an outer step goes
+    `SHARE` of the way, whatever the optimizer.
+
+    Raises ConfigError if the network has no norm of batches.
+    """
+    norms = network.modules_of(TaskNorm)
+    if not norms:
+        raise ConfigError("task.running_statistics: the backbone has no norms of batches to keep statistics of")
+    steps = 0 if learner.traits.second_order is None else learner.traits.inner_steps
+
+    def init() -> Meta:
+        start: Params = {}
+        for name, norm in norms.items():
+            start |= {f"{name}.mean": torch.zeros_like(norm.bias), f"{name}.variance": torch.ones_like(norm.bias)}
+        return learner.init()._replace(statistics={name: value.detach() for name, value in start.items()})
+
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
+        gradient, result = learner.meta_gradient(meta, tasks, iteration)
+        collected: Params = {}
+        with torch.no_grad():
+            adapted = learner.adapt(meta, tasks.support, steps)[-1]
+            learner.predict([adapted], tasks.query.inputs, collected)
+        # A norm that did not run, such as one behind a head that is not used, keeps what it has.
+        away = {
+            name: count(tasks) * value - collected[name] if name in collected else torch.zeros_like(value)
+            for name, value in meta.statistics.items()
+        }
+        return gradient._replace(statistics=away), result
+
+    settled = learner.settled
+    return learner._replace(
+        init=init,
+        meta_gradient=meta_gradient,
+        settled=None if settled is None else with_running_statistics(settled, network),
+    )
