@@ -31,6 +31,7 @@ from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4, resnet12
 from metalearn_cli.blocks import Execution
+from metalearn_cli.core.meta import Problem as LearningProblem
 from metalearn_cli.core.meta import classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
@@ -138,7 +139,7 @@ def our_step(
     with torch.no_grad():
         for ours, theirs in zip(module.parameters(), problem.module.parameters(), strict=True):
             ours.copy_(theirs)
-    learner = maml.build(config, Network(module), classification, "transductive", shape.ways)
+    learner = maml.build(config, LearningProblem(Network(module), classification, "transductive", shape.ways))
     settings = Execution(mode="auto" if mode == "mixed" else mode)  # type: ignore[arg-type]
     tasks = share(problem.tasks)
     plan = plan_for(torch.device("cpu"), settings, shape.values, count(tasks))

@@ -5,6 +5,7 @@ Rajeswaran, Finn, Kakade & Levine 2019, Meta-Learning with Implicit Gradients (h
 Legend: T tasks, D parameters of the network.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -12,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.inner_loop import InnerLoop, after, begun, summed_over_tasks, support_gradient
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, after, begun, summed_over_tasks, support_gradient
 from metalearn_cli.core.meta import LAST, Learner, Meta, Problem, Scores, Traits, scores
 from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import chain, fixed_rate, pulled_to_start
@@ -75,7 +76,9 @@ def build(config: Config, problem: Problem) -> Learner:
 
     traits = Traits(config.inner_steps, config.cg_steps > 0, problem.ways)
     learner = gradient_learner(loop, traits)._replace(
-        meta_gradient=meta_gradient, settled=build(limit, problem) if settles else None
+        adapt=torch.no_grad()(partial(adapt, loop)),
+        meta_gradient=meta_gradient,
+        settled=build(limit, problem) if settles else None,
     )
     return learner
 

@@ -37,7 +37,7 @@ def pretrained(loop: InnerLoop, head: Params, traits: Traits) -> Learner:
 
     return Learner(
         init=lambda: Meta(network.initial(), {name: value.clone() for name, value in head.items()}),
-        adapt=partial(adapt, loop),
+        adapt=torch.no_grad()(partial(adapt, loop)),
         predict=partial(predict, loop),
         meta_gradient=reverse_mode(training_scores),
         objective=classification,

@@ -32,13 +32,6 @@ OfTasks = Callable[[Meta, Task], Result]
 """A function of a batch of tasks; no task sees another."""
 
 
-class Work(NamedTuple):
-    """A meta-gradient as a function of tasks, and the phase of training in which it is this function."""
-
-    function: OfTasks[tuple[Meta, Scores]]
-    phase: Hashable = None
-
-
 class Plan(NamedTuple):
     """`loop`: one task after the other, by a network that does so too: the reference. `vmap`: `chunk` tasks at once.
 
@@ -162,14 +155,17 @@ class Runner:
         """The scores of every task, [T, ...]."""
         return joined(self.chunks(function, meta, tasks))
 
-    def total(self, work: Work, meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+    def total(
+        self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task, key: Hashable = None
+    ) -> tuple[Meta, Scores]:
         """The sum over tasks of what a meta-gradient gives, added in their order, and the scores of every task, [T].
 
-        Where it is replayed from a recording, the next call overwrites them.
+        Where it is replayed from a recording, the next call overwrites them; functions with the same `key` count as
+        one function there.
         """
         if self._recorder is None:
-            return self._total(work.function, meta, tasks)
-        return self._recorder((work.phase, self.plan), partial(self._total, work.function), meta, tasks)
+            return self._total(function, meta, tasks)
+        return self._recorder((key or function, self.plan), partial(self._total, function), meta, tasks)
 
     def _total(self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
         parts = self.chunks(function, meta, tasks)

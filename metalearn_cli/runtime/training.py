@@ -15,7 +15,7 @@ from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps
 from metalearn_cli.runtime.clock import Clock
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
-from metalearn_cli.runtime.execution import Runner, Work
+from metalearn_cli.runtime.execution import Runner
 from metalearn_cli.runtime.outer import leaves, move
 from metalearn_cli.runtime.reports import Report, scalars
 from metalearn_cli.runtime.sampling import Sampler
@@ -109,10 +109,17 @@ def _drawn(session: Session, sampler: Sampler, iteration: int) -> Task:
     return on_device(sampler(iteration, _own_tasks(session)), session.device)
 
 
-def _work(session: Session, iteration: int) -> Work:
-    """The meta-gradient of an iteration, as a function of tasks."""
+def _total(session: Session, runner: Runner, state: State, tasks: Task, iteration: int) -> tuple[Meta, Scores]:
+    """The meta-gradient of an iteration, summed over tasks; a GPU replays it as long as the phase is the same."""
     learner = session.learner
-    return Work(partial(learner.meta_gradient, iteration=iteration), learner.phase(iteration))
+    key = ("meta-gradient", learner.phase(iteration))
+    return runner.total(partial(learner.meta_gradient, iteration=iteration), state.meta, tasks, key)
+
+
+def _culprits(session: Session, state: State, tasks: Task, query: Scores, iteration: int) -> list[int]:
+    """The numbers of this process's tasks whose loss or gradient in an iteration is not finite."""
+    meta_gradient = partial(session.learner.meta_gradient, iteration=iteration)
+    return culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query)
 
 
 def _report_is_due(session: Session, state: State) -> bool:
@@ -130,10 +137,10 @@ def _step(
     session: Session, runner: Runner, state: State, sampler: Sampler, watch: Watch, unread: Unread | None
 ) -> bool:
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
-    meta_gradient, outer = _work(session, state.iteration), session.experiment.outer
+    outer = session.experiment.outer
     with _abandonable(session, watch):
         tasks = _drawn(session, sampler, state.iteration)
-        sums, query = runner.total(meta_gradient, state.meta, tasks)
+        sums, query = _total(session, runner, state, tasks, state.iteration)
     gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
     sound = finite(loss, *leaves(gradient).values())
     if unread is not None:
@@ -148,9 +155,7 @@ def _step(
             raise diverged(session.folder, state.iteration, "learner")
         state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
     else:
-        numbers = session.group.collected(
-            culprits(meta_gradient.function, state.meta, tasks, _own_tasks(session), query)
-        )
+        numbers = session.group.collected(_culprits(session, state, tasks, query, state.iteration))
         _leave_out(session, state, _what(loss), numbers, watch)
     state.iteration, state.plan = state.iteration + 1, runner.plan
     return stopping
@@ -171,9 +176,8 @@ def _read(session: Session, runner: Runner, state: State, sampler: Sampler, unre
     for iteration, row in enumerate(rows, state.iteration - len(rows)):
         if not row.gradient:
             tasks = _drawn(session, sampler, iteration)
-            meta_gradient = _work(session, iteration)
-            _, query = runner.total(meta_gradient, state.meta, tasks)
-            numbers = culprits(meta_gradient.function, state.meta, tasks, _own_tasks(session), query)
+            _, query = _total(session, runner, state, tasks, iteration)
+            numbers = _culprits(session, state, tasks, query, iteration)
             raise diverged(session.folder, iteration, _what(query.loss), numbers)
         if not row.learner:
             raise diverged(session.folder, iteration, "learner")

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from metalearn_cli.algorithms import baseline, baseline_plus_plus
 from metalearn_cli.core import heads
-from metalearn_cli.core.meta import Learner, Meta, classification
+from metalearn_cli.core.meta import Learner, Meta, Problem, classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
@@ -19,11 +19,11 @@ CLASSES = 7
 
 def built(module, statistics="transductive", **settings) -> Learner:
     config = module.Config(**{"classes": CLASSES} | settings)
-    return module.build(config, problems.smooth_network(), classification, statistics, problems.WAYS)
+    return module.build(config, Problem(problems.smooth_network(), classification, statistics, problems.WAYS))
 
 
 def renumbered(tasks: Task, by: int) -> Task:
-    return Task(*(Examples(half.inputs, half.targets + by) for half in tasks.halves))
+    return Task(*(Examples(half.inputs, half.targets + by) for half in tasks))
 
 
 def features_of(params, inputs):
@@ -86,7 +86,7 @@ def test_the_outputs_of_the_second_are_cosines_times_the_scale():
     tasks, learner = problems.picture_tasks(2), built(baseline_plus_plus, scale=3.0)
     meta = problems.double(learner.init())
     adapted = learner.adapt(meta, tasks.support, 2)[-1]
-    found = learner.predict(adapted, tasks.query.inputs)
+    found = learner.predict([adapted], tasks.query.inputs)[0]
     query = features_of(meta.params, tasks.query.inputs)
     weight = adapted.params["head.weight"]
     expected = 3 * F.cosine_similarity(query.unsqueeze(2), weight.unsqueeze(1), dim=-1)
@@ -123,4 +123,4 @@ def test_a_cosine_head_reads_directions_alone():
 @pytest.mark.parametrize("module", BOTH)
 def test_they_tell_classes_apart(module):
     with pytest.raises(ConfigError, match="cannot predict numbers"):
-        module.build(module.Config(), Network(nn.Linear(1, 1)), None, "transductive", None)
+        module.build(module.Config(), Problem(Network(nn.Linear(1, 1)), None, "transductive", None))

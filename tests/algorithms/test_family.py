@@ -25,18 +25,10 @@ from metalearn_cli.algorithms import (
 )
 from metalearn_cli.core import heads
 from metalearn_cli.core.gradient import reverse_mode
-from metalearn_cli.core.meta import (
-    InnerLoop,
-    Learner,
-    Meta,
-    Scores,
-    adapt,
-    classification,
-    predict,
-    regression,
-)
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
+from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classification, regression
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.rules import Rule, curvature
+from metalearn_cli.core.rules import curvature, of_gradient
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from tests import problems
@@ -69,7 +61,7 @@ ANY_ORDER = [nearest, protonet, proto_maml, unicorn_maml, r2d2, baseline, baseli
 def built(module, **settings) -> Learner:
     statistics = settings.pop("statistics", "transductive")
     config = module.Config(**settings)
-    return module.build(config, problems.smooth_network(), classification, statistics, problems.WAYS)
+    return module.build(config, Problem(problems.smooth_network(), classification, statistics, problems.WAYS))
 
 
 def relative_error(learner: Learner, task: Task) -> float:
@@ -81,16 +73,12 @@ def relative_error(learner: Learner, task: Task) -> float:
 
 def masked_maml(fast, rate, steps, second_order=True):
     """MAML with a rate of its own for every parameter: `rate` where `fast`, zero elsewhere."""
-    network = problems.smooth_network()
-    rule = Rule(
-        init=lambda _fast: {},
-        update=lambda _none, grads, _step: {n: -(rate if fast(n) else 0.0) * grad for n, grad in grads.items()},
-    )
-    loop = InnerLoop(network, classification, rule, second_order)
+    rule = of_gradient(lambda _none, name, grad, _step: -(rate if fast(name) else 0.0) * grad)
+    loop = InnerLoop(Problem(problems.smooth_network(), classification), rule, second_order)
 
-    def through(meta, tasks):
+    def through(meta, tasks, _iteration):
         adapted = adapt(loop, meta, tasks.support, steps)[-1]
-        outputs = predict(network, "transductive", adapted, tasks.query.inputs)
+        outputs = predict(loop, [adapted], tasks.query.inputs)[0]
         loss = classification.loss(outputs, tasks.query.targets)
         return Scores(loss, classification.score(outputs, tasks.query.targets))
 
@@ -211,7 +199,7 @@ def test_reptile_with_one_plain_step_moves_along_the_support_gradient():
 def test_two_steps_of_reptile_on_a_quadratic_have_a_closed_form():
     task, rate = problems.value_tasks(1, inputs=3), 0.1
     config = reptile.Config(inner_lr=rate, inner_steps=2, inner_optimizer="sgd")
-    learner = reptile.build(config, Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None)
+    learner = reptile.build(config, Problem(Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None))
     meta = problems.double(learner.init())
     x, y = task.support.inputs[0], task.support.targets[0].squeeze(-1)
     hessian, offset = 2 * x.T @ x / len(x), 2 * x.T @ y / len(x)
@@ -267,7 +255,7 @@ def test_prototypes_predict_by_the_squared_distance():
     support, query = features_of(learner, tasks.support), features_of(learner, tasks.query)
     centres = torch.stack([support[:, tasks.support.targets[0] == k].mean(1) for k in range(problems.WAYS)], 1)
     expected = (-(query.unsqueeze(2) - centres.unsqueeze(1)).square().sum(-1)).softmax(-1)
-    found = learner.predict(learner.adapt(meta, tasks.support, 0)[0], tasks.query.inputs).softmax(-1)
+    found = learner.predict([learner.adapt(meta, tasks.support, 0)[0]], tasks.query.inputs)[0].softmax(-1)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
@@ -294,18 +282,18 @@ def test_with_one_shot_the_prototypes_are_the_support_features():
 @pytest.mark.parametrize("module", ANY_ORDER)
 def test_who_is_not_tied_to_its_ways_tells_any_number_of_classes_apart(module):
     learner = built(module)
-    assert learner.ways is None
+    assert learner.traits.ways is None
     meta = problems.double(learner.init())
     for ways in (2, 5, 9):
         tasks = problems.picture_tasks(2, ways=ways)
-        outputs = learner.predict(learner.adapt(meta, tasks.support, 2)[-1], tasks.query.inputs)
+        outputs = learner.predict([learner.adapt(meta, tasks.support, 2)[-1]], tasks.query.inputs)[0]
         assert outputs.shape == (2, 3 * ways, ways)
 
 
 @pytest.mark.parametrize("module", ANY_ORDER)
 def test_who_makes_its_head_from_classes_cannot_predict_numbers(module):
     with pytest.raises(ConfigError, match="cannot predict numbers"):
-        module.build(module.Config(), Network(nn.Linear(1, 1)), regression, "transductive", None)
+        module.build(module.Config(), Problem(Network(nn.Linear(1, 1)), regression, "transductive", None))
 
 
 def test_proto_maml_before_its_first_step_predicts_as_prototypes_do():
@@ -371,8 +359,8 @@ def test_with_support_statistics_no_query_sees_another(module):
     tasks, learner = problems.picture_tasks(2), built(module, statistics="support")
     meta = problems.double(learner.init())
     adapted = learner.adapt(meta, tasks.support, 1)[-1]
-    together = learner.predict(adapted, tasks.query.inputs)
-    alone = learner.predict(adapted, tasks.query.inputs[:, :1])
+    together = learner.predict([adapted], tasks.query.inputs)[0]
+    alone = learner.predict([adapted], tasks.query.inputs[:, :1])[0]
     torch.testing.assert_close(together[:, :1], alone, rtol=1e-11, atol=1e-13)
 
 
@@ -383,7 +371,7 @@ def test_permuting_the_classes_permutes_the_predictions_only_where_no_head_is_ti
     order = torch.tensor([2, 0, 1])
     permuted = Examples(tasks.support.inputs, order[tasks.support.targets])
     one, two = (
-        learner.predict(learner.adapt(meta, support, 1)[-1], tasks.query.inputs).softmax(-1)
+        learner.predict([learner.adapt(meta, support, 1)[-1]], tasks.query.inputs)[0].softmax(-1)
         for support in (tasks.support, permuted)
     )
     assert torch.allclose(two[..., order], one, rtol=1e-8, atol=1e-12) == (module in ANY_ORDER)
@@ -443,9 +431,9 @@ def test_maml_without_a_remedy_is_maml():
     )
     meta = problems.double(learner.init())
     torch.testing.assert_close(
-        learner.meta_gradient_at(0)(meta, tasks), plain.meta_gradient(meta, tasks), rtol=1e-10, atol=1e-14
+        learner.meta_gradient(meta, tasks, 0), plain.meta_gradient(meta, tasks), rtol=1e-10, atol=1e-14
     )
-    assert learner.most_steps is None
+    assert learner.traits.most_steps is None
 
 
 def test_rates_that_are_equal_and_learned_give_mamls_gradient_for_the_parameters():
@@ -489,12 +477,12 @@ def test_at_first_the_loss_after_every_step_is_learned_from():
     learner = built(maml_plus_plus, inner_lr=0.3, inner_steps=3, multi_step_iterations=100)
     meta = problems.double(learner.init())
     after = [
-        classification.loss(learner.predict(state, tasks.query.inputs), tasks.query.targets)
+        classification.loss(learner.predict([state], tasks.query.inputs)[0], tasks.query.targets)
         for state in learner.adapt(meta, tasks.support, 3)[1:]
     ]
-    found = learner.meta_gradient_at(0)(meta, tasks)[1].loss
+    found = learner.meta_gradient(meta, tasks, 0)[1].loss
     torch.testing.assert_close(found, sum(after) / 3)
-    assert not torch.allclose(found, learner.meta_gradient_at(100)(meta, tasks)[1].loss)
+    assert not torch.allclose(found, learner.meta_gradient(meta, tasks, 100)[1].loss)
 
 
 def test_the_order_of_the_derivative_rises_at_its_iteration_and_no_earlier():
@@ -506,8 +494,8 @@ def test_the_order_of_the_derivative_rises_at_its_iteration_and_no_earlier():
     meta = problems.double(first.init())
     expected = [problems.flat(learner.meta_gradient(meta, tasks)[0]) for learner in (first, second)]
     assert not torch.allclose(*expected)
-    assert torch.equal(problems.flat(rising.meta_gradient_at(6)(meta, tasks)[0]), expected[0])
-    assert torch.equal(problems.flat(rising.meta_gradient_at(7)(meta, tasks)[0]), expected[1])
+    assert torch.equal(problems.flat(rising.meta_gradient(meta, tasks, 6)[0]), expected[0])
+    assert torch.equal(problems.flat(rising.meta_gradient(meta, tasks, 7)[0]), expected[1])
     assert torch.equal(problems.flat(rising.meta_gradient(meta, tasks)[0]), expected[1])
 
 
@@ -532,7 +520,7 @@ def test_a_context_in_a_network_without_norms_is_an_input_more():
     task, rate = problems.value_tasks(1), 0.2
     module = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1)).double()
     config = cavia.Config(context=3, inner_lr=rate, inner_steps=1)
-    learner = cavia.build(config, Network(module), regression, "transductive", None)
+    learner = cavia.build(config, Problem(Network(module), regression, "transductive", None))
     meta = problems.double(learner.init())
     reads = meta.coefficients["0.bias"]
     at = {name: value.unsqueeze(0).requires_grad_() for name, value in meta.params.items()}
@@ -555,13 +543,13 @@ def test_a_context_starts_at_nothing_and_shifts_norms_alone():
 
 def test_a_network_that_has_nothing_to_shift_is_refused_by_cavia():
     with pytest.raises(ConfigError, match="norms or biases"):
-        cavia.build(cavia.Config(), Network(nn.Linear(2, 2, bias=False)), regression, "transductive", None)
+        cavia.build(cavia.Config(), Problem(Network(nn.Linear(2, 2, bias=False)), regression, "transductive", None))
 
 
 def test_the_nearest_class_is_that_of_the_nearest_mean_picture():
     tasks, learner = problems.picture_tasks(2), built(nearest)
     meta = problems.double(learner.init())
-    found = learner.predict(learner.adapt(meta, tasks.support, 0)[0], tasks.query.inputs).argmax(-1)
+    found = learner.predict([learner.adapt(meta, tasks.support, 0)[0]], tasks.query.inputs)[0].argmax(-1)
     for task in range(2):
         known, asked = tasks.support.inputs[task].flatten(1), tasks.query.inputs[task].flatten(1)
         means = torch.stack([known[tasks.support.targets[task] == way].mean(0) for way in range(problems.WAYS)])
@@ -580,7 +568,7 @@ def test_where_the_body_rests_queries_are_read_once_for_all_steps(module, settin
     learner, tasks = built(module, statistics=statistics, **settings), problems.picture_tasks(3)
     meta, steps = problems.double(learner.init()), [0, 2, 3]
     states = learner.adapt(meta, tasks.support, 3)
-    expected = [learner.predict(states[step], tasks.query.inputs) for step in steps]
+    expected = [learner.predict([states[step]], tasks.query.inputs)[0] for step in steps]
     read.clear()
     found = learner.answers(meta, tasks.support, tasks.query.inputs, steps)
     assert len(read) == 2  # the support set, and the queries

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import imaml, maml
-from metalearn_cli.core.meta import Learner, Meta, classification, regression
+from metalearn_cli.core.meta import Learner, Meta, Problem, classification, regression
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.solving import conjugate_gradients
 from metalearn_cli.core.tasks import Task
@@ -16,7 +16,7 @@ SOLVED = {"strength": 10.0, "inner_lr": 0.05, "inner_steps": 80, "cg_steps": 40}
 
 def built(statistics: str = "transductive", **settings) -> Learner:
     config = imaml.Config(**settings)
-    return imaml.build(config, problems.smooth_network(), classification, statistics, problems.WAYS)
+    return imaml.build(config, Problem(problems.smooth_network(), classification, statistics, problems.WAYS))
 
 
 def relative_error(learner: Learner, task: Task) -> float:
@@ -57,7 +57,7 @@ def test_a_direction_of_negative_curvature_ends_the_task_that_has_it_and_no_othe
 def test_linear_regression_has_the_closed_form_of_the_paper():
     strength, task = 0.5, problems.value_tasks(1, inputs=3)
     config = imaml.Config(strength=strength, inner_lr=0.2, inner_steps=400, cg_steps=3)
-    learner = imaml.build(config, Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None)
+    learner = imaml.build(config, Problem(Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None))
     meta = problems.double(learner.init())
 
     def pieces(part):  # the mean squared error is w A w / 2 - b w + c
@@ -106,19 +106,19 @@ def test_without_conjugate_gradients_and_without_a_pull_it_is_first_order_maml()
     tasks = problems.picture_tasks(2)
     learner = built(strength=1e-300, inner_lr=0.3, inner_steps=3, cg_steps=0)
     config = maml.Config(inner_lr=0.3, inner_steps=3, second_order=False)
-    plain = maml.build(config, problems.smooth_network(), classification, "transductive", problems.WAYS)
+    plain = maml.build(config, Problem(problems.smooth_network(), classification, "transductive", problems.WAYS))
     meta = problems.double(learner.init())
     torch.testing.assert_close(
         learner.meta_gradient(meta, tasks), plain.meta_gradient(meta, tasks), rtol=1e-12, atol=1e-15
     )
-    assert learner.second_order is False
+    assert learner.traits.second_order is False
 
 
 def test_a_pull_beyond_measure_gives_the_gradient_of_joint_training():
     tasks = problems.picture_tasks(2)
     learner = built(strength=1e12, inner_lr=1e-12, inner_steps=2)
     joint = maml.build(
-        maml.Config(inner_steps=0), problems.smooth_network(), classification, "transductive", problems.WAYS
+        maml.Config(inner_steps=0), Problem(problems.smooth_network(), classification, "transductive", problems.WAYS)
     )
     meta = problems.double(learner.init())
     found, expected = (problems.flat(one.meta_gradient(meta, tasks)[0]) for one in (learner, joint))
@@ -158,7 +158,9 @@ def most_kept(learner: Learner) -> int:
 def test_the_graph_that_is_kept_does_not_grow_with_the_inner_steps():
     assert most_kept(built(inner_steps=40)) == most_kept(built(inner_steps=2)) > 0
     unrolled = [
-        maml.build(maml.Config(inner_steps=steps), problems.smooth_network(), classification, "transductive", 3)
+        maml.build(
+            maml.Config(inner_steps=steps), Problem(problems.smooth_network(), classification, "transductive", 3)
+        )
         for steps in (2, 40)
     ]
     assert most_kept(unrolled[1]) > 10 * most_kept(unrolled[0])

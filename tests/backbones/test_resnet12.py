@@ -5,8 +5,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from metalearn_cli.backbones import resnet12
-from metalearn_cli.core.chance import known_keys
 from metalearn_cli.core.dropping import DropBlock
+from metalearn_cli.core.network import over_tasks
+from metalearn_cli.core.passing import Pass
 from metalearn_cli.errors import ConfigError
 
 
@@ -54,8 +55,9 @@ def test_drop_block_is_where_the_paper_has_it_and_changes_neither_names_nor_firs
     assert all(torch.equal(*pair) for pair in zip(plain.parameters(), dropping.parameters(), strict=True))
     inputs = torch.rand(3, 3, 32, 32)
     assert torch.equal(plain(inputs), dropping(inputs))
-    with known_keys(torch.tensor([4])):
-        assert not torch.allclose(plain(inputs), dropping(inputs))
+    params = {name: value.unsqueeze(0) for name, value in plain.named_parameters()}
+    found = over_tasks(dropping, params, inputs[None], Pass(keys=torch.tensor([4])))
+    assert not torch.allclose(plain(inputs), found[0])
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1])

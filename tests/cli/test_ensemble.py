@@ -103,7 +103,7 @@ def test_its_accuracy_is_that_of_the_mean_of_the_members_logits(run, data_dir, m
         learner = assembly.learner_for(one.asked, one.interface, "transductive")
         meta = meta_of(one.checkpoint, one.path, learner, torch.device("cpu"))
         with torch.no_grad():
-            logits.append(learner.predict(learner.adapt(meta, tasks.support, 2)[-1], tasks.query.inputs).double())
+            logits.append(learner.predict([learner.adapt(meta, tasks.support, 2)[-1]], tasks.query.inputs)[0].double())
     assert not torch.allclose(logits[0], logits[1])
     expected = accuracy(sum(logits) / 3, tasks.query.targets)
     assert torch.allclose(found.scores.double(), expected, atol=1e-6)

@@ -14,6 +14,7 @@ from metalearn_cli.core import patches
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.network import over_tasks
 from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import BY_BATCH
 
 WAYS = {"patches, several tasks together": 1 << 30, "patches, each task by itself": 12_000, "torch's own": 0}
 ACTIVATIONS = {"nothing": [], "relu": [nn.ReLU()], "leaky relu": [nn.LeakyReLU(0.2)]}
@@ -51,7 +52,7 @@ def parameters_of(module: nn.Module, tasks: int) -> dict[str, torch.Tensor]:
 def test_tasks_at_once_equal_one_convolution_each(kernel, stride, padding, height, way):
     layer = TaskConv2d(3, 4, kernel, stride, padding)
     weight, bias, inputs = values(3, 4, 3, kernel, kernel), values(3, 4), values(3, 2, 3, height, height + 1)
-    found = layer.over_tasks({"weight": weight, "bias": bias}, inputs)
+    found = layer.over_tasks({"weight": weight, "bias": bias}, inputs, BY_BATCH)
     each = [F.conv2d(x, w, b, stride, padding) for x, w, b in zip(inputs, weight, bias, strict=True)]
     torch.testing.assert_close(found, torch.stack(each), rtol=1e-12, atol=1e-12)
     upstream = values(*found.shape)
@@ -68,7 +69,7 @@ def test_first_and_second_derivatives_equal_finite_differences(kernel, stride, w
     layer = TaskConv2d(2, 2, kernel, stride, 1, bias=False)
 
     def function(weight, inputs):
-        return layer.over_tasks({"weight": weight}, inputs)
+        return layer.over_tasks({"weight": weight}, inputs, BY_BATCH)
 
     arguments = values(2, 2, 2, kernel, kernel), values(2, 1, 2, 4, 3)
     assert torch.autograd.gradcheck(function, arguments)

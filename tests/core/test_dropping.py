@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import baseline, imaml, maml, maml_plus_plus, proto_maml, protonet, reptile
-from metalearn_cli.core.chance import examples_after, known_keys, random_bits
+from metalearn_cli.core.chance import random_bits
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.dropping import DropBlock
-from metalearn_cli.core.gradient import with_keys
-from metalearn_cli.core.meta import Learner, classification
+from metalearn_cli.core.meta import Learner, Problem, classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.norm import TaskNorm
-from metalearn_cli.core.tasks import tasks_between
+from metalearn_cli.core.passing import BY_BATCH, Pass
+from metalearn_cli.core.tasks import keyed, tasks_between
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.execution import Plan, running
 from tests import problems
@@ -39,18 +39,17 @@ def network(rate=0.3) -> Network:
         return Network(nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, problems.WAYS))))
 
 
-def learner_of(module, rate=0.3, statistics="transductive", **settings) -> Learner:
-    config = module.Config(**settings)
-    return with_keys(module.build(config, network(rate), classification, statistics, problems.WAYS))
+def learner_of(module, rate=0.3, statistics="transductive", one_by_one=False, **settings) -> Learner:
+    chosen = network(rate).one_by_one() if one_by_one else network(rate)
+    return module.build(module.Config(**settings), Problem(chosen, classification, statistics, problems.WAYS))
 
 
 def tasks_with_keys(count=5):
-    return problems.picture_tasks(count)._replace(keys=KEYS[:count])
+    return keyed(problems.picture_tasks(count), KEYS[:count])
 
 
 def dropped(layer: DropBlock, inputs: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    with known_keys(keys):
-        return layer.over_tasks({}, inputs) == 0
+    return layer.over_tasks({}, inputs, Pass(keys=keys)) == 0
 
 
 def splitmix(bits: int) -> int:
@@ -98,18 +97,15 @@ def test_what_is_dropped_is_made_of_whole_blocks(height, width, block):
 def test_what_stays_is_scaled_by_the_share_that_stays_of_its_task():
     inputs = torch.rand(3, 4, 5, 6, 6, dtype=torch.float64) + 1
     layer = DropBlock(0.3, 3, 0)
-    with known_keys(KEYS[:3]):
-        found = layer.over_tasks({}, inputs)
+    found = layer.over_tasks({}, inputs, Pass(keys=KEYS[:3]))
     for one, before in zip(found, inputs, strict=True):
         stays = one != 0
         torch.testing.assert_close(one[stays], before[stays] * stays.numel() / int(stays.sum()), rtol=1e-14, atol=0)
 
 
 def test_where_all_is_dropped_nothing_is_infinite():
-    with known_keys(KEYS[:1]):
-        assert torch.equal(
-            DropBlock(1 - 1e-12, 1, 0).over_tasks({}, torch.ones(1, 1, 1, 2, 2)), torch.zeros(1, 1, 1, 2, 2)
-        )
+    found = DropBlock(1 - 1e-12, 1, 0).over_tasks({}, torch.ones(1, 1, 1, 2, 2), Pass(keys=KEYS[:1]))
+    assert torch.equal(found, torch.zeros(1, 1, 1, 2, 2))
 
 
 def test_the_same_key_layer_and_example_give_the_same_places_and_others_other_ones():
@@ -121,27 +117,27 @@ def test_the_same_key_layer_and_example_give_the_same_places_and_others_other_on
     assert not torch.equal(first[:, 0], first[:, 1])
     assert not torch.equal(first[:, :, 0], first[:, :, 1])
     assert not torch.equal(first, dropped(DropBlock(0.3, 2, 1), inputs, KEYS[:2]))
-    with examples_after(2):  # nobody has a key: nothing is numbered
-        assert not (DropBlock(0.3, 2, 0).over_tasks({}, inputs) == 0).any()
+    without_keys = DropBlock(0.3, 2, 0).over_tasks({}, inputs, Pass(before=2))
+    assert not (without_keys == 0).any()
 
 
 def test_queries_are_numbered_after_the_support_set():
     layer, inputs = DropBlock(0.3, 2, 0), torch.ones(2, 5, 4, 8, 8)
     every = dropped(layer, inputs, KEYS[:2])
-    with known_keys(KEYS[:2]), examples_after(3):
-        assert torch.equal(layer.over_tasks({}, inputs[:, :2]) == 0, every[:, 3:])
+    later = layer.over_tasks({}, inputs[:, :2], Pass(keys=KEYS[:2], before=3))
+    assert torch.equal(later == 0, every[:, 3:])
 
 
 @pytest.mark.parametrize("statistics", ["transductive", "support"])
 @pytest.mark.parametrize("plan", [Plan("vmap", 1, 1), Plan("vmap", 3, 1), Plan("vmap", 64, 1), Plan("threads", 2, 3)])
 @pytest.mark.parametrize("module", MODULES)
 def test_tasks_at_once_equal_one_at_a_time(module, plan, statistics):
-    learner, tasks = learner_of(module, statistics=statistics), tasks_with_keys()
-    meta = problems.double(learner.init())
+    reference, learner = (learner_of(module, statistics=statistics, one_by_one=one) for one in (True, False))
+    meta, tasks = problems.double(learner.init()), tasks_with_keys()
     with running(Plan("loop", 1, 1)) as runner:
-        expected = runner.total(learner.meta_gradient_at(0), meta, tasks)
+        expected = runner.total(reference.meta_gradient, meta, tasks)
     with running(plan) as runner:
-        found = runner.total(learner.meta_gradient_at(0), meta, tasks)
+        found = runner.total(learner.meta_gradient, meta, tasks)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
 
 
@@ -184,8 +180,8 @@ def test_only_a_meta_gradient_of_tasks_with_keys_drops_anything(module):
     learner, plain = (learner_of(module, rate) for rate in (0.3, 0.0))
     meta, tasks = problems.double(learner.init()), tasks_with_keys(2)
     gradients = [
-        problems.flat(one.meta_gradient_at(0)(meta, which)[0])
-        for one, which in ((plain, tasks), (learner, tasks._replace(keys=None)), (learner, tasks))
+        problems.flat(one.meta_gradient(meta, which, 0)[0])
+        for one, which in ((plain, tasks), (learner, keyed(tasks, None)), (learner, tasks))
     ]
     assert torch.equal(gradients[0], gradients[1])
     assert not torch.allclose(gradients[0], gradients[2])
@@ -204,6 +200,7 @@ def test_tasks_that_a_layer_cannot_tell_apart_are_refused_rather_than_mixed_up()
 
     hiding = Network(nn.Sequential(Hidden(), nn.Linear(64, 2)))
     params, inputs = problems.for_tasks(2, hiding.initial()), torch.rand(2, 3, 1, 8, 8)
-    assert hiding(params, inputs).shape == (2, 3, 2)
-    with known_keys(KEYS[:2]), pytest.raises(ConfigError, match=r"drop-block needs a network of this package's layers"):
-        hiding(params, inputs)
+    assert hiding(params, inputs, BY_BATCH).shape == (2, 3, 2)
+    with pytest.raises(ConfigError, match=r"drop-block needs a network of this package's layers"):
+        hiding(params, inputs, Pass(keys=KEYS[:2]))
+    assert (hiding.one_by_one()(params, inputs, Pass(keys=KEYS[:2])) != hiding(params, inputs)).any()

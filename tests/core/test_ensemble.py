@@ -9,7 +9,7 @@ from torch import nn
 
 from metalearn_cli.algorithms import maml, protonet
 from metalearn_cli.core.ensemble import Ensemble, together
-from metalearn_cli.core.meta import Meta, classification, regression, scores_per_step
+from metalearn_cli.core.meta import Meta, Problem, classification, regression, scores_per_step
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.runtime.evaluation import evaluate
@@ -30,7 +30,8 @@ def members_of(objective, inputs, outputs, count):
     ways = outputs if objective is classification else None
     config = maml.Config(inner_lr=RATE, inner_steps=STEPS)
     built = [
-        maml.build(config, perceptron(inputs, outputs, seed), objective, "transductive", ways) for seed in range(count)
+        maml.build(config, Problem(perceptron(inputs, outputs, seed), objective, "transductive", ways))
+        for seed in range(count)
     ]
     return tuple(built), [problems.double(one.init()) for one in built]
 
@@ -39,7 +40,7 @@ def by_hand(params, task, objective):
     """Outputs after 0..STEPS steps of gradient descent, written down without any of the package, by numpy."""
     names = ("body.0.weight", "body.0.bias", "head.weight", "head.bias")
     w1, b1, w2, b2 = (params[name].numpy().copy() for name in names)
-    (x, y), (query, _) = ((part.inputs[0].numpy(), part.targets[0].numpy()) for part in task.halves)
+    (x, y), (query, _) = ((part.inputs[0].numpy(), part.targets[0].numpy()) for part in task)
     found = []
     for _ in range(STEPS + 1):
         found.append(np.tanh(query @ w1.T + b1) @ w2.T + b2)
@@ -74,7 +75,7 @@ def vectors(count, ways=3, size=4):
 
 
 def one_task(tasks, number):
-    return Task(*(Examples(*(tensor[number : number + 1] for tensor in part[:2])) for part in tasks.halves))
+    return Task(*(Examples(*(tensor[number : number + 1] for tensor in part[:2])) for part in tasks))
 
 
 def test_it_scores_as_the_mean_of_the_logits_worked_out_by_hand():
@@ -118,7 +119,7 @@ def test_of_a_regression_it_scores_as_the_mean_of_the_outputs_worked_out_by_hand
 @pytest.mark.parametrize("copies", [1, 2])
 def test_one_alone_and_two_alike_answer_as_one_bit_for_bit(copies):
     tasks = problems.picture_tasks(5)
-    learner = maml.build(maml.Config(), problems.smooth_network(), classification, "support", problems.WAYS)
+    learner = maml.build(maml.Config(), Problem(problems.smooth_network(), classification, "support", problems.WAYS))
     meta = problems.double(learner.init())
     alone = scores_per_step(learner, 2, meta, tasks)
     found = scores_per_step(Ensemble((learner,) * copies), 2, together([meta] * copies), tasks)
@@ -135,7 +136,7 @@ def test_its_loss_is_below_the_mean_of_its_members_losses():
 
 
 def test_every_member_reads_its_own_part_of_meta():
-    learner = protonet.build(protonet.Config(), perceptron(4, 3, 0), classification, "transductive", 3)
+    learner = protonet.build(protonet.Config(), Problem(perceptron(4, 3, 0), classification, "transductive", 3))
     metas = [
         Meta(dict.fromkeys(["a", "b"], torch.tensor(float(n))), {"rate": torch.tensor(10.0 * n)}) for n in range(12)
     ]
@@ -153,9 +154,11 @@ def test_every_member_reads_its_own_part_of_meta():
 def test_however_its_tasks_run_the_scores_are_the_same():
     def sampler(_step, numbers):
         tasks = problems.picture_tasks(20)
-        return Task(*(Examples(*(tensor[list(numbers)] for tensor in part[:2])) for part in tasks.halves))
+        return Task(*(Examples(*(tensor[list(numbers)] for tensor in part[:2])) for part in tasks))
 
-    learner = maml.build(maml.Config(), problems.smooth_network(), classification, "transductive", problems.WAYS)
+    learner = maml.build(
+        maml.Config(), Problem(problems.smooth_network(), classification, "transductive", problems.WAYS)
+    )
     metas = [problems.double(learner.init()) for _ in range(2)]
     metas[1] = Meta({name: value * 1.5 for name, value in metas[1].params.items()}, metas[1].coefficients)
     found = []

@@ -9,25 +9,17 @@ from torch import nn
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4
 from metalearn_cli.core.gradient import mixed_mode, reverse_mode
-from metalearn_cli.core.meta import (
-    InnerLoop,
-    Learner,
-    Meta,
-    Scores,
-    adapt,
-    classification,
-    predict,
-    regression,
-)
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
+from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classification, regression
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.rules import Rule
+from metalearn_cli.core.rules import of_gradient
 from metalearn_cli.core.tasks import Task
 from tests import problems, reference
 
 
 def learner_on_smooth_network(steps: int, second_order: bool, inner_lr: float = 0.5) -> Learner:
     config = maml.Config(inner_lr=inner_lr, inner_steps=steps, second_order=second_order)
-    return maml.build(config, problems.smooth_network(), classification, "transductive", problems.WAYS)
+    return maml.build(config, Problem(problems.smooth_network(), classification, "transductive", problems.WAYS))
 
 
 def relative_error(learner: Learner, task: Task) -> float:
@@ -91,7 +83,7 @@ def test_linear_regression_has_the_closed_form_of_the_paper(steps):
     rate, task = 0.1, problems.value_tasks(1, inputs=3)
     linear = nn.Linear(3, 1, bias=False)
     config = maml.Config(inner_lr=rate, inner_steps=steps)
-    learner = maml.build(config, Network(linear), regression, "transductive", None)
+    learner = maml.build(config, Problem(Network(linear), regression, "transductive", None))
     meta = problems.double(learner.init())
     weights = meta.params["weight"].squeeze(0)
 
@@ -117,7 +109,7 @@ def test_first_order_equals_second_order_where_the_support_loss_is_linear():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = Network(nn.Linear(3, 1))
-        learner = maml.build(config, network, objective, "transductive", None)
+        learner = maml.build(config, Problem(network, objective, "transductive", None))
         gradients.append(problems.flat(learner.meta_gradient(problems.double(learner.init()), task)[0]))
     torch.testing.assert_close(*gradients, rtol=1e-13, atol=1e-15)
 
@@ -128,7 +120,7 @@ def test_neither_adapting_nor_differentiating_changes_the_meta_parameters():
     meta = problems.double(learner.init())
     before = Meta(*({name: value.clone() for name, value in part.items()} for part in meta))
     learner.meta_gradient(meta, task)
-    learner.predict(learner.adapt(meta, task.support, 4)[-1], task.query.inputs)
+    learner.predict([learner.adapt(meta, task.support, 4)[-1]], task.query.inputs)[0]
     assert all(torch.equal(meta.params[name], value) for name, value in before.params.items())
 
 
@@ -141,7 +133,7 @@ def test_tasks_at_once_equal_maml_written_a_second_time(steps, pool, second_orde
         torch.manual_seed(0)
         module = conv4.build(conv4.Config(channels=6, pool=pool), shape, problems.WAYS)
     config = maml.Config(inner_lr=0.3, inner_steps=steps, second_order=second_order)
-    learner = maml.build(config, Network(module), classification, "transductive", problems.WAYS)
+    learner = maml.build(config, Problem(Network(module), classification, "transductive", problems.WAYS))
     meta = problems.double(learner.init())
     found = learner.meta_gradient(meta, tasks)[0].params
     each = [
@@ -163,7 +155,7 @@ def test_mixed_mode_equals_reverse_mode(steps, second_order):
     tasks, gradients = problems.picture_tasks(3), []
     for mode in ("reverse", "mixed"):
         config = maml.Config(inner_lr=0.1, inner_steps=steps, second_order=second_order, gradient=mode)
-        learner = maml.build(config, problems.smooth_network(), classification, "support", problems.WAYS)
+        learner = maml.build(config, Problem(problems.smooth_network(), classification, "support", problems.WAYS))
         gradients.append(learner.meta_gradient(problems.double(learner.init()), tasks))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-14)
 
@@ -171,18 +163,20 @@ def test_mixed_mode_equals_reverse_mode(steps, second_order):
 @pytest.mark.parametrize("second_order", [True, False])
 def test_mixed_mode_equals_reverse_mode_with_learned_rates_and_parameters_that_stay(second_order):
     network, tasks = problems.smooth_network(), problems.picture_tasks(2)
-    rule = Rule(
-        init=lambda fast: {name: torch.full_like(value, 0.3) for name, value in fast.items()},
-        update=lambda rates, grads, step: {name: -rates[name] / (step + 1) * grad for name, grad in grads.items()},
+    rule = of_gradient(
+        lambda rates, name, grad, step: -rates[name] / (step + 1) * grad,
+        lambda fast: {name: torch.full_like(value, 0.3) for name, value in fast.items()},
     )
-    loop = InnerLoop(network, classification, rule, second_order, fast=lambda name: "body.0" not in name)
+    problem = Problem(network, classification)
+    loop = InnerLoop(problem, rule, second_order, moves=lambda name: "body.0" not in name)
 
-    def after(adapted, query):
-        outputs = predict(network, "transductive", adapted, query.inputs)
-        return Scores(classification.loss(outputs, query.targets), classification.score(outputs, query.targets))
+    def after(adapted, tasks):
+        outputs = predict(loop, [adapted], tasks.query.inputs)[0]
+        found = (judge(outputs, tasks.query.targets) for judge in (classification.loss, classification.score))
+        return Scores(*found)
 
-    def through(meta, tasks):
-        return after(adapt(loop, meta, tasks.support, 3)[-1], tasks.query)
+    def through(meta, tasks, _iteration=0):
+        return after(adapt(loop, meta, tasks.support, 3)[-1], tasks)
 
     params = network.initial()
     meta = problems.double(Meta(params, rule.init(loop.split(params)[0])))

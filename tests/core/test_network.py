@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import classification
-from metalearn_cli.core.network import Network, one_task_at_a_time
+from metalearn_cli.core.meta import Problem, classification
+from metalearn_cli.core.network import Network
 from tests import problems
 
 
@@ -57,14 +57,16 @@ def test_a_module_that_knows_nothing_of_tasks_runs_as_one_that_does():
     expected = Network(known)(params, tasks.support.inputs)
     found = Network(Foreign(known))({f"inner.{name}": value for name, value in params.items()}, tasks.support.inputs)
     torch.testing.assert_close(found, expected * 2, rtol=1e-11, atol=1e-12)
-    with one_task_at_a_time():
-        torch.testing.assert_close(Network(known)(params, tasks.support.inputs), expected, rtol=1e-11, atol=1e-12)
+    alone = Network(known, one_by_one=True)(params, tasks.support.inputs)
+    torch.testing.assert_close(alone, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_a_foreign_module_has_a_right_second_order_gradient():
     tasks, gradients = problems.picture_tasks(3), []
     for module in (problems.smooth_module(), Foreign(problems.smooth_module())):
-        learner = maml.build(maml.Config(inner_lr=0.2), Network(module), classification, "transductive", problems.WAYS)
+        learner = maml.build(
+            maml.Config(inner_lr=0.2), Problem(Network(module), classification, "transductive", problems.WAYS)
+        )
         meta = problems.double(learner.init())
         found = learner.meta_gradient(meta, tasks)[0]
         slope, along = problems.slope_by_differences(
@@ -80,15 +82,13 @@ def test_a_maximum_before_its_activation_gives_what_the_layers_in_their_order_gi
     inputs = torch.randn(2, 3, 2, 10, 10, dtype=torch.float64)
     params = {name: torch.randn(2, *value.shape).double() for name, value in module.named_parameters()}
 
-    def found() -> list[torch.Tensor]:
+    def found(one_by_one: bool) -> list[torch.Tensor]:
         at = {name: value.clone().requires_grad_() for name, value in params.items()}
-        outputs = Network(module)(at, inputs)
+        outputs = Network(module, one_by_one)(at, inputs)
         gradients = torch.autograd.grad(outputs.square().sum(), list(at.values()), create_graph=True)
         squares = sum(one.square().sum() for one in gradients)
         return [outputs, *gradients, *torch.autograd.grad(squares, list(at.values()))]
 
-    together = found()
-    with one_task_at_a_time():
-        alone = found()
+    together, alone = found(False), found(True)
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

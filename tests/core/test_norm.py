@@ -3,9 +3,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.meta import Adapted, predict
+from metalearn_cli.core.inner_loop import InnerLoop, predict
+from metalearn_cli.core.meta import Adapted, Problem, classification
 from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskNorm, statistics_of_first
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import BY_BATCH, Pass
 from metalearn_cli.errors import ConfigError
 from tests import problems
 
@@ -18,9 +20,15 @@ def changed_logits(statistics: str) -> float:
     adapted = Adapted(params, tasks.support.inputs[:1])
     queries = tasks.query.inputs[:1]
     others = torch.cat([queries[:, :1], tasks.query.inputs[1:, 1:]], 1)
-    before = predict(network, statistics, adapted, queries)[0, 0]
-    after = predict(network, statistics, adapted, others)[0, 0]
+    loop = InnerLoop(Problem(network, classification, statistics))
+    before, after = (predict(loop, [adapted], inputs)[0][0, 0] for inputs in (queries, others))
     return float((before - after).abs().max())
+
+
+def alone(norm: TaskNorm, inputs: torch.Tensor, how: Pass) -> torch.Tensor:
+    """One task's inputs, normalised as the pass says."""
+    params = {name: value.unsqueeze(0) for name, value in norm.named_parameters()}
+    return norm.over_tasks(params, inputs[None], how)[0]
 
 
 def test_with_support_statistics_no_query_changes_another():
@@ -34,8 +42,7 @@ def test_with_transductive_statistics_queries_change_each_other():
 def test_statistics_of_all_rows_equal_batch_norm():
     inputs = torch.randn(6, 4, 5, 5, dtype=torch.float64)
     norm = TaskNorm(4).double()
-    with statistics_of_first(6):
-        found = norm(inputs)
+    found = alone(norm, inputs, Pass(reference=6))
     torch.testing.assert_close(found, F.batch_norm(inputs, None, None, training=True))
     torch.testing.assert_close(norm(inputs), found)
 
@@ -43,8 +50,7 @@ def test_statistics_of_all_rows_equal_batch_norm():
 def test_the_first_rows_are_normalised_as_if_they_were_alone():
     inputs = torch.randn(6, 4, 5, 5, dtype=torch.float64)
     norm = TaskNorm(4).double()
-    with statistics_of_first(2):
-        found = norm(inputs)
+    found = alone(norm, inputs, Pass(reference=2))
     torch.testing.assert_close(found[:2], norm(inputs[:2]))
 
 
@@ -67,7 +73,7 @@ def task_values(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2), (4, 3, 2, 2)])
 def test_tasks_at_once_equal_one_batch_norm_each(shape):
     norm, inputs, weight, bias = TaskNorm(3), task_values(2, *shape), task_values(2, 3), task_values(2, 3)
-    found = norm.over_tasks({"weight": weight, "bias": bias}, inputs)
+    found = norm.over_tasks({"weight": weight, "bias": bias}, inputs, BY_BATCH)
     each = [F.batch_norm(x, None, None, w, b, True) for x, w, b in zip(inputs, weight, bias, strict=True)]
     torch.testing.assert_close(found, torch.stack(each), rtol=1e-12, atol=1e-12)
 
@@ -78,10 +84,7 @@ def test_first_and_second_derivatives_equal_finite_differences(shape, first):
     norm = TaskNorm(shape[1])
 
     def function(inputs, weight, bias):
-        if first is None:
-            return norm.over_tasks({"weight": weight, "bias": bias}, inputs)
-        with statistics_of_first(first):
-            return norm.over_tasks({"weight": weight, "bias": bias}, inputs)
+        return norm.over_tasks({"weight": weight, "bias": bias}, inputs, Pass(reference=first))
 
     at = (task_values(2, *shape), task_values(2, shape[1]), task_values(2, shape[1]))
     assert torch.autograd.gradcheck(function, at)
@@ -90,7 +93,7 @@ def test_first_and_second_derivatives_equal_finite_differences(shape, first):
 
 def test_a_third_derivative_is_refused_rather_than_wrong():
     norm, inputs, weight, bias = TaskNorm(3), task_values(1, 4, 3), task_values(1, 3), task_values(1, 3)
-    result = norm.over_tasks({"weight": weight, "bias": bias}, inputs).pow(3).sum()
+    result = norm.over_tasks({"weight": weight, "bias": bias}, inputs, BY_BATCH).pow(3).sum()
     (slope,) = torch.autograd.grad(result, inputs, create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
         torch.autograd.grad(slope.sum(), inputs, create_graph=True)

@@ -100,7 +100,7 @@ def test_a_fit_passes_through_what_the_learner_answers(data_dir):
     assert fit.support == (task.support.inputs.flatten().tolist(), task.support.targets.flatten().tolist())
     state = subject.learner.adapt(subject.meta, task.support, 2)[-1]
     with torch.no_grad():
-        answers = subject.learner.predict(state, torch.tensor(fit.grid).view(1, -1, 1))
+        answers = subject.learner.predict([state], torch.tensor(fit.grid).view(1, -1, 1))[0]
     assert fit.after == pytest.approx(answers.flatten().tolist())
     assert fit.before != fit.after
     assert fit.grid[0] == min(fit.support[0] + fit.query[0])

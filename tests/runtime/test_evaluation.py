@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Scores, classification
+from metalearn_cli.core.meta import Problem, Scores, classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.runtime.evaluation import evaluate, narrow, summary
@@ -14,11 +14,11 @@ from tests import problems
 
 def sampler(_step, numbers):
     tasks = problems.picture_tasks(200)
-    return Task(*(Examples(*(tensor[list(numbers)] for tensor in part[:2])) for part in tasks.halves))
+    return Task(*(Examples(*(tensor[list(numbers)] for tensor in part[:2])) for part in tasks))
 
 
 def learner():
-    return maml.build(maml.Config(), problems.smooth_network(), classification, "transductive", problems.WAYS)
+    return maml.build(maml.Config(), Problem(problems.smooth_network(), classification, "transductive", problems.WAYS))
 
 
 def test_the_interval_is_1_96_standard_errors_over_episodes():
@@ -76,6 +76,6 @@ def test_evaluation_stops_when_the_interval_is_narrow_enough():
 def test_a_network_given_to_a_learner_keeps_its_parameters():
     network: Network = problems.smooth_network()
     before = network.initial()
-    model = maml.build(maml.Config(), network, classification, "support", problems.WAYS)
+    model = maml.build(maml.Config(), Problem(network, classification, "support", problems.WAYS))
     model.meta_gradient(problems.double(model.init()), sampler(0, [0]))
     assert all(torch.equal(before[name], value) for name, value in network.initial().items())

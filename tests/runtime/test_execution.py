@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from metalearn_cli.blocks import Execution
-from metalearn_cli.core.gradient import with_keys
-from metalearn_cli.core.meta import Meta, Scores, classification, regression, scores_per_step
+from metalearn_cli.core.meta import Meta, Problem, Scores, classification, regression, scores_per_step
 from metalearn_cli.core.network import Network
+from metalearn_cli.core.tasks import keyed
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.registry import names_in
 from metalearn_cli.runtime.execution import Plan, plan_for, record_for, running
@@ -34,18 +34,27 @@ CASES = [
 ]
 
 
-def learner_and_tasks(algorithm, backbone, options, count=5, statistics="transductive"):
+def learner_and_tasks(algorithm, backbone, options, count=5, statistics="transductive", one_by_one=False):
     room = import_module(f"metalearn_cli.backbones.{backbone}")
     pictures = backbone in PICTURES
     shape, outputs = ((1, 16, 16), problems.WAYS) if pictures else ((1,), 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Network(room.build(room.Config(**options), shape, outputs))
+        network = Network(room.build(room.Config(**options), shape, outputs), one_by_one)
     module = import_module(f"metalearn_cli.algorithms.{algorithm}")
     objective = classification if pictures else regression
-    learner = module.build(module.Config(), network, objective, statistics, problems.WAYS if pictures else None)
+    learner = module.build(
+        module.Config(), Problem(network, objective, statistics, problems.WAYS if pictures else None)
+    )
     tasks = problems.picture_tasks(count, shape=shape) if pictures else problems.value_tasks(count)
     return learner, problems.double(learner.init()), tasks
+
+
+def one_at_a_time(meta, *about, keys=None, **options):
+    """The reference: the meta-gradient and scores of the same learner and tasks, task by task in plain modules."""
+    learner, _, tasks = learner_and_tasks(*about, **options, one_by_one=True)
+    with running(Plan("loop", 1, 1)) as runner:
+        return runner.total(learner.meta_gradient, meta, keyed(tasks, keys))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +63,7 @@ def learner_and_tasks(algorithm, backbone, options, count=5, statistics="transdu
 @pytest.mark.parametrize(("algorithm", "backbone", "options"), CASES)
 def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, backbone, options, plan):
     learner, meta, tasks = learner_and_tasks(algorithm, backbone, options)
-    with running(Plan("loop", 1, 1)) as runner:
-        expected = runner.total(learner.meta_gradient, meta, tasks)
+    expected = one_at_a_time(meta, algorithm, backbone, options)
     with running(plan) as runner:
         found = runner.total(learner.meta_gradient, meta, tasks)
     tolerance = max(TOLERANCE.get(name, 1e-10) for name in (algorithm, backbone))
@@ -63,10 +71,9 @@ def test_meta_gradient_of_tasks_at_once_equals_one_task_at_a_time(algorithm, bac
 
 
 @pytest.mark.parametrize(("algorithm", "backbone", "options"), CASES)
-def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, backbone, options):
+def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(meta, algorithm, backbone, options):
     learner, meta, tasks = learner_and_tasks(algorithm, backbone, options, statistics="support")
-    with running(Plan("loop", 1, 1)) as runner:
-        expected = runner.total(learner.meta_gradient, meta, tasks)
+    expected = one_at_a_time(meta, algorithm, backbone, options, statistics="support")
     with running(Plan("threads", 2, 2)) as runner:
         found = runner.total(learner.meta_gradient, meta, tasks)
     tolerance = max(TOLERANCE.get(name, 1e-10) for name in (algorithm, backbone))
@@ -74,13 +81,12 @@ def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, ba
 
 
 @pytest.mark.parametrize("algorithm", names_in("algorithms"))
-def test_with_drop_block_tasks_at_once_equal_one_at_a_time(algorithm):
-    built, meta, tasks = learner_and_tasks(algorithm, "resnet12", {"channels": [2, 3, 3, 4], "drop_rate": 0.2})
-    learner, tasks = with_keys(built), tasks._replace(keys=torch.arange(5))
-    with running(Plan("loop", 1, 1)) as runner:
-        expected = runner.total(learner.meta_gradient, meta, tasks)
+def test_with_drop_block_tasks_at_once_equal_one_at_a_time(meta, algorithm):
+    about = (algorithm, "resnet12", {"channels": [2, 3, 3, 4], "drop_rate": 0.2})
+    learner, meta, tasks = learner_and_tasks(*about)
     with running(Plan("threads", 2, 2)) as runner:
-        found = runner.total(learner.meta_gradient, meta, tasks)
+        found = runner.total(learner.meta_gradient, meta, keyed(tasks, torch.arange(5)))
+    expected = one_at_a_time(meta, *about, keys=torch.arange(5))
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10)
 
 

@@ -25,7 +25,7 @@ def with_random_labels(sampler):
             order = torch.rand(part.targets.shape, generator=generator).argsort(1)
             return Examples(part.inputs, part.targets.gather(1, order))
 
-        return Task(*map(shuffled, sampler(step, numbers).halves))
+        return Task(*map(shuffled, sampler(step, numbers)))
 
     return sample
 
@@ -36,7 +36,7 @@ def last_step(algorithm, statistics, data_dir, labels):
     learner = assembly.learner_for(experiment, data.interface, statistics)
     sampler = labels(data.sampler("test", TaskSpec(WAYS, 2, 4), 0))
     with running(Plan("vmap", 16, 1)) as runner:
-        steps = min(learner.inner_steps, 10)  # a baseline takes a hundred
+        steps = min(learner.traits.inner_steps, 10)  # a baseline takes a hundred
         return summary(evaluate(learner, runner, learner.init(), sampler, steps, EPISODES))[-1]
 
 

@@ -44,7 +44,7 @@ def test_a_task_is_made_on_the_device_and_nothing_waits_for_it(resident, augment
     assert images.resident == resident
     made_for = pool(images, shape, augmentation)._replace(mean=(0.4,) * shape[0], std=(0.2,) * shape[0])
     tasks = sampling.picture_sampler(made_for, SPEC, 0)(0, range(4))
-    assert {tensor.device for half in tasks.halves for tensor in half[:2]} == {META}
+    assert {tensor.device for half in tasks for tensor in half[:2]} == {META}
     assert tasks.support.inputs.shape == (4, 6, *shape)
     numbered = sampling.numbered_sampler(made_for, SPEC, 0, 16)(0, range(4))
     assert numbered.query.targets.device == META
@@ -57,7 +57,7 @@ def test_the_tasks_of_a_gpu_are_those_of_a_cpu(device, share, monkeypatch):
     there = pixels_on(IMAGES, torch.device(device))
     assert there.resident == (share > 0)
     found, known = (sampling.picture_sampler(pool(one), SPEC, 0)(0, range(8)) for one in (there, pixels_on(IMAGES)))
-    for half, other in zip(found.halves, known.halves, strict=True):
+    for half, other in zip(found, known, strict=True):
         assert half.inputs.device.type == device
         torch.testing.assert_close(half.inputs.cpu(), other.inputs)
         assert torch.equal(half.targets.cpu(), other.targets)

@@ -5,7 +5,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.meta import Problem, classification
 from metalearn_cli.core.tasks import with_each
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import opening, training
@@ -40,7 +40,9 @@ class Tape:
 
 
 def learner_and_tasks(count=4, seed=0):
-    learner = maml.build(maml.Config(inner_steps=2), problems.smooth_network(), classification, "transductive", None)
+    learner = maml.build(
+        maml.Config(inner_steps=2), Problem(problems.smooth_network(), classification, "transductive", None)
+    )
     return learner, problems.double(learner.init()), problems.picture_tasks(count, seed=seed)
 
 
@@ -197,14 +199,14 @@ def test_the_first_of_several_reasons_is_said():
     assert "(operation not permitted when stream is capturing)" in said[0]
 
 
-def test_an_objective_that_no_longer_changes_is_one_function(data_dir, tmp_path):
+def test_an_objective_that_no_longer_changes_is_one_phase(data_dir, tmp_path):
     changing = {"name": "maml_plus_plus", "multi_step_iterations": 3, "first_order_iterations": 5}
     chosen = from_mapping(
         TINY | {"algorithm": changing} | {"task": TINY["task"] | {"running_statistics": True}}, "test"
     )
     data = opening.open_data(chosen, data_dir, lambda *_: None)
     learner = sessions.open_session(chosen, runs.RunFolder(tmp_path), data, torch.device("cpu")).learner
-    functions = [learner.meta_gradient_at(iteration) for iteration in range(9)]
-    assert functions[3] is functions[4]
-    assert functions[5] is functions[6] is functions[8]
-    assert len({id(function) for function in functions[:6]}) == 5
+    phases = [learner.phase(iteration) for iteration in range(9)]
+    assert phases[3] == phases[4]
+    assert phases[5] == phases[6] == phases[8]
+    assert len({*phases[:6]}) == 5

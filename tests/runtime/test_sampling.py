@@ -39,7 +39,7 @@ def test_by_class_number_the_tasks_are_the_same_and_their_targets_those_of_the_p
     plain, numbered = sampling.picture_sampler(pool(), SPEC, 7), sampling.numbered_sampler(pool(), SPEC, 7, 8)
     names = sampling.picture_names(pool()._replace(names=list("abcdefgh")), SPEC, 7)
     own, known = plain(3, range(4)), numbered(3, range(4))
-    for half, other in zip(own.halves, known.halves, strict=True):
+    for half, other in zip(own, known, strict=True):
         assert torch.equal(half.inputs, other.inputs)
         assert torch.equal(other.targets, image_numbers(half.inputs) // 6)
     assert [["abcdefgh"[n] for n in row] for row in known.support.targets[:, ::2].tolist()] == [

@@ -127,6 +127,6 @@ def test_no_step_waits_for_a_device_or_sends_it_more_than_the_tasks(algorithm, b
             training._step(session, runner, state, sampler, Watch(), unread)
         tasks = on_device(sampler(state.iteration, range(2)), META)
         with NothingSent(), OneDevice():
-            runner.total(session.learner.meta_gradient_at(state.iteration), state.meta, tasks)
+            runner.total(session.learner.meta_gradient, state.meta, tasks)
     assert len(unread) == 3
     assert {value.device for value in state.meta.params.values()} == {META}
