@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import from_zero, is_head
+from metalearn_cli.core.heads import from_zero, is_head, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop, as_learned
 from metalearn_cli.core.meta import Learner, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
@@ -46,4 +46,6 @@ def build(config: Config, problem: Problem) -> Learner:
         begin=from_zero if config.zero_head else as_learned,
         head_reads=lambda features: features,
     )
-    return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))
+    traits = Traits(config.inner_steps, config.second_order, problem.ways)
+    start = with_zero_head(problem.network.initial()) if config.zero_head else None
+    return gradient_learner(loop, traits, params=start)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner, mixed_mode
-from metalearn_cli.core.heads import from_zero
+from metalearn_cli.core.heads import from_zero, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop, as_learned
 from metalearn_cli.core.meta import Adapted, Learner, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import fixed_rate
@@ -42,7 +42,9 @@ def build(config: Config, problem: Problem) -> Learner:
     """MAML with its first- or second-order meta-gradient."""
     begin = from_zero if config.zero_head else as_learned
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=begin)
-    learner = gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))
+    traits = Traits(config.inner_steps, config.second_order, problem.ways)
+    start = with_zero_head(problem.network.initial()) if config.zero_head else None
+    learner = gradient_learner(loop, traits, params=start)
     if config.gradient == "reverse":
         return learner
 

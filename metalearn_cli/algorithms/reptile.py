@@ -11,7 +11,7 @@ from pydantic import Field
 from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.inner_loop import InnerLoop, after, summed_over_tasks
 from metalearn_cli.core.meta import LAST, Learner, Meta, Problem, Scores, Traits, scores
-from metalearn_cli.core.rules import adam, chain, fixed_rate
+from metalearn_cli.core.rules import adam, fixed_rate
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice, Steps
 
@@ -36,8 +36,7 @@ class Config(Choice):
 
 def build(config: Config, problem: Problem) -> Learner:
     """Reptile over all parameters."""
-    rate = fixed_rate(config.inner_lr)
-    rule = chain(adam(), rate) if config.inner_optimizer == "adam" else rate
+    rule = adam(config.inner_lr) if config.inner_optimizer == "adam" else fixed_rate(config.inner_lr)
     loop = InnerLoop(problem, rule, second_order=False)
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001

@@ -78,6 +78,11 @@ def from_zero(_meta: Meta, params: Params, _examples: Examples) -> Params:
     The zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): what a head has learned from
     other tasks, of other classes, only has to be unlearned.
     """
+    return with_zero_head(params)
+
+
+def with_zero_head(params: Params) -> Params:
+    """The same parameters, those of the head zero."""
     return {name: torch.zeros_like(value) if is_head(name) else value for name, value in params.items()}
 
 

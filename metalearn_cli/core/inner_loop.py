@@ -174,6 +174,8 @@ def _after_support(
 
 def for_tasks(params: Params, tasks: int) -> Params:
     """The same parameters for each of T tasks, [T, ...]."""
+    if not torch.is_grad_enabled():
+        return {name: value.detach().expand(tasks, *value.shape) for name, value in params.items()}
     return {name: _Shared.apply(value, tasks) for name, value in params.items()}  # type: ignore[no-untyped-call]
 
 

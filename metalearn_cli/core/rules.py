@@ -151,8 +151,8 @@ def decayed(decay: float) -> Rule:
     return Rule(update)
 
 
-def adam(decay: float = 0.999, epsilon: float = 1e-8) -> Rule:
-    """Divides the gradient by the root of the mean of its squares, as Adam does with beta1 = 0 (only Reptile).
+def adam(rate: float, decay: float = 0.999, epsilon: float = 1e-8) -> Rule:
+    """The change is -rate * gradient / root of the mean of its squares: Adam with beta1 = 0 (only Reptile).
 
     Kingma & Ba 2015 (https://arxiv.org/abs/1412.6980), algorithm 1. Every task starts with empty second moments.
     """
@@ -161,8 +161,8 @@ def adam(decay: float = 0.999, epsilon: float = 1e-8) -> Rule:
         before = memory["squares"]
         squares = {name: decay * before[name] + (1 - decay) * grad.square() for name, grad in grads.items()}
         correction = 1 - decay ** (step + 1)  # for the zeros that the mean began with
-        scaled = {name: grad / ((squares[name] / correction).sqrt() + epsilon) for name, grad in grads.items()}
-        return scaled, memory | {"squares": squares}
+        change = {name: -rate * grad / ((squares[name] / correction).sqrt() + epsilon) for name, grad in grads.items()}
+        return change, memory | {"squares": squares}
 
     return Rule(update, begin=lambda fast: {"squares": {name: torch.zeros_like(value) for name, value in fast.items()}})
 

@@ -300,7 +300,7 @@ def test_proto_maml_before_its_first_step_predicts_as_prototypes_do():
     tasks, learner = problems.picture_tasks(2), built(proto_maml)
     meta = problems.double(learner.init())
     found, expected = (
-        one.predict(one.adapt(meta, tasks.support, 0)[0], tasks.query.inputs) for one in (learner, built(protonet))
+        one.predict([one.adapt(meta, tasks.support, 0)[0]], tasks.query.inputs)[0] for one in (learner, built(protonet))
     )
     assert torch.equal(found, expected)
 
@@ -398,12 +398,12 @@ def test_curvature_that_bends_nothing_is_maml():
 
 def test_curvature_multiplies_every_axis_of_a_gradient():
     values = {"kernel": torch.randn(3, 2, 2, 2, dtype=torch.float64), "bias": torch.randn(3, dtype=torch.float64)}
-    rule = curvature(0.5)
+    rule = chain(curvature(), fixed_rate(0.5))
     matrices = moved_coefficients(Meta({}, rule.init(values)), by=1.0).coefficients
     assert {name: list(value.shape) for name, value in matrices.items()} == {
         "kernel.outputs": [3, 3], "kernel.inputs": [2, 2], "kernel.places": [4, 4], "bias.outputs": [3, 3],
     }  # fmt: skip
-    found = rule.update(matrices, {name: value.unsqueeze(0) for name, value in values.items()}, 0)
+    found, _ = rule.update(matrices, {}, {name: value.unsqueeze(0) for name, value in values.items()}, {}, 0)
     out, into, places = (matrices[f"kernel.{axis}"] for axis in ("outputs", "inputs", "places"))
     kernel = torch.einsum("ao,bi,cp,oip->abc", out, into, places, values["kernel"].flatten(2))
     torch.testing.assert_close(found["kernel"][0], -0.5 * kernel.view(3, 2, 2, 2))

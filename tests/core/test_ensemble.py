@@ -146,8 +146,8 @@ def test_every_member_reads_its_own_part_of_meta():
         seen.append((meta.params, meta.coefficients))
         return [None]
 
-    spy = learner._replace(adapt=adapt, predict=lambda _state, inputs: inputs)
-    Ensemble((spy,) * 12).answers(together(metas), None, torch.zeros(1), [0])
+    spy = learner._replace(adapt=adapt, predict=lambda states, inputs: [inputs] * len(states))
+    Ensemble((spy,) * 12).answers(together(metas), problems.picture_tasks(1).support, torch.zeros(1), [0])
     assert seen == [(one.params, one.coefficients) for one in metas]  # number 1 is not taken for number 10
 
 

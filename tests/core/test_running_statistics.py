@@ -43,7 +43,7 @@ def change(learner: Learner) -> float:
     support = Examples(tasks.support.inputs[:1], tasks.support.targets[:1])
     adapted = learner.adapt(meta, support, 2)[-1]
     others = torch.cat([tasks.query.inputs[:1, :1], tasks.query.inputs[1:, 1:]], 1)
-    before, after = (learner.predict([adapted], queries)[0, 0] for queries in (tasks.query.inputs[:1], others))
+    before, after = (learner.predict([adapted], queries)[0][0, 0] for queries in (tasks.query.inputs[:1], others))
     return float((before - after).abs().max())
 
 

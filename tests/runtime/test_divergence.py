@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from metalearn_cli.core.meta import Meta, Scores
+from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import DivergedError
 from metalearn_cli.runtime import divergence, training
 from metalearn_cli.runtime import session as sessions
@@ -19,19 +19,16 @@ def breaking(session, broken_iterations, task=2, gradient_alone=False):
     """The session with a learner whose task of this number is not finite in these iterations."""
     learner = session.learner
 
-    def during(iteration):
-        def broken(meta, tasks):
-            sums, scores = learner.meta_gradient(meta, tasks)
-            if iteration not in broken_iterations or len(scores.loss) <= task:
-                return sums, scores
-            bad = Meta({name: value * torch.nan for name, value in sums.params.items()}, sums.coefficients)
-            loss = scores.loss.clone()
-            loss[task] = torch.nan
-            return bad, scores if gradient_alone else Scores(loss, scores.score)
+    def broken(meta, tasks, iteration):
+        sums, scores = learner.meta_gradient(meta, tasks, iteration)
+        if iteration not in broken_iterations or len(scores.loss) <= task:
+            return sums, scores
+        bad = sums._replace(params={name: value * torch.nan for name, value in sums.params.items()})
+        loss = scores.loss.clone()
+        loss[task] = torch.nan
+        return bad, scores if gradient_alone else Scores(loss, scores.score)
 
-        return broken
-
-    return session._replace(learner=learner._replace(during=during))
+    return session._replace(learner=learner._replace(meta_gradient=broken))
 
 
 def train(session, watch=None, resume=False):
