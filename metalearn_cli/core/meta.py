@@ -178,9 +178,13 @@ def stepped(loop: InnerLoop, coefficients: Params, fast: Params, slow: Params, s
 
 
 def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Examples) -> Params:
-    """The gradient of each task's support loss for its fast parameters [T, ...]; a constant in first order."""
+    """The gradient of each task's support loss for its fast parameters [T, ...]; a constant in first order.
+
+    It is the partial one, as where nothing has a history: a fast parameter that was made from others, such as a head
+    of prototypes, is held still while they move.
+    """
     through = loop.second_order and any(value.requires_grad for value in fast.values())
-    at = fast if through else _constants(fast)
+    at = {name: value.view_as(value) for name, value in fast.items()} if through else _constants(fast)
     still = slow if through else {name: value.detach() for name, value in slow.items()}
     inputs = support.inputs if through else support.inputs.detach()
     with torch.enable_grad():
