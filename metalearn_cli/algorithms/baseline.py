@@ -24,9 +24,10 @@ class Config(Choice):
 
     `classes` (classes): rows of the head in training; at least as many as there are training classes, rotated ones
         included.
-    `inner_lr`: the rate of a task's head on the mean loss over the support set; the paper's code has the same for
-        batches of 4.
-    `inner_steps` (steps): by how many a task's head is learned.
+    `inner_lr`: the rate of a task's head on the mean loss over a batch of the support set.
+    `inner_steps` (passes): how often a task's head goes through the support set, as in the paper's code.
+    `batch_size` (pictures): how many a step of the head takes, as in the paper's code: with 5 classes 200 steps for 1
+        shot, 700 for 5.
     `weight_decay`: decay of a task's head at every step.
     """
 
@@ -34,6 +35,7 @@ class Config(Choice):
     classes: Size = 64
     inner_lr: float = Field(0.01, gt=0)
     inner_steps: Steps = 100
+    batch_size: Size = 4
     weight_decay: float = Field(0.001, ge=0)
 
 
@@ -57,5 +59,5 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         first=first,
         start=start,
     )
-    descent = Descent(config.inner_lr, config.inner_steps, config.weight_decay)
+    descent = Descent(config.inner_lr, config.inner_steps, config.weight_decay, config.batch_size)
     return pretrained(network, statistics, head, config.classes, descent)

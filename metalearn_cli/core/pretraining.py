@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metalearn_cli.core.chance import random_bits
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.heads import from_one_body
 from metalearn_cli.core.meta import (
@@ -45,11 +46,31 @@ class Head(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """How a task's head is learned: gradient steps on the mean loss and `decay` / 2 times the squared parameters."""
+    """How a task's head is learned: `passes` over the support set in batches of `batch` examples, a step for each.
+
+    A step lowers the mean loss over its batch and `decay` / 2 times the squared parameters, by SGD as the paper's code
+    has it: with a momentum of 0.9 and a dampening of 0.9, which is a running mean of the gradients.
+    """
 
     rate: float
-    steps: int
+    passes: int
     decay: float
+    batch: int
+
+
+_MOMENTUM = 0.9
+
+
+def batches(seen: Examples, number: int, size: int) -> list[Examples]:
+    """The examples [T, N, ...] in batches of `size`, the last one of what is left, for pass `number` = 0, 1, ...
+
+    Their order is another in every pass. It is a function of the pass alone, so that a task's head does not depend on
+    chance.
+    """
+    inputs, targets, ways = seen
+    key = torch.zeros(1, dtype=torch.int64, device=targets.device)
+    order = random_bits(key, number, 0, targets.shape[1])[0].argsort()
+    return [Examples(inputs[:, some], targets[:, some], ways) for some in torch.split(order, size)]
 
 
 def pretrained(network: Network, statistics: Statistics, head: Head, classes: int, descent: Descent) -> Learner:
@@ -74,11 +95,14 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         body = {name: value.detach() for name, value in unadapted(meta, support).params.items()}
         seen = support._replace(inputs=features(body, support.inputs))
-        fast = head.start(seen)
+        fast, pace = head.start(seen), None
         states = [Adapted({**body, **head.params(fast)}, support.inputs)]
-        for _ in range(steps):
-            slope = support_gradient(loop, fast, {}, seen)
-            fast = {name: value - descent.rate * (slope[name] + descent.decay * value) for name, value in fast.items()}
+        for number in range(steps):
+            for batch in batches(seen, number, descent.batch):
+                slope = support_gradient(loop, fast, {}, batch)
+                pull = {name: slope[name] + descent.decay * value for name, value in fast.items()}
+                pace = pull if pace is None else {n: _MOMENTUM * v + (1 - _MOMENTUM) * pull[n] for n, v in pace.items()}
+                fast = {name: value - descent.rate * pace[name] for name, value in fast.items()}
             states.append(Adapted({**body, **head.params(fast)}, support.inputs))
         return states
 
@@ -96,7 +120,7 @@ def pretrained(network: Network, statistics: Statistics, head: Head, classes: in
         predict=partial(predict, outputs, statistics),
         meta_gradient=reverse_mode(training_scores),
         objective=classification,
-        inner_steps=descent.steps,
+        inner_steps=descent.passes,
         second_order=None,
         ways=None,
         classes=classes,
