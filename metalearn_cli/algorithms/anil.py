@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import HEAD, from_one_body, from_zero
+from metalearn_cli.core.heads import HEAD, from_one_body, from_zero, require_body
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -70,4 +70,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         init, adapt, network, objective, statistics, config.inner_steps, config.second_order, ways
     )
     learner = learner._replace(predict_each=from_one_body(network.features, network.classify, statistics))
-    return from_zero(learner) if config.zero_head else learner
+    if config.zero_head:
+        require_body(network, "algorithm.zero_head: from a zero head anil", "zero_head=false")
+        return from_zero(learner)
+    return learner

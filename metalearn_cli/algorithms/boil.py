@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_rule
-from metalearn_cli.core.heads import HEAD
+from metalearn_cli.core.heads import HEAD, require_body
 from metalearn_cli.core.meta import Learner, Objective, Statistics
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
@@ -31,6 +31,7 @@ class Config(Choice):
 
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
     """MAML whose inner loop moves everything but the head."""
+    require_body(network, "algorithm.name: boil")
     rule = fixed_rate(config.inner_lr)
     return through_rule(
         rule,

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import mixed_mode, reverse_mode
-from metalearn_cli.core.heads import from_zero
+from metalearn_cli.core.heads import from_zero, require_body
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -77,4 +77,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         second_order=config.second_order,
         ways=ways,
     )
-    return from_zero(learner) if config.zero_head else learner
+    if config.zero_head:
+        require_body(network, "algorithm.zero_head: from a zero head maml", "zero_head=false")
+        return from_zero(learner)
+    return learner

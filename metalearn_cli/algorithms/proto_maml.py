@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_body, require_classes
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -42,6 +42,7 @@ class Config(Choice):
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
     """MAML from a head of 2 c_k and -|c_k|^2; the meta-gradient goes through that head, in first order too."""
     require_classes(objective, "proto_maml")
+    require_body(network, "algorithm.name: proto_maml")
     loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), config.second_order)
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:

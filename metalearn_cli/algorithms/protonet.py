@@ -6,7 +6,7 @@ Snell, Swersky & Zemel 2017, Prototypical Networks for Few-shot Learning (https:
 from typing import Literal
 
 from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_body, require_classes
 from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Statistics, unadapted
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples
@@ -28,6 +28,7 @@ def build(
     own head is not used.
     """
     require_classes(objective, "protonet")
+    require_body(network, "algorithm.name: protonet")
 
     def adapt(meta: Meta, support: Examples, steps: int) -> list[Adapted]:
         start = unadapted(meta, support)

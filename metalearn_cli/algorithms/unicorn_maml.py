@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import through_adaptation
-from metalearn_cli.core.heads import require_classes
+from metalearn_cli.core.heads import require_body, require_classes
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -46,6 +46,7 @@ class Config(Choice):
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, _ways: int | None) -> Learner:
     """MAML whose head is as many copies of one row as the task has classes (section 5)."""
     require_classes(objective, "unicorn_maml")
+    require_body(network, "algorithm.name: unicorn_maml")
     loop = InnerLoop(network, objective, fixed_rate(config.inner_lr), config.second_order)
 
     def init() -> Meta:

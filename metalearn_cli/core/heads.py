@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalearn_cli.core.meta import Adapted, Learner, Meta, Objective, Scores, Statistics, classification, predict
-from metalearn_cli.core.network import Params
+from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.tasks import Examples, Task, ways_of
 from metalearn_cli.errors import ConfigError
 
@@ -101,6 +101,18 @@ def require_room(classes: int, ways: int | None) -> None:
     """Raise ConfigError where a head has fewer rows for the training classes than a task has classes."""
     if ways is not None and classes < ways:
         raise ConfigError(f"algorithm.classes: found {classes}, expected at least the {ways} of task.ways")
+
+
+def require_body(network: Network, learner: str, instead: str = "algorithm.name=maml") -> None:
+    """Raise ConfigError unless a network has parameters before its head: all that this learner could learn.
+
+    `learner` begins with a setting such as "algorithm.name: protonet"; `instead` is one that would do.
+    """
+    if all(name.startswith(HEAD) for name in network.initial()):
+        raise ConfigError(
+            f"{learner} learns what comes before the last layer, and this backbone has no parameters there; expected a "
+            f"layer more, or {instead}"
+        )
 
 
 def require_classes(objective: Objective, name: str) -> None:
