@@ -22,6 +22,7 @@ from metalearn_cli.core.meta import (
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
+from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Choice, Steps
 
 
@@ -71,6 +72,8 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
     )
     learner = learner._replace(predict_each=from_one_body(network.features, network.classify, statistics))
     if config.zero_head:
+        if config.inner_steps == 0:
+            raise ConfigError("algorithm.inner_steps: from a zero head nothing is learned without inner steps; found 0")
         require_body(network, "algorithm.zero_head: from a zero head anil", "zero_head=false")
         return from_zero(learner)
     return learner

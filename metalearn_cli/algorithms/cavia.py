@@ -22,7 +22,7 @@ from metalearn_cli.core.meta import (
     unadapted,
 )
 from metalearn_cli.core.network import Network, Params
-from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.norm import NORMS
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError
@@ -58,7 +58,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
     """
     start = network.initial()
     biases = [name for name in start if name.endswith("bias")]
-    readers = sorted(network.parameters_of(TaskNorm)) or biases[:1]
+    readers = sorted(network.parameters_of(NORMS)) or biases[:1]
     if not readers:
         raise ConfigError("algorithm.name: cavia needs a backbone with norms or biases for its context to shift")
     bound = 1 / math.sqrt(config.context)
@@ -93,5 +93,5 @@ def _shifted(params: Params) -> Params:
     context = params[CONTEXT]
     own = {name: value for name, value in params.items() if name != CONTEXT and not name.startswith(READS)}
     for name in [name for name in own if READS + name in params]:
-        own[name] = own[name] + context @ params[READS + name].mT
+        own[name] = own[name] + (context @ params[READS + name].flatten(0, -2).mT).view_as(own[name])
     return own

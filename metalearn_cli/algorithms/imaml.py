@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from metalearn_cli.core.chance import known_keys
 from metalearn_cli.core.meta import (
     Adapted,
     InnerLoop,
@@ -30,7 +31,7 @@ from metalearn_cli.core.meta import (
 )
 from metalearn_cli.core.network import Network, Params
 from metalearn_cli.core.rules import fixed_rate
-from metalearn_cli.core.solving import conjugate_gradients
+from metalearn_cli.core.solving import Solution, conjugate_gradients
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.settings import Choice, Steps
 
@@ -38,8 +39,9 @@ from metalearn_cli.settings import Choice, Steps
 class Config(Choice):
     """All parameters move within a task, held near the initialisation by strength / 2 times their squared distance.
 
-    The meta-gradient is that of the exact solution of this inner problem, which the inner steps approach; its memory
-    does not grow with them.
+    Without damping the meta-gradient is that of the exact solution of this inner problem, which the inner steps
+    approach; its memory does not grow with them. With it, it is another one, for which fewer tasks meet negative
+    curvature (docs/algorithms.md).
 
     `strength`: of the pull to the initialisation (lambda); 2, as in the paper.
     `inner_lr`: the rate of the inner steps on the mean loss over the support set and the pull; with a rate of
@@ -47,6 +49,8 @@ class Config(Choice):
     `inner_steps` (steps): of gradient descent on the inner problem in training.
     `cg_steps` (steps): of conjugate gradients, each with one Hessian-vector product; 0 leaves the gradient of the query
         loss as it is, which is first-order MAML's.
+    `cg_damping`: is added to the identity of the system that they solve, as in the authors' code; 0 for the paper's.
+    `strength_damping`: is added to the strength in that system, as in the authors' code; 0 for the paper's.
     """
 
     name: Literal["imaml"] = "imaml"
@@ -54,15 +58,18 @@ class Config(Choice):
     inner_lr: float = Field(0.1, gt=0)
     inner_steps: Steps = 16
     cg_steps: Annotated[int, Field(ge=0, le=100)] = 5
+    cg_damping: float = Field(1.0, ge=0)
+    strength_damping: float = Field(10.0, ge=0)
 
 
-_SETTLED = {"strength": 1e4, "inner_lr": 1e-4, "inner_steps": 15, "cg_steps": 6}
+_UNDAMPED = {"cg_damping": 0.0, "strength_damping": 0.0}
+_SETTLED = {"strength": 1e4, "inner_lr": 1e-4, "inner_steps": 15, "cg_steps": 6, **_UNDAMPED}
 """A pull so strong that a few steps solve the inner problem to rounding, whatever the network."""
 
 
 def build(config: Config, network: Network, objective: Objective, statistics: Statistics, ways: int | None) -> Learner:
     """The gradient (I + H / strength)^-1 g (equation 7), with the Hessian H of the support loss and the gradient g of
-    the query loss, both where the inner steps end.
+    the query loss, both where the inner steps end; damped, ((1 + cg_damping) I + H / (strength + strength_damping))^-1.
     """
     limit = config.model_copy(update=_SETTLED)
     settles = config.cg_steps > 0 and config != limit
@@ -80,21 +87,32 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
             }
             yield Adapted(params, support.inputs)
 
-    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
-        solution = deque(walk(meta, tasks.support, config.inner_steps), maxlen=1).pop()
-        at = {name: value.detach().requires_grad_() for name, value in solution.params.items()}
+    def solved(meta: Meta, tasks: Task) -> tuple[Params, Scores, Solution]:
+        """The parameters where the inner steps end, the scores there, and what conjugate gradients make of these."""
+        end = deque(walk(meta, tasks.support, config.inner_steps), maxlen=1).pop()
+        at = {name: value.detach().requires_grad_() for name, value in end.params.items()}
         with torch.enable_grad():
             result = scores(learner, Adapted(at, tasks.support.inputs), tasks.query)
         query = _gradient([result.loss.sum()], at)
+        if not config.cg_steps:
+            return at, result, Solution(query, torch.zeros_like(result.loss, dtype=torch.bool))
         # The graph of one support gradient serves every product; that of the inner steps was never kept.
-        support = list(support_gradient(loop, at, {}, tasks.support).values()) if config.cg_steps else []
+        support = list(support_gradient(loop, at, {}, tasks.support).values())
+        whole, pull = 1 + config.cg_damping, config.strength + config.strength_damping
 
         def product(vector: Tensor) -> Tensor:
-            return vector + _gradient(support, at, _as_in(at, vector)) / config.strength
+            return whole * vector + _gradient(support, at, _as_in(at, vector)) / pull
 
-        found = conjugate_gradients(product, query, config.cg_steps) if config.cg_steps else query
-        summed = [summed_over_tasks(value) for value in _as_in(at, found)]
+        return at, result, conjugate_gradients(product, query, config.cg_steps)
+
+    def meta_gradient(meta: Meta, tasks: Task) -> tuple[Meta, Scores]:
+        at, result, found = solved(meta, tasks)
+        summed = [summed_over_tasks(value) for value in _as_in(at, found.x)]
         return Meta(dict(zip(at, summed, strict=True)), {}), Scores(result.loss.detach(), result.score.detach())
+
+    def cut_short(meta: Meta, tasks: Task) -> Tensor:
+        with known_keys(tasks.keys):
+            return solved(meta, tasks)[2].cut_short
 
     learner = Learner(
         init=lambda: Meta(network.initial(), {}),
@@ -105,6 +123,7 @@ def build(config: Config, network: Network, objective: Objective, statistics: St
         inner_steps=config.inner_steps,
         second_order=config.cg_steps > 0,
         ways=ways,
+        cut_short=cut_short if config.cg_steps else None,
         settled=build(limit, network, objective, statistics, ways) if settles else None,
     )
     return learner

@@ -3,7 +3,7 @@
 Ye & Chao 2022, How to Train Your MAML to Excel in Few-Shot Classification (https://arxiv.org/abs/2106.16245).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,7 +39,7 @@ class Config(Choice):
 
     name: Literal["unicorn_maml"] = "unicorn_maml"
     inner_lr: float = Field(0.1, gt=0)
-    inner_steps: Steps = 5
+    inner_steps: Annotated[Steps, Field(ge=1)] = 5
     second_order: bool = True
 
 

@@ -94,16 +94,14 @@ class Learner(NamedTuple):
     summed over the tasks, and the query scores after the last inner step. None of them changes what it is given, and
     no task sees another: T tasks at once equal one at a time. `second_order` (None: there are no inner gradients) and
     `inner_steps` say what `meta_gradient` does; `ways` is the number of classes it is tied to, or None.
-
-    Where what is minimised changes while training goes on, `during(iteration)` is the meta-gradient of an iteration
-    and `meta_gradient` what it comes to in the end. `most_steps` bounds the steps that `adapt` can take.
-    Where not `uses_network`, an adapted learner's head reads flattened inputs, and all else in it is idle.
-    Where the meta-gradient is that of a limit which the inner steps approach, `settled` is the same learner with
-    settings that reach it.
-    Where it tells `classes` of the training part apart, `meta_gradient` takes their numbers in that part for targets.
-    Where it `reads_directions`, its head sees features of length one.
-    Where there is a cheaper way to the outputs of several states of one support set than one state after the other,
-    `predict_each(states, inputs)` goes it.
+    `during(iteration)` (only MAML++): the meta-gradient of an iteration, where `meta_gradient` is that of the end.
+    `most_steps` bounds the steps that `adapt` can take.
+    `uses_network=False` (only `nearest`): predictions read flattened pixels; the network is never used.
+    `settled` (only iMAML): the same learner with settings that solve its inner problem, so that it can be checked.
+    `cut_short(meta, tasks)` (only iMAML): for which tasks [T] negative curvature ends conjugate gradients early.
+    `classes` (the baselines): how many training classes `meta_gradient` tells apart; targets are their numbers there.
+    `reads_directions`: its head sees features of length one.
+    `predict_each(states, inputs)`: the outputs of several states of one support set, at less cost than one by one.
     """
 
     init: Callable[[], Meta]
@@ -121,6 +119,7 @@ class Learner(NamedTuple):
     classes: int | None = None
     reads_directions: bool = False
     predict_each: Callable[[Sequence[Adapted], Tensor], list[Tensor]] | None = None
+    cut_short: Callable[[Meta, Task], Tensor] | None = None
 
     def meta_gradient_at(self, iteration: int) -> Callable[[Meta, Task], tuple[Meta, Scores]]:
         """The meta-gradient that iteration 0, 1, ... of training follows; one function as long as it is the same."""
@@ -180,8 +179,7 @@ def stepped(loop: InnerLoop, coefficients: Params, fast: Params, slow: Params, s
 def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Examples) -> Params:
     """The gradient of each task's support loss for its fast parameters [T, ...]; a constant in first order.
 
-    It is the partial one, as where nothing has a history: a fast parameter that was made from others, such as a head
-    of prototypes, is held still while they move.
+    It is the partial one: a fast parameter that was made from others (a head of prototypes) rests while they move.
     """
     through = loop.second_order and any(value.requires_grad for value in fast.values())
     at = {name: value.view_as(value) for name, value in fast.items()} if through else _constants(fast)
