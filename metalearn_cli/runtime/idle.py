@@ -124,6 +124,8 @@ def _of_outer(experiment: Experiment, learner: Learner) -> Iterator[str]:
     if not learner.uses_network:
         yield _said("outer", f"{experiment.algorithm.name} learns nothing; outer.iterations=1 is enough")
         return
+    if outer.optimizer == "adamw" and not outer.weight_decay:
+        yield "outer.optimizer: adamw is adam, outer.weight_decay is 0"
     if outer.schedule == "step" and outer.step_every >= outer.iterations:
         yield _said("outer.schedule", f"its first step would be after outer.iterations={outer.iterations:,}")
     elif outer.schedule == "step" and outer.step_factor == 1:

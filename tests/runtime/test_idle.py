@@ -42,15 +42,19 @@ OTHERS = {
     "inner_steps": [0, 1, 2], "drop_rate": [0.3], "augmentation": [["crop"]], "classes": [48], "drawings": [19],
     "chunk": [1], "threads": [3], "ways": [3], "multi_step_iterations": [0, 3], "first_order_iterations": [1],
     "step_every": [2], "step_factor": [0.5], "clip_norm": [1e-3], "clip_value": [1e-4], "iterations": [3],
-    "inner_lr": [0.05],
+    "inner_lr": [0.05], "batch_size": [1],
 }  # fmt: skip
 """Values to try besides those that a type lists."""
 ELSEWHERE = {
     *("name", "dataset.name", "backbone.name", "algorithm.name", "sinks"),
     *("checkpoint.minutes", "checkpoint.every", "checkpoint.keep_best", "outer.on_nonfinite", "execution.processes"),
+    *("execution.mode", "execution.chunk", "execution.threads", "algorithm.gradient"),
     *("eval.episodes", "eval.val_episodes", "eval.every"),
 }
-"""What decides when something is done or kept, and not what is computed."""
+"""What decides when something is done or kept, or how much at once, and not what is computed."""
+
+THE_DEFAULT = [("dataset.normalisation", "none"), ("eval.inner_steps", 1), ("eval.statistics", "transductive")]
+"""What the defaults mean here in other words."""
 
 
 def values_of(key: str, value: Any, annotation: Any) -> Iterator[Any]:
@@ -79,7 +83,6 @@ def computed(session: sessions.Session) -> list[Any]:
     found += [outer.rate(experiment.outer, iteration) for iteration in range(experiment.outer.iterations)]
     optimizer = outer.optimizer_for(experiment.outer, meta)
     with (
-        torch.no_grad(),
         running(session.plan._replace(mode="vmap"), precision=experiment.execution.precision) as runner,
     ):
         for iteration in range(2):
@@ -112,12 +115,12 @@ def fields(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
 
 
 def without_a_word(values: dict, blocks: set[str], data_dir) -> list[str]:
-    """Changes of settings in these blocks that change nothing and are not said, and changes that are said wrongly."""
+    """Changes of settings in these blocks that change nothing, where neither value is said to have no effect."""
     before = opened(values, data_dir)
-    expected, found = computed(before), []
+    expected, told, found = computed(before), idle.idle_settings(before), []
     for block, key, value in fields(before.experiment):
         name = f"{block}.{key}".lstrip(".")
-        if name in ELSEWHERE or block not in blocks:
+        if name in ELSEWHERE or (name, value) in THE_DEFAULT or block not in blocks:
             continue
         dumped = before.experiment.model_dump(mode="json")
         changed = dumped | ({block: dumped[block] | {key: value}} if block else {key: value})
@@ -125,9 +128,9 @@ def without_a_word(values: dict, blocks: set[str], data_dir) -> list[str]:
             session = opened(changed, data_dir)
         except MetalearnError:
             continue  # refused, in a line
-        said = any(line.startswith((f"{name}:", f"{block}:")) for line in idle.idle_settings(session))
-        same = alike(computed(session), expected)
-        if same and not said:
+        lines = [*told, *idle.idle_settings(session)]
+        said = any(line.startswith((f"{name}:", f"{block}:")) for line in lines)
+        if not said and alike(computed(session), expected):
             found.append(f"{name}={value} changes nothing, without a word")
     return found
 
@@ -148,7 +151,9 @@ def context(algorithm: str, settings: dict, backbone: str, **evaluation) -> dict
 @pytest.mark.parametrize(
     ("algorithm", "settings", "backbone"),
     [
-        pytest.param(*one, marks=[pytest.mark.slow] if one[1:] not in [({}, "mlp"), ({}, "layers")] else [], id=str(one))
+        pytest.param(
+            *one, marks=[pytest.mark.slow] if one[1:] not in [({}, "mlp"), ({}, "layers")] else [], id=str(one)
+        )
         for one in CONTEXTS
     ],
 )
@@ -163,3 +168,37 @@ def test_every_setting_of_algorithm_and_network_changes_something_or_is_said(alg
 def test_every_other_setting_changes_something_or_is_said(algorithm, backbone, data_dir):
     values = context(algorithm, ALGORITHMS[algorithm][0], backbone)
     assert not without_a_word(values, {"", "dataset", "task", "outer", "eval", "execution"}, data_dir)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (
+            {"algorithm": {"name": "maml_plus_plus"}, "backbone": {"name": "mlp"}},
+            "algorithm.per_step_norm: has no effect",
+        ),
+        ({"algorithm": {"name": "protonet"}}, "eval.inner_steps: has no effect, protonet takes no inner steps"),
+        ({"backbone": {"name": "mlp"}, "task": TINY["task"] | {"statistics": "support"}}, "task.statistics: has no"),
+        ({"outer": TINY["outer"] | {"schedule": "step"}}, "outer.schedule: has no effect, its first step"),
+        ({"outer": TINY["outer"] | {"optimizer": "adamw"}}, "outer.optimizer: adamw is adam"),
+        ({"execution": {"mode": "loop", "chunk": 2}}, "execution.chunk: has no effect"),
+        ({"execution": {"cuda_graph": False}}, "execution.cuda_graph: has no effect, there is no GPU"),
+        ({"algorithm": {"name": "nearest"}}, "backbone: has no effect, nearest reads the pixels themselves"),
+        (SINES | {"eval": TINY["eval"] | {"ways": 4}}, "eval.ways: has no effect, sinusoid has no classes"),
+        (SINES | {"task": {"ways": 1, "shots": 3, "statistics": "support"}}, "task.statistics: has no effect, mlp"),
+    ],
+)
+def test_what_has_no_effect_is_said_by_its_key(more, line, data_dir):
+    assert any(one.startswith(line) for one in idle.idle_settings(opened(TINY | more, data_dir)))
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_precision_that_this_cpu_does_not_have_is_said(rounded, data_dir, monkeypatch):
+    monkeypatch.setattr(products, "exact", lambda _asked: not rounded)
+    lines = idle.idle_settings(opened(TINY | {"execution": {"precision": "bfloat16"}}, data_dir))
+    expected = "execution.precision: has no effect, this CPU rounds no products to bfloat16"
+    assert (expected in lines) != rounded
+
+
+def test_an_experiment_as_it_ships_has_nothing_idle(data_dir):
+    assert idle.idle_settings(opened(TINY, data_dir)) == []
