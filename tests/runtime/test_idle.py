@@ -42,7 +42,7 @@ OTHERS = {
     "inner_steps": [0, 1, 2], "drop_rate": [0.3], "augmentation": [["crop"]], "classes": [48], "drawings": [19],
     "chunk": [1], "threads": [3], "ways": [3], "multi_step_iterations": [0, 3], "first_order_iterations": [1],
     "step_every": [2], "step_factor": [0.5], "clip_norm": [1e-3], "clip_value": [1e-4], "iterations": [3],
-    "inner_lr": [0.05], "batch_size": [1],
+    "inner_lr": [0.05], "batch_size": [1], "cg_steps": [0, 1],
 }  # fmt: skip
 """Values to try besides those that a type lists."""
 ELSEWHERE = {
@@ -196,7 +196,7 @@ def test_what_has_no_effect_is_said_by_its_key(more, line, data_dir):
 def test_a_precision_that_this_cpu_does_not_have_is_said(rounded, data_dir, monkeypatch):
     monkeypatch.setattr(products, "exact", lambda _asked: not rounded)
     lines = idle.idle_settings(opened(TINY | {"execution": {"precision": "bfloat16"}}, data_dir))
-    expected = "execution.precision: has no effect, this CPU rounds no products to bfloat16"
+    expected = "execution.precision: has no effect, this CPU does not round products to bfloat16"
     assert (expected in lines) != rounded
 
 
