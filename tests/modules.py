@@ -67,3 +67,7 @@ def no_module() -> str:
 
 def broken() -> nn.Module:
     raise ValueError("two\nlines")
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))

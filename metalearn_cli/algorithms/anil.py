@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import from_zero, is_head, with_zero_head
+from metalearn_cli.core.heads import from_zero, is_head, require_body, require_steps, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop, as_learned
 from metalearn_cli.core.meta import Learner, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
@@ -38,6 +38,9 @@ def build(config: Config, problem: Problem) -> Learner:
     The body does not move within a task, so a support set's features are computed once for all inner steps, and the
     meta-gradient, also its second-order part, goes through them once. That is exact.
     """
+    if config.zero_head:
+        require_steps(config.inner_steps)
+        require_body(problem.network, "algorithm.zero_head: from a zero head anil", "zero_head=false")
     loop = InnerLoop(
         problem,
         fixed_rate(config.inner_lr),

@@ -3,6 +3,7 @@
 Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232).
 """
 
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -12,8 +13,7 @@ from metalearn_cli.core.heads import features_of, is_head, require_classes, requ
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.passing import Params
-from metalearn_cli.core.pretraining import pretrained
-from metalearn_cli.core.rules import chain, decayed, fixed_rate
+from metalearn_cli.core.pretraining import descent, pretrained, shuffled_batches
 from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.settings import Choice, Size, Steps
 
@@ -26,9 +26,10 @@ class Config(Choice):
 
     `classes` (classes): rows of the head in training; at least as many as there are training classes, rotated ones
         included.
-    `inner_lr`: the rate of a task's head on the mean loss over the support set; the paper's code has the same for
-        batches of 4.
-    `inner_steps` (steps): by how many a task's head is learned.
+    `inner_lr`: the rate of a task's head on the mean loss over a batch of the support set.
+    `inner_steps` (passes): how often a task's head goes through the support set, as in the paper's code.
+    `batch_size` (pictures): how many a step of the head takes, as in the paper's code: with 5 classes 200 steps for 1
+        shot, 700 for 5.
     `weight_decay`: decay of a task's head at every step.
     """
 
@@ -36,6 +37,7 @@ class Config(Choice):
     classes: Size = 64
     inner_lr: float = Field(0.01, gt=0)
     inner_steps: Steps = 100
+    batch_size: Size = 4
     weight_decay: float = Field(0.001, ge=0)
 
 
@@ -52,8 +54,9 @@ def build(config: Config, problem: Problem) -> Learner:
     layer = nn.Linear(features_of(problem.network), config.classes)
     loop = InnerLoop(
         problem,
-        chain(decayed(config.weight_decay), fixed_rate(config.inner_lr)),
+        descent(config.inner_lr, config.weight_decay),
         second_order=False,
+        batches=partial(shuffled_batches, size=config.batch_size),
         moves=is_head,
         begin=begin,
         head_reads=lambda features: features,

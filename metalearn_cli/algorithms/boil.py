@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import is_body
+from metalearn_cli.core.heads import is_body, require_body
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
@@ -31,5 +31,6 @@ class Config(Choice):
 
 def build(config: Config, problem: Problem) -> Learner:
     """MAML whose inner loop moves everything but the head."""
+    require_body(problem.network, "algorithm.name: boil")
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, moves=is_body)
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))

@@ -12,7 +12,7 @@ from pydantic import Field
 from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
-from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.norm import NORMS
 from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
@@ -49,7 +49,7 @@ def build(config: Config, problem: Problem) -> Learner:
     """
     start = problem.network.initial()
     biases = [name for name in start if name.endswith("bias")]
-    readers = sorted(problem.network.parameters_of(TaskNorm)) or biases[:1]
+    readers = sorted(problem.network.parameters_of(NORMS)) or biases[:1]
     if not readers:
         raise ConfigError("algorithm.name: cavia needs a backbone with norms or biases for its context to shift")
     bound = 1 / math.sqrt(config.context)
@@ -71,5 +71,5 @@ def _shifted(params: Params, _step: int) -> Params:
     context = params[CONTEXT]
     own = {name: value for name, value in params.items() if name != CONTEXT and not name.startswith(READS)}
     for name in [name for name in own if READS + name in params]:
-        own[name] = own[name] + context @ params[READS + name].mT
+        own[name] = own[name] + (context @ params[READS + name].flatten(0, -2).mT).view_as(own[name])
     return own

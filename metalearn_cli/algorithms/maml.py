@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner, mixed_mode
-from metalearn_cli.core.heads import from_zero, with_zero_head
+from metalearn_cli.core.heads import from_zero, require_body, require_steps, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop, as_learned
 from metalearn_cli.core.meta import Adapted, Learner, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import fixed_rate
@@ -40,6 +40,9 @@ class Config(Choice):
 
 def build(config: Config, problem: Problem) -> Learner:
     """MAML with its first- or second-order meta-gradient."""
+    if config.zero_head:
+        require_steps(config.inner_steps)
+        require_body(problem.network, "algorithm.zero_head: from a zero head maml", "zero_head=false")
     begin = from_zero if config.zero_head else as_learned
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=begin)
     traits = Traits(config.inner_steps, config.second_order, problem.ways)

@@ -11,7 +11,7 @@ from pydantic import Field
 from metalearn_cli.core.gradient import gradient_learner, reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt
 from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, Traits, scores
-from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.norm import NORMS
 from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate, rates_per_step
 from metalearn_cli.core.tasks import Task
@@ -27,7 +27,7 @@ class Config(Choice):
     `inner_steps` (steps): by how many a task is learned in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     `learned_rates`: a learned rate for every tensor of parameters and inner step.
-    `per_step_norm`: a scale and a shift of every norm for each inner step, learned but not adapted.
+    `per_step_norm`: a scale and a shift of every norm, also of groups, for each inner step, learned but not adapted.
     `multi_step_iterations` (iterations): so long the loss after every step counts, the last one more and more; 0 for
         never. How long is a choice of ours.
     `first_order_iterations` (iterations): so long the meta-gradient is first-order; 0 for never, as in the paper's
@@ -47,7 +47,7 @@ class Config(Choice):
 def build(config: Config, problem: Problem) -> Learner:
     """MAML with the chosen remedies. What it learns for each step bounds the steps that it can take."""
     steps, network = config.inner_steps, problem.network
-    norms = network.parameters_of(TaskNorm) if config.per_step_norm else frozenset()
+    norms = network.parameters_of(NORMS) if config.per_step_norm else frozenset()
     rule = rates_per_step(config.inner_lr, steps) if config.learned_rates else fixed_rate(config.inner_lr)
 
     def of_step(params: Params, step: int) -> Params:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes, support_features
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_body, require_classes, support_features
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.passing import Params
@@ -34,6 +34,7 @@ class Config(Choice):
 def build(config: Config, problem: Problem) -> Learner:
     """MAML from a head of 2 c_k and -|c_k|^2; the meta-gradient goes through that head, in first order too."""
     require_classes(problem.objective, "proto_maml")
+    require_body(problem.network, "algorithm.name: proto_maml")
 
     def begin(meta: Meta, params: Params, support: Examples) -> Params:
         return params | nearest_prototype(prototypes(support_features(problem, meta, params, support)))

@@ -6,7 +6,7 @@ Snell, Swersky & Zemel 2017, Prototypical Networks for Few-shot Learning (https:
 from typing import Literal
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes, support_features
+from metalearn_cli.core.heads import nearest_prototype, prototypes, require_body, require_classes, support_features
 from metalearn_cli.core.inner_loop import InnerLoop, nothing
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.passing import Params
@@ -27,6 +27,7 @@ def build(_config: Config, problem: Problem) -> Learner:
     own head is not used.
     """
     require_classes(problem.objective, "protonet")
+    require_body(problem.network, "algorithm.name: protonet")
 
     def begin(meta: Meta, params: Params, support: Examples) -> Params:
         return params | nearest_prototype(prototypes(support_features(problem, meta, params, support)))

@@ -3,12 +3,12 @@
 Ye & Chao 2022, How to Train Your MAML to Excel in Few-Shot Classification (https://arxiv.org/abs/2106.16245).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import is_head, require_classes
+from metalearn_cli.core.heads import is_head, require_body, require_classes
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.passing import Params
@@ -29,13 +29,14 @@ class Config(Choice):
 
     name: Literal["unicorn_maml"] = "unicorn_maml"
     inner_lr: float = Field(0.1, gt=0)
-    inner_steps: Steps = 5
+    inner_steps: Annotated[Steps, Field(ge=1)] = 5
     second_order: bool = True
 
 
 def build(config: Config, problem: Problem) -> Learner:
     """MAML whose head is as many copies of one row as the task has classes (section 5)."""
     require_classes(problem.objective, "unicorn_maml")
+    require_body(problem.network, "algorithm.name: unicorn_maml")
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=_copied)
     one_row = {name: value[:1] if is_head(name) else value for name, value in problem.network.initial().items()}
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order), params=one_row)

@@ -40,13 +40,20 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     Convolutions are Xavier-uniform and have no bias (a norm follows and would cancel it), the head is Xavier-uniform
     with a bias of zero.
 
-    Raises ConfigError if the picture is too small to be halved four times.
+    Raises ConfigError if the picture is too small to be halved four times, or the norms would leave nothing of it.
     """
     if len(input_shape) != 3:
         raise ConfigError(f"backbone.name: conv4 needs pictures, the dataset gives inputs of shape {input_shape}")
     channels, height, width = input_shape
     if config.pool and min(height, width) < 16:
         raise ConfigError(f"backbone.pool: needs pictures of 16x16 or more, the dataset's are {height}x{width}")
+    alone = config.norm == "group" and math.gcd(config.channels, _GROUPS) == config.channels
+    if alone and not config.pool and max(height, width) <= 16:
+        # Each group is then one channel with one value in the last block, and normalised it is 0 for every picture.
+        raise ConfigError(
+            f"backbone.norm: in groups of one channel pictures of {height}x{width} would all look alike after the last "
+            f"block; expected backbone.channels={2 * _GROUPS} or more, found {config.channels}, or norm=batch"
+        )
     blocks: list[nn.Module] = []
     for layer in range(4):
         blocks += _block(channels if layer == 0 else config.channels, config)

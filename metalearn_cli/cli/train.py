@@ -101,7 +101,7 @@ def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import card, distributed, opening, watching
+    from metalearn_cli.runtime import card, distributed, idle, opening, watching
     from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import preparation, runs, sinks
 
@@ -115,6 +115,7 @@ def _run_in(
         came_from = state.iteration or None
         if group.leads:
             folder.keep_config(to_yaml(experiment))
+            idle.tell(session, tables.warn)
         if not call.quiet:
             lines = [_title(experiment, session.learner.traits.second_order, place, group.size)]
             lines += [_extent(experiment, state.iteration, path)]
@@ -188,7 +189,7 @@ def _finish(
 def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, opening, proof
+    from metalearn_cli.runtime import assembly, idle, opening, proof
     from metalearn_cli.runtime.session import open_session
     from metalearn_cli.storage import preparation, runs, sinks
 
@@ -202,6 +203,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
         session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)
+    idle.tell(session, tables.warn)
     second_order, outer = session.learner.traits.second_order, experiment.outer
     parameters = sum(value.numel() for value in session.learner.init().params.values())
     if call.json:

@@ -74,7 +74,8 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Tas
     step is done again at the parameters it started from, and its Hessian-vector product with the cotangent carries
     that one step back: with rate a, v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
 
-    The loop's rule must remember nothing from step to step, and the network must get the parameters as they are.
+    The loop's rule must remember nothing from step to step, a step must take all examples at once, and the network must
+    get the parameters as they are.
     """
     length = max(_SHORTEST_STRETCH, math.isqrt(steps))
     stretches = [range(start, min(start + length, steps)) for start in range(0, steps, length)]

@@ -104,6 +104,24 @@ def require_room(classes: int, ways: int | None) -> None:
         raise ConfigError(f"algorithm.classes: found {classes}, expected at least the {ways} of task.ways")
 
 
+def require_body(network: Network, learner: str, instead: str = "algorithm.name=maml") -> None:
+    """Raise ConfigError unless a network has parameters before its head: all that this learner could learn.
+
+    `learner` begins with a setting such as "algorithm.name: protonet"; `instead` is one that would do.
+    """
+    if all(is_head(name) for name in network.initial()):
+        raise ConfigError(
+            f"{learner} learns what comes before the last layer, and this backbone has no parameters there; expected a "
+            f"layer more, or {instead}"
+        )
+
+
+def require_steps(inner_steps: int) -> None:
+    """Raise ConfigError where a head that starts at zero would never learn anything."""
+    if inner_steps == 0:
+        raise ConfigError("algorithm.inner_steps: from a zero head nothing is learned without inner steps; found 0")
+
+
 def require_classes(objective: Objective, name: str) -> None:
     """Raise ConfigError unless the task is to tell classes apart."""
     if objective is not classification:

@@ -32,6 +32,11 @@ def as_learned(_meta: Meta, params: Params, _examples: Examples) -> Params:
     return params
 
 
+def all_at_once(examples: Examples, _step: int) -> list[Examples]:
+    """An inner step takes all examples together."""
+    return [examples]
+
+
 def unchanged(params: Params, _step: int) -> Params:
     """The network gets the parameters as they are."""
     return params
@@ -45,6 +50,8 @@ class InnerLoop(NamedTuple):
         examples that the inner loss reads.
     `shown(params, step)`: the parameters that the network gets during inner step `step` and after it, where they are
         not the ones that move (only MAML++'s norms, CAVIA's context and baseline++'s directions).
+    `batches(examples, step)`: the parts of the examples that an inner step takes one after the other (only the
+        baselines, whose step is a pass over the support set).
     `head_reads`: None, or, where the head alone moves, what it reads of features [T, N, F]: they are computed once,
         and inner steps and predictions run the head only (only ANIL and the baselines).
     """
@@ -55,6 +62,7 @@ class InnerLoop(NamedTuple):
     moves: Callable[[str], bool] = everything
     begin: Callable[[Meta, Params, Examples], Params] = as_learned
     shown: Callable[[Params, int], Params] = unchanged
+    batches: Callable[[Examples, int], list[Examples]] = all_at_once
     head_reads: Callable[[Tensor], Tensor] | None = None
 
     def split(self, params: Params) -> tuple[Params, Params]:
@@ -103,8 +111,9 @@ def walk(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> Iterator
 
     yield state(0)
     for step in range(steps):
-        if fast:  # where nothing moves, whoever asks for the state after some steps gets the one and only
-            gradient = support_gradient(loop, fast, slow, read, step)
+        # Where nothing moves, whoever asks for the state after some steps gets the one and only.
+        for part in loop.batches(read.examples, step) if fast else ():
+            gradient = support_gradient(loop, fast, slow, read._replace(examples=part), step)
             change, memory = loop.rule.update(meta.coefficients, fast, gradient, memory, step)
             fast = {name: value + change[name] for name, value in fast.items()}
         yield state(step)

@@ -155,8 +155,7 @@ class Learner(NamedTuple):
     `meta_gradient(meta, tasks, iteration)`: the gradient for Meta, summed over the tasks, and the query scores.
     `phase(iteration)`: equal for iterations in which `meta_gradient` is the same function, so that a GPU can replay it
         (only MAML++ has more than one phase).
-    `settled`: the same learner run to convergence, so that finite differences can check its implicit gradient (only
-        iMAML).
+    `implicit`: what can be asked of a gradient that is not that of the inner steps themselves (only iMAML).
     """
 
     init: Callable[[], Meta]
@@ -166,12 +165,29 @@ class Learner(NamedTuple):
     objective: Objective
     traits: Traits
     phase: Callable[[int], Hashable] = lambda _iteration: None
-    settled: "Learner | None" = None
+    implicit: "Implicit | None" = None
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """Outputs [T, N, outputs] for `inputs` after each of these numbers of inner steps; nothing is random."""
         every = self.adapt(meta, support._replace(keys=None), max(steps))
         return self.predict([every[step] for step in steps], inputs)
+
+
+class Implicit(NamedTuple):
+    """The meta-gradient of a limit that the inner steps approach (only iMAML).
+
+    `settled`: the same learner with settings that reach the limit, so that finite differences can check it; None where
+        its own do.
+    `cut_short(meta, tasks)`: for which tasks [T] negative curvature ended conjugate gradients early.
+    """
+
+    settled: Learner | None
+    cut_short: Callable[[Meta, Task], Tensor]
+
+
+def checkable(learner: Learner) -> Learner:
+    """The learner itself, or the one of the same kind whose meta-gradient finite differences can check."""
+    return learner if learner.implicit is None or learner.implicit.settled is None else learner.implicit.settled
 
 
 def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:

@@ -85,8 +85,8 @@ class Network:
         """A copy of the module's own parameters, by the names of `named_parameters()`."""
         return {name: value.detach().clone() for name, value in self._module.named_parameters()}
 
-    def parameters_of(self, kind: type[nn.Module]) -> frozenset[str]:
-        """The names of the parameters that belong to modules of a kind."""
+    def parameters_of(self, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> frozenset[str]:
+        """The names of the parameters that belong to modules of a kind, or of several."""
         found = [(name, module) for name, module in self._module.named_modules() if isinstance(module, kind)]
         return frozenset(f"{name}.{own}" for name, module in found for own, _ in module.named_parameters())
 

@@ -100,6 +100,10 @@ class TaskGroupNorm(nn.GroupNorm):
         return normalised * params["weight"].view(shape) + params["bias"].view(shape)
 
 
+NORMS = (TaskNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""Every norm that a network may have, with a scale and mostly a shift, whatever its statistics are those of."""
+
+
 def _moments(inputs: Tensor) -> Moments:
     """Mean and variance [T, C] of [T, N, C, ...]."""
     rows = inputs.movedim(2, -1).flatten(1, -2)

@@ -2,18 +2,39 @@
 
 Chen et al. 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232), section 3.
 
-Legend: T tasks, N examples, W ways, C training classes, F features.
+Legend: T tasks, N examples.
 """
 
 from functools import partial
 
 import torch
 
+from metalearn_cli.core.chance import random_bits
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, for_tasks, predict
 from metalearn_cli.core.meta import Learner, Meta, Scores, Traits, classification
 from metalearn_cli.core.passing import Params, Pass
-from metalearn_cli.core.tasks import Task
+from metalearn_cli.core.rules import Rule, averaged, chain, decayed, fixed_rate
+from metalearn_cli.core.tasks import Examples, Task
+
+_MOMENTUM = 0.9
+
+
+def descent(rate: float, decay: float) -> Rule:
+    """SGD as the paper's code has it for a task's head: weight decay, a momentum of 0.9 and a dampening of 0.9."""
+    return chain(decayed(decay), averaged(_MOMENTUM), fixed_rate(rate))
+
+
+def shuffled_batches(seen: Examples, number: int, size: int) -> list[Examples]:
+    """The examples [T, N, ...] in batches of `size`, the last one of what is left, for pass `number` = 0, 1, ...
+
+    Their order is another in every pass. It is a function of the pass alone, so that a task's head does not depend on
+    chance.
+    """
+    key = torch.zeros(1, dtype=torch.int64, device=seen.targets.device)
+    order = random_bits(key, number, 0, seen.targets.shape[1])[0].argsort()
+    parts = torch.split(order, size)
+    return [seen._replace(inputs=seen.inputs[:, some], targets=seen.targets[:, some]) for some in parts]
 
 
 def pretrained(loop: InnerLoop, head: Params, traits: Traits) -> Learner:

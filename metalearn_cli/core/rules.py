@@ -151,6 +151,23 @@ def decayed(decay: float) -> Rule:
     return Rule(update)
 
 
+def averaged(momentum: float) -> Rule:
+    """The gradient becomes momentum * what it became last time + (1 - momentum) * gradient (only the baselines).
+
+    It is torch's SGD with a dampening that equals its momentum; the first step takes the gradient as it is.
+    """
+
+    def update(
+        _coefficients: Params, _fast: Params, grads: Params, memory: Memory, _step: int
+    ) -> tuple[Params, Memory]:
+        before = memory.get("mean")
+        if before is not None:
+            grads = {name: momentum * before[name] + (1 - momentum) * grad for name, grad in grads.items()}
+        return grads, memory | {"mean": grads}
+
+    return Rule(update)
+
+
 def adam(rate: float, decay: float = 0.999, epsilon: float = 1e-8) -> Rule:
     """The change is -rate * gradient / root of the mean of its squares: Adam with beta1 = 0 (only Reptile).
 

@@ -50,9 +50,8 @@ def with_running_statistics(learner: Learner, network: Network) -> Learner:
         }
         return gradient._replace(statistics=away), result
 
-    settled = learner.settled
-    return learner._replace(
-        init=init,
-        meta_gradient=meta_gradient,
-        settled=None if settled is None else with_running_statistics(settled, network),
-    )
+    found = learner._replace(init=init, meta_gradient=meta_gradient)
+    if learner.implicit is None or learner.implicit.settled is None:
+        return found
+    settled = with_running_statistics(learner.implicit.settled, network)
+    return found._replace(implicit=learner.implicit._replace(settled=settled))

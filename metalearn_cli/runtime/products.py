@@ -35,6 +35,13 @@ def products_in(precision: Precision) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = in_convolutions
 
 
+def rounds(precision: Precision, device: torch.device) -> bool:
+    """Whether products are less exact than float32's on this device where `precision` is asked for."""
+    if device.type == "cpu":
+        return not exact(_ASKED[precision])
+    return precision != "float32" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 @lru_cache(maxsize=1)
 def by_onednn() -> bool:
     """Whether exact products are asked of oneDNN here."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.meta import Learner, Meta, classification
+from metalearn_cli.core.meta import Learner, Meta, checkable, classification
 from metalearn_cli.core.tasks import Examples, Task, tasks_between
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment import Experiment
@@ -39,7 +39,7 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device) ->
     summed = {name: alone[name] + value for name, value in other.items()}
     scale = max(float(value.abs().max()) for value in summed.values()) or 1.0
     parallel = max(float((together[name] - value).abs().max()) for name, value in summed.items()) / scale
-    order = _order_error(reference.settled or reference, learner.settled or learner, meta, first)
+    order = _order_error(checkable(reference), checkable(learner), meta, first)
     proof = Proof(parallel, order)
     if not proof.parallel < _PARALLEL_TOLERANCE:
         raise DeviceError(f"task-parallel and one-by-one gradients differ by {parallel:.1e}; set execution.mode=loop")

@@ -10,7 +10,9 @@ class Report(NamedTuple):
 
     `score` is what the objective reports (accuracy as a fraction, or mean squared error); `seconds` counts from
     the start of this process's share of the run, validation included, which `tasks_per_second` leaves out; `best`
-    says whether this is the best validation so far; `skipped` steps of the run were left out as not finite.
+    says whether this is the best validation so far; `skipped` steps of the run were left out as not finite;
+    `cut_short` is the share of the last meta-batch's tasks whose conjugate gradients negative curvature ended early,
+    None for any algorithm but iMAML.
     """
 
     iteration: int
@@ -21,6 +23,7 @@ class Report(NamedTuple):
     tasks_per_second: float
     seconds: float
     skipped: int
+    cut_short: float | None = None
 
 
 def row(report: Report) -> dict[str, object]:
@@ -31,8 +34,9 @@ def row(report: Report) -> dict[str, object]:
 def scalars(report: Report) -> dict[str, float]:
     """A Report as named numbers, for the sinks."""
     val = {f"val/step {step.step}": step.score for step in report.val}
+    cut = {} if report.cut_short is None else {"train/cut short": report.cut_short}
     return {
         "train/loss": report.loss,
         "train/score": report.score,
         "tasks per second": report.tasks_per_second,
-    } | val
+    } | cut | val  # fmt: skip

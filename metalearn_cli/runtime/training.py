@@ -13,6 +13,7 @@ from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps
 from metalearn_cli.runtime.clock import Clock
+from metalearn_cli.runtime.cut_short import cut_short_share
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
 from metalearn_cli.runtime.evaluation import Step, evaluate, on_device, summary
 from metalearn_cli.runtime.execution import Runner
@@ -224,7 +225,8 @@ def _report(session: Session, runner: Runner, state: State, clock: Clock, watch:
         return None
     score, objective = val[-1].score, session.data.interface.objective
     best = state.improves(score, objective)
-    report = Report(state.iteration, *state.window.means, val, best, speed, seconds, state.skipped)
+    cut_short = cut_short_share(session, runner, state, watch.say)
+    report = Report(state.iteration, *state.window.means, val, best, speed, seconds, state.skipped, cut_short)
     state.window, state.reported = Window(), state.iteration
     state.kept = state.best_with(score, objective, session.experiment.checkpoint.keep_best)
     if best:

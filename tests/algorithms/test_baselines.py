@@ -6,9 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from metalearn_cli.algorithms import baseline, baseline_plus_plus
-from metalearn_cli.core import heads
+from metalearn_cli.core import heads, inner_loop
 from metalearn_cli.core.meta import Learner, Meta, Problem, classification
 from metalearn_cli.core.network import Network
+from metalearn_cli.core.pretraining import shuffled_batches
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from tests import problems
@@ -31,6 +32,12 @@ def features_of(params, inputs):
     return problems.smooth_network().features(each, inputs)
 
 
+def in_batches(number: int) -> tuple[list[int], ...]:
+    """Which of six support pictures go together in pass `number`."""
+    places = torch.arange(6).expand(1, -1)
+    return tuple(one.targets[0].tolist() for one in shuffled_batches(Examples(places, places), number, 4))
+
+
 @pytest.mark.parametrize("module", BOTH)
 def test_a_training_task_is_a_batch_of_a_classifier_of_all_classes(module):
     tasks, learner = renumbered(problems.picture_tasks(1), 4), built(module)
@@ -51,35 +58,53 @@ def test_a_training_task_is_a_batch_of_a_classifier_of_all_classes(module):
     assert gradient.coefficients["weight"].shape == (CLASSES, 16)
 
 
-def test_a_tasks_linear_head_is_learned_from_zero_by_plain_gradient_steps():
+def test_a_tasks_linear_head_is_learned_from_zero_as_in_the_papers_code():
     task, learner = problems.picture_tasks(1), built(baseline, inner_lr=0.3, inner_steps=4, weight_decay=0.01)
     meta = problems.double(learner.init())
     seen, targets = features_of(meta.params, task.support.inputs)[0], task.support.targets[0]
     head = nn.Linear(16, problems.WAYS).double()
     for value in head.parameters():
         nn.init.zeros_(value)
-    optimizer = torch.optim.SGD(head.parameters(), lr=0.3, weight_decay=0.01)
-    for state in learner.adapt(meta, task.support, 4):
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.3, momentum=0.9, dampening=0.9, weight_decay=0.01)
+    for number, state in enumerate(learner.adapt(meta, task.support, 4)):
         torch.testing.assert_close(state.params["head.weight"][0], head.weight.detach(), rtol=1e-10, atol=1e-13)
         torch.testing.assert_close(state.params["head.bias"][0], head.bias.detach(), rtol=1e-10, atol=1e-13)
-        optimizer.zero_grad()
-        F.cross_entropy(head(seen), targets).backward()
-        optimizer.step()
+        for some in in_batches(number):
+            optimizer.zero_grad()
+            F.cross_entropy(head(seen[some]), targets[some]).backward()
+            optimizer.step()
 
 
-def test_a_cosine_head_is_learned_from_the_mean_directions_by_plain_gradient_steps():
+def test_every_pass_takes_every_picture_once_in_another_order():
+    passes = [in_batches(number) for number in range(20)]
+    assert all(sorted([*first, *last]) == list(range(6)) and len(first) == 4 for first, last in passes)
+    assert len({str(one) for one in passes}) > 15
+
+
+@pytest.mark.parametrize(("shots", "steps"), [(1, 200), (5, 700)])
+@pytest.mark.parametrize("module", BOTH)
+def test_by_default_a_head_takes_as_many_steps_as_in_the_paper(module, shots, steps, monkeypatch):
+    counted, slope = [], inner_loop.support_gradient
+    monkeypatch.setattr(inner_loop, "support_gradient", lambda *given: counted.append(1) or slope(*given))
+    learner, tasks = built(module), problems.picture_tasks(1, ways=5, shots=shots)
+    learner.answers(problems.double(learner.init()), tasks.support, tasks.query.inputs, [learner.traits.inner_steps])
+    assert len(counted) == steps
+
+
+def test_a_cosine_head_is_learned_from_the_mean_directions_as_in_the_papers_code():
     task, learner = problems.picture_tasks(1), built(baseline_plus_plus, inner_lr=0.3, scale=4.0)
     meta = problems.double(learner.init())
     seen = F.normalize(features_of(meta.params, task.support.inputs)[0], dim=-1)
     weight = torch.stack([seen[task.support.targets[0] == way].mean(0) for way in range(problems.WAYS)])
     weight = weight.detach().requires_grad_()
-    optimizer = torch.optim.SGD([weight], lr=0.3, weight_decay=0.001)
-    for state in learner.adapt(meta, task.support, 4):
+    optimizer = torch.optim.SGD([weight], lr=0.3, momentum=0.9, dampening=0.9, weight_decay=0.001)
+    for number, state in enumerate(learner.adapt(meta, task.support, 4)):
         expected = 4 * F.normalize(weight.detach(), dim=-1)
         torch.testing.assert_close(state.params["head.weight"][0], expected, rtol=1e-10, atol=1e-13)
-        optimizer.zero_grad()
-        F.cross_entropy(4 * seen @ F.normalize(weight, dim=-1).T, task.support.targets[0]).backward()
-        optimizer.step()
+        for some in in_batches(number):
+            optimizer.zero_grad()
+            F.cross_entropy(4 * seen[some] @ F.normalize(weight, dim=-1).T, task.support.targets[0][some]).backward()
+            optimizer.step()
 
 
 def test_the_outputs_of_the_second_are_cosines_times_the_scale():

@@ -1,5 +1,6 @@
 """What each algorithm is: identities with others, closed forms and finite differences, all in float64."""
 
+from collections import OrderedDict
 from functools import partial
 
 import pytest
@@ -24,10 +25,12 @@ from metalearn_cli.algorithms import (
     unicorn_maml,
 )
 from metalearn_cli.core import heads
+from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
 from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classification, regression
 from metalearn_cli.core.network import Network
+from metalearn_cli.core.norm import TaskGroupNorm
 from metalearn_cli.core.rules import chain, curvature, fixed_rate, of_gradient
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
@@ -575,3 +578,42 @@ def test_where_the_body_rests_queries_are_read_once_for_all_steps(module, settin
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(expected[0], expected[2])
+
+
+class Layered(nn.Module):
+    """A network whose norms are of groups and of layers, one of them over more than one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            TaskConv2d(1, 4, 3, stride=2, padding=1),
+            TaskGroupNorm(2, 4),
+            nn.Tanh(),
+            nn.LayerNorm([4, 4, 4]),
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(64, problems.WAYS)
+
+
+@pytest.mark.parametrize("module", [maml_plus_plus, cavia])
+def test_norms_of_groups_and_layers_are_norms_too(module):
+    network = Network(nn.Sequential(OrderedDict(Layered().named_children())))
+    config = module.Config(inner_steps=2, inner_lr=0.3)
+    learner = module.build(config, Problem(network, classification, "transductive", problems.WAYS))
+    meta, task = moved_coefficients(problems.double(learner.init()), by=0.05), problems.picture_tasks(1)
+    norms = {f"body.{place}.{name}" for place in (1, 3) for name in ("weight", "bias")}
+    if module is cavia:
+        assert set(meta.coefficients) == norms
+        start, end = learner.adapt(meta, task.support, 1)
+        assert {name for name, value in start.params.items() if not torch.equal(value, end.params[name])} == norms
+    else:
+        assert all((len(value) == 2) == (name in norms) for name, value in meta.params.items() if "body" in name)
+    gradient = learner.meta_gradient(meta, task)[0]
+    slope, along = problems.slope_by_differences(lambda m: float(learner.meta_gradient(m, task)[1].loss.sum()), meta)
+    assert abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope) < 1e-6
+
+
+@pytest.mark.parametrize(("module", "settings"), [(maml, {"zero_head": True}), (anil, {"zero_head": True})])
+def test_without_inner_steps_a_zero_head_would_learn_nothing_and_is_refused(module, settings):
+    with pytest.raises(ConfigError, match=r"^algorithm\.inner_steps: .* nothing is learned"):
+        built(module, inner_steps=0, **settings)

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import imaml, maml
-from metalearn_cli.core.meta import Learner, Meta, Problem, classification, regression
+from metalearn_cli.core.meta import Learner, Meta, Problem, checkable, classification, regression
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.solving import conjugate_gradients
 from metalearn_cli.core.tasks import Task
 from tests import problems
 
-SOLVED = {"strength": 10.0, "inner_lr": 0.05, "inner_steps": 80, "cg_steps": 40}
+UNDAMPED = {"cg_damping": 0.0, "strength_damping": 0.0}
+SOLVED = {"strength": 10.0, "inner_lr": 0.05, "inner_steps": 80, "cg_steps": 40, **UNDAMPED}
 
 
 def built(statistics: str = "transductive", **settings) -> Learner:
@@ -35,28 +36,29 @@ def positive_systems(tasks: int, unknowns: int) -> tuple[torch.Tensor, torch.Ten
 
 def test_as_many_conjugate_gradients_as_unknowns_solve_a_system():
     matrices, right = positive_systems(3, 6)
-    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 6)
+    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 6).x
     torch.testing.assert_close(found, torch.linalg.solve(matrices, right), rtol=1e-9, atol=1e-12)
 
 
 def test_more_conjugate_gradients_than_it_takes_spoil_nothing():
     matrices, right = positive_systems(3, 6)
     right[1] = 0
-    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 60)
+    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 60).x
     torch.testing.assert_close(found, torch.linalg.solve(matrices, right), rtol=1e-11, atol=1e-13)
 
 
 def test_a_direction_of_negative_curvature_ends_the_task_that_has_it_and_no_other():
     matrices, right = positive_systems(2, 4)
     matrices[0] = torch.diag(torch.tensor([-1.0, -1, -1, -1], dtype=torch.float64))
-    found = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 4)
+    found, cut_short = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 4)
+    assert cut_short.tolist() == [True, False]
     assert not found[0].any()
     torch.testing.assert_close(found[1], torch.linalg.solve(matrices[1], right[1]), rtol=1e-9, atol=1e-12)
 
 
 def test_linear_regression_has_the_closed_form_of_the_paper():
     strength, task = 0.5, problems.value_tasks(1, inputs=3)
-    config = imaml.Config(strength=strength, inner_lr=0.2, inner_steps=400, cg_steps=3)
+    config = imaml.Config(strength=strength, inner_lr=0.2, inner_steps=400, cg_steps=3, **UNDAMPED)
     learner = imaml.build(config, Problem(Network(nn.Linear(3, 1, bias=False)), regression, "transductive", None))
     meta = problems.double(learner.init())
 
@@ -96,9 +98,8 @@ def test_of_an_unsolved_one_it_does_not(unsolved):
 
 
 def test_the_settings_that_a_run_is_proved_with_solve_it():
-    settled = built().settled
-    assert settled is not None
-    assert settled.settled is None
+    settled = checkable(built())
+    assert checkable(settled) is settled
     assert relative_error(settled, problems.picture_tasks(2)) < 1e-6
 
 
@@ -116,7 +117,7 @@ def test_without_conjugate_gradients_and_without_a_pull_it_is_first_order_maml()
 
 def test_a_pull_beyond_measure_gives_the_gradient_of_joint_training():
     tasks = problems.picture_tasks(2)
-    learner = built(strength=1e12, inner_lr=1e-12, inner_steps=2)
+    learner = built(strength=1e12, inner_lr=1e-12, inner_steps=2, **UNDAMPED)
     joint = maml.build(
         maml.Config(inner_steps=0), Problem(problems.smooth_network(), classification, "transductive", problems.WAYS)
     )
@@ -164,3 +165,38 @@ def test_the_graph_that_is_kept_does_not_grow_with_the_inner_steps():
         for steps in (2, 40)
     ]
     assert most_kept(unrolled[1]) > 10 * most_kept(unrolled[0])
+
+
+def hessian_at(learner: Learner, meta: Meta, task: Task, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The Hessian of the support loss and the gradient of the query loss where the inner steps end, for one task."""
+    network, end = problems.smooth_network(), learner.adapt(meta, task.support, steps)[-1].params
+    sizes, names = [value.numel() for value in end.values()], list(end)
+
+    def loss(row, half):
+        parts = zip(names, row.split(sizes), strict=True)
+        return classification.loss(
+            network({n: v.view(end[n].shape) for n, v in parts}, half.inputs), half.targets
+        ).sum()
+
+    row = torch.cat([value.flatten() for value in end.values()])
+    hessian = torch.autograd.functional.hessian(lambda at: loss(at, task.support), row)
+    (query,) = torch.autograd.grad(loss(at := row.clone().requires_grad_(), task.query), at)
+    return hessian, query
+
+
+def test_damping_is_that_of_the_authors_code():
+    task, learner = problems.picture_tasks(1), built(inner_lr=0.05, inner_steps=4, cg_steps=100)
+    meta = problems.double(learner.init())
+    hessian, query = hessian_at(learner, meta, task, 4)
+    expected = torch.linalg.solve(2 * torch.eye(len(query)).double() + hessian / 12, query)
+    found = problems.flat(learner.meta_gradient(meta, task)[0])
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize(("settings", "cut"), [({"strength": 0.05, **UNDAMPED}, True), ({"strength": 0.05}, False)])
+def test_the_tasks_that_negative_curvature_cuts_short_are_told(settings, cut):
+    task, learner = problems.picture_tasks(1), built(inner_lr=0.3, inner_steps=1, cg_steps=100, **settings)
+    meta = problems.double(learner.init())
+    lowest = torch.linalg.eigvalsh(hessian_at(learner, meta, task, 1)[0])[0]
+    assert 1 + lowest / 0.05 < 0 < 2 + lowest / 10.05
+    assert learner.implicit.cut_short(meta, task).tolist() == [cut]

@@ -143,3 +143,21 @@ def test_a_run_whose_validation_is_never_finite_names_no_best_checkpoint(cli):
     assert outcome.fields["last_checkpoint"] == "r/checkpoints/last.pt"
     assert "metalearn eval --checkpoint r/checkpoints/last.pt" in outcome.err
     assert "NaN" not in outcome.err
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize("algorithm", ["protonet", "boil", "proto_maml", "unicorn_maml"])
+def test_a_linear_network_that_would_learn_nothing_is_refused_in_a_line(cli, tiny_config, algorithm, more, tmp_path):
+    network = ["--set", "backbone={name: mlp, hidden: []}", "--set", f"algorithm={{name: {algorithm}}}"]
+    outcome = cli("train", tiny_config, *network, *more)
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1].startswith(f"error: algorithm.name: {algorithm} learns what comes before")
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "runs/tiny/checkpoints/last.pt").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_setting_without_effect_is_said(cli, tiny_config, more):
+    outcome = cli("train", tiny_config, "--set", "algorithm={name: protonet}", "--quiet", *more)
+    assert outcome.code == 0
+    assert "warning: eval.inner_steps: has no effect, protonet takes no inner steps" in outcome.err

@@ -157,7 +157,7 @@ def test_two_shares_of_the_tasks_are_together_what_all_are():
         (maml, {"inner_steps": 3, "inner_lr": 0.3, "gradient": "mixed"}),
         (protonet, {}),
         (proto_maml, {"inner_steps": 2}),
-        (imaml, {"strength": 1e4, "inner_lr": 1e-4, "inner_steps": 15, "cg_steps": 6}),
+        (imaml, imaml._SETTLED),
     ],
 )
 def test_the_meta_gradient_equals_finite_differences(module, settings, statistics):
