@@ -172,7 +172,7 @@ def losses_per_step(learner: Learner, meta: Meta, tasks: Task) -> Tensor:
     """
     with torch.no_grad():
         states = learner.adapt(meta, tasks.support, learner.traits.inner_steps)
-        outputs = learner.predict([states], tasks.query.inputs)[0]
+        outputs = learner.predict(states, tasks.query.inputs)
         return torch.stack([classification.loss(one, tasks.query.targets) for one in outputs], 1)
 
 
