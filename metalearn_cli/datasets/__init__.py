@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from metalearn_cli.omissions import Omissions
 from metalearn_cli.settings import Choice, Settings
 
 Part = Literal["train", "val", "test"]
@@ -130,10 +131,12 @@ Offer = tuple[Download, ...] | Listing
 class Source(Protocol):
     """What a source holds: paths ("a/b/c.png", sorted), and the content of one of them.
 
-    Pictures inside a larger file (pickle, npz, parquet) are members below it: "train.pkl/CLASS/000012".
+    Pictures inside a larger file (pickle, npz, parquet) are members below it: "train.pkl/CLASS/000012". Whoever
+    leaves one of them out adds it to `omissions`.
     """
 
     members: Sequence[str]
+    omissions: Omissions
 
     def text(self, member: str) -> str:
         """A small text file. Raises DataError if it cannot be read."""

@@ -24,7 +24,7 @@ from metalearn_cli.datasets import (
     Split,
 )
 from metalearn_cli.datasets.layouts import PART_NAMES, is_picture, is_row
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, can_be_a_name
 
 _UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
 _FILE_COLUMNS = ("filename", "file_name", "file", "image", "path")
@@ -169,7 +169,7 @@ def _rows(source: Source, member: str, known: set[str]) -> Iterator[tuple[str, s
             raise DataError(
                 f"{member}:{found.line_num}: {row[file]!r} is not there; expected {places[0]} or {places[1]}"
             )
-        if not row[label] or not row[label].isprintable():
+        if not row[label] or not can_be_a_name(row[label]):
             raise DataError(f"{member}:{found.line_num}: {row[file]!r} has no {label} that can be printed")
         yield picture, row[label], PART_NAMES.get((row[part] or "").lower()) if part else by_name
 

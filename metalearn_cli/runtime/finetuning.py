@@ -4,7 +4,6 @@ Legend: N pictures, W classes, K inner steps.
 """
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omission, Omissions, merged
 from metalearn_cli.runtime.adaptation import Adaptable
 from metalearn_cli.runtime.classifier import Classifier
 from metalearn_cli.runtime.opening import Interface
@@ -24,15 +24,17 @@ from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
 from metalearn_cli.storage.sources import open_source
 
 _MOST_LEFT_OUT = 200
-_HIDDEN = re.compile(r"(^|/)\.")
 
 
 class Labelled(NamedTuple):
-    """Pictures as inputs [N, C, H, W], their files, and the name of each one's class (None where unknown)."""
+    """Pictures as inputs [N, C, H, W], their files, the name of each one's class (None where unknown), and what of the
+    same folders was left out.
+    """
 
     files: list[str]
     inputs: Tensor
     labels: list[str | None]
+    left_out: Sequence[Omission] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -67,7 +69,9 @@ def queries_in(paths: Sequence[Path], classes: Sequence[str], interface: Interfa
     """The pictures in folders and files; a picture in a folder named like a class is known to be of that class."""
     parts = [_pictures(path, interface) for path in paths]
     labels = [label if label in classes else None for part in parts for label in part.labels]
-    return Labelled([file for part in parts for file in part.files], torch.cat([p.inputs for p in parts]), labels)
+    files = [file for part in parts for file in part.files]
+    left_out = merged(part.left_out for part in parts)
+    return Labelled(files, torch.cat([part.inputs for part in parts]), labels, left_out)
 
 
 def accuracies(steps: Sequence[Classifier], queries: Labelled) -> list[float]:
@@ -101,22 +105,25 @@ def _pictures(path: Path, interface: Interface) -> Labelled:
     if preprocessing is None:
         raise DataError(f"{path}: the checkpoint was trained on numbers, not on pictures")
     files, labels, stored = [], [], []
-    for file, label, content in _contents(path):
+    omissions = Omissions()
+    for file, label, content in _contents(path, omissions):
         files.append(file)
         labels.append(label)
         stored.append(decode(content, preprocessing, file))
     if not stored:
-        raise DataError(f"{path}: no pictures there (png, jpg, webp, bmp)")
-    return Labelled(files, inputs_of_stored(stored, preprocessing), labels)
+        raise DataError("; ".join([f"{path}: no pictures there", *map(str, omissions.listed())]))
+    return Labelled(files, inputs_of_stored(stored, preprocessing), labels, omissions.listed())
 
 
-def _contents(path: Path) -> Iterator[tuple[str, str | None, bytes]]:
-    """(file, name of the folder it lies in or None, bytes) of each picture; what is hidden does not count."""
+def _contents(path: Path, omissions: Omissions) -> Iterator[tuple[str, str | None, bytes]]:
+    """(file, name of the folder it lies in or None, bytes) of each picture; the rest is added to `omissions`."""
     if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
         yield str(path), None, Folder(path.parent).read(str(path))
         return
-    with open_source(path, lambda member: not (is_container(member) or _HIDDEN.search(member))) as source:
+    with open_source(path, lambda member: not is_container(member), omissions=omissions) as source:
         for member in source.members:
             if member.lower().endswith(PICTURE_SUFFIXES):
                 folder = member.split("/")[-2] if "/" in member else None
                 yield f"{path}/{member}", folder, source.content(member)
+            else:
+                omissions.add("file that is no picture", "it is not looked at", member)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from metalearn_cli.errors import DataError, MetalearnError, reason
+from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.holders import (
     Holder,
     Member,
-    is_junk,
+    is_leftover,
     most_unpacked,
     plain_path,
     read_all,
@@ -73,18 +74,19 @@ class Zip:
         unpacked = sum(entry.file_size for entry in self._zip.infolist())
         require_modest(what, unpacked, most_unpacked(size))
 
-    def members(self) -> Iterator[Member]:
-        """Each file, with its ZipInfo as key."""
+    def members(self, omissions: Omissions) -> Iterator[Member]:
+        """Each file, with its ZipInfo as key, and each folder."""
         entries = self._zip.infolist()
         require_few(self._what, len(entries))
         for entry in entries:
             kind = entry.external_attr >> 16 & 0o170000
             if entry.is_dir():
+                yield Member(plain_path(self._what, entry.filename.replace("\\", "/")) + "/", None)
                 continue
             if kind not in (0, 0o100000):
                 raise DataError(f"{self._what}: member {entry.filename!r} is a link or a device; unpack it by hand")
             path = plain_path(self._what, entry.filename.replace("\\", "/"))
-            if not is_junk(path):
+            if not is_leftover(path, omissions):
                 yield Member(path, entry)
 
     def read(self, key: zipfile.ZipInfo) -> bytes:

@@ -18,12 +18,13 @@ from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
 from metalearn_cli.errors import DataError, reason
+from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
 
 FORMAT = 1
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
 _BLOCK = 1 << 22
-_NEWER = {"moments", "sample", "partial", "damaged", "checksum"}
+_NEWER = {"moments", "sample", "partial", "damaged", "left_out", "checksum"}
 
 
 class ClassEntry(Settings):
@@ -50,7 +51,7 @@ class Manifest(Settings):
     `settings` are what the pixels and splits depend on, `source` says where the pictures came from, `sha256` and
     `bytes` are those of images.npy. `moments` are those of each split's training classes, where the preprocessing
     has none of its own. `sample` tells collections of one name apart; `partial` says what this one lacks, `damaged`
-    which pictures were left out. `checksum` is that of all these.
+    which pictures were left out, `left_out` what else was. `checksum` is that of all these.
     """
 
     format: int
@@ -68,6 +69,7 @@ class Manifest(Settings):
     sample: str = ""
     partial: str = ""
     damaged: list[str] = Field(default=[])
+    left_out: list[Omission] = Field(default=[])
     checksum: str = ""
 
     def sealed(self) -> "Manifest":
@@ -79,7 +81,9 @@ class Manifest(Settings):
         return self.checksum == self._sum() or not self.model_fields_set & _NEWER
 
     def _sum(self) -> str:
-        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
+        # Manifests from before `left_out` came were summed without it.
+        without = {"checksum"} if self.left_out else {"checksum", "left_out"}
+        return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
         """The preprocessing with the mean and standard deviation to use, over `channels` (default: its own)."""

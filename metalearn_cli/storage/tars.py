@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from metalearn_cli.errors import DataError, reason
-from metalearn_cli.storage.holders import Member, is_junk, plain_path, read_all, require_few
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage.holders import Member, is_leftover, plain_path, read_all, require_few
 
 
 class Tar:
@@ -18,18 +19,19 @@ class Tar:
         self._lock = threading.Lock()
         self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
 
-    def members(self) -> Iterator[Member]:
-        """Each file, with where its bytes lie as key."""
+    def members(self, omissions: Omissions) -> Iterator[Member]:
+        """Each file, with where its bytes lie as key, and each folder."""
         count = 0
         while (entry := self._next()) is not None:
             count += 1
             require_few(self._what, count)
             if entry.isdir():
+                yield Member(plain_path(self._what, entry.name) + "/", None)
                 continue
             if not entry.isreg() or entry.issparse():
                 raise DataError(f"{self._what}: member {entry.name!r} is a link or a device; unpack it by hand")
             path = plain_path(self._what, entry.name)
-            if not is_junk(path):
+            if not is_leftover(path, omissions):
                 yield Member(path, (entry.offset_data, entry.size))
         with self._lock:
             self._file.seek(self._tar.offset)

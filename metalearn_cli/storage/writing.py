@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
 from metalearn_cli.storage.atomic import disk_errors, put_in_place, write_file
 from metalearn_cli.storage.prepared import FORMAT, ClassEntry, Manifest, Moments, check_splits, sha256_of
@@ -41,6 +42,7 @@ class Contents(NamedTuple):
     source: str
     sample: str = ""
     partial: str = ""
+    left_out: Sequence[Omission] = ()
 
 
 class Chunk(NamedTuple):
@@ -123,7 +125,7 @@ def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> 
     """What the journal names, as far as it is whole and its pictures are there; None if it is another work's."""
     if not journal.is_file() or not images.is_file():
         return None
-    first, *lines = journal.read_text().splitlines() or [""]
+    first, *lines = journal.read_text("utf-8").split("\n")
     if first != json.dumps(key):
         return None
     done: list[_Done] = []
@@ -226,11 +228,19 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
             moments={} if contents.preprocessing.mean else _moments(contents.splits, done),
             sample=contents.sample,
             partial=contents.partial,
-            damaged=[line for one in done for line in one.damaged],
+            damaged=(damaged := [line for one in done for line in one.damaged]),
+            left_out=[*contents.left_out, *_damaged(damaged)],
         )
         manifest = manifest.sealed()
         write_file(aside / "manifest.json", manifest.model_dump_json(indent=1).encode())
     return manifest
+
+
+def _damaged(lines: Sequence[str]) -> list[Omission]:
+    if not lines:
+        return []
+    why = "it cannot be read; manifest.json names each"
+    return [Omission(kind="damaged picture", why=why, count=len(lines), example=lines[0])]
 
 
 def _moments(splits: Mapping[str, Split], done: Sequence[_Done]) -> dict[str, Moments]:
