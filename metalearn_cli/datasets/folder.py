@@ -23,7 +23,7 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import PART_NAMES, is_picture, is_row
+from metalearn_cli.datasets.layouts import PART_NAMES, is_row
 from metalearn_cli.errors import DataError, can_be_a_name
 
 _UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
@@ -99,10 +99,12 @@ def arrange(config: Config, source: Source) -> Arrangement:
     Raises DataError if there are no pictures, a picture lies outside any class, a class is in two parts, or there
     are too few classes to split.
     """
-    pictures = sorted(member for member in source.members if is_picture(member))
+    pictures = source.pictures()
     if not pictures:
-        raise DataError("no pictures there (png, jpg, webp, bmp)")
-    classes, part_of = _listed(source, pictures) or _by_folder(pictures)
+        raise DataError("no pictures there (png, jpg, webp, gif, tif, bmp and others)")
+    if (listed := _listed(source, pictures)) is None:
+        source.require_filled(pictures)
+    classes, part_of = listed or _by_folder(pictures)
     if config.val_classes or config.test_classes:
         split = _named(config, classes)
     else:
