@@ -21,6 +21,8 @@ from metalearn_cli.errors import MetalearnError, is_out_of_memory, printable
 _AGAIN_AFTER_SECONDS = 5.0
 _AGAIN_IN_A_CALLBACK_SECONDS = 0.01
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SYSTEM_REFUSED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOENT, errno.ENOSYS)
+_NO_THREAD = "can't start new thread"
 _BY_SIGNAL = 128
 _CLOSED_PIPE = _BY_SIGNAL + 13  # as if SIGPIPE had ended the process
 
@@ -66,6 +68,10 @@ def main() -> NoReturn:
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+        if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSED:
+            _fail(f"the system refused: {error.strerror or error} (ulimit -a, TMPDIR)", 2)
+        if _NO_THREAD in str(error):
+            _fail("the system refused another thread or process; raise the limit (ulimit -u)", 2)
         if is_out_of_memory(error):
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
@@ -132,7 +138,7 @@ def _leave(code: int) -> NoReturn:
                 _fail(f"output: {error.strerror}", 2)
             code = code or _CLOSED_PIPE
     # After a signal too: where it hit an import, Python itself may remember it and end as if nobody had caught it.
-    if os.environ.get("WORLD_SIZE", "1") != "1" or code > _BY_SIGNAL:
+    if os.environ.get("WORLD_SIZE", "") not in ("", "1") or code > _BY_SIGNAL:
         os._exit(code)
     sys.exit(code)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from metalearn_cli.datasets import Archive, Generated
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.registry import module_of
 from metalearn_cli.storage.atomic import disk_errors, remove_folder
@@ -25,16 +25,31 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def data_folder(option: Path | None) -> Path:
-    """Where prepared datasets live: the option, else $METALEARN_DATA, else the user's cache folder."""
+    """Where prepared datasets live: the option, else $METALEARN_DATA, else the user's cache folder.
+
+    Raises ConfigError if that takes a home folder and the system knows none.
+    """
     if option is not None:
         return option
-    if named := os.environ.get("METALEARN_DATA"):
-        return Path(named).expanduser()
+    named = os.environ.get("METALEARN_DATA")
+    try:
+        return Path(named).expanduser() if named else _caches() / "metalearn"
+    except RuntimeError as error:  # no HOME, and no such user
+        found = f"METALEARN_DATA={named}" if named else "HOME is not set"
+        raise ConfigError(
+            f"environment: {found}, and this system knows no home folder for it; give --data-dir DIR (prepare) or set "
+            "METALEARN_DATA to a folder"
+        ) from error
+
+
+def _caches() -> Path:
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "metalearn"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "metalearn"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "metalearn"
+        return Path.home() / "Library" / "Caches"
+    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    named = Path(os.environ.get(name, ""))
+    if named.is_absolute():  # as its specification says: anything else is to be ignored
+        return named
+    return Path.home() if sys.platform == "win32" else Path.home() / ".cache"
 
 
 def prepare(
