@@ -68,6 +68,8 @@ def main() -> NoReturn:
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+        if isinstance(error, FileNotFoundError) and not _is_somewhere():
+            _fail("the folder where this command runs is gone; change to another", 2)
         if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSED:
             _fail(f"the system refused: {error.strerror or error} (ulimit -a, TMPDIR)", 2)
         if _NO_THREAD in str(error):
@@ -116,6 +118,14 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long-lived as the process)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _is_somewhere() -> bool:
+    """Whether the folder where the command runs is still there."""
+    try:
+        return bool(os.getcwd())  # noqa: PTH109
+    except OSError:
+        return False
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -97,6 +97,7 @@ def write_file(path: Path, content: bytes, predecessor: Path | None = None) -> N
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with disk_errors(path):
+        _require_no_device(path)
         try:
             _write(aside, os.O_EXCL, content)
             if _read_back(aside) != content:
@@ -138,6 +139,14 @@ def _write(path: Path, flags: int, content: bytes) -> None:
         _flush(descriptor, path.parent)
     finally:
         os.close(descriptor)
+
+
+def _require_no_device(path: Path) -> None:
+    """Raises OSError for what is neither a file nor a link, which would be lost if another took its name."""
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise OSError(errno.EINVAL, "no plain file has that name", str(path))
 
 
 def _read_back(path: Path) -> bytes:
