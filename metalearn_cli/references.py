@@ -4,16 +4,20 @@ The folder where the command runs is never on Python's path: a file there, in a 
 like any module that some library looks for. What a person names in an experiment is found there all the same.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from metalearn_cli.errors import ConfigError
+
+_DIGITS = 16
 
 
 def imported(reference: str, key: str) -> Callable[..., Any]:
@@ -33,6 +37,29 @@ def imported(reference: str, key: str) -> Callable[..., Any]:
         raise ConfigError(f"{key}: {reference} is no class or function")
     made: Callable[..., Any] = found
     return made
+
+
+class Call(NamedTuple):
+    """What a file would have called: a function and the arguments that come with it, by name."""
+
+    function: str
+    arguments: Mapping[str, Any]
+
+    def shown(self) -> str:
+        """The call as Python writes it."""
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{self.function}({shown})" if shown else self.function
+
+    def approval(self) -> str:
+        """What METALEARN_TRUST must hold: the function and, where it gets arguments, a digest of these very ones."""
+        if not self.arguments:
+            return self.function
+        digest = hashlib.sha256(json.dumps(dict(self.arguments), sort_keys=True).encode()).hexdigest()
+        return f"{self.function}@{digest[:_DIGITS]}"
+
+    def is_trusted(self) -> bool:
+        """Whether the person at this machine has approved it."""
+        return self.approval() in (entry.strip() for entry in os.environ.get("METALEARN_TRUST", "").split(","))
 
 
 def reason(error: BaseException) -> str:
