@@ -22,6 +22,7 @@ _AGAIN_AFTER_SECONDS = 5.0
 _AGAIN_IN_A_CALLBACK_SECONDS = 0.01
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SYSTEM_REFUSED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOENT, errno.ENOSYS)
+_MOST_DIGITS, _SHOWN = 4, 20
 _NO_THREAD = "can't start new thread"
 _BY_SIGNAL = 128
 _CLOSED_PIPE = _BY_SIGNAL + 13  # as if SIGPIPE had ended the process
@@ -48,6 +49,8 @@ def main() -> NoReturn:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, stop)
     _open_streams()
+    _forget_strange_sizes()
+    _require_a_folder()
     try:
         from metalearn_cli.cli import app
 
@@ -68,8 +71,6 @@ def main() -> NoReturn:
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
-        if isinstance(error, FileNotFoundError) and not _is_somewhere():
-            _fail("the folder where this command runs is gone; change to another", 2)
         if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSED:
             _fail(f"the system refused: {error.strerror or error} (ulimit -a, TMPDIR)", 2)
         if _NO_THREAD in str(error):
@@ -111,7 +112,15 @@ def _say_nothing_of_a_swallowed_stop() -> None:
 
 
 def _open_streams() -> None:
-    """Both streams can be written to, whatever the name of a class, and also where the caller closed them."""
+    """Both streams can be written to, whatever the name of a class, and also where the caller closed them.
+
+    No file that is opened later gets the number of a stream: what a library prints would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -120,21 +129,35 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _is_somewhere() -> bool:
-    """Whether the folder where the command runs is still there."""
+def _forget_strange_sizes() -> None:
+    """What says how large the terminal is says so in numbers of a size that a terminal can have."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        value = os.environ.get(name, "")
+        if value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS and int(value):
+            continue
+        if os.environ.pop(name, ""):
+            _say(f"warning: {name} is {value[:_SHOWN]!r}, expected a number of columns or lines; it is not used")
+
+
+def _require_a_folder() -> None:
+    """Without the folder where it was started, torch's libraries end the process in words of their own."""
     try:
-        return bool(os.getcwd())  # noqa: PTH109
+        os.getcwd()  # noqa: PTH109
     except OSError:
-        return False
+        _fail("the folder where this command runs is gone, or may not be read; change to another", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
-    with suppress(OSError):  # nobody may be there to read it
-        for line in printable(message).splitlines():
-            print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    for line in printable(message).splitlines():
+        _say(f"error: {line}")
     _leave(code)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it
+        print(printable(line), file=sys.stderr)  # noqa: T201
 
 
 def _leave(code: int) -> NoReturn:
