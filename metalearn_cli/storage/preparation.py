@@ -12,7 +12,7 @@ from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.registry import module_of
-from metalearn_cli.storage.atomic import disk_errors, remove_folder
+from metalearn_cli.storage.atomic import disk_errors, make_folder, remove_folder
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked
@@ -161,8 +161,11 @@ def _downloaded(name: str, dataset: Archive, data_dir: Path, progress: Progress)
     if not dataset.offers:
         hint = f" {dataset.by_hand}" if dataset.by_hand else ""
         raise DataError(f"dataset {name} needs its pictures;{hint} type: {_command(name, dataset)}")
+    folder = data_dir / "downloads" / name
+    with disk_errors(folder):
+        make_folder(folder, data_dir)
     try:
-        return fetch_offer(dataset.offers, data_dir / "downloads" / name, progress)
+        return fetch_offer(dataset.offers, folder, progress)
     except DataError as error:
         by_hand = dataset.by_hand or "fetch it by hand"
         raise DataError(f"{error}; {by_hand}, and give the folder with --source") from error
