@@ -1,10 +1,16 @@
 """`python -m metalearn_cli`, and the `metalearn` command: exit codes and one-line errors live here."""
 
+import sys
+
+# `python -m` looks for every module in the folder where it runs, before all others: a file that came with pictures may
+# have any name. The command `metalearn` does not, and this package may lie there itself.
+if __name__ == "__main__" and not sys.flags.safe_path and not __file__.startswith(sys.path[0]):
+    sys.path.pop(0)
+
 import errno
 import io
 import os
 import signal
-import sys
 import traceback
 from contextlib import suppress
 from types import FrameType
@@ -15,6 +21,9 @@ from metalearn_cli.errors import MetalearnError, is_out_of_memory, printable
 _AGAIN_AFTER_SECONDS = 5.0
 _AGAIN_IN_A_CALLBACK_SECONDS = 0.01
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SYSTEM_REFUSED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOENT, errno.ENOSYS)
+_MOST_DIGITS, _SHOWN = 4, 20
+_NO_THREAD = "can't start new thread"
 _BY_SIGNAL = 128
 _CLOSED_PIPE = _BY_SIGNAL + 13  # as if SIGPIPE had ended the process
 
@@ -33,12 +42,15 @@ def main() -> NoReturn:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER_SECONDS)
         raise KeyboardInterrupt
 
+    _look_for_no_module_here()
     _say_nothing_of_a_swallowed_stop()
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, stop)
     _open_streams()
+    _forget_strange_sizes()
+    _require_a_folder()
     try:
         from metalearn_cli.cli import app
 
@@ -59,6 +71,10 @@ def main() -> NoReturn:
             _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
         if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+        if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSED:
+            _fail(f"the system refused: {error.strerror or error} (ulimit -a, TMPDIR)", 2)
+        if _NO_THREAD in str(error):
+            _fail("the system refused another thread or process; raise the limit (ulimit -u)", 2)
         if is_out_of_memory(error):
             _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
         traceback.print_exc()
@@ -66,6 +82,20 @@ def main() -> NoReturn:
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
         _fail("interrupted", _BY_SIGNAL + stopped_by[0])
     _leave(code if isinstance(code, int) else 0)
+
+
+def _look_for_no_module_here() -> None:
+    """No module is looked for in the folder where the command runs: not here, nor in a Python that is started later.
+
+    A PYTHONPATH with an empty entry, such as `$PYTHONPATH:/more` where it was not set, means that folder, too.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if len(entries) > 1 and "" in entries:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
+        with suppress(OSError):
+            here = os.getcwd()  # noqa: PTH109 (a string, as in the path)
+            sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
 
 
 def _say_nothing_of_a_swallowed_stop() -> None:
@@ -82,7 +112,15 @@ def _say_nothing_of_a_swallowed_stop() -> None:
 
 
 def _open_streams() -> None:
-    """Both streams can be written to, whatever the name of a class, and also where the caller closed them."""
+    """Both streams can be written to, whatever the name of a class, and also where the caller closed them.
+
+    No file that is opened later gets the number of a stream: what a library prints would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -91,13 +129,35 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _forget_strange_sizes() -> None:
+    """What says how large the terminal is says so in numbers of a size that a terminal can have."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        value = os.environ.get(name, "")
+        if value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS and int(value):
+            continue
+        if os.environ.pop(name, ""):
+            _say(f"warning: {name} is {value[:_SHOWN]!r}, expected a number of columns or lines; it is not used")
+
+
+def _require_a_folder() -> None:
+    """Without the folder where it was started, torch's libraries end the process in words of their own."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        _fail("the folder where this command runs is gone, or may not be read; change to another", 2)
+
+
 def _fail(message: str, code: int) -> NoReturn:
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
-    with suppress(OSError):  # nobody may be there to read it
-        for line in printable(message).splitlines():
-            print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    for line in printable(message).splitlines():
+        _say(f"error: {line}")
     _leave(code)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it
+        print(printable(line), file=sys.stderr)  # noqa: T201
 
 
 def _leave(code: int) -> NoReturn:
@@ -111,7 +171,7 @@ def _leave(code: int) -> NoReturn:
                 _fail(f"output: {error.strerror}", 2)
             code = code or _CLOSED_PIPE
     # After a signal too: where it hit an import, Python itself may remember it and end as if nobody had caught it.
-    if os.environ.get("WORLD_SIZE", "1") != "1" or code > _BY_SIGNAL:
+    if os.environ.get("WORLD_SIZE", "") not in ("", "1") or code > _BY_SIGNAL:
         os._exit(code)
     sys.exit(code)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_page, require_writable
+from metalearn_cli.cli.outputs import require_page, require_receiver, require_writable
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import Omission, as_fields, merged
 from metalearn_cli.storage.forms import require_form
@@ -79,9 +79,10 @@ def _check(
     for option, path in (("--csv", csv), ("--report", report)):
         if path is not None and query is None:
             raise ConfigError(f"{option}: there are no queries to write; give --query")
-    for option, path, example in (("--output", output, "mine.pt"), ("--csv", csv, "mine.csv")):
-        if path is not None:
-            require_writable(option, path, example, [checkpoint])
+    if output is not None:
+        require_writable("--output", output, "mine.pt", [checkpoint])
+    if csv is not None:
+        require_receiver("--csv", csv, "mine.csv", [checkpoint])
     if report is not None:
         require_page(report, [checkpoint], charts=False)
     if output is not None:
@@ -161,7 +162,7 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
 
 def _write(answers: Answers, output: Path | None, csv: Path | None) -> None:
     from metalearn_cli.report.spreadsheet import as_csv
-    from metalearn_cli.storage.atomic import write_file
+    from metalearn_cli.storage.delivery import deliver
 
     if output is not None:
         answers.classifier.save(output)
@@ -169,7 +170,7 @@ def _write(answers: Answers, output: Path | None, csv: Path | None) -> None:
         header = ["file", "predicted", "probability", *(f"probability of {n}" for n in answers.classifier.classes)]
         rows = zip(answers.fields["predictions"], answers.probabilities.tolist(), strict=True)
         lines = [[row["file"], row["label"], row["probability"], *each, row["known"]] for row, each in rows]
-        write_file(csv, as_csv([*header, "known"], lines))
+        deliver(csv, as_csv([*header, "known"], lines))
 
 
 def _predictions(classes: list[Any], queries: "Labelled", rows: "NDArray[np.float32]") -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """`metalearn info`: what is installed here, to be pasted into a report of a fault; and the experiment's schema."""
 
 import json as json_text
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Json
+from metalearn_cli.errors import ConfigError
 
 _HERE = ("prepared", "partial", "interrupted")
 
@@ -38,9 +40,13 @@ def _fields() -> dict[str, Any]:
     from metalearn_cli.storage.catalogue import catalogue
     from metalearn_cli.storage.preparation import data_folder
 
-    folder = data_folder(None)
-    rows = [row for row in catalogue(folder) if row.state in _HERE]
-    return describe() | {"data": {"folder": str(folder), "datasets": [row._asdict() for row in rows]}}
+    try:
+        folder: Path | None = data_folder(None)
+    except ConfigError as error:
+        folder = None
+        tables.warn(str(error))
+    rows = [row for row in catalogue(folder) if row.state in _HERE] if folder is not None else []
+    return describe() | {"data": {"folder": folder and str(folder), "datasets": [row._asdict() for row in rows]}}
 
 
 def _lines(fields: dict[str, Any]) -> list[str]:
@@ -50,7 +56,7 @@ def _lines(fields: dict[str, Any]) -> list[str]:
     rows += [("cores", f"{cpu['cores']} usable, {cpu['threads']} threads"), ("cuda", cuda["version"] or "none")]
     for device in cuda["devices"]:
         rows.append(("device", f"{device['name']}, {device['memory_bytes'] / 2**30:.0f} GiB, {device['capability']}"))
-    rows.append(("data", data["folder"]))
+    rows.append(("data", data["folder"] or "unknown"))
     for row in data["datasets"]:
         count = f"{row['classes']:,} classes, {row['pictures']:,} pictures"
         rows.append(("", f"{row['name']}: {row['state']}" + (f", {count}" if row["classes"] else "")))

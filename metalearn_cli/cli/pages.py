@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from metalearn_cli.cli import tables
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.delivery import deliver
 
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
@@ -106,7 +107,7 @@ def write_testing_page(
     else:
         differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
         content = testing.comparison_page(measured, kind, differences, [note] if note else [], came_from)
-    write_file(path, content)
+    deliver(path, content)
 
 
 def _measured(checkpoint: Path, one: "Tested") -> "Measured":
@@ -147,7 +148,7 @@ def write_classifying_page(
     )  # fmt: skip
     settings = [("", to_yaml(classifier.experiment))]
     device = environment(str(classifier.device))
-    write_file(path, classifying.classifying_page(found, Origin(settings, device, command())))
+    deliver(path, classifying.classifying_page(found, Origin(settings, device, command())))
 
 
 def _best(session: "Session") -> "Subject":

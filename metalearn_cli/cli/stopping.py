@@ -2,28 +2,34 @@
 
 import os
 import signal
+import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _PATIENCE_SECONDS = 4.0
 _AGAIN_SECONDS = 0.05
 _TOLD = b"\nstopping after the step at hand; once more stops at once, and loses what came after the last checkpoint\n"
+_BY_SIGNAL = 128
 
 
 class Stopper:
     """`stopper()` turns true at SIGINT, SIGTERM, SIGHUP or the deadline; a second SIGINT ends the process at once.
 
     A step that takes too long after a signal is given up, where it may be: inside `abandonable()` a
-    KeyboardInterrupt comes.
+    KeyboardInterrupt comes. Where the process waits for another one inside a library, no signal reaches Python; a
+    thread hears it all the same.
     """
 
     def __init__(self, max_seconds: float | None) -> None:
         self.signal: int | None = None
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._may_abandon = False
+        self._last_act: Callable[[], None] | None = None
+        self._listen()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             # nohup has SIGHUP ignored; that is to stay so.
@@ -34,6 +40,10 @@ class Stopper:
         """Whether to stop now."""
         return self.signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
 
+    def signalled(self) -> bool:
+        """Whether it was a signal that says so."""
+        return self.signal is not None
+
     @contextmanager
     def abandonable(self) -> Iterator[None]:
         """Inside the block nothing is lost if a signal that has waited for too long ends it."""
@@ -43,13 +53,37 @@ class Stopper:
         finally:
             self._may_abandon = False
 
+    def before_the_end(self, act: Callable[[], None] | None) -> None:
+        """When a second SIGINT ends the process, `act()` is called, in another thread, before it does."""
+        self._last_act = act
+
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = number
-            if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), _TOLD)  # print may not be called while it is being called
             self._look_again_in(_PATIENCE_SECONDS)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self._last_act is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def _listen(self) -> None:
+        """From now on a thread learns of each signal as it comes, whatever the main thread does."""
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+        threading.Thread(target=self._hear, args=(ours,), daemon=True).start()
+
+    def _hear(self, ours: socket.socket) -> None:
+        again = False
+        while came := ours.recv(1):
+            if came[0] == getattr(signal, "SIGALRM", None):
+                continue
+            if again and came[0] == signal.SIGINT:
+                if self._last_act is not None:
+                    self._last_act()
+                os._exit(_BY_SIGNAL + signal.SIGINT)
+            if not again and sys.stderr.isatty():
+                with suppress(OSError):
+                    os.write(sys.stderr.fileno(), _TOLD)  # print may not be called while it is being called
+            again = True
 
     def _look_again_in(self, seconds: float) -> None:
         if hasattr(signal, "setitimer"):

@@ -1,7 +1,7 @@
 """`metalearn train`: an experiment from its file to checkpoints."""
 
-import os
 import shlex
+import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +14,7 @@ from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
+from metalearn_cli.runtime import ranks
 from metalearn_cli.version import own_version
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ def train(
     """
     from metalearn_cli import experiment as experiments
 
-    quiet = quiet or os.environ.get("RANK", "0") != "0"
     if config == "list" and not Path(config).exists():
         if json:
             tables.print_json({"configs": list(experiments.shipped())})
         else:
             print("\n".join(experiments.shipped()))  # noqa: T201
         return
+    quiet = quiet or not ranks.leads()
     started, seconds = time.monotonic(), seconds_in(max_time)
     if not quiet and (Path(config).exists() or config in experiments.shipped()):
         tables.console(stderr=True).print(f"metalearn {own_version()}: train {config}")
@@ -71,9 +72,8 @@ def train(
     call = Call(shlex.join(again), for_others, json, quiet, verbose, started)
     if dry_run:
         _dry_run(experiment, device, call)
-        return
-    folder = run_dir or Path("runs") / experiment.name
-    _run(experiment, folder, resume, device, Stopper(seconds), call)
+    else:
+        _run(experiment, run_dir or Path("runs") / experiment.name, resume, device, Stopper(seconds), call)
 
 
 class Call(NamedTuple):
@@ -91,24 +91,28 @@ def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stoppe
     from metalearn_cli.runtime import assembly, distributed, processes
 
     place = distributed.own_device(assembly.device_named(device))
-    with processes.beside(experiment.execution.processes, call.for_others, place), distributed.joined(place) as group:
-        if not group.leads:
-            call = call._replace(json=False, quiet=True)
-        _run_in(group, place, experiment, path, resume, stopper, call)
+    try:
+        with processes.beside(experiment.execution.processes, call.for_others, place, stopper.signalled) as end_others:
+            stopper.before_the_end(end_others)
+            with distributed.joined(place, stopper.signalled, tables.warn) as group:
+                own = call if group.leads else call._replace(json=False, quiet=True)
+                _run_in(group, place, experiment, path, resume, stopper, own)
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + (stopper.signal or signal.SIGINT)) from None
 
 
 def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import card, distributed, idle, opening, watching
+    from metalearn_cli.runtime import card, idle, opening, watching
     from metalearn_cli.runtime import session as sessions
-    from metalearn_cli.storage import preparation, runs, sinks
+    from metalearn_cli.storage import runs, sinks
 
     openers = sinks.found(experiment.sinks)
     with group.leader_first(), tables.bar(call.quiet) as progress:
-        data = opening.open_data(experiment, preparation.data_folder(None), tables.Stages(progress), device=place)
-    resume |= distributed.restarted()
+        data = opening.open_data(experiment, None, tables.Stages(progress), device=place)
+    resume |= ranks.restarted()
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
         session = sessions.open_session(experiment, folder, data, place, group)
         state = sessions.start(session, resume, tables.warn if group.leads else lambda _line: None)
@@ -191,7 +195,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime import assembly, idle, opening, proof
     from metalearn_cli.runtime.session import open_session
-    from metalearn_cli.storage import preparation, runs, sinks
+    from metalearn_cli.storage import runs, sinks
 
     sinks.found(experiment.sinks)
     if not call.json:
@@ -199,7 +203,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     place = assembly.device_named(device)
     with tables.bar(call.quiet) as progress:
         stages = tables.Stages(progress)
-        data = opening.open_data(experiment, preparation.data_folder(None), stages, device=place)
+        data = opening.open_data(experiment, None, stages, device=place)
         session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)

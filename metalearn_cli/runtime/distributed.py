@@ -5,7 +5,9 @@ Legend: R processes (ranks), E episodes, K inner steps.
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
@@ -17,13 +19,15 @@ from torch.distributed.rendezvous import rendezvous
 
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import ConfigError, DeviceError, RunError
+from metalearn_cli.runtime import ranks
+from metalearn_cli.runtime.ranks import Rank
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be preparing data or validating."""
 
-MEETING_POINT = "METALEARN_MEETING_POINT"
-"""The variable that names the file by which processes find each other that were started without torchrun."""
-
+_SECONDS_BETWEEN_LOOKS = 0.05
+_SECONDS_UNTIL_TOLD = 3.0
+_SECONDS_UNTIL_TOLD_AGAIN = 30.0
 _WHERE_IN_THE_LIBRARY = re.compile(r"^\[[^]]*\] *")
 
 
@@ -120,7 +124,7 @@ def _all_alive() -> Iterator[None]:
     except RuntimeError as error:
         reason = _WHERE_IN_THE_LIBRARY.sub("", str(error).split(". ")[0].splitlines()[0])
         by_torchrun = "start all of them again with --resume, or torchrun with --max-restarts"
-        cure = "go on with --resume" if MEETING_POINT in os.environ else by_torchrun
+        cure = "go on with --resume" if ranks.MEETING_POINT in os.environ else by_torchrun
         rank = os.environ.get("RANK")
         raise RunError(f"process {rank}: another process of this run has ended ({reason}); {cure}") from error
 
@@ -130,52 +134,78 @@ ALONE = Group()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Group]:
+def joined(
+    device: torch.device, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[Group]:
     """The Group that this process was started in, by torchrun or by its first process; a Group of one otherwise.
 
-    Raises DeviceError if the processes cannot find each other.
+    That the others are waited for is told to `say`.
+
+    Raises DeviceError if the processes cannot find each other, ConfigError if the environment makes no sense, and
+    KeyboardInterrupt as soon as `stop()` is true while they are waited for.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    rank = ranks.own()
+    if rank is None or rank.size == 1:
         yield ALONE
         return
-    rank = int(os.environ["RANK"])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # objects are exchanged over the current one
     try:
-        file = os.environ.get(MEETING_POINT)
-        store = next(rendezvous(f"file://{file}", rank, size) if file else rendezvous("env://"))[0]
-        # Each restart by torchrun finds its own keys: the addresses of dead processes would hang it.
-        attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        if on_gpu := device.type == "cuda":
-            torch.cuda.set_device(device)  # objects are exchanged over the current one
-        distributed.init_process_group(
-            "nccl" if on_gpu else "gloo", store=attempt, rank=rank, world_size=size, timeout=_PATIENCE,
-            device_id=device if on_gpu else None,
-        )  # fmt: skip
-        _share_cores(device)
+        _meet(rank, device, stop, say)
     except (RuntimeError, ValueError) as error:
-        raise DeviceError(f"process {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"process {rank.number} of {rank.size} cannot reach the others: {reason}") from error
+    _share_cores(device, rank)
     # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
-    yield Group(rank, size)
+    yield Group(rank.number, rank.size)
 
 
-def _share_cores(device: torch.device) -> None:
+def _meet(rank: Rank, device: torch.device, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
+    """All processes have found each other. They are waited for in a thread: inside the library no signal is heard."""
+    failures: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            _connect(rank, device)
+        except Exception as error:
+            failures.append(error)
+
+    waiting = threading.Thread(target=connect, daemon=True)
+    waiting.start()
+    due = time.monotonic() + _SECONDS_UNTIL_TOLD
+    while waiting.is_alive():
+        waiting.join(_SECONDS_BETWEEN_LOOKS)
+        if stop():
+            raise KeyboardInterrupt
+        if time.monotonic() >= due:
+            due = time.monotonic() + _SECONDS_UNTIL_TOLD_AGAIN
+            place = rank.meeting_point or ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            say(f"process {rank.number} of {rank.size} (WORLD_SIZE) waits for the others at {place}")
+    for failure in failures:
+        raise failure
+
+
+def _connect(rank: Rank, device: torch.device) -> None:
+    where = f"file://{rank.meeting_point}" if rank.meeting_point else "env://"
+    store = next(rendezvous(where, rank.number, rank.size))[0]
+    # Each restart by torchrun finds its own keys: the addresses of dead processes would hang it.
+    attempt = PrefixStore(f"attempt-{rank.restarts}", store)
+    on_gpu = device.type == "cuda"
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", store=attempt, rank=rank.number, world_size=rank.size, timeout=_PATIENCE,
+        device_id=device if on_gpu else None,
+    )  # fmt: skip
+
+
+def _share_cores(device: torch.device, rank: Rank) -> None:
     """Torch's own threads are no more than this process's share of the cores, where nobody has said how many."""
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes_here()))
-
-
-def restarted() -> bool:
-    """Whether torchrun has started this process again, after one of the run had died."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        torch.set_num_threads(max(1, torch.get_num_threads() // rank.here))
 
 
 def own_device(device: torch.device) -> torch.device:
     """The device of this process: under torchrun, one GPU each."""
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    rank = ranks.own()
+    if device.type == "cuda" and device.index is None and rank is not None and rank.local is not None:
+        return torch.device("cuda", rank.local)
     return device
-
-
-def processes_here() -> int:
-    """How many processes of this run share this machine."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -18,9 +18,9 @@ from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
-from metalearn_cli.runtime.distributed import processes_here
 from metalearn_cli.runtime.memory import keep_freed_memory, require_memory
 from metalearn_cli.runtime.products import Precision, products_in
+from metalearn_cli.runtime.ranks import processes_here
 from metalearn_cli.runtime.recording import Record, Recorder, by_cuda
 
 _LARGEST_CHUNK = 64

@@ -1,6 +1,5 @@
 """What the header of a checkpoint says: its kind, what its network sees, which versions wrote it."""
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from metalearn_cli.core.meta import classification, regression
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.references import Call
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.storage.checkpoints import Checkpoint
 from metalearn_cli.version import own_version
@@ -41,8 +41,12 @@ def experiment_in(checkpoint: Checkpoint, path: Path) -> Experiment:
     """
     experiment = from_mapping(checkpoint.header["experiment"], str(path))
     code = getattr(experiment.backbone, "call", None)
-    if code is not None and code not in os.environ.get("METALEARN_TRUST", "").split(","):
-        raise CheckpointError(f"{path}: it would run Python code, {code}; allow it by: METALEARN_TRUST={code}")
+    if code is not None:
+        call = Call(code, getattr(experiment.backbone, "arguments", {}))
+        if not call.is_trusted():
+            raise CheckpointError(
+                f"{path}: it would run Python code, {call.shown()}; allow it by: METALEARN_TRUST={call.approval()}"
+            )
     return experiment
 
 

@@ -30,7 +30,7 @@ from metalearn_cli.runtime.sampling import (
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage import brightness
 from metalearn_cli.storage.downloads import Progress
-from metalearn_cli.storage.preparation import open_or_explain
+from metalearn_cli.storage.preparation import data_folder, open_or_explain
 from metalearn_cli.storage.prepared import Prepared
 
 
@@ -75,12 +75,14 @@ def dataset_of(settings: Choice) -> Dataset:
 
 def open_data(
     experiment: Experiment,
-    data_dir: Path,
+    data_dir: Path | None,
     progress: Progress,
     seen: Preprocessing | None = None,
     device: torch.device = CPU,
 ) -> Data:
     """The experiment's dataset, opened to be worked on by a device; a generated one is made on first use.
+
+    Without `data_dir` it is looked for in the user's data folder; one that is not stored at all needs none.
 
     A network that was trained on pictures `seen` otherwise (another size, another mean) gets them so.
 
@@ -120,7 +122,7 @@ class _Stored(NamedTuple):
         return frozenset(self.prepared.manifest.splits.get(self.sampling.split, {}).get(part, ()))
 
 
-def class_names(settings: Choice, data_dir: Path, part: Part) -> frozenset[str]:
+def class_names(settings: Choice, data_dir: Path | None, part: Part) -> frozenset[str]:
     """The names of the classes in a part of a dataset; none where it is not prepared here, or has no classes."""
     try:
         return _stored(settings, data_dir, lambda *_moved: None).classes(part)
@@ -128,11 +130,11 @@ def class_names(settings: Choice, data_dir: Path, part: Part) -> frozenset[str]:
         return frozenset()
 
 
-def _stored(settings: Choice, data_dir: Path, progress: Progress) -> _Stored:
+def _stored(settings: Choice, data_dir: Path | None, progress: Progress) -> _Stored:
     dataset = dataset_of(settings)
     if not isinstance(dataset, Archive | Generated):
         raise ConfigError(f"dataset.of: {settings.name} holds no pictures of its own; expected datasets that do")
-    prepared = open_or_explain(settings.name, dataset, data_dir, progress)
+    prepared = open_or_explain(settings.name, dataset, data_folder(data_dir), progress)
     sampling = dataset.sampling
     manifest = prepared.manifest
     preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)
@@ -162,7 +164,12 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torc
 
 
 def _mixed(
-    mixture: Mixture, ways: int, data_dir: Path, progress: Progress, seen: Preprocessing | None, device: torch.device
+    mixture: Mixture,
+    ways: int,
+    data_dir: Path | None,
+    progress: Progress,
+    seen: Preprocessing | None,
+    device: torch.device,
 ) -> Data:
     members = [_stored(settings, data_dir, progress) for settings in mixture.of]
     common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])

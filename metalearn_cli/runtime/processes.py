@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,48 +17,72 @@ from tempfile import TemporaryDirectory
 import torch
 
 from metalearn_cli.errors import ConfigError, RunError
-from metalearn_cli.runtime.distributed import MEETING_POINT
+from metalearn_cli.runtime import ranks
+from metalearn_cli.runtime.ranks import MEETING_POINT, Rank
 
 _FOLDER = "metalearn-run-"
+# It finds modules where this process does, and not in the folder where it runs.
+_COMMAND = "import sys; sys.path[:] = {!r}; from metalearn_cli.__main__ import main; main()"
 _SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 10, 0.02
 
 
 @contextmanager
-def beside(size: int | None, arguments: Sequence[str], device: torch.device) -> Iterator[None]:
+def beside(
+    size: int | None, arguments: Sequence[str], device: torch.device, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Callable[[], None] | None]:
     """Inside the block this process is the first of `size`; the others run `metalearn ARGUMENTS`.
 
-    With a size of None, or under torchrun, it is whatever it was before.
+    With a size of None, or under torchrun, it is whatever it was before. The block gets a function that ends the others
+    at once, whatever they do, and takes their folder along; any thread may call it. It is None where none was started.
 
-    Raises ConfigError for another device than a CPU, and RunError if one of the others does not start.
+    Raises ConfigError for another device than a CPU, RunError if one of the others does not start, and
+    KeyboardInterrupt if `stop()` is true before they have.
     """
-    if MEETING_POINT in os.environ:
-        with _one_of_the_others():
-            yield
+    rank = ranks.own()
+    if rank is not None and rank.meeting_point:
+        with _one_of_the_others(rank):
+            yield None
         return
-    if size in (None, 1) or "WORLD_SIZE" in os.environ:
-        yield
+    if size in (None, 1) or rank is not None:
+        yield None
         return
     assert size
     if device.type != "cpu":
         raise ConfigError(f"execution.processes: found {size}, but on GPUs it is torchrun that starts them")
-    with TemporaryDirectory(prefix=_FOLDER) as folder:
-        # It stays so: the group of processes is not taken apart either.
-        os.environ.update(_surroundings(size, Path(folder)))
-        others = [_started(rank, arguments, Path(folder)) for rank in range(1, size)]
-        try:
-            _meet(others, Path(folder))
-            yield
-            with suppress(subprocess.TimeoutExpired):
-                for other in others:
-                    other.wait(_SECONDS_TO_END)
-        except RunError:
-            sys.stderr.write("".join(_errors(rank, Path(folder)).read_text() for rank in range(1, size)))
-            raise
-        finally:
+    with (
+        TemporaryDirectory(prefix=_FOLDER, ignore_cleanup_errors=True) as folder,
+        _first_of(size, arguments, Path(folder), stop) as end,
+    ):
+        yield end
+
+
+@contextmanager
+def _first_of(
+    size: int, arguments: Sequence[str], folder: Path, stop: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
+    # It stays so: the group of processes is not taken apart either.
+    os.environ.update(_surroundings(size, folder))
+    others = [_started(rank, arguments, folder) for rank in range(1, size)]
+
+    def end() -> None:
+        for other in others:
+            other.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        _meet(others, folder, stop)
+        yield end
+        with suppress(subprocess.TimeoutExpired):
             for other in others:
-                other.kill()
-                with other:  # which waits for it
-                    pass
+                other.wait(_SECONDS_TO_END)
+    except RunError:
+        sys.stderr.write("".join(_errors(rank, folder).read_text() for rank in range(1, size)))
+        raise
+    finally:
+        for other in others:
+            other.kill()
+            with other:  # which waits for it
+                pass
 
 
 def _surroundings(size: int, folder: Path) -> dict[str, str]:
@@ -67,6 +91,7 @@ def _surroundings(size: int, folder: Path) -> dict[str, str]:
         "RANK": "0",
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
+        "TORCHELASTIC_RESTART_COUNT": "0",
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0"),
         MEETING_POINT: str(folder / "store"),
     }
@@ -75,7 +100,7 @@ def _surroundings(size: int, folder: Path) -> dict[str, str]:
 def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     with _errors(rank, folder).open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "metalearn_cli", *arguments],
+            [sys.executable, "-P", "-c", _COMMAND.format(sys.path), *arguments],
             env=os.environ | {"RANK": str(rank)},
             stdin=subprocess.PIPE,  # it closes when this process ends, however that comes about
             stdout=subprocess.DEVNULL,
@@ -83,7 +108,7 @@ def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Po
         )
 
 
-def _meet(others: list[subprocess.Popen[bytes]], folder: Path) -> None:
+def _meet(others: list[subprocess.Popen[bytes]], folder: Path, stop: Callable[[], bool]) -> None:
     """Every process has come as far as this one.
 
     Raises RunError if one of them ends before.
@@ -92,6 +117,8 @@ def _meet(others: list[subprocess.Popen[bytes]], folder: Path) -> None:
         while not _here(rank, folder).exists():
             if other.poll() is not None:
                 raise RunError(f"process {rank} of this run ended with {other.returncode} before it had begun")
+            if stop():
+                raise KeyboardInterrupt
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
@@ -104,10 +131,10 @@ def _errors(rank: int, folder: Path) -> Path:
 
 
 @contextmanager
-def _one_of_the_others() -> Iterator[None]:
+def _one_of_the_others(rank: Rank) -> Iterator[None]:
     """Inside the block this process ends at once when the first one is no more, and takes their folder along."""
-    folder = Path(os.environ[MEETING_POINT]).parent
-    _here(int(os.environ["RANK"]), folder).touch()
+    folder = Path(rank.meeting_point).parent
+    _here(rank.number, folder).touch()
 
     def wait() -> None:
         sys.stdin.buffer.read()

@@ -23,7 +23,6 @@ from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.downloads import Progress
-from metalearn_cli.storage.preparation import data_folder
 
 
 class Tested(NamedTuple):
@@ -80,7 +79,7 @@ def tested(
     opened = members(path, overrides)
     first, place = opened[0], assembly.device_named(device)
     experiment, interface = first.asked, first.interface
-    data = opening.open_data(experiment, data_folder(None), progress, interface.preprocessing, place)
+    data = opening.open_data(experiment, None, progress, interface.preprocessing, place)
     part = next(part for part in PARTS if part == split)
     spec = assembly.evaluation_spec(experiment)
     for one in opened:
@@ -158,7 +157,7 @@ def _require_unseen(
         return
     same = asked.name == trained.name and getattr(asked, "title", None) == getattr(trained, "title", None)
     if not same:
-        common = sorted(opening.class_names(trained, data_folder(None), "train") & data.classes(part))
+        common = sorted(opening.class_names(trained, None, "train") & data.classes(part))
         if common:
             raise ConfigError(
                 f"dataset.name: {path} was trained on {len(common)} classes of part '{part}' of {asked.name}, "

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 
 from metalearn_cli.datasets import Archive, Generated
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.registry import module_of
-from metalearn_cli.storage.atomic import disk_errors
+from metalearn_cli.storage.atomic import disk_errors, make_folder, remove_folder
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked
@@ -27,16 +26,31 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def data_folder(option: Path | None) -> Path:
-    """Where prepared datasets live: the option, else $METALEARN_DATA, else the user's cache folder."""
+    """Where prepared datasets live: the option, else $METALEARN_DATA, else the user's cache folder.
+
+    Raises ConfigError if that takes a home folder and the system knows none.
+    """
     if option is not None:
         return option
-    if named := os.environ.get("METALEARN_DATA"):
-        return Path(named).expanduser()
+    named = os.environ.get("METALEARN_DATA")
+    try:
+        return Path(named).expanduser() if named else _caches() / "metalearn"
+    except RuntimeError as error:  # no HOME, and no such user
+        found = f"METALEARN_DATA={named}" if named else "HOME is not set"
+        raise ConfigError(
+            f"environment: {found}, and this system knows no home folder for it; give --data-dir DIR (prepare) or set "
+            "METALEARN_DATA to a folder"
+        ) from error
+
+
+def _caches() -> Path:
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "metalearn"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "metalearn"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "metalearn"
+        return Path.home() / "Library" / "Caches"
+    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    named = Path(os.environ.get(name, ""))
+    if named.is_absolute():  # as its specification says: anything else is to be ignored
+        return named
+    return Path.home() if sys.platform == "win32" else Path.home() / ".cache"
 
 
 def prepare(
@@ -96,7 +110,7 @@ def _put_right(folder: Path) -> None:
     for old in folder.parent.glob(f".{folder.name}.*.old"):
         with disk_errors(old):
             if folder.exists():
-                shutil.rmtree(old)
+                remove_folder(old)
             else:
                 old.rename(folder)
 
@@ -155,8 +169,11 @@ def _downloaded(name: str, dataset: Archive, data_dir: Path, progress: Progress)
     if not dataset.offers:
         hint = f" {dataset.by_hand}" if dataset.by_hand else ""
         raise DataError(f"dataset {name} needs its pictures;{hint} type: {_command(name, dataset)}")
+    folder = data_dir / "downloads" / name
+    with disk_errors(folder):
+        make_folder(folder, data_dir)
     try:
-        return fetch_offer(dataset.offers, data_dir / "downloads" / name, progress)
+        return fetch_offer(dataset.offers, folder, progress)
     except DataError as error:
         by_hand = dataset.by_hand or "fetch it by hand"
         raise DataError(f"{error}; {by_hand}, and give the folder with --source") from error

@@ -90,6 +90,42 @@ def test_a_signal_to_the_first_stops_all_with_a_checkpoint(started, tmp_path):
     assert not list((tmp_path / "temporary").glob("metalearn-run-*"))
 
 
+def test_a_second_interrupt_ends_all_at_once_though_the_other_hangs(started, tmp_path):
+    run, other = started
+    os.kill(other, signal.SIGSTOP)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.poll() is None  # it waits for the other, inside a library
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=10)
+    assert run.returncode == 128 + signal.SIGINT
+    wait_for(lambda: not alive(other))
+    assert not list((tmp_path / "temporary").glob("metalearn-run-*"))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_wait_for_ranks_that_never_come_is_said_and_ends_with_a_signal(data_dir, tiny_config, tmp_path, name):
+    ranks = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29571"}
+    command = [sys.executable, "-m", "metalearn_cli", "train", tiny_config, "--run-dir", tmp_path / "run"]
+    env = environment(data_dir) | ranks
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as run:
+        for line in run.stderr:
+            if "process 1 of 2 (WORLD_SIZE) waits for the others at 127.0.0.1:29571" in line:
+                break
+        run.send_signal(getattr(signal, name))
+        _, errors = run.communicate(timeout=10)
+    assert run.returncode == 128 + getattr(signal, name)
+    assert "Traceback" not in errors
+
+
+def test_variables_that_were_left_over_do_not_make_it_one_process(cli, tiny_config, tmp_path):
+    for number, variables in enumerate([{"WORLD_SIZE": ""}, {"WORLD_SIZE": "1"}, {"RANK": "1", "LOCAL_RANK": "7"}]):
+        outcome = cli("train", tiny_config, *TWO, "--run-dir", str(number), TMPDIR=str(tmp_path), **variables)
+        assert outcome.code == 0, outcome.err
+        assert "conv4 on cpu in 2 processes" in outcome.err
+
+
 def test_when_the_other_is_killed_the_first_says_so_and_the_run_goes_on_later(started, cli, tiny_config, tmp_path):
     run, other = started
     os.kill(other, signal.SIGKILL)

@@ -6,6 +6,7 @@ import torch
 
 from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import CheckpointError
+from metalearn_cli.references import Call
 from metalearn_cli.runtime import proof, testing
 from tests import untrained
 from tests.commands import TINY
@@ -23,15 +24,18 @@ def test_it_trains_and_is_proved(data_dir, tmp_path):
     assert len(train(session)) == 2
 
 
-def test_a_checkpoint_runs_its_code_only_if_a_person_names_it(data_dir, tmp_path, monkeypatch):
+def test_a_checkpoint_runs_its_code_only_if_a_person_approves_this_very_call(data_dir, tmp_path, monkeypatch):
     path = untrained.checkpoint_of(tmp_path / "best.pt", data_dir, backbone=BACKBONE)
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
-    monkeypatch.setenv("METALEARN_TRUST", "tests.modules:Noisy")
-    with pytest.raises(CheckpointError, match=f"METALEARN_TRUST={CALL}"):
-        load(path)
-    with pytest.raises(CheckpointError, match="would run Python code"):
+    for not_enough in ("tests.modules:Noisy", CALL, Call(CALL, {"outputs": 3}).approval()):
+        monkeypatch.setenv("METALEARN_TRUST", not_enough)
+        with pytest.raises(
+            CheckpointError, match=r"tests\.modules:Residual\(outputs=2\); allow it by: METALEARN_TRUST="
+        ):
+            load(path)
+    with pytest.raises(CheckpointError, match="would run Python code") as caught:
         testing.tested(path, (), "test", 8, None, "cpu", silent)
-    monkeypatch.setenv("METALEARN_TRUST", f"elsewhere:build,{CALL}")
+    monkeypatch.setenv("METALEARN_TRUST", f"elsewhere:build, {str(caught.value).rpartition('=')[2]}")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     classifier = load(path).adapt(pictures, list("abab"))
     classifier.save(tmp_path / "mine.pt")

@@ -1,9 +1,12 @@
+import threading
+
 import pytest
 import torch
 
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import RunError
-from metalearn_cli.runtime.distributed import ALONE, Group, own_device, processes_here, restarted
+from metalearn_cli.runtime import distributed
+from metalearn_cli.runtime.distributed import ALONE, Group, joined, own_device
 
 
 def test_processes_share_all_tasks_and_each_once():
@@ -26,16 +29,11 @@ def test_one_process_alone_adds_and_gathers_nothing():
 
 
 def test_under_torchrun_each_process_has_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "3")
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
+        monkeypatch.setenv(name, value)
     assert own_device(torch.device("cuda")) == torch.device("cuda", 3)
     assert own_device(torch.device("cuda:1")) == torch.device("cuda", 1)
     assert own_device(torch.device("cpu")) == torch.device("cpu")
-
-
-def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
-    assert processes_here() == 1
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert processes_here() == 2
 
 
 def test_a_process_that_is_gone_is_said_by_the_others(monkeypatch):
@@ -48,9 +46,13 @@ def test_a_process_that_is_gone_is_said_by_the_others(monkeypatch):
         Group(1, 2).summed([torch.ones(2)])
 
 
-def test_a_process_knows_whether_it_was_started_again(monkeypatch):
-    assert not restarted()
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert not restarted()
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
-    assert restarted()
+def test_that_others_are_waited_for_is_said_and_the_wait_ends_as_soon_as_it_should(monkeypatch):
+    came, said = threading.Event(), []
+    monkeypatch.setattr(distributed, "_connect", lambda _rank, _device: came.wait(60))
+    monkeypatch.setattr(distributed, "_SECONDS_UNTIL_TOLD", 0.1)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KeyboardInterrupt), joined(torch.device("cpu"), lambda: bool(said), said.append):
+        pytest.fail("the block was entered")
+    assert said == ["process 1 of 2 (WORLD_SIZE) waits for the others at here:29500"]
+    came.set()

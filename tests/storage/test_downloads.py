@@ -268,3 +268,32 @@ def test_md5_is_a_checksum_too(official, tmp_path):
     assert fetch(right, tmp_path, silent).read_bytes() == CONTENT
     with pytest.raises(DataError, match="another size or checksum"):
         fetch(official("good")._replace(file="z.zip", checksum="md5:" + "0" * 32), tmp_path, silent)
+
+
+@pytest.mark.parametrize("way", ["good", "whole"])
+def test_a_link_in_the_place_of_what_is_received_is_refused(official, tmp_path, way):
+    precious, folder = tmp_path / "precious", tmp_path / "downloads"
+    precious.write_bytes(b"the only copy")
+    folder.mkdir()
+    (folder / "x.zip.part").symlink_to(precious)
+    with pytest.raises(RunError, match=r"x\.zip\.part: cannot be written: a symbolic link stands there"):
+        fetch(official(way), folder, silent)
+    assert precious.read_bytes() == b"the only copy"
+
+
+def test_a_link_in_the_place_of_a_finished_file_is_replaced(official, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"the only copy")
+    (tmp_path / "x.zip").symlink_to(precious)
+    assert fetch(official("good"), tmp_path, silent).read_bytes() == CONTENT
+    assert precious.read_bytes() == b"the only copy"
+
+
+def test_no_folder_of_downloads_leads_elsewhere(official, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "data").symlink_to(tmp_path / "elsewhere")
+    below = official("good")._replace(file="data/x.zip")
+    with pytest.raises(RunError, match="a symbolic link stands there"):
+        fetch(below, tmp_path / "downloads", silent)
+    assert not list((tmp_path / "elsewhere").iterdir())
