@@ -8,7 +8,7 @@ TaskSource   tasks drawn from a distribution, nothing stored (sinusoid)
 Mixture      other datasets, of which each task uses one (mixture)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -137,6 +137,14 @@ class Source(Protocol):
 
     members: Sequence[str]
     omissions: Omissions
+
+    def pictures(self) -> Sequence[str]:
+        """The members that are pictures, recognised by suffix or content."""
+        ...
+
+    def require_filled(self, pictures: Iterable[str]) -> None:
+        """Raise DataError for a folder beside those of the `pictures` in which there is none."""
+        ...
 
     def text(self, member: str) -> str:
         """A small text file. Raises DataError if it cannot be read."""

@@ -1,10 +1,7 @@
 """A person's own pictures: one folder per class, or a list that says what each picture shows."""
 
-import csv
-import json
-import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -23,32 +20,32 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import PART_NAMES, is_picture, is_row
-from metalearn_cli.errors import DataError, can_be_a_name
+from metalearn_cli.datasets.layouts.classes import Classes, grouped, named_split
+from metalearn_cli.datasets.layouts.labelling import labelled, require_split_read
+from metalearn_cli.datasets.layouts.lists import read_lists
+from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED
+from metalearn_cli.errors import DataError
 
 _UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
-_FILE_COLUMNS = ("filename", "file_name", "file", "image", "path")
-_LABEL_COLUMNS = ("label", "category", "class")
-_PART_COLUMNS = ("split", "part")
-
-Classes = Mapping[str, Sequence[str]]
 
 
 class Config(Files):
     """Pictures of any size become squares of one.
 
-    Without train/, val/ and test/ folders, classes are split by a seed, or as they are named here.
+    Folders or lists that name parts are the split. Without them, a seed splits the classes, or they are named here.
 
     `title`: tells several collections apart.
     `image_size` (pixels): the side of the stored pictures.
     `channels` (channels): what the stored pictures have, 1 grey, 3 colour.
     `resize`: the filter with which pictures are made smaller.
     `fit`: "crop" keeps a centred square, "squash" the whole picture.
-    `split_seed`: splits the classes.
+    `parts`: "use" takes the parts that folders, files and lists name, train, val and test by any of their names, and
+        refuses what looks like a split and is none; "ignore" puts the pictures of all parts together.
+    `split_seed`: splits the classes where no parts are named.
     `val_fraction` (fraction): the share of the classes that is for validation.
     `test_fraction` (fraction): the share that is for the test; the rest is for training.
-    `val_classes`: names the classes for validation, instead of the seed.
-    `test_classes`: names the classes for the test, instead of the seed.
+    `val_classes`: names the classes for validation, instead of the seed; of classes in parts, only those for training.
+    `test_classes`: names the classes for the test in the same way.
     `rotations`: turns by quarters, in training: each class is four ("classes"), one of four drawn for each task
         ("task"), or none.
     """
@@ -59,6 +56,7 @@ class Config(Files):
     channels: Literal[1, 3] = 3
     resize: Resize = "bilinear"
     fit: Literal["crop", "squash"] = "crop"
+    parts: Literal["use", "ignore"] = "use"
     split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
     val_fraction: float = Field(default=0.2, gt=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
@@ -78,6 +76,8 @@ def build(config: Config) -> Archive:
     """The collection called `config.title`."""
     size = config.image_size
     elsewhere = {"name", "rotations", "normalisation", "augmentation", "skip_damaged"}
+    if config.parts == "use":
+        elsewhere.add("parts")  # collections from before there was a choice used them too
     return Archive(
         store=f"folder-{config.title}-{size}x{size}x{config.channels}",
         settings=config.model_dump(mode="json", exclude=elsewhere),
@@ -99,19 +99,16 @@ def arrange(config: Config, source: Source) -> Arrangement:
     Raises DataError if there are no pictures, a picture lies outside any class or in two, a class is in two parts, what
     looks like a split cannot be read as one, or there are too few classes to split.
     """
-    pictures = sorted(member for member in source.members if is_picture(member))
+    pictures = source.pictures()
     if not pictures:
-        raise DataError("no pictures there (png, jpg, webp, bmp)")
-    lists = read_lists(source, pictures)
-    given = config.parts == "use"
-    rows = with_parts_of_folders(lists.rows) if lists.rows else by_folder(source, pictures, given, lists)
-    if given:
-        rows = with_parts_of_classes(rows, lists)
-        require_read(source, lists, decided=bool(config.val_classes or config.test_classes))
-    leave_out(source, pictures, rows, lists)
-    classes, part_of = grouped(rows if given else [row._replace(part=None) for row in rows], source)
-    if config.val_classes or config.test_classes:
-        split = named_split({"val": config.val_classes, "test": config.test_classes}, classes, part_of)
+        raise DataError("no pictures there (png, jpg, webp, gif, tif, bmp and others)")
+    lists = read_lists(source, pictures, given := config.parts == "use")
+    classes, part_of = grouped(labelled(source, pictures, lists, given), source.omissions)
+    named: dict[Part, list[str]] = {"val": config.val_classes, "test": config.test_classes}
+    if given and not part_of and not any(named.values()):
+        require_split_read(source, lists)
+    if any(named.values()):
+        split = named_split(named, classes, part_of)
     else:
         split = _given(part_of) if part_of else _by_seed(config, classes)
     empty = [part for part in PARTS if not split[part]]

@@ -31,12 +31,12 @@ from metalearn_cli.datasets.layouts import (
     in_order,
     is_row,
     kept,
-    part_in,
     photos,
     require_complete,
     split_list,
     table,
 )
+from metalearn_cli.datasets.layouts.parts import part_in
 from metalearn_cli.errors import DataError
 
 PICTURES = 600

@@ -18,9 +18,10 @@ from metalearn_cli.runtime.adaptation import Adaptable
 from metalearn_cli.runtime.classifier import Classifier
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.pixels import inputs_of_stored
+from metalearn_cli.storage.archives import is_archive
 from metalearn_cli.storage.containers import is_container
-from metalearn_cli.storage.folders import Folder
-from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
+from metalearn_cli.storage.folders import Folder, is_file
+from metalearn_cli.storage.pictures import decode
 from metalearn_cli.storage.sources import open_source
 
 _MOST_LEFT_OUT = 200
@@ -52,7 +53,7 @@ def support_in(path: Path, interface: Interface) -> Labelled:
 
     Raises DataError if there are fewer than two classes, one is in two folders, or a picture cannot be read.
     """
-    found = _pictures(path, interface)
+    found = _pictures(path, interface, classes=True)
     loose = [file for file, label in zip(found.files, found.labels, strict=True) if label is None]
     if loose:
         raise DataError(f"{loose[0]}: lies outside a class folder; expected {path}/CLASS/picture.jpg")
@@ -67,7 +68,7 @@ def support_in(path: Path, interface: Interface) -> Labelled:
 
 def queries_in(paths: Sequence[Path], classes: Sequence[str], interface: Interface) -> Labelled:
     """The pictures in folders and files; a picture in a folder named like a class is known to be of that class."""
-    parts = [_pictures(path, interface) for path in paths]
+    parts = [_pictures(path, interface, classes=False) for path in paths]
     labels = [label if label in classes else None for part in parts for label in part.labels]
     files = [file for part in parts for file in part.files]
     left_out = merged(part.left_out for part in parts)
@@ -100,30 +101,32 @@ def leave_one_out(learner: Adaptable, support: Labelled) -> list[float] | None:
     return [float(mean) for mean in np.mean(hits, axis=0)]
 
 
-def _pictures(path: Path, interface: Interface) -> Labelled:
+def _pictures(path: Path, interface: Interface, classes: bool) -> Labelled:
     preprocessing = interface.preprocessing
     if preprocessing is None:
         raise DataError(f"{path}: the checkpoint was trained on numbers, not on pictures")
     files, labels, stored = [], [], []
     omissions = Omissions()
-    for file, label, content in _contents(path, omissions):
+    for file, label, content in _contents(path, omissions, classes):
         files.append(file)
         labels.append(label)
         stored.append(decode(content, preprocessing, file))
     if not stored:
-        raise DataError("; ".join([f"{path}: no pictures there", *map(str, omissions.listed())]))
+        told = map(str, omissions.listed())
+        raise DataError("; ".join([f"{path}: no pictures there (png, jpg, webp, gif, tif, bmp and others)", *told]))
     return Labelled(files, inputs_of_stored(stored, preprocessing), labels, omissions.listed())
 
 
-def _contents(path: Path, omissions: Omissions) -> Iterator[tuple[str, str | None, bytes]]:
+def _contents(path: Path, omissions: Omissions, classes: bool) -> Iterator[tuple[str, str | None, bytes]]:
     """(file, name of the folder it lies in or None, bytes) of each picture; the rest is added to `omissions`."""
-    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+    if is_file(path) and not is_archive(path.name):
         yield str(path), None, Folder(path.parent).read(str(path))
         return
     with open_source(path, lambda member: not is_container(member), omissions=omissions) as source:
-        for member in source.members:
-            if member.lower().endswith(PICTURE_SUFFIXES):
-                folder = member.split("/")[-2] if "/" in member else None
-                yield f"{path}/{member}", folder, source.content(member)
-            else:
-                omissions.add("file that is no picture", "it is not looked at", member)
+        pictures = source.pictures()
+        source.close_with(pictures)
+        if classes:
+            source.require_filled(pictures)
+        for member in pictures:
+            folder = member.split("/")[-2] if "/" in member else None
+            yield f"{path}/{member}", folder, source.content(member)

@@ -8,6 +8,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,35 +81,36 @@ class Zip:
         require_few(self._what, len(entries))
         for entry in entries:
             kind = entry.external_attr >> 16 & 0o170000
-            if entry.is_dir():
-                yield Member(plain_path(self._what, entry.filename.replace("\\", "/")) + "/", None)
-                continue
-            if kind not in (0, 0o100000):
+            if kind not in (0, 0o100000) and not entry.is_dir():
                 raise DataError(f"{self._what}: member {entry.filename!r} is a link or a device; unpack it by hand")
             path = plain_path(self._what, entry.filename.replace("\\", "/"))
             if not is_leftover(path, omissions):
-                yield Member(path, entry)
+                yield Member(path + "/" if entry.is_dir() else path, entry)
 
     def read(self, key: zipfile.ZipInfo) -> bytes:
         """Its content."""
-        try:
-            with self._lock, self._zip.open(key) as file:
-                return read_all(file, f"{self._what}: member {key.filename!r}")  # type: ignore[arg-type]
-        except DataError:
-            raise
-        except Exception as error:  # BadZipFile, RuntimeError (encrypted), zlib.error, EOFError, ...
-            raise DataError(f"{self._what}: member {key.filename!r} cannot be read: {reason(error)}") from error
+        with self._opened(key) as (stream, what):
+            return read_all(stream, what)
+
+    def head(self, key: zipfile.ZipInfo, size: int) -> bytes:
+        """Its beginning."""
+        with self._opened(key) as (stream, _what):
+            return stream.read(size)
 
     def file(self, key: zipfile.ZipInfo) -> BinaryIO:
         """A copy of it."""
+        with self._opened(key) as (stream, what):
+            return copied(stream, self._scratch, most_unpacked(key.compress_size), what)
+
+    @contextmanager
+    def _opened(self, key: zipfile.ZipInfo) -> Iterator[tuple[BinaryIO, str]]:
         what = f"{self._what}: member {key.filename!r}"
-        most = most_unpacked(key.compress_size)
         try:
             with self._lock, self._zip.open(key) as stream:
-                return copied(stream, self._scratch, most, what)  # type: ignore[arg-type]
+                yield stream, what  # type: ignore[misc]
         except MetalearnError:
             raise
-        except Exception as error:
+        except Exception as error:  # BadZipFile, RuntimeError (encrypted), zlib.error, EOFError, ...
             raise DataError(f"{what} cannot be read: {reason(error)}") from error
 
     def close(self) -> None:

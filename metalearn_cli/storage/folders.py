@@ -13,6 +13,11 @@ from metalearn_cli.storage.holders import Member, is_leftover, read_all, require
 _DEEPEST = 100
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there, or a link to one; a pipe, a device and a name that no disk can hold are none."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for such a name)
+
+
 class _Place(NamedTuple):
     """A folder being read: its path, that of its members, where it really lies, and whether links led there."""
 
@@ -83,6 +88,11 @@ class Folder:
         """Its content."""
         with self.file(key) as file:
             return read_all(file, f"{key}:")
+
+    def head(self, key: str, size: int) -> bytes:
+        """Its beginning."""
+        with self.file(key) as file:
+            return file.read(size)
 
     def file(self, key: str) -> BinaryIO:
         """The file itself."""

@@ -41,6 +41,10 @@ class Holder(Protocol):
         """The content of a file of at most MOST_BYTES, from any thread. Raises DataError if it cannot be read."""
         ...
 
+    def head(self, key: Any, size: int) -> bytes:
+        """The first bytes of a file of any size, at most so many. Raises DataError if it cannot be read."""
+        ...
+
     def file(self, key: Any) -> BinaryIO:
         """A file of any size, opened for reading anywhere in it. Raises DataError if it cannot be opened."""
         ...

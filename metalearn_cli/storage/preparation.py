@@ -132,7 +132,9 @@ def _converted(
     try:
         classes, splits, sample, partial = dataset.arrange(source)
     except DataError as error:
-        raise DataError("; ".join([str(error), *map(str, source.omissions.listed())])) from error
+        source.close_with(source.pictures())
+        told = [str(omission) for omission in source.omissions.listed() if str(omission) not in str(error)]
+        raise DataError("; ".join([str(error), *told])) from error
     source.close_with(chain.from_iterable(classes.values()))
     contents = Contents(
         name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial,

@@ -11,17 +11,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_cli.datasets.layouts import is_picture
+from metalearn_cli.datasets.layouts import is_row
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.archives import archive, is_archive
 from metalearn_cli.storage.containers import is_container, pictures
 from metalearn_cli.storage.folders import Folder
 from metalearn_cli.storage.holders import Holder, require_name
+from metalearn_cli.storage.recognition import HEAD, PICTURE_SUFFIXES, Kind, is_text, recognised
 from metalearn_cli.storage.spool import Spool
 
 _DEEPEST = 2
 _MOST_HASHED = 4 << 30
+_SHOWN = 10
 
 
 class Source:
@@ -40,6 +42,7 @@ class Source:
         self.omissions = search.omissions
         self._places = search.places
         self._read: set[str] = set()
+        self._kinds: dict[str, Kind] = {}
 
     def picture(self, member: str) -> bytes | NDArray[np.uint8]:
         """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
@@ -58,12 +61,57 @@ class Source:
         except UnicodeDecodeError as error:
             raise DataError(f"{member}: is no UTF-8 text") from error
 
+    def pictures(self) -> Sequence[str]:
+        """The members that are pictures: by their suffixes, or by their content where these say nothing."""
+        return [member for member in self.members if not self._kind(member).why]
+
+    def require_filled(self, pictures: Iterable[str]) -> None:
+        """Raise DataError for a folder beside those of the `pictures` in which there is none, only texts excepted."""
+        filled = {folder for member in pictures for folder in _above(member)}
+        classes = {member.rpartition("/")[0] for member in pictures}
+        beside = {folder.rpartition("/")[0] for folder in classes if folder}
+        below: dict[str, list[str]] = {folder: [] for folder in self.folders}
+        for member in self.members:
+            for folder in _above(member):
+                below.setdefault(folder, []).append(member)
+        unfilled = (name for name in sorted(below) if name.rpartition("/")[0] in beside and name not in filled)
+        emptied = [f"{name!r} ({why})" for name in unfilled if (why := self._emptiness(name, below[name]))]
+        if emptied:
+            more = f" and {len(emptied) - _SHOWN} more" if len(emptied) > _SHOWN else ""
+            raise DataError(
+                f"no pictures in class folder {', '.join(emptied[:_SHOWN])}{more}; put some there, or take it away"
+            )
+
     def close_with(self, used: Iterable[str]) -> None:
         """Members that are neither among the `used` pictures, nor were read, nor left out so far, are left out."""
         for member in sorted({*self.members} - {*used} - self._read):
             if member not in self.omissions:
-                kind = "picture" if is_picture(member) else "file that is no picture"
-                self.omissions.add(kind, "it is no part of the dataset", member)
+                name, why = self._kind(member)
+                self.omissions.add(name, why or "it is no part of the dataset", member)
+
+    def _kind(self, member: str) -> Kind:
+        if member not in self._kinds:
+            holder, key = self._places[member]
+            if isinstance(holder, Spool) or is_row(member) or member.lower().endswith(PICTURE_SUFFIXES):
+                self._kinds[member] = Kind("picture")
+            else:
+                self._kinds[member] = recognised(member, holder.head(key, HEAD))
+        return self._kinds[member]
+
+    def _emptiness(self, folder: str, members: Sequence[str]) -> str:
+        """Why there are no pictures in a folder of these members; "" if nobody would look for any."""
+        found = self.omissions.below(folder)
+        for member in members:
+            found.add(*self._kind(member), member)
+        if members and all(is_text(self._kind(member)) for member in members) and len(found.listed()) == 1:
+            return ""
+        return "; ".join(map(str, found.listed())) or "it is empty"
+
+
+def _above(member: str) -> Iterator[str]:
+    while "/" in member:
+        member = member.rpartition("/")[0]
+        yield member
 
 
 @contextmanager

@@ -25,14 +25,11 @@ class Tar:
         while (entry := self._next()) is not None:
             count += 1
             require_few(self._what, count)
-            if entry.isdir():
-                yield Member(plain_path(self._what, entry.name) + "/", None)
-                continue
-            if not entry.isreg() or entry.issparse():
+            if not (entry.isreg() or entry.isdir()) or entry.issparse():
                 raise DataError(f"{self._what}: member {entry.name!r} is a link or a device; unpack it by hand")
             path = plain_path(self._what, entry.name)
             if not is_leftover(path, omissions):
-                yield Member(path, (entry.offset_data, entry.size))
+                yield Member(path + "/" if entry.isdir() else path, (entry.offset_data, entry.size))
         with self._lock:
             self._file.seek(self._tar.offset)
             if self._file.read(512) != bytes(512):
@@ -42,6 +39,10 @@ class Tar:
         """Its content."""
         offset, size = key
         return read_all(self.file((offset, size)), f"{self._what}: a member")
+
+    def head(self, key: tuple[int, int], size: int) -> bytes:
+        """Its beginning."""
+        return self.file(key).read(size)
 
     def file(self, key: tuple[int, int]) -> BinaryIO:
         """A window on it."""

@@ -28,11 +28,6 @@ def is_row(member: str) -> bool:
     return _ROW.search(member) is not None
 
 
-def without_suffix(name: str) -> str:
-    """The name of a picture's file without its suffix."""
-    return _PICTURE.sub("", name)
-
-
 def json_list(name: str) -> dict[str, Any]:
     """The shipped lists/NAME.json."""
     found: dict[str, Any] = json.loads(_shipped(f"{name}.json"))

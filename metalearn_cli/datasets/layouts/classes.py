@@ -1,12 +1,15 @@
 """Labelled pictures into classes, each in one part of a split."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from metalearn_cli.datasets import PARTS, Part, Source, Split
+from metalearn_cli.datasets import PARTS, Part, Split
 from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED
 from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omissions
+
+Classes = Mapping[str, Sequence[str]]
 
 _IGNORE = "or split the classes anew, by the seed, with --set dataset.parts=ignore"
 
@@ -23,11 +26,11 @@ class Row(NamedTuple):
 class Grouped(NamedTuple):
     """The pictures of each class, and the part of each, if there are parts."""
 
-    classes: Mapping[str, list[str]]
+    classes: Classes
     part_of: Mapping[str, Part]
 
 
-def grouped(rows: Iterable[Row], omissions_of: Source) -> Grouped:
+def grouped(rows: Iterable[Row], omissions: Omissions) -> Grouped:
     """The rows by class, a picture once.
 
     Raises DataError if a picture is in two classes or two parts, a class is in two parts, or only some are in a part.
@@ -50,7 +53,7 @@ def grouped(rows: Iterable[Row], omissions_of: Source) -> Grouped:
             )
         by_picture[row.picture] = known._replace(part=part)
         if known.place.rpartition(":")[0] == row.place.rpartition(":")[0]:
-            omissions_of.omissions.add("line of a list", "another line says the same of its picture", row.place)
+            omissions.add("line of a list", "another line says the same of its picture", row.place)
     return _in_parts([*by_picture.values()])
 
 
@@ -80,9 +83,7 @@ def _folded(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
 
 
-def named_split(
-    named: Mapping[Part, list[str]], classes: Mapping[str, object], part_of: Mapping[str, Part]
-) -> Split:
+def named_split(named: Mapping[Part, list[str]], classes: Mapping[str, object], part_of: Mapping[str, Part]) -> Split:
     """The split in which `dataset.val_classes` and `dataset.test_classes` are these; the others stay where they are.
 
     Raises DataError for a class that is not there, is in both, or lies in another part than is asked.
@@ -103,6 +104,8 @@ def named_split(
     unnamed = next((n for n in classes if n not in chosen and found[n] != "train" and named[found[n]]), None)
     if unnamed is not None:
         part = found[unnamed]
-        raise DataError(f"class {unnamed!r} lies in {part}, and dataset.{part}_classes does not name it; add it, {_IGNORE}")
+        raise DataError(
+            f"class {unnamed!r} lies in {part}, and dataset.{part}_classes does not name it; add it, {_IGNORE}"
+        )
     return {part: [name for name in (classes if part == "train" else sorted(classes)) if found[name] == part]
             for part in PARTS}  # fmt: skip

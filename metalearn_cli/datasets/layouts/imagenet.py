@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from metalearn_cli.datasets import PARTS, Split
-from metalearn_cli.datasets.layouts import is_picture, is_row, part_in
+from metalearn_cli.datasets.layouts import is_picture, is_row
+from metalearn_cli.datasets.layouts.parts import part_in
 
 TERMS = (
     "ImageNet pictures are for non-commercial research and education only, and may be passed on only to colleagues "

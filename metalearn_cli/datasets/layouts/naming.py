@@ -6,8 +6,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
-from metalearn_cli.datasets.layouts import without_suffix
-
 
 class Names:
     """The pictures of a source, to be found by what a list calls them."""
@@ -18,14 +16,15 @@ class Names:
         for picture in pictures:
             name = picture.rpartition("/")[2].casefold()
             self._called[name].append(picture)
-            if (stem := without_suffix(name)) != name:
+            if (stem := posixpath.splitext(name)[0]) != name:
                 self._called[stem].append(picture)
 
     def find(self, member: str, cell: str) -> Sequence[str]:
         """The pictures that the list `member` may mean by a cell: one, none, or several.
 
-        Its path from the list's folder, or from images/ there, comes first. Otherwise a path means the picture whose
-        own path ends like it, or with which an absolute path ends; backslashes, case and a missing suffix are no matter.
+        Its path from the list's folder, or from images/ there, comes first. Otherwise a path means the
+        picture whose own path ends like it, or with which an absolute path ends. Backslashes, case and a missing suffix
+        are no matter.
         """
         cell = unicodedata.normalize("NFC", cell.strip().strip("'\"")).replace("\\", "/")
         if not cell:
@@ -45,7 +44,7 @@ def _fits(picture: str, folder: str, asked: Sequence[str]) -> bool:
     for path in (picture, below):
         parts = path.casefold().split("/")
         if parts[-1] != asked[-1]:
-            parts[-1] = without_suffix(parts[-1])
+            parts[-1] = posixpath.splitext(parts[-1])[0]
         shorter = min(len(parts), len(asked))
         if parts[-shorter:] == list(asked[-shorter:]):
             return True

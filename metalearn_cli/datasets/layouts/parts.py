@@ -1,4 +1,4 @@
-"""What the parts of a split are called on people's disks: folders, files, columns and cells named train, val and test."""
+"""What the parts of a split are called on people's disks: folders, files, columns and cells named train and test."""
 
 import re
 from collections import defaultdict
