@@ -1,5 +1,7 @@
 """What of the user's input is left out, and why: collected while a source is searched, arranged and decoded.
 
+What is taken, but likely is not what its user believes it to be, is a remark beside it.
+
 Open to all rooms, since each of them may leave something out, and whatever does so says it here.
 """
 
@@ -36,6 +38,16 @@ class Omissions:
 
     def __init__(self) -> None:
         self._of: dict[str, tuple[str, str]] = {}
+        self._remarks: dict[str, str] = {}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of the input that is taken."""
+        return [*self._remarks.values()]
+
+    def remark(self, about: str, text: str) -> None:
+        """One remark is made about a thing, the first."""
+        self._remarks.setdefault(about, text)
 
     def add(self, kind: str, why: str, name: str) -> None:
         """The thing called `name`, of this kind (a singular noun), is left out; `why` says how to have it taken."""
@@ -45,9 +57,9 @@ class Omissions:
         return name in self._of
 
     def below(self, folder: str) -> "Omissions":
-        """What of it lies in the folder called `folder`."""
+        """What of it lies in the folder called `folder`, or is that folder."""
         found = Omissions()
-        found._of = {name: why for name, why in self._of.items() if name.startswith(f"{folder}/")}
+        found._of = {name: why for name, why in self._of.items() if f"{name}/".startswith(f"{folder}/")}
         return found
 
     def listed(self) -> list[Omission]:

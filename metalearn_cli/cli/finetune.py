@@ -65,7 +65,7 @@ def finetune(
         tables.print_json(fields)
     else:
         _print(fields, verbose)
-    tables.left_out(map(Omission.model_validate, fields["left_out"]))
+    tables.left_out(map(Omission.model_validate, fields["left_out"]), fields["remarks"])
     _hint(checkpoint, support, output, quiet)
 
 
@@ -119,7 +119,7 @@ def _converted(path: Path, output: Path, overrides: list[str], device: str) -> d
 
 
 _NOTHING_ASKED: dict[str, Any] = {"support": None, "measured_on": None, "per_step": [], "predictions": [],
-                                  "left_out": []}  # fmt: skip
+                                  "left_out": [], "remarks": []}  # fmt: skip
 
 
 def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Answers:
@@ -154,6 +154,7 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
         "predictions": [] if queries is None or rows is None else _predictions(last.classes, queries, rows),
         "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)),
+        "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks],
     }
     return Answers(fields, last, shown, queries, rows)
 

@@ -71,7 +71,7 @@ def prepare(
         tables.print_json(fields)
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
-    tables.left_out(manifest.left_out)
+    tables.left_out(manifest.left_out, manifest.remarks)
     tables.hint(_training(dataset, overrides or [], fields["splits"], data_dir), quiet)
 
 
@@ -155,7 +155,7 @@ def _fields(name: str, split: str, manifest: "Manifest", folder: Path, seconds: 
         "splits": {p: {"classes": len(c), "images": sum(images[n] for n in c)} for p, c in parts.items()},
         "image_shape": list(manifest.image_shape), "bytes": manifest.bytes, "sha256": manifest.sha256,
         "sample": manifest.sample, "partial": manifest.partial, "damaged": len(manifest.damaged),
-        "left_out": as_fields(manifest.left_out), "seconds": seconds,
+        "left_out": as_fields(manifest.left_out), "remarks": manifest.remarks, "seconds": seconds,
     }  # fmt: skip
 
 

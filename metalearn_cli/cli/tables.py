@@ -77,10 +77,12 @@ def warn(text: str, above: Progress | None = None) -> None:
     shown.print(f"warning: {text}")
 
 
-def left_out(omissions: Iterable["Omission"]) -> None:
-    """What of the input was left out and why, a line for each kind, on stderr, also with --quiet."""
+def left_out(omissions: Iterable["Omission"], remarks: Iterable[str]) -> None:
+    """What of the input was left out and why, a line for each kind, and remarks, on stderr, also with --quiet."""
     for omission in omissions:
         console(stderr=True).print(str(omission))
+    for remark in remarks:
+        warn(remark)
 
 
 def protocol(

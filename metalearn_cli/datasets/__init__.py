@@ -9,7 +9,7 @@ Mixture      other datasets, of which each task uses one (mixture)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ Split = Mapping[str, Sequence[str]]
 """Class names by part ("train", "val", "test"); no class is in two parts."""
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
 Resize = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Rotations = Literal["none", "classes", "task"]
 Augmentation = Literal["crop", "flip", "jitter"]
@@ -74,6 +75,9 @@ class Preprocessing(Settings):
     In this order: EXIF orientation, grey or RGB, crop to the target's aspect ratio (`fit: crop`) or not
     (`fit: squash`), resize to `height` x `width`, invert; that is stored as uint8. Then (pixel / 255 - mean) / std
     per channel.
+
+    `ink`, if known: how bright the stored training pictures are from 0 to 1, the mean of their mean pixels and how far
+    these spread (their standard deviation).
     """
 
     channels: Literal[1, 3]
@@ -84,6 +88,7 @@ class Preprocessing(Settings):
     invert: bool = False
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    ink: tuple[_Share, _Share] | None = None
 
 
 class Sampling(NamedTuple):

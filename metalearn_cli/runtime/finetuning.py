@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission, Omissions, merged
 from metalearn_cli.runtime.adaptation import Adaptable
 from metalearn_cli.runtime.classifier import Classifier
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.pixels import inputs_of_stored
+from metalearn_cli.storage import brightness
 from metalearn_cli.storage.archives import is_archive
 from metalearn_cli.storage.containers import is_container
 from metalearn_cli.storage.folders import Folder, is_file
@@ -28,14 +30,15 @@ _MOST_LEFT_OUT = 200
 
 
 class Labelled(NamedTuple):
-    """Pictures as inputs [N, C, H, W], their files, the name of each one's class (None where unknown), and what of the
-    same folders was left out.
+    """Pictures as inputs [N, C, H, W], their files, the name of each one's class (None where unknown), what of the same
+    folders was left out, and what a person should know of the rest.
     """
 
     files: list[str]
     inputs: Tensor
     labels: list[str | None]
     left_out: Sequence[Omission] = ()
+    remarks: Sequence[str] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -63,7 +66,8 @@ def support_in(path: Path, interface: Interface) -> Labelled:
             raise DataError(f"class {label!r} is in two folders, {folders[label]} and {folder}; rename one of them")
     if len(found.classes) < 2:
         raise DataError(f"{path}: has {len(found.classes)} class folder, two or more are needed (CLASS/picture.jpg)")
-    return found
+    alien = _alien("support pictures", found.files, found.inputs, interface.preprocessing)
+    return found._replace(remarks=[*found.remarks, *alien])
 
 
 def queries_in(paths: Sequence[Path], classes: Sequence[str], interface: Interface) -> Labelled:
@@ -71,8 +75,10 @@ def queries_in(paths: Sequence[Path], classes: Sequence[str], interface: Interfa
     parts = [_pictures(path, interface, classes=False) for path in paths]
     labels = [label if label in classes else None for part in parts for label in part.labels]
     files = [file for part in parts for file in part.files]
-    left_out = merged(part.left_out for part in parts)
-    return Labelled(files, torch.cat([part.inputs for part in parts]), labels, left_out)
+    inputs, left_out = torch.cat([part.inputs for part in parts]), merged(part.left_out for part in parts)
+    remarks = [remark for part in parts for remark in part.remarks]
+    remarks += _alien("queries", files, inputs, interface.preprocessing)
+    return Labelled(files, inputs, labels, left_out, remarks)
 
 
 def accuracies(steps: Sequence[Classifier], queries: Labelled) -> list[float]:
@@ -114,7 +120,23 @@ def _pictures(path: Path, interface: Interface, classes: bool) -> Labelled:
     if not stored:
         told = map(str, omissions.listed())
         raise DataError("; ".join([f"{path}: no pictures there (png, jpg, webp, gif, tif, bmp and others)", *told]))
-    return Labelled(files, inputs_of_stored(stored, preprocessing), labels, omissions.listed())
+    inputs = inputs_of_stored(stored, preprocessing)
+    return Labelled(files, inputs, labels, omissions.listed(), omissions.remarks)
+
+
+def _alien(what: str, files: Sequence[str], inputs: Tensor, seen: Preprocessing | None) -> list[str]:
+    """Remarks on the pictures that are far brighter or darker than those that were trained on."""
+    if seen is None:
+        return []
+    pixels = inputs.mean((2, 3)) * torch.tensor(seen.std) + torch.tensor(seen.mean)
+    means = pixels.mean(1).tolist()
+    told = []
+    for direction in (1, -1):
+        odd = [number for number, mean in enumerate(means) if brightness.far(mean, seen.ink) == direction]
+        if odd:
+            named = f"{len(odd)} of {len(files)} {what} ({files[odd[0]]}{', ...' if len(odd) > 1 else ''})"
+            told.append(brightness.remark(named, sum(means[number] for number in odd) / len(odd), seen.ink))
+    return told
 
 
 def _contents(path: Path, omissions: Omissions, classes: bool) -> Iterator[tuple[str, str | None, bytes]]:

@@ -5,8 +5,10 @@ import gzip
 import io
 import lzma
 import re
+import struct
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.holders import (
     Holder,
     Member,
+    decoded,
     is_leftover,
     most_unpacked,
     plain_path,
@@ -28,6 +31,7 @@ from metalearn_cli.storage.spool import copied
 from metalearn_cli.storage.tars import Tar
 
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
+_IS_UTF8, _UNICODE_PATH = 0x800, 0x7075
 _COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
@@ -64,12 +68,27 @@ def _opened(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
     return Tar(what, file)
 
 
+def _in_extra(extra: bytes, raw: bytes) -> str:
+    """The name in Info-ZIP's Unicode field, if there is one and it belongs to the name beside it; else ""."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        body, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and body[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
+            return body[5:].decode("utf-8", "replace")
+    return ""
+
+
 class Zip:
     """The files of a zip."""
 
     def __init__(self, what: str, file: BinaryIO, size: int, scratch: Path | None) -> None:
         self._what, self._scratch = what, scratch
-        self._zip = zipfile.ZipFile(file)
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{what}: says that its names are UTF-8, and they are not; unpack it (7z or unar) and give the folder"
+            ) from error
         self._file = file
         self._lock = threading.Lock()
         unpacked = sum(entry.file_size for entry in self._zip.infolist())
@@ -83,9 +102,16 @@ class Zip:
             kind = entry.external_attr >> 16 & 0o170000
             if kind not in (0, 0o100000) and not entry.is_dir():
                 raise DataError(f"{self._what}: member {entry.filename!r} is a link or a device; unpack it by hand")
-            path = plain_path(self._what, entry.filename.replace("\\", "/"))
+            path = plain_path(self._what, self._name(entry, omissions))
             if not is_leftover(path, omissions):
                 yield Member(path + "/" if entry.is_dir() else path, entry)
+
+    def _name(self, entry: zipfile.ZipInfo, omissions: Omissions) -> str:
+        """Its path, with the slashes of Windows turned round."""
+        raw = entry.filename.encode("utf-8" if entry.flag_bits & _IS_UTF8 else "cp437")
+        name = _in_extra(entry.extra, raw) or decoded(raw, "cp437", self._what, omissions)
+        # In Japanese and Chinese encodings a backslash is also half of a character.
+        return name if b"/" in raw and not raw.isascii() else name.replace("\\", "/")
 
     def read(self, key: zipfile.ZipInfo) -> bytes:
         """Its content."""

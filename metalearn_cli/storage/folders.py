@@ -11,6 +11,7 @@ from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.holders import Member, is_leftover, read_all, require_name
 
 _DEEPEST = 100
+_LEADS_OUT = "it leads out of the folder; copy what it leads to (cp -rL follows links)"
 
 
 def is_file(path: Path) -> bool:
@@ -56,6 +57,8 @@ class Folder:
                 continue
             if entry.is_symlink() and (why := self._trouble_with(entry, place)):
                 omissions.add("link", why, printable(path))
+                if why == _LEADS_OUT and entry.is_dir():
+                    yield Member(path + "/", None)
             elif entry.is_dir():
                 require_name(f"{self._path}:", path)
                 yield Member(path + "/", None)
@@ -76,7 +79,7 @@ class Folder:
             return "it leads nowhere or to itself"
         root = os.path.realpath(self._path)
         if target != root and not target.startswith(root.rstrip(os.sep) + os.sep):
-            return "it leads out of the folder; copy what it leads to (cp -rL follows links)"
+            return _LEADS_OUT
         if link.is_dir():
             if (place.real + os.sep).startswith(target.rstrip(os.sep) + os.sep):
                 return "it leads back to a folder that it lies in"

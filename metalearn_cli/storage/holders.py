@@ -92,6 +92,26 @@ def require_modest(what: str, unpacked: int, most: int) -> None:
         raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures would")
 
 
+def decoded(raw: bytes, fallback: str, what: str, omissions: Omissions) -> str:
+    """A member's name, which archives keep as bytes in whatever encoding their maker's computer had.
+
+    What is no UTF-8 is read as `fallback`, else as cp437, in which all bytes mean something; and a remark says so.
+    """
+    for encoding in ("utf-8", fallback, "cp437"):
+        try:
+            name = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding != "utf-8":
+            omissions.remark(
+                what,
+                f"{what}: its names are in an old encoding and read as {encoding}, such as {name!r}; if that is wrong, "
+                "unpack it in its own (7z, unar, or unzip -O cp932) and give the folder",
+            )
+        return name
+    raise AssertionError("cp437 has a character for every byte")
+
+
 def plain_path(what: str, name: str) -> str:
     """The member's path without "." and empty parts. Raises DataError if it could mean a place outside the archive."""
     path = unicodedata.normalize("NFC", name)

@@ -138,7 +138,7 @@ def _converted(
     source.close_with(chain.from_iterable(classes.values()))
     contents = Contents(
         name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial,
-        source.omissions.listed(),
+        source.omissions.listed(), source.omissions.remarks,
     )  # fmt: skip
     decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress)
     key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")

@@ -48,7 +48,7 @@ _KINDS: dict[bytes, Kind] = {
     rb"qoif": _PICTURE,
     rb"8BPS\0\x01": _PICTURE,
     rb"\xff\x0a|\0\0\0\x0cJXL ": Kind("JPEG XL picture", _UNREAD_PICTURE),
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg[\s>]": Kind("SVG", _UNREAD_PICTURE),
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg[\s/>]": Kind("SVG", _UNREAD_PICTURE),
     rb"\0\0[\x01\x02]\0[^\0]\0|icns": Kind("icon", _UNREAD_PICTURE),
     rb"%!PS|\xc5\xd0\xd3\xc6|%PDF": Kind("PostScript or PDF file", _UNREAD_PICTURE),
     rb"DDS |\x76\x2f\x31\x01|#\?RADIANCE|gimp xcf|FUJIFILM|IIU\0|IIRO": Kind("picture of a rare kind", _UNREAD_PICTURE),

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from metalearn_cli.errors import DataError, reason
 from metalearn_cli.omissions import Omissions
-from metalearn_cli.storage.holders import Member, is_leftover, plain_path, read_all, require_few
+from metalearn_cli.storage.holders import Member, decoded, is_leftover, plain_path, read_all, require_few
 
 
 class Tar:
@@ -17,7 +17,7 @@ class Tar:
     def __init__(self, what: str, file: BinaryIO) -> None:
         self._what, self._file = what, file
         self._lock = threading.Lock()
-        self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
+        self._tar = tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
 
     def members(self, omissions: Omissions) -> Iterator[Member]:
         """Each file, with where its bytes lie as key, and each folder."""
@@ -27,7 +27,8 @@ class Tar:
             require_few(self._what, count)
             if not (entry.isreg() or entry.isdir()) or entry.issparse():
                 raise DataError(f"{self._what}: member {entry.name!r} is a link or a device; unpack it by hand")
-            path = plain_path(self._what, entry.name)
+            raw = entry.name.encode("utf-8", "surrogateescape")
+            path = plain_path(self._what, decoded(raw, "cp1252", self._what, omissions))
             if not is_leftover(path, omissions):
                 yield Member(path + "/" if entry.isdir() else path, (entry.offset_data, entry.size))
         with self._lock:

@@ -23,13 +23,13 @@ from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
+from metalearn_cli.storage import brightness, moments
 from metalearn_cli.storage.atomic import disk_errors, put_in_place, write_file
-from metalearn_cli.storage.prepared import FORMAT, ClassEntry, Manifest, Moments, check_splits, sha256_of
+from metalearn_cli.storage.prepared import FORMAT, ClassEntry, Manifest, check_splits, sha256_of
 from metalearn_cli.version import own_version
 
 _HEADER_BYTES = 128
 _SECONDS_BETWEEN_LINES = 1.0
-_EXACT = 256  # so many squares of bytes add up to a whole number that float32 can hold
 
 
 class Contents(NamedTuple):
@@ -43,6 +43,7 @@ class Contents(NamedTuple):
     sample: str = ""
     partial: str = ""
     left_out: Sequence[Omission] = ()
+    remarks: Sequence[str] = ()
 
 
 class Chunk(NamedTuple):
@@ -54,12 +55,16 @@ class Chunk(NamedTuple):
 
 
 class _Done(Settings):
-    """A journal line: a class that is finished. `sums` are n, sum and sum of squares of its bytes per channel."""
+    """A journal line: a class that is finished.
+
+    `sums` are n, sum and sum of squares of its bytes per channel, `ink` those of its pictures' mean pixels, 0 to 1.
+    """
 
     name: str
     count: int
     shape: tuple[int, int, int]
     sums: list[list[float]]
+    ink: list[float]
     damaged: list[str]
 
     @property
@@ -151,7 +156,9 @@ def _classes(file: BinaryIO, journal: Path, chunks: Iterator[Chunk]) -> list[_Do
             if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
                 _note(file, journal, done[noted:])
                 noted, last = len(done), time.monotonic()
-            done.append(_Done(name=chunk.name, count=0, shape=chunk.pictures.shape[1:], sums=[], damaged=[]))
+            done.append(
+                _Done(name=chunk.name, count=0, shape=chunk.pictures.shape[1:], sums=[], ink=[0, 0, 0], damaged=[])
+            )
         assert chunk.pictures.dtype == np.uint8
         assert chunk.pictures.shape[1:] == done[0].shape
         file.write(np.ascontiguousarray(chunk.pictures).data)
@@ -169,24 +176,15 @@ def _note(file: BinaryIO, journal: Path, finished: Sequence[_Done]) -> None:
 
 
 def _plus(done: _Done, chunk: Chunk) -> _Done:
-    sums = sum(_sums(chunk.pictures[start : start + _EXACT]) for start in range(0, max(len(chunk.pictures), 1), _EXACT))
+    sums = moments.sums(chunk.pictures)
     before = np.array(done.sums) if done.sums else np.zeros_like(sums)
     update = {
         "count": done.count + len(chunk.pictures),
         "sums": (before + sums).tolist(),
+        "ink": (np.array(done.ink) + brightness.sums(chunk.pictures)).tolist(),
         "damaged": [*done.damaged, *chunk.damaged],
     }
     return done.model_copy(update=update)
-
-
-def _sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """n, sum and sum of squares per channel, [3, C]: whole numbers, so no order of adding changes them."""
-    channels = pictures.shape[3]
-    columns = pictures.reshape(len(pictures), math.prod(pictures.shape[1:])).astype(np.float32)
-    total = columns.sum(0, dtype=np.float32).astype(np.float64).reshape(-1, channels).sum(0)
-    squares = np.einsum("ij,ij->j", columns, columns).astype(np.float64).reshape(-1, channels).sum(0)
-    number = float(len(pictures) * pictures.shape[1] * pictures.shape[2])
-    return np.stack([np.full(channels, number), total, squares])
 
 
 def _finish(file: BinaryIO, done: Sequence[_Done]) -> None:
@@ -212,6 +210,8 @@ def _header(shape: tuple[int, ...]) -> bytes:
 def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifest:
     entries = [ClassEntry(name=one.name, count=one.count) for one in done]
     check_splits(entries, contents.splits)
+    sums = {one.name: np.array(one.sums) for one in done}
+    inks = brightness.of_parts(contents.splits, {one.name: np.array(one.ink) for one in done})
     with disk_errors(aside):
         manifest = Manifest(
             format=FORMAT,
@@ -225,11 +225,13 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
             sha256=sha256_of(aside / "images.npy"),
             bytes=(aside / "images.npy").stat().st_size,
             made_by=f"metalearn {own_version()}",
-            moments={} if contents.preprocessing.mean else _moments(contents.splits, done),
+            moments={} if contents.preprocessing.mean else moments.of_training(contents.splits, sums),
             sample=contents.sample,
             partial=contents.partial,
             damaged=(damaged := [line for one in done for line in one.damaged]),
             left_out=[*contents.left_out, *_damaged(damaged)],
+            remarks=[*contents.remarks, *brightness.alien_parts(inks)],
+            ink={split: parts["train"] for split, parts in inks.items() if "train" in parts},
         )
         manifest = manifest.sealed()
         write_file(aside / "manifest.json", manifest.model_dump_json(indent=1).encode())
@@ -241,15 +243,3 @@ def _damaged(lines: Sequence[str]) -> list[Omission]:
         return []
     why = "it cannot be read; manifest.json names each"
     return [Omission(kind="damaged picture", why=why, count=len(lines), example=lines[0])]
-
-
-def _moments(splits: Mapping[str, Split], done: Sequence[_Done]) -> dict[str, Moments]:
-    """Mean and standard deviation over the training classes of each split: no other class may have a say."""
-    sums = {one.name: np.array(one.sums) for one in done}
-    moments = {}
-    for split, parts in splits.items():
-        number, total, squares = np.sum([sums[name] for name in parts["train"]], axis=0)
-        mean = total / number / 255
-        std = np.sqrt(np.maximum(squares / number / 255**2 - mean**2, 1e-6))
-        moments[split] = Moments(mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()))
-    return moments

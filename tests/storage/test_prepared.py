@@ -207,7 +207,7 @@ def test_a_manifest_that_was_edited_into_another_valid_one_is_an_error(folder, c
 
 def test_a_manifest_of_the_first_version_without_a_checksum_is_read(folder):
     fields = json.loads((folder / "manifest.json").read_text())
-    newer = ("checksum", "sample", "partial", "damaged", "left_out", "moments")
+    newer = ("checksum", "sample", "partial", "damaged", "left_out", "remarks", "ink", "moments")
     old = {key: value for key, value in fields.items() if key not in newer}
     (folder / "manifest.json").write_text(json.dumps(old))
     assert open_prepared(folder).manifest.preprocessing_for("one", "dataset").mean == (0.0, 0.0, 0.0)
