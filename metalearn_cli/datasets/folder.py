@@ -90,6 +90,7 @@ def build(config: Config) -> Archive:
         arrange=lambda source: arrange(config, source),
         licence="your own",
         wants=lambda path: not _UNWANTED.search(path),
+        each_once=True,
     )
 
 

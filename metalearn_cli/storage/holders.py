@@ -45,6 +45,10 @@ class Holder(Protocol):
         """The first bytes of a file of any size, at most so many. Raises DataError if it cannot be read."""
         ...
 
+    def size(self, key: Any) -> int:
+        """How many bytes a file has. Raises DataError if that cannot be found out."""
+        ...
+
     def file(self, key: Any) -> BinaryIO:
         """A file of any size, opened for reading anywhere in it. Raises DataError if it cannot be opened."""
         ...

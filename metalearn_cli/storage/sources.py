@@ -49,6 +49,11 @@ class Source:
         holder, key = self._places[member]
         return holder.read(key)
 
+    def size(self, member: str) -> int:
+        """The bytes of a picture or file."""
+        holder, key = self._places[member]
+        return holder.size(key)
+
     def content(self, member: str) -> bytes:
         """A small file. Raises DataError if it cannot be read."""
         self._read.add(member)

@@ -7,7 +7,6 @@ from metalearn_cli.datasets.layouts import is_row
 from metalearn_cli.datasets.layouts.classes import Row
 from metalearn_cli.datasets.layouts.lists import Lists
 from metalearn_cli.datasets.layouts.parts import (
-    PARTS_EXPECTED,
     Folders,
     names_a_split,
     part_in,
@@ -84,8 +83,8 @@ def _require_agreement(rows: Iterable[Row]) -> None:
     for row, folder in zip(rows, folders, strict=True):
         if row.label != folder and folder in labels and row.label in folders:
             raise DataError(
-                f"{row.place}: {row.picture!r} is {row.label!r}, but lies in the folder of {folder!r}; mend one of them, "
-                "or move the list away"
+                f"{row.place}: {row.picture!r} is {row.label!r}, but lies in the folder of {folder!r}; mend one "
+                "of them, or move the list away"
             )
 
 
@@ -120,7 +119,7 @@ def _of_files(source: Source, files: Sequence[str], given: bool) -> list[Row]:
         raise DataError(f"{loose[0]!r} lies outside a class; expected CLASS/picture.jpg")
     within = [(file, path) for file, path in zip(files, folders, strict=True) if not where[path].beside]
     for file in {*files}.difference(file for file, _path in within):
-        source.omissions.add("picture", f"it lies beside the folders of the parts, {PARTS_EXPECTED}", file)
+        source.omissions.add("picture", "it lies beside the folders of the parts, in none of them", file)
     cut = _wrappers([where[path].rest for _file, path in within])
     return [Row(file, "/".join(where[path].rest[cut:]), where[path].part, "/".join(path)) for file, path in within]
 
@@ -133,7 +132,7 @@ def _of_containers(source: Source, rows: Sequence[str]) -> list[Row]:
         parts = dict.fromkeys(parts)
     elif None in parts.values():
         for file in (file for file, part in parts.items() if part is None):
-            source.omissions.add("table", f"it lies beside those of the parts, {PARTS_EXPECTED}", file)
+            source.omissions.add("table", "it lies beside those of the parts", file)
         rows = [row for row in rows if parts[files[row]] is not None]
     return [Row(row, row.split("/")[-2], parts[files[row]], files[row]) for row in rows]
 
