@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from metalearn_cli.datasets import Split
+from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.downloads import Progress
+from metalearn_cli.storage.pictures import decode
 from metalearn_cli.storage.sources import Source
 
 Classes = Mapping[str, Sequence[str]]
@@ -19,7 +20,9 @@ _AT_ONCE = 256
 _SHOWN = 10
 
 
-def without_copies(source: Source, classes: Classes, split: Split, progress: Progress) -> Classes:
+def without_copies(
+    source: Source, classes: Classes, split: Split, preprocessing: Preprocessing, progress: Progress
+) -> Classes:
     """The classes with each picture once: of equal files in a class the first stays, of those in two classes none.
 
     What is left out is added to the source's omissions. Only pictures of equal size are read and compared.
@@ -31,6 +34,8 @@ def without_copies(source: Source, classes: Classes, split: Split, progress: Pro
     gone: set[str] = set()
     across: list[str] = []
     for same in _copies(source, [*class_of], progress):
+        if not _is_readable(source, same[0], preprocessing):
+            continue  # the decoder tells of every single one
         names = sorted({class_of[member] for member in same})
         if len({part_of[name] for name in names}) > 1:
             across.append(" = ".join(f"{member!r} ({part_of[class_of[member]]})" for member in same))
@@ -45,8 +50,8 @@ def without_copies(source: Source, classes: Classes, split: Split, progress: Pro
     if across:
         more = f"; and {len(across) - _SHOWN} more" if len(across) > _SHOWN else ""
         raise DataError(
-            f"{len(across)} pictures are in two parts, so that what is tested on would be trained on; take one of each "
-            f"away: {'; '.join(across[:_SHOWN])}{more}"
+            f"{len(across)} times the same picture is in two parts, so that what is tested on would be trained on; take "
+            f"all but one away: {'; '.join(across[:_SHOWN])}{more}"
         )
     kept = {name: [member for member in members if member not in gone] for name, members in classes.items()}
     emptied = next((name for name, members in kept.items() if not members), None)
@@ -68,8 +73,17 @@ def _copies(source: Source, members: Sequence[str], progress: Progress) -> list[
             some = ordered[start : start + _AT_ONCE]
             for member, digest in zip(some, readers.map(lambda one: _digest(source, one), some), strict=True):
                 by_digest[digest].append(member)
-            progress("comparing", start + len(some), len(ordered))
+            if len(ordered) > _AT_ONCE:
+                progress("comparing", start + len(some), len(ordered))
     return [same for same in by_digest.values() if len(same) > 1]
+
+
+def _is_readable(source: Source, member: str, preprocessing: Preprocessing) -> bool:
+    try:
+        decode(source.picture(member), preprocessing, member)
+    except DataError:
+        return False
+    return True
 
 
 def _digest(source: Source, member: str) -> Hashable:

@@ -133,7 +133,7 @@ def _converted(
     try:
         classes, splits, sample, partial = dataset.arrange(source)
         if dataset.each_once:
-            classes = without_copies(source, classes, splits[dataset.sampling.split], progress)
+            classes = without_copies(source, classes, splits[dataset.sampling.split], dataset.preprocessing, progress)
     except DataError as error:
         source.close_with(source.pictures())
         told = [str(omission) for omission in source.omissions.listed() if str(omission) not in str(error)]

@@ -75,7 +75,8 @@ def test_strings_of_python_2_keep_every_byte():
         (np.load, ("x",), "load"),
         (np.memmap, ("x",), "memmap"),
         (datetime.date, (2020, 1, 1), "date"),
-        (collections.OrderedDict, (), "OrderedDict"),
+        (collections.deque, (), "deque"),
+        (collections.Counter, (), "Counter"),
         (bytearray, (b"x",), "bytearray"),
     ],
 )
