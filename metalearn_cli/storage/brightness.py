@@ -3,32 +3,37 @@
 Pictures far outside what a network was trained on are most often inverted: black on white for white on black.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_cli.datasets import Split
+from metalearn_cli.storage.prepared import ClassEntry
 
 _FAR = 6.0
 """So many spreads apart: of 18,601 pictures that were not trained on, Omniglot's and photos, none was beyond 4.6."""
 _LEAST_SPREAD = 0.02
+_MOST = 1000
 
 Ink = tuple[float, float]
 """The mean and the standard deviation of the pictures' mean pixels."""
 
 
-def sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The number of pictures [n, H, W, C], and the sum and the sum of squares of their mean pixels: [3]."""
-    means = pictures.reshape(len(pictures), -1).mean(1, dtype=np.float64) / 255 if len(pictures) else np.zeros(0)
-    return np.array([len(means), means.sum(), np.square(means).sum()])
+def ink(images: NDArray[np.uint8], entries: Sequence[ClassEntry], names: Sequence[str]) -> Ink | None:
+    """How bright the pictures of the classes `names` are, by at most 1,000 of them; None if there are none.
 
-
-def ink(summed: NDArray[np.float64]) -> Ink:
-    """How bright the pictures are whose `sums` these are."""
-    number, total, squares = summed / max(1.0, summed[0])
-    assert number <= 1
-    return round(float(total), 4), round(float(np.sqrt(max(0.0, squares - total**2))), 4)
+    `images` [N, H, W, C] are those of all classes, `entries`, one after the other.
+    """
+    starts = dict(zip((entry.name for entry in entries), accumulate(entry.count for entry in entries), strict=True))
+    counts = {entry.name: entry.count for entry in entries}
+    numbers = [number for name in names for number in range(starts[name] - counts[name], starts[name])]
+    if not numbers:
+        return None
+    means = [images[number].mean() / 255 for number in numbers[:: math.ceil(len(numbers) / _MOST)]]
+    return round(float(np.mean(means)), 4), round(float(np.std(means)), 4)
 
 
 def far(mean: float, trained: Ink | None) -> int:
@@ -55,19 +60,10 @@ def remark(what: str, mean: float, trained: Ink | None) -> str:
     )
 
 
-def of_parts(splits: Mapping[str, Split], sums: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, Ink]]:
-    """How bright the pictures of each part of each split are, from the `sums` of each class."""
-    return {
-        split: {part: ink(np.sum([sums[name] for name in names], axis=0)) for part, names in parts.items()}
-        for split, parts in splits.items()
-    }
-
-
-def alien_parts(inks: Mapping[str, Mapping[str, Ink]]) -> list[str]:
+def alien_parts(images: NDArray[np.uint8], entries: Sequence[ClassEntry], splits: Mapping[str, Split]) -> list[str]:
     """A remark for each part whose pictures are, all in all, far from those of the training part."""
-    told = [
-        remark(f"the pictures of part {part!r}", mean, parts.get("train"))
-        for parts in inks.values()
-        for part, (mean, _spread) in parts.items()
-    ]
+    told = []
+    for parts in splits.values():
+        inks = {part: ink(images, entries, names) for part, names in parts.items()}
+        told += [remark(f"the pictures of part {part!r}", of[0], inks.get("train")) for part, of in inks.items() if of]
     return [*filter(None, dict.fromkeys(told))]

@@ -24,8 +24,8 @@ from metalearn_cli.settings import Settings
 FORMAT = 1
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
 _BLOCK = 1 << 22
-_NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "ink", "checksum"}
-_SINCE_CHECKSUM = ("left_out", "remarks", "ink")
+_NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "checksum"}
+_SINCE_CHECKSUM = ("left_out", "remarks")
 
 
 class ClassEntry(Settings):
@@ -52,8 +52,8 @@ class Manifest(Settings):
     `settings` are what the pixels and splits depend on, `source` says where the pictures came from, `sha256` and
     `bytes` are those of images.npy. `moments` are those of each split's training classes, where the preprocessing
     has none of its own. `sample` tells collections of one name apart; `partial` says what this one lacks, `damaged`
-    which pictures were left out, `left_out` what else was; `remarks` is what a person should know of the rest. `ink` is
-    how bright each split's training pictures are, as in Preprocessing. `checksum` is that of all these.
+    which pictures were left out, `left_out` what else was; `remarks` is what a person should know of the rest.
+    `checksum` is that of all these.
     """
 
     format: int
@@ -73,7 +73,6 @@ class Manifest(Settings):
     damaged: list[str] = Field(default=[])
     left_out: list[Omission] = Field(default=[])
     remarks: list[str] = Field(default=[])
-    ink: dict[str, tuple[float, float]] = Field(default={})
     checksum: str = ""
 
     def sealed(self) -> "Manifest":
@@ -86,7 +85,8 @@ class Manifest(Settings):
 
     def _sum(self) -> str:
         # Manifests from before these fields came were summed without them.
-        without = {"checksum", *(field for field in _SINCE_CHECKSUM if not getattr(self, field))}
+        without: dict[str, Any] = {field: True for field in _SINCE_CHECKSUM if not getattr(self, field)}
+        without |= {"checksum": True, "preprocessing": {"ink"}}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
@@ -96,7 +96,7 @@ class Manifest(Settings):
         channels = channels or self.preprocessing.channels
         if len(chosen.mean) != channels:
             chosen = Moments(mean=_over(chosen.mean, channels), std=_over(chosen.std, channels))
-        return self.preprocessing.model_copy(update=chosen.model_dump() | {"ink": self.ink.get(split)})
+        return self.preprocessing.model_copy(update=chosen.model_dump())
 
 
 class Prepared(NamedTuple):

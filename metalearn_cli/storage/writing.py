@@ -55,16 +55,12 @@ class Chunk(NamedTuple):
 
 
 class _Done(Settings):
-    """A journal line: a class that is finished.
-
-    `sums` are n, sum and sum of squares of its bytes per channel, `ink` those of its pictures' mean pixels, 0 to 1.
-    """
+    """A journal line: a class that is finished. `sums` are n, sum and sum of squares of its bytes per channel."""
 
     name: str
     count: int
     shape: tuple[int, int, int]
     sums: list[list[float]]
-    ink: list[float]
     damaged: list[str]
 
     @property
@@ -156,9 +152,7 @@ def _classes(file: BinaryIO, journal: Path, chunks: Iterator[Chunk]) -> list[_Do
             if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
                 _note(file, journal, done[noted:])
                 noted, last = len(done), time.monotonic()
-            done.append(
-                _Done(name=chunk.name, count=0, shape=chunk.pictures.shape[1:], sums=[], ink=[0, 0, 0], damaged=[])
-            )
+            done.append(_Done(name=chunk.name, count=0, shape=chunk.pictures.shape[1:], sums=[], damaged=[]))
         assert chunk.pictures.dtype == np.uint8
         assert chunk.pictures.shape[1:] == done[0].shape
         file.write(np.ascontiguousarray(chunk.pictures).data)
@@ -181,7 +175,6 @@ def _plus(done: _Done, chunk: Chunk) -> _Done:
     update = {
         "count": done.count + len(chunk.pictures),
         "sums": (before + sums).tolist(),
-        "ink": (np.array(done.ink) + brightness.sums(chunk.pictures)).tolist(),
         "damaged": [*done.damaged, *chunk.damaged],
     }
     return done.model_copy(update=update)
@@ -211,8 +204,8 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
     entries = [ClassEntry(name=one.name, count=one.count) for one in done]
     check_splits(entries, contents.splits)
     sums = {one.name: np.array(one.sums) for one in done}
-    inks = brightness.of_parts(contents.splits, {one.name: np.array(one.ink) for one in done})
     with disk_errors(aside):
+        images = np.load(aside / "images.npy", mmap_mode="r")
         manifest = Manifest(
             format=FORMAT,
             dataset=contents.dataset,
@@ -230,8 +223,7 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
             partial=contents.partial,
             damaged=(damaged := [line for one in done for line in one.damaged]),
             left_out=[*contents.left_out, *_damaged(damaged)],
-            remarks=[*contents.remarks, *brightness.alien_parts(inks)],
-            ink={split: parts["train"] for split, parts in inks.items() if "train" in parts},
+            remarks=[*contents.remarks, *brightness.alien_parts(images, entries, contents.splits)],
         )
         manifest = manifest.sealed()
         write_file(aside / "manifest.json", manifest.model_dump_json(indent=1).encode())
