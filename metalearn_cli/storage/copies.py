@@ -50,13 +50,16 @@ def without_copies(
     if across:
         more = f"; and {len(across) - _SHOWN} more" if len(across) > _SHOWN else ""
         raise DataError(
-            f"{len(across)} times the same picture is in two parts, so that what is tested on would be trained on; take "
+            f"{len(across)} times the same picture is in two parts, and what is tested on would be trained on; take "
             f"all but one away: {'; '.join(across[:_SHOWN])}{more}"
         )
     kept = {name: [member for member in members if member not in gone] for name, members in classes.items()}
     emptied = next((name for name, members in kept.items() if not members), None)
     if emptied is not None:
-        raise DataError(f"class {emptied!r}: all its pictures are in other classes too, as {classes[emptied][0]!r}")
+        raise DataError(
+            f"class {emptied!r}: all its pictures are in other classes too, as {classes[emptied][0]!r}; is the "
+            "same collection there twice, perhaps unpacked and as an archive?"
+        )
     return kept
 
 
