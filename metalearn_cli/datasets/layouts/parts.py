@@ -73,10 +73,11 @@ def parts_of_names(names: Iterable[str]) -> Mapping[str, Part]:
     by_stem: dict[Folders, dict[str, Part]] = defaultdict(dict)
     for name in names:
         words = _words(name)
-        plain = [word for word in words if word in _PLAIN]
-        if len(plain) == 1:
-            by_stem[tuple(word for word in words if word not in plain)][name] = _WORDS[plain[0]]
-    return next((found for found in by_stem.values() if len({*found.values()}) > 1), whole)
+        naming = [word for word in words if word in _WORDS]
+        if len(naming) == 1:
+            by_stem[tuple(word for word in words if word not in naming)][name] = _WORDS[naming[0]]
+    stems = (found for found in by_stem.values() if any(_PLAIN.intersection(_words(name)) for name in found))
+    return next((found for found in stems if len({*found.values()}) > 1), whole)
 
 
 def _words(name: str) -> list[str]:
@@ -138,9 +139,10 @@ def _split(folders: Sequence[Folders]) -> Mapping[Folders, Mapping[str, Part]]:
 def _below_classes(folders: Sequence[Folders]) -> Mapping[Folders, Mapping[str, Part]]:
     """The same for classes that each hold folders of parts, cat/train and dog/test."""
     for depth in range(1, max((len(path) for path in folders), default=0)):
-        named = [part_named(path[depth]) if len(path) > depth else None for path in folders]
-        if None not in named and len({*named}) > 1:
-            return {path[:depth]: parts_of_names(p[depth] for p in folders) for path in folders}
+        names = {path[depth] if len(path) > depth else "" for path in folders}
+        parts = parts_of_names(names)
+        if parts.keys() == names and len({*parts.values()}) > 1:
+            return {path[:depth]: parts for path in folders}
     return {}
 
 
