@@ -152,9 +152,12 @@ def _ordered(items: Any = ()) -> dict[Any, Any]:
 class _Factory:
     """Stands for the type that a defaultdict makes its missing values of; nothing is ever made of it."""
 
+    def __new__(cls, *_arguments: object) -> "_Factory":
+        raise DataError("calls a type of Python's own, which a file of pictures has no need of")
+
 
 def _defaulting(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
-    if factory not in (None, _Factory):
+    if factory not in (None, _Factory, set, frozenset):
         raise DataError("holds a defaultdict that makes its values in a way of its own")
     return dict(items)
 
@@ -198,7 +201,10 @@ _ADMITTED: Mapping[tuple[str, str], Any] = {
         for name, kind in (
             ("set", set),
             ("frozenset", frozenset),
-            *((factory, _Factory) for factory in ("dict", "float", "int", "list", "str")),
+            *(
+                (factory, _Factory)
+                for factory in ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
+            ),
         )
     },
     ("numpy", "ndarray"): _Kind,

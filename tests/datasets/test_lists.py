@@ -12,8 +12,8 @@ NAMES = [name for names in CLASSES.values() for name in names]
 def workbook(delimiter=",", encoding="utf-8", quote="", end="\n", first="", path="{}", suffix=".jpg"):
     """A list of the pictures as bytes, each written as `path` and `suffix` say."""
     lines = [delimiter.join(("filename", "label"))]
-    for name in (member.removeprefix("images/").removesuffix(".jpg") for member in PICTURES):
-        lines.append(f"{quote}{path.format(name)}{suffix}{quote}{delimiter}{name[:-1]}")
+    names = [member.removeprefix("images/").removesuffix(".jpg") for member in PICTURES]
+    lines += [f"{quote}{path.format(name)}{suffix}{quote}{delimiter}{name[:-1]}" for name in names]
     return (first + end.join(lines) + end).encode(encoding)
 
 
