@@ -14,7 +14,7 @@ from metalearn_cli.datasets import Split
 from metalearn_cli.storage.prepared import ClassEntry
 
 _FAR = 6.0
-"""So many spreads apart: of 18,601 pictures that were not trained on, Omniglot's and photos, none was beyond 4.6."""
+"""So many spreads apart: of 37,881 pictures that were not trained on, Omniglot's and photos, none was beyond 4.9."""
 _LEAST_SPREAD = 0.02
 _MOST = 1000
 

@@ -10,7 +10,7 @@ _TOOLS = r"__pycache__|Picasa\.ini|ZbThumbnail\.info"
 _LEFTOVER = re.compile(rf"(?:^|/)(?:{_HIDDEN}|{_MAC}|{_WINDOWS}|{_SERVERS}|{_TOOLS})(?=/|$)", re.IGNORECASE)
 
 KIND = "file or folder of a tool"
-WHY = "what begins with a dot, thumbnails, trash and the like count nowhere"
+WHY = "what is hidden, thumbnails, trash and the like count nowhere"
 
 
 def leftover(path: str) -> str | None:
