@@ -66,8 +66,8 @@ def require_agreement(name: str, found: PartsOf, asked: str, splits: Mapping[str
     is_other = f"; it has the split {others[0]!r}" if others else ""
     raise DataError(
         f"{name}: the source has {first!r} in {' and '.join(sorted(found[first]))}, but the split {asked!r} has it "
-        f"in {listed}, and so with {len(wrong)} of {len(found)} classes{is_other}; ask for another split, prepare the "
-        "source as 'folder' to use its own, or give class folders alone"
+        f"in {listed}, and so with {len(wrong)} of {len(found)} classes{is_other}; ask for another split, or "
+        "give the pictures without parts; class folders can be prepared as 'folder', with the split that they have"
     )
 
 

@@ -74,7 +74,8 @@ def _require_agreement(classes: Mapping[str, Sequence[str]], asked: str, splits:
         require_agreement(asked, parts_of_members(classes), asked, splits)
     except DataError as error:
         numbered = any(is_row(members[0]) for members in classes.values())
-        hint = "; its labels may be numbered otherwise than CIFAR-100's own, apple 0 to worm 99" if numbered else ""
+        own = "its labels may be numbered otherwise than CIFAR-100's own (apple 0 to worm 99): give cifar-100-python"
+        hint = f"; {own}" if numbered else ""
         raise DataError(f"{error}{hint}") from error
 
 
