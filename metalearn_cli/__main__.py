@@ -1,10 +1,16 @@
 """`python -m metalearn_cli`, and the `metalearn` command: exit codes and one-line errors live here."""
 
+import sys
+
+# `python -m` looks for every module in the folder where it runs, before all others: a file that came with pictures may
+# have any name. The command `metalearn` does not, and this package may lie there itself.
+if __name__ == "__main__" and not sys.flags.safe_path and not __file__.startswith(sys.path[0]):
+    sys.path.pop(0)
+
 import errno
 import io
 import os
 import signal
-import sys
 import traceback
 from contextlib import suppress
 from types import FrameType
@@ -33,6 +39,7 @@ def main() -> NoReturn:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER_SECONDS)
         raise KeyboardInterrupt
 
+    _look_for_no_module_here()
     _say_nothing_of_a_swallowed_stop()
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -66,6 +73,20 @@ def main() -> NoReturn:
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
         _fail("interrupted", _BY_SIGNAL + stopped_by[0])
     _leave(code if isinstance(code, int) else 0)
+
+
+def _look_for_no_module_here() -> None:
+    """No module is looked for in the folder where the command runs: not here, nor in a Python that is started later.
+
+    A PYTHONPATH with an empty entry, such as `$PYTHONPATH:/more` where it was not set, means that folder, too.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if len(entries) > 1 and "" in entries:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
+        with suppress(OSError):
+            here = os.getcwd()  # noqa: PTH109 (a string, as in the path)
+            sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
 
 
 def _say_nothing_of_a_swallowed_stop() -> None:

@@ -1,9 +1,16 @@
-"""Python names in an experiment, `package.module:Name`: the only keys that run somebody else's code (SECURITY.md)."""
+"""Python names in an experiment, `package.module:Name`: the only keys that run somebody else's code (SECURITY.md).
+
+The folder where the command runs is never on Python's path: a file there, in a dataset of a stranger, may be called
+like any module that some library looks for. What a person names in an experiment is found there all the same.
+"""
 
 import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 from metalearn_cli.errors import ConfigError
@@ -12,16 +19,15 @@ from metalearn_cli.errors import ConfigError
 def imported(reference: str, key: str) -> Callable[..., Any]:
     """The class or function that `reference` names.
 
-    Modules are also looked for in the folder where the command runs.
+    A module that is not installed is looked for in the folder where the command runs.
 
     Raises ConfigError, with the key, for one that is not there.
     """
     module, _, attribute = reference.partition(":")
-    if os.getcwd() not in sys.path:  # noqa: PTH109
-        sys.path.append(os.getcwd())  # noqa: PTH109  # last, so that a file there hides no library
     try:
+        _OWN.admit(module.partition(".")[0])
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # an import runs somebody else's code
+    except (Exception, SystemExit) as error:  # an import runs somebody else's code
         raise ConfigError(f"{key}: {reference} cannot be imported: {reason(error)}") from error
     if not callable(found):
         raise ConfigError(f"{key}: {reference} is no class or function")
@@ -29,6 +35,45 @@ def imported(reference: str, key: str) -> Callable[..., Any]:
     return made
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The first line of an error of somebody else's code."""
     return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+
+
+class _OwnModules:
+    """Python's last place to look: in one folder, for modules that a person named and for what these import."""
+
+    def __init__(self) -> None:
+        self._folder = ""
+        self._names: set[str] = set()
+
+    def admit(self, name: str) -> None:
+        """From now on the module `name` is found in the folder where the command runs, unless it is installed."""
+        self._names.discard(name)
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            self._folder = os.getcwd()  # noqa: PTH109
+            self._names.add(name)
+            if self not in sys.meta_path:
+                sys.meta_path.append(self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Where the module is; None for what neither a person nor a module of the folder asks for."""
+        if path is not None or not (name in self._names or _importer() in self._names):
+            return None
+        spec = PathFinder.find_spec(name, [self._folder])
+        if spec is not None:
+            self._names.add(name)
+        return spec
+
+
+_OWN = _OwnModules()
+
+
+def _importer() -> str:
+    """The top of the name of the module whose code has the import that is under way."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib"):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

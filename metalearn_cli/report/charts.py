@@ -6,10 +6,15 @@ matplotlib, which draws them, is the extra `report`; it is imported when the fir
 import io
 import logging
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import chdir, nullcontext
 from html import escape
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metalearn_cli.errors import ConfigError
@@ -53,11 +58,25 @@ class Axis(NamedTuple):
 def require_matplotlib(what: str) -> None:
     """Raise ConfigError, naming what asked for it and what to install, where matplotlib is missing."""
     try:
-        import matplotlib  # noqa: F401
+        _matplotlib()
     except ImportError:
         raise ConfigError(
             f"{what}: charts need matplotlib, which is not installed: pip install 'metalearn-cli[report]'"
         ) from None
+
+
+def _matplotlib() -> ModuleType:
+    """The library as nobody has set it up: no matplotlibrc of the folder at hand, no MPLBACKEND of a notebook."""
+    if "matplotlib" not in sys.modules:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its caches, on stderr
+        backend = os.environ.pop("MPLBACKEND", None)
+        try:
+            with chdir(Path(__file__).parent) if Path("matplotlibrc").exists() else nullcontext():
+                import matplotlib  # noqa: F401
+        finally:
+            if backend is not None:
+                os.environ["MPLBACKEND"] = backend
+    return sys.modules["matplotlib"]
 
 
 def lines(description: str, caption: str, axis: Axis, drawn: Sequence[Line], dots: Sequence[Line] = ()) -> Html:
@@ -101,8 +120,7 @@ def histogram(description: str, caption: str, axis: Axis, values: Sequence[float
 
 
 def _chart(description: str, caption: str, axis: Axis, draw: Callable[["Axes"], None]) -> Html:
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its caches, on stderr
-    import matplotlib as mpl
+    mpl = _matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -3,7 +3,6 @@
 Markdown with a YAML head in the form that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,7 @@ def _best(folder: RunFolder) -> Mapping[str, Any] | None:
     """The row of metrics.jsonl that the best checkpoint was written with."""
     if not folder.best.exists():
         return None
-    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-    return next((row for row in reversed(rows) if row.get("best")), None)
+    return next((row for row in reversed(folder.rows()) if row.get("best")), None)
 
 
 def _card(session: "Session", best: Mapping[str, Any]) -> str:

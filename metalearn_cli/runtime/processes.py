@@ -20,6 +20,8 @@ from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.runtime.distributed import MEETING_POINT
 
 _FOLDER = "metalearn-run-"
+# It finds modules where this process does, and not in the folder where it runs.
+_COMMAND = "import sys; sys.path[:] = {!r}; from metalearn_cli.__main__ import main; main()"
 _SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 10, 0.02
 
 
@@ -75,7 +77,7 @@ def _surroundings(size: int, folder: Path) -> dict[str, str]:
 def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     with _errors(rank, folder).open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "metalearn_cli", *arguments],
+            [sys.executable, "-P", "-c", _COMMAND.format(sys.path), *arguments],
             env=os.environ | {"RANK": str(rank)},
             stdin=subprocess.PIPE,  # it closes when this process ends, however that comes about
             stdout=subprocess.DEVNULL,

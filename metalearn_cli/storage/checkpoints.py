@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metalearn_cli.errors import CheckpointError, DamagedError, reason
 from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.reading import content_of
 from metalearn_cli.yaml_lines import brief
 
 FORMAT = 2
@@ -64,7 +65,7 @@ def load(path: Path) -> Checkpoint:
             f"{path}: is a folder, expected a file, such as checkpoints/best.pt in the folder of a run"
         )
     try:
-        data = path.read_bytes()
+        data = content_of(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     metadata = _metadata(path, data)

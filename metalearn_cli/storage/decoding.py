@@ -117,6 +117,7 @@ def _workers(pictures: int) -> Executor:
     cores = os.cpu_count() or 1
     if pictures < _WORTH_PROCESSES or cores == 1:
         return ThreadPoolExecutor(cores)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file beside the pictures may have the name of any module
     spawned = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(cores, mp_context=spawned, initializer=_serve)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import urllib.error
 import urllib.parse
@@ -13,7 +14,7 @@ from typing import Any
 
 from metalearn_cli.datasets import Download, Listing, Offer
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.atomic import disk_errors
+from metalearn_cli.storage.atomic import disk_errors, make_folder, open_to_write
 
 _SECONDS = 30
 _PIECE = 1 << 18
@@ -48,7 +49,7 @@ def fetch(download: Download, folder: Path, progress: Progress) -> Path:
     """
     target = folder / download.file
     with disk_errors(folder):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, folder)
         if target.is_file() and _is_right(target, download):
             return target
         part = target.with_name(target.name + ".part")
@@ -136,7 +137,8 @@ def _receive(url: str, part: Path, download: Download, progress: Progress) -> No
             have = 0
         length = answer.headers.get("Content-Length", "")
         expected = download.size or (have + int(length) if length.isdecimal() else None)
-        with part.open("ab" if have else "wb") as file:
+        with os.fdopen(open_to_write(part, os.O_WRONLY | os.O_APPEND), "ab") as file:
+            file.truncate(have)
             while piece := answer.read(_PIECE):
                 have += len(piece)
                 if expected is not None and have > expected:

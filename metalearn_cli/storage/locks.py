@@ -1,16 +1,14 @@
 """One writer at a time: a lock file that the kernel drops with its process, so there is no stale one."""
 
-import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from metalearn_cli.storage.atomic import disk_errors
+from metalearn_cli.storage.atomic import disk_errors, open_to_write, warn_once
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-
+_LONGEST_NAME = 200
 _held: set[TextIO] = set()
 
 
@@ -18,10 +16,10 @@ _held: set[TextIO] = set()
 def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
     """This process alone is in the block. While another is, `held(who)` is called over and over; it waits or raises.
 
-    The lock file goes with the lock. Where the system or the file system has no such locks, there is none: files are
-    whole all the same, as each gets its name only then.
+    The lock file goes with the lock. Where the system or the file system refuses such locks, for whatever reason, there
+    is none, and a line says so: files are whole all the same, as each gets its name only then.
 
-    Raises RunError if the disk refuses.
+    Raises RunError if the disk refuses the file, or if something else than a plain file has its name.
     """
     try:
         import fcntl
@@ -31,7 +29,7 @@ def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
     while True:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+")
+            file = os.fdopen(open_to_write(path, os.O_RDWR | os.O_APPEND), "r+", errors="replace")
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,8 +37,10 @@ def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
                 held(_holder(file))
                 continue
             except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
+                warn_once(
+                    f"{path.parent}: its file system gives no locks ({error.strerror}); no other metalearn may write "
+                    "there at the same time"
+                )
             if not _still_there(path, file):
                 continue
             with disk_errors(path):
@@ -52,13 +52,14 @@ def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
                 yield
             finally:
                 _held.discard(file)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             return
 
 
 def _holder(file: TextIO) -> str:
     file.seek(0)
-    return file.read().strip() or "unknown"
+    return file.read(_LONGEST_NAME).strip() or "unknown"
 
 
 def _still_there(path: Path, file: TextIO) -> bool:

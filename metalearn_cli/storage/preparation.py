@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.registry import module_of
-from metalearn_cli.storage.atomic import disk_errors
+from metalearn_cli.storage.atomic import disk_errors, remove_folder
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked
@@ -95,7 +94,7 @@ def _put_right(folder: Path) -> None:
     for old in folder.parent.glob(f".{folder.name}.*.old"):
         with disk_errors(old):
             if folder.exists():
-                shutil.rmtree(old)
+                remove_folder(old)
             else:
                 old.rename(folder)
 

@@ -3,7 +3,6 @@
 Legend: N pictures, H height, W width, C channels.
 """
 
-import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -17,8 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
-from metalearn_cli.errors import DataError, reason
+from metalearn_cli.errors import DataError, RunError, reason
 from metalearn_cli.settings import Settings
+from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.reading import content_of, require_plain
 
 FORMAT = 1
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
@@ -110,9 +111,11 @@ def open_prepared(folder: Path) -> Prepared:
     """
     path = folder / "manifest.json"
     try:
-        fields = json.loads(_regular(path).read_bytes())
-    except OSError:
+        fields = json.loads(content_of(path))
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder}: no prepared dataset there") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise DataError(f"{path}: damaged; prepare the dataset again with --force") from None
     found = fields.get("format") if isinstance(fields, dict) else None
@@ -145,8 +148,8 @@ def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Pre
     if status.st_size <= _READ_ALWAYS or _content(stamp) != file:
         _require_sum(folder, opened.manifest, progress)
         if status.st_size > _READ_ALWAYS:
-            with suppress(OSError):  # a folder of somebody else's is read each time
-                stamp.write_text(file)
+            with suppress(RunError):  # a folder of somebody else's is read each time
+                write_file(stamp, file.encode())
     return opened
 
 
@@ -168,7 +171,7 @@ def _require_sum(folder: Path, manifest: Manifest, progress: Callable[[str, int,
 
 def _content(path: Path) -> str:
     try:
-        return _regular(path).read_text()
+        return content_of(path).decode()
     except (OSError, ValueError):
         return ""
 
@@ -190,7 +193,11 @@ def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None
 def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     expected = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
     try:
-        images: NDArray[np.uint8] = open_memmap(_regular(path), mode="r")
+        images: NDArray[np.uint8] = open_memmap(require_plain(path), mode="r")
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing; prepare the dataset again with --force") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # numpy raises ValueError, EOFError, OSError and tokenizer errors here
         raise DataError(f"{path}: damaged ({reason(error)}); prepare the dataset again with --force") from error
     size = path.stat().st_size
@@ -202,13 +209,6 @@ def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     if not images.flags.c_contiguous or images.offset + images.nbytes != size:  # type: ignore[attr-defined]
         raise DataError(f"{path}: has a header that was edited; prepare the dataset again with --force")
     return images
-
-
-def _regular(path: Path) -> Path:
-    """The path. Raises OSError unless a file is there; a pipe would be waited for, and a device never ends."""
-    if not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
-    return path
 
 
 def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:

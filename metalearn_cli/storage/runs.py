@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.errors import RunError
-from metalearn_cli.storage.atomic import append, disk_errors, sweep, write_file
+from metalearn_cli.storage.atomic import append, disk_errors, make_folder, sweep, write_file
 from metalearn_cli.storage.locks import locked
+from metalearn_cli.storage.reading import content_of
 
 _SPARE_BYTES = 16 << 20
 _KEPT = re.compile(r"best-\d{10}\.pt")
@@ -72,23 +73,37 @@ class RunFolder(NamedTuple):
         append(self.metrics, (as_json(row) + "\n").encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; one that a crash cut short is left out."""
-        lines = self.metrics.read_text(errors="replace").splitlines() if self.metrics.exists() else []
-        return [json.loads(line) for line in lines if _iteration(line) is not None]
+        """The rows of metrics.jsonl; one that a crash cut short is left out.
+
+        Raises RunError if it cannot be read.
+        """
+        return [json.loads(line) for line in self._lines() if _iteration(line) is not None]
 
     def forget_after(self, iteration: int) -> None:
-        """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again."""
-        if not self.metrics.exists():
-            return
-        rows = self.metrics.read_text(errors="replace").splitlines()
-        kept = [row for row in rows if (_iteration(row) or iteration + 1) <= iteration]
-        write_file(self.metrics, "".join(row + "\n" for row in kept).encode())
+        """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again.
+
+        Raises RunError if it cannot be read or written.
+        """
+        if rows := self._lines():
+            kept = [row for row in rows if (_iteration(row) or iteration + 1) <= iteration]
+            write_file(self.metrics, "".join(row + "\n" for row in kept).encode())
+
+    def _lines(self) -> list[str]:
+        try:
+            return content_of(self.metrics).decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"{self.metrics}: cannot be read: {error.strerror}") from error
 
     def require_room(self, checkpoint_bytes: int, keep_best: int) -> None:
         """Raises RunError, before anything is trained, if the disk has no room for the checkpoints of a run."""
         files = 4 if keep_best == 1 else 5 + keep_best
         needed = files * checkpoint_bytes + _SPARE_BYTES
-        free = shutil.disk_usage(self.path).free
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError:  # a file system that does not say
+            return
         if free < needed:
             raise RunError(
                 f"{self.path}: the disk has {free / 1e6:.0f} MB left, a run needs {needed / 1e6:.0f} MB; free some "
@@ -106,7 +121,7 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
     if not resume and (folder.all_kept or any(file.exists() for file in (folder.last, folder.previous, folder.best))):
         raise RunError(f"{path}: holds a run already; add --resume to go on with it, or --run-dir DIR for a new one")
     with disk_errors(path):
-        folder.last.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.last.parent, path)
 
     def held(holder: str) -> None:
         raise RunError(f"{path}: another process writes this run ({holder}); wait for it or stop it")

@@ -6,9 +6,11 @@ called with a Run (docs/sinks.md).
 Legend: H height, W width.
 """
 
+import errno
 import importlib
 import json
 import math
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +22,10 @@ from numpy.typing import NDArray
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.references import imported, reason
+from metalearn_cli.storage.atomic import disk_errors, make_folder
 
 Setting = bool | int | float | str
+_HPARAMS = "hparams"
 
 
 class Run(NamedTuple):
@@ -59,7 +63,11 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         self._run = run
-        self._writer: Any = SummaryWriter(str(run.folder))
+        if (run.folder / _HPARAMS).is_symlink():
+            raise OSError(errno.ELOOP, "a symbolic link, and nothing is written through one", _HPARAMS)
+        # A name that nobody can foresee: the library would write through a link that lies there already.
+        self._suffix = f".{uuid.uuid4().hex}"
+        self._writer: Any = SummaryWriter(str(run.folder), filename_suffix=self._suffix)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Take the numbers of one report; TensorBoard has no place for one that is not finite."""
@@ -72,7 +80,18 @@ class TensorBoard:
 
     def result(self, metrics: Mapping[str, float]) -> None:
         """Settings and final numbers are a row of the tab HPARAMS."""
-        self._writer.add_hparams(dict(self._run.settings), _finite(metrics), name="hparams")
+        from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
+
+        # What add_hparams does, which would choose a name of its own for the file.
+        folder, found = self._run.folder / _HPARAMS, _finite(metrics)
+        with disk_errors(folder):
+            make_folder(folder, self._run.folder)
+        with SummaryWriter(str(folder), filename_suffix=self._suffix) as writer:
+            for summary in hparams(dict(self._run.settings), found):
+                writer.file_writer.add_summary(summary)
+            for name, value in found.items():
+                writer.add_scalar(name, value)
 
     def close(self) -> None:
         """Write out what is pending."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from metalearn_cli.storage.atomic import disk_errors, write_file
+from metalearn_cli.storage.reading import content_of
 
 _FILE = "accepted-terms.json"
 
@@ -22,7 +23,7 @@ def accept(data_dir: Path, terms: str) -> None:
 
 def _all(data_dir: Path) -> list[str]:
     try:
-        found = json.loads((data_dir / _FILE).read_text())
+        found = json.loads(content_of(data_dir / _FILE))
     except (OSError, ValueError):
         return []
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []

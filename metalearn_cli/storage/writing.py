@@ -10,9 +10,9 @@ Legend: n pictures, H height, W width, C channels.
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
 from metalearn_cli.settings import Settings
-from metalearn_cli.storage.atomic import disk_errors, put_in_place, write_file
+from metalearn_cli.storage.atomic import disk_errors, put_in_place, remove_folder, write_file
 from metalearn_cli.storage.prepared import FORMAT, ClassEntry, Manifest, Moments, check_splits, sha256_of
 from metalearn_cli.version import own_version
 
@@ -93,7 +93,8 @@ def write(
             (aside / "finished.jsonl").unlink()
         put_in_place(aside, folder)
     except Exception:
-        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):
+            remove_folder(aside)
         raise
     return manifest
 
@@ -109,7 +110,7 @@ def _resumed(aside: Path, key: str, names: Sequence[str]) -> list[_Done]:
     with disk_errors(aside):
         done = _journalled(journal, images, key, names)
         if done is None:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_folder(aside)
             aside.mkdir(parents=True)
             images.write_bytes(bytes(_HEADER_BYTES))
             done = []
@@ -120,8 +121,8 @@ def _resumed(aside: Path, key: str, names: Sequence[str]) -> list[_Done]:
 
 
 def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> list[_Done] | None:
-    """What the journal names, as far as it is whole and its pictures are there; None if it is another work's."""
-    if not journal.is_file() or not images.is_file():
+    """What the journal names, as far as it is whole and its pictures are there; None if it is another's work."""
+    if journal.parent.is_symlink() or not all(_is_own(path) for path in (journal, images)):
         return None
     first, *lines = journal.read_text().splitlines() or [""]
     if first != json.dumps(key):
@@ -138,6 +139,10 @@ def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> 
             break
         done.append(one)
     return done
+
+
+def _is_own(path: Path) -> bool:  # a link was made by somebody else
+    return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
 
 
 def _classes(file: BinaryIO, journal: Path, chunks: Iterator[Chunk]) -> list[_Done]:

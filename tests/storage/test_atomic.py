@@ -1,16 +1,25 @@
 import errno
 import io
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from metalearn_cli.errors import RunError
-from metalearn_cli.storage.atomic import append, disk_errors, put_in_place, sweep, write_file
+from metalearn_cli.storage.atomic import (
+    append,
+    disk_errors,
+    make_folder,
+    put_in_place,
+    remove_folder,
+    sweep,
+    write_file,
+)
 
 
 def refuse(error):
-    def refused(*_arguments):
+    def refused(*_arguments, **_options):
         raise error
 
     return refused
@@ -159,3 +168,79 @@ def test_what_the_disk_refuses_is_one_line_with_path_and_reason(number, cure):
 def test_other_errors_pass_as_they_are():
     with pytest.raises(KeyError, match="mine"), disk_errors(Path("there")):
         raise KeyError("mine")
+
+
+NOT_FLUSHED = ["EINVAL", "EACCES", "EBADF", "ESTALE", "ENOSYS", "ENOTSUP", "EROFS", "EISDIR", "EPERM"]
+
+
+def refuse_flush(monkeypatch, number, folders):
+    """Flushing what is a folder, or what is none, is refused."""
+    fsync = os.fsync
+
+    def refused(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == folders:
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+
+
+@pytest.mark.parametrize("folders", [True, False])
+@pytest.mark.parametrize("name", NOT_FLUSHED)
+def test_a_file_system_that_does_not_flush_is_worked_on_and_that_is_said_once(
+    tmp_path, monkeypatch, caplog, name, folders
+):
+    refuse_flush(monkeypatch, getattr(errno, name), folders)
+    write_file(tmp_path / "a", b"one", predecessor=tmp_path / "b")
+    write_file(tmp_path / "a", b"two", predecessor=tmp_path / "b")
+    append(tmp_path / "c", b"three")
+    assert [(tmp_path / one).read_bytes() for one in "abc"] == [b"two", b"one", b"three"]
+    assert len(caplog.records) == 1
+    assert f"does not flush to the disk ({os.strerror(getattr(errno, name))})" in caplog.text
+
+
+@pytest.mark.parametrize("folders", [True, False])
+@pytest.mark.parametrize("name", ["EIO", "ENOSPC", "EDQUOT"])
+def test_a_flush_that_lost_what_was_written_is_an_error(tmp_path, monkeypatch, name, folders):
+    refuse_flush(monkeypatch, getattr(errno, name), folders)
+    with pytest.raises(RunError, match="a: cannot be written: "):
+        write_file(tmp_path / "a", b"one")
+
+
+@pytest.mark.parametrize("name", [*NOT_FLUSHED, "EIO", "EMLINK", "EXDEV", "EOPNOTSUPP"])
+def test_a_predecessor_is_kept_whatever_a_file_system_says_to_links(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(os, "link", refuse(OSError(getattr(errno, name), "refused")))
+    test_what_a_file_held_before_becomes_its_predecessor(tmp_path)
+
+
+def test_nothing_is_appended_to_a_link_a_pipe_or_another_name_of_a_file(tmp_path):
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "second name").hardlink_to(tmp_path / "precious")
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (("link", "symbolic link"), ("second name", "hard link"), ("pipe", "")):
+        with pytest.raises(RunError, match=f"{name}: cannot be written: .*{why}"):
+            append(tmp_path / name, b"more")
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+
+
+def test_a_folder_is_made_below_a_link_but_not_through_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "top").symlink_to(tmp_path / "disk")
+    make_folder(tmp_path / "top" / "a" / "b", tmp_path / "top")
+    assert (tmp_path / "disk" / "a" / "b").is_dir()
+    (tmp_path / "top" / "c").symlink_to(tmp_path)
+    for below in ("c", "c/d"):
+        with pytest.raises(OSError, match="symbolic links"):
+            make_folder(tmp_path / "top" / below, tmp_path / "top")
+    assert not (tmp_path / "d").exists()
+
+
+def test_of_a_link_to_a_folder_the_link_alone_is_removed(tmp_path):
+    (tmp_path / "kept" / "in it").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("link", "not there"):
+        remove_folder(tmp_path / name)
+    assert names(tmp_path) == ["kept"]
+    remove_folder(tmp_path / "kept")
+    assert names(tmp_path) == []

@@ -94,8 +94,13 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
             os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
-def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch, number):
+REFUSALS = ["ENOLCK", "ENOTSUP", "ENOSYS", "EINVAL", "EACCES", "EPERM", "EIO", "EBADF", "ESTALE", "EINTR", "EROFS"]
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_file_system_without_locks_is_worked_on_without_and_that_is_said(tmp_path, monkeypatch, caplog, name):
+    number = getattr(errno, name)
+
     def refused(_file, _operation):
         raise OSError(number, os.strerror(number))
 
@@ -103,3 +108,5 @@ def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch,
     with locked(tmp_path / "lock", refuse):
         assert (tmp_path / "lock").exists()
     assert not (tmp_path / "lock").exists()
+    assert f"gives no locks ({os.strerror(number)})" in caplog.text
+    assert len(caplog.records) == 1

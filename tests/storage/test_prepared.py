@@ -244,7 +244,7 @@ def test_an_archive_of_arrays_in_place_of_the_array_is_an_error(folder):
 
 def test_a_missing_array_is_an_error(folder):
     (folder / "images.npy").unlink()
-    with pytest.raises(DataError, match=r"images\.npy: damaged"):
+    with pytest.raises(DataError, match=r"images\.npy: is missing"):
         open_prepared(folder)
 
 
