@@ -21,6 +21,7 @@ import torch
 from benchmarks.faults import Totals
 from benchmarks.faults._forging import forged
 from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
+from benchmarks.faults._runs import PICTURES
 from metalearn_cli.errors import MetalearnError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import opening, training
@@ -32,17 +33,7 @@ from metalearn_cli.storage import checkpoints, runs
 
 SHORT, LONG = 60, 1500
 _MOST_GROWTH, _SECONDS = 512 << 20, 60
-_PICTURES = {
-    "name": "glyphs",
-    "dataset": {"name": "glyphs", "classes": 36, "drawings": 6},
-    "task": {"ways": 2, "shots": 1, "queries": 2},
-    "backbone": {"name": "conv4", "channels": 4},
-    "algorithm": {"name": "meta_sgd", "inner_steps": 2},
-    "outer": {"meta_batch_size": 2, "iterations": 3},
-    "eval": {"queries": 2, "episodes": 4, "val_episodes": 4, "every": 1},
-    "execution": {"threads": 1},
-}
-_NUMBERS = _PICTURES | {
+_NUMBERS = PICTURES | {
     "name": "sines",
     "dataset": {"name": "sinusoid"},
     "task": {"ways": 1, "shots": 5, "queries": 5},
@@ -94,7 +85,7 @@ def _outcome(way: Callable[[Path], object], file: Path) -> str:
 
 
 def _bases(scratch: Path) -> list[_Base]:
-    pictures, numbers = (_session(scratch, blocks) for blocks in (_PICTURES, _NUMBERS))
+    pictures, numbers = (_session(scratch, blocks) for blocks in (PICTURES, _NUMBERS))
     trained, sines = (checkpoints.load(one.folder.last) for one in (pictures, numbers))
     shown = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
 
