@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metalearn_cli.core.meta import Learner
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.assembly import learner_for
+from metalearn_cli.runtime.assembly import backbone_for, learner_for
 from metalearn_cli.runtime.headers import (
     AdaptedHeader,
     TrainingHeader,
@@ -33,6 +33,9 @@ from metalearn_cli.storage.checkpoints import Checkpoint
 from metalearn_cli.yaml_lines import brief
 
 Tensors = Mapping[str, Tensor]
+
+_LARGEST_MAP = 1 << 26
+"""The most values that a layer gives for one picture: four times what the widest of this package does at 512 x 512."""
 
 _SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 _SCALAR, _NOT_NEGATIVE, _MAY_OVERFLOW = "step", ("step", "exp_avg_sq"), ("exp_avg_sq",)
@@ -122,9 +125,24 @@ def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learne
     """The learner, all of whose tensors have a shape and a type, and no memory."""
     try:
         with _shapes_alone():
+            if getattr(experiment.backbone, "call", None) is None:
+                _require_small_maps(path, backbone_for(experiment, interface), interface)
             return learner_for(experiment, interface, "support")
     except ConfigError as error:
         raise not_written(path, error) from None
+
+
+def _require_small_maps(path: Path, network: nn.Module, interface: Interface) -> None:
+    """Raise CheckpointError for a layer without parameters of its own, such as upsample, that makes a picture huge."""
+
+    def compared(layer: nn.Module, _inputs: object, outputs: Tensor) -> None:
+        if (values := outputs[0].numel()) > _LARGEST_MAP:
+            found = f"backbone: a {type(layer).__name__} of it gives {values:,} values for a picture"
+            raise not_written(path, f"{found}, expected at most {_LARGEST_MAP:,}")
+
+    for layer in network.modules():
+        layer.register_forward_hook(compared)
+    network(torch.empty(2, *interface.input_shape))
 
 
 @contextmanager
