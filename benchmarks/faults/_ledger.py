@@ -7,7 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -94,11 +94,18 @@ def environment(data: Path) -> dict[str, str]:
     return {**os.environ, "METALEARN_DATA": str(data), "PYTHONPATH": str(_ROOT), "NO_COLOR": "1", "TERM": "dumb"}
 
 
-def command(data: Path, *arguments: object, seconds: float = 120) -> Ended:
-    """`metalearn` with these arguments and this data folder. Raises Lost if it does not end in time."""
+MODULE = ("-m", "metalearn_cli")
+SCRIPT = ("-P", "-c", "from metalearn_cli.__main__ import main; main()")
+"""What the installed `metalearn` runs; with -P, as a script has its own folder on its path and not the current one."""
+
+
+def command(
+    data: Path, *arguments: object, folder: Path | None = None, how: Sequence[str] = MODULE, seconds: float = 120
+) -> Ended:
+    """`metalearn` with these arguments and this data folder, run in `folder`. Raises Lost if it does not end soon."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "metalearn_cli", *map(str, arguments)], env=environment(data), cwd=data.parent,
+            [sys.executable, *how, *map(str, arguments)], env=environment(data), cwd=folder or data.parent,
             capture_output=True, timeout=seconds, preexec_fn=_limited, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

@@ -24,6 +24,17 @@ EXPERIMENT = {
     "eval": {"every": 5, "val_episodes": 8, "inner_steps": 1},
     "checkpoint": {"every": 1},
 }
+PICTURES = {
+    "name": "glyphs",
+    "dataset": {"name": "glyphs", "classes": 36, "drawings": 6},
+    "task": {"ways": 2, "shots": 1, "queries": 2},
+    "backbone": {"name": "conv4", "channels": 4},
+    "algorithm": {"name": "meta_sgd", "inner_steps": 2},
+    "outer": {"meta_batch_size": 2, "iterations": 3},
+    "eval": {"queries": 2, "episodes": 4, "val_episodes": 4, "every": 1},
+    "execution": {"threads": 1},
+}
+"""A training on pictures that takes a second."""
 
 
 def config(scratch: Path) -> Path:

@@ -16,7 +16,7 @@ from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import with_overrides
 from metalearn_cli.runtime.assembly import device_named, evaluation_steps, learner_for
 from metalearn_cli.runtime.classifier import Classifier, Pictures, classifier_in, inputs_of
-from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
+from metalearn_cli.runtime.contents import trained_in
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.storage import checkpoints
 
@@ -31,9 +31,8 @@ class Adaptable:
         path: Path,
         overrides: Sequence[str] = (),
     ) -> None:
-        require_kind(checkpoint, "meta", path)
-        self.experiment = with_overrides(experiment_in(checkpoint, path), overrides)
-        self.interface = interface_of(checkpoint, path)
+        trained = trained_in(checkpoint, path)
+        self.experiment, self.interface = with_overrides(trained.experiment, overrides), trained.interface
         if self.interface.preprocessing is None:
             raise CheckpointError(f"{path}: was trained on numbers, not on pictures; it cannot classify pictures")
         self._learner = learner_for(self.experiment, self.interface, "support")

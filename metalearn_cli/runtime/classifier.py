@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.errors import CheckpointError, ConfigError, DataError
+from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime import export
 from metalearn_cli.runtime.assembly import backbone_for, learner_for
-from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.contents import adapted_in
+from metalearn_cli.runtime.headers import interface_header, versions
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.pixels import inputs_of_stored
 from metalearn_cli.runtime.plain import plain, without_body
@@ -162,20 +163,14 @@ class Classifier:
 
 def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path: Path) -> Classifier:
     """The adapted classifier in a checkpoint."""
-    require_kind(checkpoint, "adapted", path)
-    experiment = experiment_in(checkpoint, path)
-    interface = interface_of(checkpoint, path)
+    header, experiment, interface, support = adapted_in(checkpoint, path)
     learner = learner_for(experiment, interface, "support")
-    support = checkpoint.tensors.get("support", torch.empty(0))
-    if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
-        raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
     # What an adapted learner holds is the learner's own affair: so it says, for the same pictures of any classes.
     like = Examples(support.unsqueeze(0), (torch.arange(len(support)) % interface.outputs).unsqueeze(0))
     unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
     stored = fitted(checkpoint.below("adapted."), unadapted, path)
     adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
-    header = checkpoint.header
-    return Classifier(experiment, interface, learner, header["classes"], adapted, header["inner_steps"])
+    return Classifier(experiment, interface, learner, header.classes, adapted, header.inner_steps)
 
 
 def inputs_of(images: Pictures, interface: Interface) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
+from metalearn_cli.runtime.contents import trained_in
+from metalearn_cli.runtime.headers import interface_header, versions
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.checkpoints import Checkpoint
@@ -33,7 +34,7 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
 
     Raises ConfigError for another suffix, RunError if the disk refuses.
     """
-    require_kind(checkpoint, "meta", source)
+    trained = trained_in(checkpoint, source)
     if path.suffix != ".safetensors":
         raise ConfigError(
             f"{path}: without --support there is no classifier to write, only the initialisation, which "
@@ -41,8 +42,8 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
         )
     beside = ("coefficients.", "statistics.")
     others = {name: value for name, value in checkpoint.tensors.items() if name.startswith(beside)}
-    described = about(experiment_in(checkpoint, source), interface_of(checkpoint, source), "meta")
-    described |= {"iteration": checkpoint.header["iteration"]}
+    described = about(trained.experiment, trained.interface, "meta")
+    described |= {"iteration": trained.header.iteration}
     write_weights(path, checkpoint.below("params.") | others, described)
 
 

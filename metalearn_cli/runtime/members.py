@@ -7,7 +7,8 @@ from typing import NamedTuple
 from metalearn_cli.datasets import PREPARATION_ONLY, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, with_overrides
-from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
+from metalearn_cli.runtime.contents import trained_in
+from metalearn_cli.runtime.headers import training_header
 from metalearn_cli.runtime.opening import Interface, dataset_of
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.checkpoints import Checkpoint, load
@@ -57,10 +58,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _named_by(newest: Path) -> list[Path]:
     """The checkpoints of a run's list when its newest was added; a crash may have left others that fell out."""
-    try:
-        files = sorted(newest.with_name(kept_name(iteration)) for iteration, _ in load(newest).header["kept"])
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{newest}: its header has no usable 'kept'; metalearn did not write it") from None
+    kept = training_header(load(newest), newest).kept
+    files = sorted(newest.with_name(kept_name(iteration)) for iteration, _ in kept)
     for file in files:
         if not file.exists():
             raise CheckpointError(f"{file}: is not there, but {newest.name} names it as one of the best of its run")
@@ -69,9 +68,8 @@ def _named_by(newest: Path) -> list[Path]:
 
 def _opened(path: Path, overrides: Sequence[str]) -> Member:
     checkpoint = load(path)
-    require_kind(checkpoint, "meta", path)
-    trained = experiment_in(checkpoint, path)
-    asked, interface = with_overrides(trained, overrides), interface_of(checkpoint, path)
+    _header, trained, interface = trained_in(checkpoint, path)
+    asked = with_overrides(trained, overrides)
     _require_as_trained(path, trained, asked)
     _require_inputs(path, interface, asked.dataset)
     return Member(path, checkpoint, trained, asked, interface)

@@ -35,13 +35,13 @@ def require_memory(needed: int, what: str, cure: str) -> None:
 
 def require_memory_for_network(name: str, build: Callable[[], nn.Module]) -> None:
     """Raise ConfigError if the network that `build` makes could not be trained here; none is made to find out."""
-    with torch.device("meta"), _WithoutDraws():
+    with torch.device("meta"), WithoutDraws():
         parameters = sum(value.numel() for value in build().parameters())
     what = f"backbone {name}: {parameters:,} parameters, with their gradient and what Adam remembers,"
     require_memory(parameters * _BYTES_IN_TRAINING, what, "make it smaller")
 
 
-class _WithoutDraws(TorchFunctionMode):
+class WithoutDraws(TorchFunctionMode):
     """Inside it no weight is drawn: on the meta device torch would first import its compiler, which takes seconds."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -138,7 +138,8 @@ def _stored(settings: Choice, data_dir: Path | None, progress: Progress) -> _Sto
     sampling = dataset.sampling
     manifest = prepared.manifest
     preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)
-    ink = brightness.ink(prepared.images, manifest.classes, manifest.splits.get(sampling.split, {}).get("train", ()))
+    trained_on = manifest.splits.get(sampling.split, {}).get("train", ())
+    ink = brightness.ink(prepared.images.picture, manifest.classes, trained_on)
     return _Stored(settings.name, sampling, prepared, preprocessing.model_copy(update={"ink": ink}))
 
 

@@ -6,7 +6,6 @@ dataset, once, or the bytes of the pictures drawn. Nothing here waits for the de
 Legend: T tasks, W ways, E examples per class, N pictures, H height, W width, C channels.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,43 +15,59 @@ from torch import Tensor
 
 from metalearn_cli.core.augmentation import per_channel
 from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.storage.rows import Rows
 
 CPU = torch.device("cpu")
 _SHARE = 0.5
 """Of the memory that is free on a device, what a dataset may take; the rest is for what is computed."""
+_SMALL, _ROWS_AT_ONCE = 64 << 20, 4096
 
 
 class Pixels:
-    """Pictures uint8 [N, H, W, C] of a store, to be taken by number to a device."""
+    """Pictures uint8 [N, H, W, C] of a store, to be taken by number to a device: in memory, or read from their file."""
 
-    def __init__(self, stored: Tensor, device: torch.device) -> None:
+    def __init__(self, stored: Tensor | Rows, device: torch.device) -> None:
         self.device = device
         self._stored = stored
 
     @property
     def resident(self) -> bool:
         """Whether all of them are in the device's own memory."""
-        return self._stored.device == self.device
+        return isinstance(self._stored, Tensor) and self._stored.device == self.device
 
     def taken(self, numbers: Tensor) -> Tensor:
-        """The pictures of these numbers [...], on the device: [..., H, W, C]."""
+        """The pictures of these numbers [...], on the device: [..., H, W, C].
+
+        Raises DataError if their file is not what it was when it was opened.
+        """
         wanted = numbers.flatten()
-        wanted = sent(wanted, self.device) if self.resident else wanted
-        found = sent(self._stored.index_select(0, wanted), self.device)
+        if isinstance(self._stored, Rows):
+            found = torch.from_numpy(self._stored.taken(wanted.numpy()))
+        else:
+            found = self._stored.index_select(0, sent(wanted, self.device) if self.resident else wanted)
+        found = sent(found, self.device)
         return found.view(*numbers.shape, *found.shape[1:])
 
 
-def pixels_on(images: NDArray[np.uint8], device: torch.device = CPU) -> Pixels:
-    """The pictures of a store, uint8 [N, H, W, C], for a device: copied into its memory if they take half of what is
-    free there or less, mapped from the disk otherwise.
+def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
+    """The pictures of a store for a device: in a GPU's memory if they take half of what is free there or less, in the
+    host's if they take less than 64 MiB, read from the disk otherwise.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes here
-        stored = torch.from_numpy(images)
     if device.type != "cuda":
-        return Pixels(stored, device)
+        return Pixels(_in_memory(rows, device) if rows.nbytes <= _SMALL else rows, device)
     numbered = torch.empty(0, device=device).device
-    return Pixels(stored.to(numbered) if fits(stored.nbytes, numbered) else stored, numbered)
+    if fits(rows.nbytes, numbered):
+        return Pixels(_in_memory(rows, numbered), numbered)
+    return Pixels(rows, numbered)
+
+
+def _in_memory(rows: Rows, device: torch.device) -> Tensor:
+    """All rows on a device; never more than a few at once on their way there."""
+    stored = torch.empty(rows.shape, dtype=torch.uint8, device=device)
+    for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
+        numbers = np.arange(start, min(start + _ROWS_AT_ONCE, rows.shape[0]))
+        stored[start : start + len(numbers)] = torch.from_numpy(rows.taken(numbers)).to(device)
+    return stored
 
 
 def fits(size: int, device: torch.device) -> bool:

@@ -13,8 +13,9 @@ from metalearn_cli.core.meta import Learner, Meta, Objective, classification
 from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.runtime.contents import require_meta
 from metalearn_cli.runtime.execution import Plan
-from metalearn_cli.runtime.headers import interface_header, require_kind, versions
+from metalearn_cli.runtime.headers import interface_header, interface_of, not_written, training_header, versions
 from metalearn_cli.runtime.opening import Data
 from metalearn_cli.runtime.outer import learned, leaves, optimizer_for
 from metalearn_cli.storage.checkpoints import Checkpoint
@@ -149,10 +150,15 @@ def restored(
     Raises ConfigError, by name, if the experiment changed in a way that would end in other weights or files,
     CheckpointError if the checkpoint is none of training or the dataset is another one.
     """
-    require_kind(checkpoint, "meta", path)
-    _require_same(from_mapping(checkpoint.header["experiment"], str(path)), experiment)
-    if checkpoint.header["data_sha256"] != data.sha256:
+    header = training_header(checkpoint, path)
+    try:
+        trained = from_mapping(header.experiment, str(path))
+    except ConfigError as error:
+        raise not_written(path, error) from None
+    _require_same(trained, experiment)
+    if header.data_sha256 != data.sha256:
         raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
+    require_meta(checkpoint, path, trained, interface_of(header, trained, path))
     meta = meta_of(checkpoint, path, learner, device)
     optimizer = optimizer_for(experiment.outer, meta)
     slots: dict[int, dict[str, Tensor]] = {}
@@ -161,19 +167,10 @@ def restored(
         slot, leaf = name.split(".", 1)
         slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    header = checkpoint.header
-    try:
-        window = Window(*header["window"])
-        if header["plan"] is not None and header["ground"].get("device", device.type) == device.type:
-            mode, chunk = header["plan"]
-            plan = Plan(mode, int(chunk), plan.threads)
-        counts = [int(header[name]) for name in ("reported", "skipped", "skipped_in_a_row")]
-        kept = [Kept(int(iteration), float(score)) for iteration, score in header.get("kept", [])]
-    except (TypeError, ValueError, KeyError, AttributeError):
-        raise CheckpointError(
-            f"{path}: its header lacks a usable 'window', 'plan', 'kept' or count; metalearn did not write it"
-        ) from None
-    return State(header["iteration"], meta, optimizer, plan, header.get("best"), window, kept, *counts)
+    if header.plan is not None and header.ground.get("device", device.type) == device.type:
+        plan = Plan(*header.plan, plan.threads)
+    kept, counts = [Kept(*one) for one in header.kept], (header.reported, header.skipped, header.skipped_in_a_row)
+    return State(header.iteration, meta, optimizer, plan, header.best, Window(*header.window), kept, *counts)
 
 
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:

@@ -4,7 +4,7 @@ Pictures far outside what a network was trained on are most often inverted: blac
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -22,17 +22,17 @@ Ink = tuple[float, float]
 """The mean and the standard deviation of the pictures' mean pixels."""
 
 
-def ink(images: NDArray[np.uint8], entries: Sequence[ClassEntry], names: Sequence[str]) -> Ink | None:
+def ink(picture: Callable[[int], NDArray[np.uint8]], entries: Sequence[ClassEntry], names: Sequence[str]) -> Ink | None:
     """How bright the pictures of the classes `names` are, by at most 1,000 of them; None if there are none.
 
-    `images` [N, H, W, C] are those of all classes, `entries`, one after the other.
+    `picture(number)` is one [H, W, C] of those of all classes, `entries`, one after the other.
     """
     starts = dict(zip((entry.name for entry in entries), accumulate(entry.count for entry in entries), strict=True))
     counts = {entry.name: entry.count for entry in entries}
     numbers = [number for name in names for number in range(starts[name] - counts[name], starts[name])]
     if not numbers:
         return None
-    means = [images[number].mean() / 255 for number in numbers[:: math.ceil(len(numbers) / _MOST)]]
+    means = [picture(number).mean() / 255 for number in numbers[:: math.ceil(len(numbers) / _MOST)]]
     return round(float(np.mean(means)), 4), round(float(np.std(means)), 4)
 
 
@@ -64,6 +64,6 @@ def alien_parts(images: NDArray[np.uint8], entries: Sequence[ClassEntry], splits
     """A remark for each part whose pictures are, all in all, far from those of the training part."""
     told = []
     for parts in splits.values():
-        inks = {part: ink(images, entries, names) for part, names in parts.items()}
+        inks = {part: ink(images.__getitem__, entries, names) for part, names in parts.items()}
         told += [remark(f"the pictures of part {part!r}", of[0], inks.get("train")) for part, of in inks.items() if of]
     return [*filter(None, dict.fromkeys(told))]

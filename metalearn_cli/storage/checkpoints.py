@@ -7,6 +7,7 @@ something else, and no file can run code.
 
 import hashlib
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -17,12 +18,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn_cli.errors import CheckpointError, DamagedError
+from metalearn_cli.errors import CheckpointError, DamagedError, reason
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.reading import content_of
+from metalearn_cli.yaml_lines import brief
 
 FORMAT = 3
 _LARGEST_HEADER = 16 << 20
+_DEEPEST = 32
+_TYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32}
+"""Those that a network could have."""
 
 Fields = dict[str, Any]
 
@@ -69,7 +74,10 @@ def load(path: Path) -> Checkpoint:
     try:
         tensors = safetensors.torch.load(data)
     except Exception as error:
-        raise DamagedError(f"{path}: damaged: {error}") from None
+        raise DamagedError(f"{path}: damaged: {reason(error)}") from None
+    for name, value in tensors.items():
+        if value.dtype not in _TYPES:
+            raise DamagedError(f"{path}: {brief(name)} is of type {value.dtype}; metalearn did not write it")
     if _digest(header, tensors) != metadata.get("sha256"):
         raise DamagedError(f"{path}: damaged: its contents do not match its checksum")
     return _up_to_date(path, Checkpoint(_fields(path, header), tensors))
@@ -77,12 +85,47 @@ def load(path: Path) -> Checkpoint:
 
 def _fields(path: Path, header: str) -> Fields:
     try:
-        fields = json.loads(header)
+        fields = _parsed(header)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise DamagedError(f"{path}: its header is not a JSON object; metalearn did not write it")
     return fields
+
+
+def _parsed(text: str | bytes) -> Any:
+    """The values of a JSON text that holds nothing which could be read in two ways, shown nowhere, or never ends.
+
+    Raises ValueError for a key that is there twice, for NaN and infinity, half of a surrogate pair, or lists in lists
+    in lists ...; RecursionError for still deeper ones.
+    """
+    values = json.loads(text, object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite)
+    level = [values]
+    for _depth in range(_DEEPEST):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        for one in level:
+            if isinstance(one, str):
+                one.encode()  # UnicodeEncodeError is a ValueError
+        level = [part for one in inner for part in (one if isinstance(one, list) else (*one, *one.values()))]
+    if level:
+        raise ValueError("too deep")
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Fields:
+    if len(fields := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return fields
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is no number that a computer has")
+    return value
 
 
 def _up_to_date(path: Path, checkpoint: Checkpoint) -> Checkpoint:
@@ -94,9 +137,10 @@ def _up_to_date(path: Path, checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     versions = checkpoint.header.get("versions")
     made_by = versions.get("metalearn") if isinstance(versions, dict) else None
-    newer = isinstance(found, int) and found > FORMAT
+    maker = brief(made_by) if made_by and isinstance(made_by, str) else "of an unknown version"
+    newer = type(found) is int and found > FORMAT
     raise CheckpointError(
-        f"{path}: has format {found!r} (made by metalearn {made_by or 'of an unknown version'}), this metalearn reads "
+        f"{path}: has format {brief(repr(found))} (made by metalearn {maker}), this metalearn reads "
         f"1 to {FORMAT}; {'install a newer metalearn' if newer else 'metalearn did not write it'}"
     )
 
@@ -133,7 +177,7 @@ def _metadata(path: Path, data: bytes) -> dict[str, str]:
     if length > min(len(data) - 8, _LARGEST_HEADER):
         raise foreign
     try:
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        metadata = _parsed(data[8 : 8 + length])["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise foreign from None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("metalearn"), str):

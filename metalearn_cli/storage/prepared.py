@@ -10,9 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
@@ -21,6 +18,7 @@ from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.reading import content_of, require_plain
+from metalearn_cli.storage.rows import Rows
 
 FORMAT = 1
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
@@ -104,7 +102,7 @@ class Prepared(NamedTuple):
     """An opened dataset: its manifest and its pictures, uint8 [N, H, W, C], read on demand."""
 
     manifest: Manifest
-    images: NDArray[np.uint8]
+    images: Rows
 
 
 def _over(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -139,7 +137,7 @@ def open_prepared(folder: Path) -> Prepared:
         raise DataError(f"{path}: {where} was edited or cut; prepare the dataset again with --force") from None
     except DataError as error:
         raise DataError(f"{path}: {error}; prepare the dataset again with --force") from None
-    return Prepared(manifest, _mapped(folder / "images.npy", manifest))
+    return Prepared(manifest, _rows(folder / "images.npy", manifest))
 
 
 def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Prepared:
@@ -151,11 +149,11 @@ def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Pre
     Raises DataError as `open_prepared` and `verify` do.
     """
     opened = open_prepared(folder)
-    status = (folder / "images.npy").stat()
-    stamp, file = folder / ".checked", f"{opened.manifest.sha256} {status.st_ino} {status.st_mtime_ns}"
-    if status.st_size <= _READ_ALWAYS or _content(stamp) != file:
-        _require_sum(folder, opened.manifest, progress)
-        if status.st_size > _READ_ALWAYS:
+    stamp, file = folder / ".checked", f"{opened.manifest.sha256} {opened.images.stamp}"
+    large = opened.images.bytes > _READ_ALWAYS
+    if not large or _content(stamp) != file:
+        _require_sum(folder, opened, progress)
+        if large:
             with suppress(RunError):  # a folder of somebody else's is read each time
                 write_file(stamp, file.encode())
     return opened
@@ -166,15 +164,15 @@ def verify(folder: Path) -> Manifest:
 
     Raises DataError otherwise.
     """
-    manifest = open_prepared(folder).manifest
-    _require_sum(folder, manifest, lambda *_moved: None)
-    return manifest
+    opened = open_prepared(folder)
+    _require_sum(folder, opened, lambda *_moved: None)
+    return opened.manifest
 
 
-def _require_sum(folder: Path, manifest: Manifest, progress: Callable[[str, int, int], None]) -> None:
-    path = folder / "images.npy"
-    if sha256_of(path, lambda done: progress("checking pictures", done, manifest.bytes)) != manifest.sha256:
-        raise DataError(f"{path}: is not as it was written; prepare the dataset again with --force")
+def _require_sum(folder: Path, opened: Prepared, progress: Callable[[str, int, int], None]) -> None:
+    found = opened.images.sha256(lambda done: progress("checking pictures", done, opened.images.bytes))
+    if found != opened.manifest.sha256:
+        raise DataError(f"{folder / 'images.npy'}: is not as it was written; prepare the dataset again with --force")
 
 
 def _content(path: Path) -> str:
@@ -198,25 +196,22 @@ def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None
             raise DataError(f"split {split!r} has {twice} classes in two parts")
 
 
-def _mapped(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
+def _rows(path: Path, manifest: Manifest) -> Rows:
     expected = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
     try:
-        images: NDArray[np.uint8] = open_memmap(require_plain(path), mode="r")
+        rows = Rows(require_plain(path))
     except FileNotFoundError:
         raise DataError(f"{path}: is missing; prepare the dataset again with --force") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # numpy raises ValueError, EOFError, OSError and tokenizer errors here
+    except Exception as error:  # numpy raises ValueError, EOFError and tokenizer errors here
         raise DataError(f"{path}: damaged ({reason(error)}); prepare the dataset again with --force") from error
-    size = path.stat().st_size
-    if images.shape != expected or images.dtype != np.uint8 or size != manifest.bytes:
+    if rows.shape != expected or rows.bytes != manifest.bytes:
         raise DataError(
-            f"{path}: holds {images.dtype} {images.shape}, the manifest says uint8 {expected}; "
+            f"{path}: holds uint8 {rows.shape}, the manifest says uint8 {expected}; "
             "prepare the dataset again with --force"
         )
-    if not images.flags.c_contiguous or images.offset + images.nbytes != size:  # type: ignore[attr-defined]
-        raise DataError(f"{path}: has a header that was edited; prepare the dataset again with --force")
-    return images
+    return rows
 
 
 def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:

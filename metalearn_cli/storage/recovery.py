@@ -47,4 +47,4 @@ def _whole(path: Path) -> Checkpoint | None:
 
 def _iteration(checkpoint: Checkpoint) -> int:
     iteration = checkpoint.header.get("iteration")
-    return iteration if isinstance(iteration, int) else -1
+    return iteration if type(iteration) is int else -1

@@ -211,7 +211,7 @@ def test_a_network_that_sees_something_else_is_refused(cli, tmp_path, data_dir):
     one = checkpoint_of(tmp_path / "first.pt", data_dir)
     folder = folder_of(tmp_path / "both", one, one)
     interface = load(one).header["interface"]
-    changed(folder / "1.pt", interface=interface | {"outputs": 3})
+    changed(folder / "1.pt", interface=interface | {"preprocessing": interface["preprocessing"] | {"invert": False}})
     assert "found a network with other inputs or outputs, expected the same" in refusal(cli, folder)
 
 

@@ -73,8 +73,8 @@ def test_pictures_are_what_is_stored(data_dir):
     pool = pool_of(stored, "val")
     images = sampling.draw(pool, assembly.evaluation_spec(experiment), 0, 0, 7).images
     shown = episodes.shown(subject, 7)
-    assert np.array_equal(shown.support, stored.prepared.images[images[:, :1]])
-    assert np.array_equal(shown.query, stored.prepared.images[images[:, 1:]])
+    assert np.array_equal(shown.support, np.asarray(stored.prepared.images)[images[:, :1]])
+    assert np.array_equal(shown.query, np.asarray(stored.prepared.images)[images[:, 1:]])
 
 
 def test_a_class_of_a_mixture_says_which_dataset_it_is_of(data_dir):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from metalearn_cli.runtime import pixels, sampling
-from metalearn_cli.runtime.pixels import Pixels, pixels_on
+from metalearn_cli.runtime.pixels import CPU, Pixels, pixels_on
 from metalearn_cli.runtime.sampling import Pool, TaskSpec
+from metalearn_cli.storage.rows import Rows
 
 META = torch.device("meta")
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))
@@ -25,11 +26,11 @@ def pool(images: Pixels, shape=(3, 6, 6), augmentation=("crop", "flip", "jitter"
 
 def test_pictures_come_by_number_in_any_shape():
     numbers = torch.tensor([[3, 0], [19, 3]])
-    assert np.array_equal(pixels_on(IMAGES).taken(numbers).numpy(), IMAGES[numbers.numpy()])
+    assert np.array_equal(Pixels(torch.from_numpy(IMAGES), CPU).taken(numbers).numpy(), IMAGES[numbers.numpy()])
 
 
 def test_what_is_taken_can_be_written_to_and_the_store_stays():
-    found = pixels_on(IMAGES)
+    found = Pixels(torch.from_numpy(IMAGES.copy()), CPU)
     found.taken(torch.tensor([0]))[:] = 0
     assert np.array_equal(found.taken(torch.tensor([0]))[0].numpy(), IMAGES[0])
     assert IMAGES[0].any()
@@ -52,11 +53,13 @@ def test_a_task_is_made_on_the_device_and_nothing_waits_for_it(resident, augment
 
 @pytest.mark.parametrize("device", [GPU])
 @pytest.mark.parametrize("share", [0.5, 0.0])
-def test_the_tasks_of_a_gpu_are_those_of_a_cpu(device, share, monkeypatch):
+def test_the_tasks_of_a_gpu_are_those_of_a_cpu(device, share, monkeypatch, tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    rows = Rows(tmp_path / "images.npy")
     monkeypatch.setattr(pixels, "_SHARE", share)
-    there = pixels_on(IMAGES, torch.device(device))
+    there = pixels_on(rows, torch.device(device))
     assert there.resident == (share > 0)
-    found, known = (sampling.picture_sampler(pool(one), SPEC, 0)(0, range(8)) for one in (there, pixels_on(IMAGES)))
+    found, known = (sampling.picture_sampler(pool(one), SPEC, 0)(0, range(8)) for one in (there, pixels_on(rows)))
     for half, other in zip(found, known, strict=True):
         assert half.inputs.device.type == device
         torch.testing.assert_close(half.inputs.cpu(), other.inputs)

@@ -7,7 +7,7 @@ import torch
 from metalearn_cli.datasets import TaskSource
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.runtime import sampling
-from metalearn_cli.runtime.pixels import normalised, pixels_on
+from metalearn_cli.runtime.pixels import CPU, Pixels, normalised
 from metalearn_cli.runtime.sampling import Pool, TaskSpec
 
 SPEC = TaskSpec(ways=5, shots=2, queries=3)
@@ -20,7 +20,7 @@ def pool(classes=8, each=6, part="train", turn_per_task=False, copies=1, size=4)
     images[:, 0, 0] = 255
     starts = np.arange(classes) * each
     return Pool(
-        part, pixels_on(images), np.tile(starts, copies), np.full(classes * copies, each),
+        part, Pixels(torch.from_numpy(images), CPU), np.tile(starts, copies), np.full(classes * copies, each),
         np.repeat(np.arange(copies), classes), turn_per_task, (), (1, size, size), (0.0,), (1.0,),
     )  # fmt: skip
 

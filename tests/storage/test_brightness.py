@@ -15,15 +15,15 @@ def stored(*levels, each=4):
 
 def test_the_ink_is_the_mean_and_spread_of_the_named_classes_pictures():
     images, entries = stored(0, 255, 51)
-    assert brightness.ink(images, entries, ["0", "2"]) == (0.1, 0.1)
-    assert brightness.ink(images, entries, ["1"]) == (1.0, 0.0)
-    assert brightness.ink(images, entries, []) is None
+    assert brightness.ink(images.__getitem__, entries, ["0", "2"]) == (0.1, 0.1)
+    assert brightness.ink(images.__getitem__, entries, ["1"]) == (1.0, 0.0)
+    assert brightness.ink(images.__getitem__, entries, []) is None
 
 
 def test_of_many_pictures_a_few_are_read_evenly_spread(monkeypatch):
     images, entries = stored(0, 51, each=6)
     monkeypatch.setattr(brightness, "_MOST", 4)
-    assert brightness.ink(images, entries, ["0", "1"]) == (0.1, 0.1)
+    assert brightness.ink(images.__getitem__, entries, ["0", "1"]) == (0.1, 0.1)
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.0064, 0.2062])
