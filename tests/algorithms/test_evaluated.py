@@ -251,6 +251,7 @@ def test_training_lowers_the_loss_that_evaluation_computes(module, network, monk
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("module", LEARNERS)
 def test_in_every_combination_of_settings_it_does(module, network, monkeypatch):
