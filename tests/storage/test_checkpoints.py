@@ -55,10 +55,10 @@ def test_no_cut_file_is_loaded(path):
 
 
 def test_a_newer_format_is_refused_with_its_maker(path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FORMAT", 3)
+    monkeypatch.setattr(checkpoints, "FORMAT", 4)
     checkpoints.save(path, Checkpoint({"versions": {"metalearn": "9.0"}}, TENSORS))
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"format 3 \(made by metalearn 9.0\), .* install a newer metalearn"):
+    with pytest.raises(CheckpointError, match=r"format 4 \(made by metalearn 9.0\), .* install a newer metalearn"):
         checkpoints.load(path)
 
 
