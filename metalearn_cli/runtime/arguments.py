@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
@@ -45,7 +44,7 @@ def pictures_in(images: Pictures, channels: int) -> list[Given]:
     Raises DataError, which says what was found and what would be right, for anything else.
     """
     if isinstance(images, np.ndarray | Tensor):
-        several = _in_array(_values(images, "pictures"), channels)
+        several: list[Any] = _in_array(_values(images, "pictures"), channels)
     elif isinstance(images, Image | str | bytes | os.PathLike):
         return [_given(images, "the picture")]
     elif isinstance(images, Mapping | Set) or not isinstance(images, Iterable):
@@ -130,7 +129,8 @@ def _label(label: Any) -> Hashable:
         raise DataError(f"a label is {reprlib.repr(label)}; expected a name or a number") from None
     if isinstance(label, Tensor):  # equal ones would count as several classes
         raise DataError(f"a label is a tensor of shape {tuple(label.shape)}; expected a name or a number")
-    return label
+    found: Hashable = label
+    return found
 
 
 def classes_in(labels: Iterable[Hashable]) -> list[Hashable]:

@@ -231,9 +231,9 @@ def diverged(step: int, what: str) -> DivergedError:
     """The error for an adaptation that went wrong at an inner step."""
     if step == 0:
         return DivergedError(f"before the first inner step the {what} are not finite; take another checkpoint")
+    fewer = f", or eval.inner_steps={step - 1}" if step > 1 else ""
     return DivergedError(
-        f"inner step {step}: the {what} of the adapted learner are not finite; try a smaller algorithm.inner_lr, or "
-        f"eval.inner_steps={step - 1}"
+        f"inner step {step}: the {what} of the adapted learner are not finite; try a smaller algorithm.inner_lr{fewer}"
     )
 
 

@@ -74,6 +74,16 @@ def summary(scores: Scores) -> list[Step]:
     return [Step(step, *(float(column[step]) for column in columns)) for step in range(score.shape[1])]
 
 
+def lost(scores: Scores) -> list[int]:
+    """In how many episodes the answers after each of 0..K inner steps have no finite loss.
+
+    Such an episode's accuracy counts as it is, with the answers that are not finite as wrong; its squared error is no
+    number.
+    """
+    found: list[int] = (~scores.loss.isfinite()).sum(0).tolist()
+    return found
+
+
 def narrow(width: float) -> Callable[[Scores], bool]:
     """A stopping rule: the last step's half-width is at most `width`, over 100 episodes or more."""
 

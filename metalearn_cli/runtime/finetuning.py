@@ -74,6 +74,29 @@ def queries_in(paths: Sequence[Path], classes: Sequence[Any], interface: Interfa
     return Labelled([file for part in parts for file in part.files], torch.cat([p.inputs for p in parts]), labels)
 
 
+class Measured(NamedTuple):
+    """What the answers were judged on, what they were, and in how many folds pictures were left out (None: none)."""
+
+    on: str
+    counted: Counted
+    folds: int | None = None
+
+
+def measured(
+    steps: Sequence[Classifier], queries: Labelled | None, learner: Adaptable | None, support: Labelled | None
+) -> Measured | None:
+    """The classifiers of 0..K inner steps on queries of known class; without such, what leaving out tells.
+
+    Without that either, on the support set itself; None if there is nothing to judge by.
+    """
+    if queries is not None and any(label is not None for label in queries.labels):
+        return Measured("query", counted(steps, queries))
+    if learner is None or support is None:
+        return None
+    left_out = leave_one_out(learner, support)
+    return left_out or Measured("support", counted(steps, support))
+
+
 def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
     """What the classifiers of 0..K inner steps take each labelled picture for."""
     targets = pictures.targets(steps[0].classes)
@@ -108,7 +131,7 @@ def folds(targets: Tensor) -> list[Fold]:
     return [fold(number) for number in range(count)]
 
 
-def leave_one_out(learner: Adaptable, support: Labelled) -> Counted | None:
+def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
     """What support pictures are taken for by classifiers of 0..K inner steps that were adapted without them.
 
     One picture of each class is left out at a time (`folds`), and each counts once, the first time it is left out.
@@ -118,14 +141,15 @@ def leave_one_out(learner: Adaptable, support: Labelled) -> Counted | None:
     targets = support.targets(classes)
     if int(torch.bincount(targets).min()) < 2:
         return None
-    answers, asked = [], []
-    for left_out, first in folds(targets):
+    answers, asked, every = [], [], folds(targets)
+    for left_out, first in every:
         rest = torch.ones(len(targets), dtype=torch.bool)
         rest[left_out] = False
         steps = learner.classifiers(support.inputs[rest], targets[rest], classes)
         answers.append(np.stack([classifier.places(support.inputs[left_out[first]]) for classifier in steps]))
         asked.append(targets[left_out[first]].numpy())
-    return Counted(np.concatenate(answers, 1), np.concatenate(asked))
+    answered = Counted(np.concatenate(answers, 1), np.concatenate(asked))
+    return Measured("support, leaving one of each class out", answered, len(every))
 
 
 def _pictures(path: Path, interface: Interface) -> Labelled:
