@@ -18,7 +18,7 @@ def clock(seconds: float) -> str:
 
 
 def digits(value: float, count: int) -> str:
-    """The value in `count` significant digits, also where the last of them are zeros: 4.50; "-" for NaN and infinity."""
+    """The value in `count` significant digits, with zeros at the end: 4.50; "-" for NaN and infinity."""
     if not math.isfinite(value):
         return "-"
     return f"{value:#.{count}g}".removesuffix(".")

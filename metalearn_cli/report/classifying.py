@@ -84,7 +84,7 @@ def _accuracy(judged: Judged) -> list[Html]:
     return [element("p", said, "big"), note, table(["inner step", *_HEADER], rows, range(5))]
 
 
-_HEADER = ("accuracy %", "95 % interval", "right", "pictures")
+_HEADER = ("accuracy %", "95 %", "right", "of")
 
 
 def _cells(counts: Counts) -> list[Html | str]:
@@ -102,8 +102,8 @@ def _by_class(classes: Sequence[str], judged: Judged) -> Html:
     rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
     parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
     if len(classes) <= _MOST_COLUMNS:
-        parts += [element("h3", "Taken for"), paragraph("A row for each class; below 1, 2, ... how many of its "
-                  "pictures were taken for that class."), _matrix(classes, judged)]  # fmt: skip
+        parts += [element("h3", "Taken for"), paragraph("A row for each class, and in column 1, 2, ... how many "
+                  "of its pictures were taken for that class."), _matrix(classes, judged)]  # fmt: skip
     elif judged.confused:
         pairs = [[known, taken_for, str(times)] for known, taken_for, times in judged.confused[:_MOST_PAIRS]]
         note = paragraph(f"The {len(pairs)} most frequent of {len(judged.confused)} confused pairs; --json has all.")

@@ -70,7 +70,8 @@ def summary(scores: Scores) -> list[Step]:
     loss, score = scores.loss.double(), scores.score.double()
     half = 1.96 * score.std(0) / math.sqrt(episodes) if episodes > 1 else torch.full_like(score[0], math.inf)
     diverged = (~loss.isfinite() | (loss > loss[:, :1])).double().mean(0)
-    columns = (score.mean(0), half, loss.mean(0), score.median(0).values, diverged)
+    median = score.nan_to_num(math.inf).median(0).values  # of an error that is no number: as of one that is too large
+    columns = (score.mean(0), half, loss.mean(0), median, diverged)
     return [Step(step, *(float(column[step]) for column in columns)) for step in range(score.shape[1])]
 
 

@@ -113,7 +113,7 @@ def tested(
 
 
 def _require_answers(path: Path, scores: Scores) -> None:
-    """Raise DivergedError, with the first inner step that went wrong, if after the last no episode has a finite loss."""
+    """Raise DivergedError, with the first inner step that failed, if after the last no episode has a finite loss."""
     episodes = len(scores.loss)
     by_step = lost(scores)
     if by_step[-1] == episodes:
