@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 
-NOTHING_MEASURED: Fields = {"measured_on": None, "folds": None, "per_step": [], "per_class": [], "confusion": None}
+NOTHING_MEASURED: Fields = {
+    "measured_on": None, "folds": None, "per_step": [], "per_class": [], "confusion": None, "support_answers": [],
+}  # fmt: skip
 _MOST_ROWS, _MOST_COLUMNS, _MOST_PAIRS = 50, 14, 20
 _TITLE: Any = {"title_justify": "left", "title_style": "bold"}
 
@@ -37,7 +39,18 @@ def measured_fields(measured: "Measured | None", steps: Sequence[int], classes: 
         "per_step": [{"step": step} | _share(share) for step, share in zip(steps, counted.steps, strict=True)],
         "per_class": [{"class": name} | _share(share) for name, share in by_class],
         "confusion": counted.confusion(ways),
+        "support_answers": _support_answers(measured, classes),
     }
+
+
+def _support_answers(measured: "Measured", classes: Sequence[Any]) -> list[Fields]:
+    """What each support picture that was judged was taken for; None for no class."""
+    answers, targets = measured.counted.answers[-1].tolist(), measured.counted.targets.tolist()
+    judged = zip(measured.files, answers, targets, strict=True) if measured.files else ()
+    return [
+        {"file": file, "label": classes[answer] if answer >= 0 else None, "known": classes[target]}
+        for file, answer, target in judged
+    ]
 
 
 def _share(share: "Share") -> Fields:
@@ -130,8 +143,22 @@ def print_measured(fields: Mapping[str, Any], verbose: bool) -> None:
         out.print(_matrix(fields))
     elif any(row["right"] < row["pictures"] for row in fields["per_class"]):
         out.print(_pairs(fields, verbose))
+    if wrong := [row for row in fields["support_answers"] if is_wrong(row)]:
+        out.print(_wrong_table(wrong, verbose))
     for sentence in notes(fields):
         out.print(sentence)
+
+
+def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
+    """The support pictures that were taken for another class: perhaps they lie in the wrong folder."""
+    table = Table(title="support pictures with a wrong answer", **_TITLE)
+    for name in ("picture", "class", "known"):
+        table.add_column(name, overflow="fold")
+    for row in wrong if verbose else wrong[:_MOST_ROWS]:
+        table.add_row(row["file"], "-" if row["label"] is None else str(row["label"]), f"wrong, is {row['known']}")
+    if len(wrong) > _MOST_ROWS and not verbose:
+        table.caption = f"and {len(wrong) - _MOST_ROWS} more; --verbose or --json shows all"
+    return table
 
 
 def _classes_table(fields: Mapping[str, Any], verbose: bool) -> Table:

@@ -75,11 +75,15 @@ def queries_in(paths: Sequence[Path], classes: Sequence[Any], interface: Interfa
 
 
 class Measured(NamedTuple):
-    """What the answers were judged on, what they were, and in how many folds pictures were left out (None: none)."""
+    """What the answers were judged on, what they were, and in how many folds pictures were left out (None: none).
+
+    `files` are the support pictures that were judged; none where queries were.
+    """
 
     on: str
     counted: Counted
     folds: int | None = None
+    files: Sequence[str] = ()
 
 
 def measured(
@@ -94,7 +98,7 @@ def measured(
     if learner is None or support is None:
         return None
     left_out = leave_one_out(learner, support)
-    return left_out or Measured("support", counted(steps, support))
+    return left_out or Measured("support", counted(steps, support), files=support.files)
 
 
 def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
@@ -141,15 +145,16 @@ def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
     targets = support.targets(classes)
     if int(torch.bincount(targets).min()) < 2:
         return None
-    answers, asked, every = [], [], folds(targets)
+    answers, asked, every = [], torch.empty(0, dtype=torch.int64), folds(targets)
     for left_out, first in every:
         rest = torch.ones(len(targets), dtype=torch.bool)
         rest[left_out] = False
         steps = learner.classifiers(support.inputs[rest], targets[rest], classes)
         answers.append(np.stack([classifier.places(support.inputs[left_out[first]]) for classifier in steps]))
-        asked.append(targets[left_out[first]].numpy())
-    answered = Counted(np.concatenate(answers, 1), np.concatenate(asked))
-    return Measured("support, leaving one of each class out", answered, len(every))
+        asked = torch.cat([asked, left_out[first]])
+    answered = Counted(np.concatenate(answers, 1), targets[asked].numpy())
+    files = [support.files[place] for place in asked]
+    return Measured("support, leaving one of each class out", answered, len(every), files)
 
 
 def _pictures(path: Path, interface: Interface) -> Labelled:

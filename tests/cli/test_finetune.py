@@ -18,9 +18,7 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
     assert outcome.code == 0, outcome.err
     fields = outcome.fields
-    promised = (
-        "schema checkpoint classes support measured_on folds per_step per_class confusion predictions output csv report"
-    )
+    promised = "schema checkpoint classes support measured_on folds per_step per_class confusion support_answers predictions output csv report"
     assert set(fields) == set(promised.split())
     assert fields["classes"] == ["one", "three bars"]
     assert fields["support"] == {"one": 3, "three bars": 3}
@@ -56,6 +54,22 @@ def test_without_queries_accuracy_is_estimated_by_leaving_one_of_each_class_out(
     assert fields["folds"] == 3
     assert [row["pictures"] for row in fields["per_class"]] == [2, 3]
     assert fields["per_step"][-1]["pictures"] == 5
+    told = fields["support_answers"]
+    assert sorted(row["file"] for row in told) == sorted(map(str, support.rglob("*.png")))
+    assert all(row["known"] == row["file"].split("/")[-2] for row in told)
+    assert sum(row["label"] == row["known"] for row in told) == fields["per_step"][-1]["right"]
+
+
+def test_a_support_picture_in_the_wrong_folder_is_named(cli, best, support):
+    for number in range(3, 6):
+        for name in ("one", "three bars"):
+            shutil.copy(support / name / "0.png", support / name / f"{number}.png")
+    shutil.move(support / "one/2.png", support / "three bars/stray.png")
+    command = ("finetune", "--checkpoint", best, "--support", support)
+    wrong = [row for row in cli(*command, "--json").fields["support_answers"] if row["label"] != row["known"]]
+    assert f"{support}/three bars/stray.png" in [row["file"] for row in wrong]
+    shown = cli(*command, COLUMNS="300").out.partition("support pictures with a wrong answer")[2]
+    assert all(f"{row['file']}" in shown for row in wrong)
 
 
 def test_wrong_answers_come_first_and_are_marked_and_a_table_has_counts_and_confusions(cli, best, support, query):
