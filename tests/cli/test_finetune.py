@@ -18,7 +18,10 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
     assert outcome.code == 0, outcome.err
     fields = outcome.fields
-    promised = "schema checkpoint classes support measured_on folds per_step per_class confusion support_answers predictions output csv report"
+    promised = (
+        "schema checkpoint classes support measured_on folds per_step per_class confusion support_answers "
+        "predictions output csv report"
+    )
     assert set(fields) == set(promised.split())
     assert fields["classes"] == ["one", "three bars"]
     assert fields["support"] == {"one": 3, "three bars": 3}
