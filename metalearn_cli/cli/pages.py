@@ -1,4 +1,4 @@
-"""HTML pages of runs, measurements and classifiers: what runtime found, in the words that report writes."""
+"""HTML pages of runs and of measurements: what runtime found, in the words that report writes."""
 
 import shlex
 import sys
@@ -15,15 +15,12 @@ if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
     from metalearn_cli.report.testing import Measured
-    from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.episodes import Subject
-    from metalearn_cli.runtime.finetuning import Labelled
     from metalearn_cli.runtime.session import Session
     from metalearn_cli.runtime.testing import Tested
     from metalearn_cli.storage.downloads import Progress
 
 _FITS = 4
-_NEAREST = 3
 
 
 def write_training_page(
@@ -115,40 +112,10 @@ def _measured(checkpoint: Path, one: "Tested") -> "Measured":
 
     title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
-    extent = f"{one.episodes} {one.part} episodes"
+    lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
+    extent = f"{one.episodes} {one.part} episodes{lost}"
     name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
     return Measured(name, title, extent, steps, one.scores.tolist(), one.fingerprint, files)
-
-
-def write_classifying_page(
-    path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any]
-) -> None:
-    """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it."""
-    from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.report import classifying
-    from metalearn_cli.report.sections import Origin
-    from metalearn_cli.runtime.episodes import pixels
-    from metalearn_cli.runtime.neighbours import neighbours
-
-    seen = classifier.interface.preprocessing
-    assert seen is not None
-    few = queries.inputs[: classifying.MOST_QUERIES]
-    near = neighbours(classifier, few, _NEAREST)
-    labels = support.labels if support is not None else [None] * len(classifier.support)
-    known = map(classifying.Known, pixels(classifier.support, seen), labels)
-    rows = zip(fields["predictions"], pixels(few, seen), near.places.tolist(), strict=False)
-    shown = [
-        classifying.Query(row["file"], picture, str(row["label"]), row["probability"], row["known"], places)
-        for row, picture, places in rows
-    ]
-    steps = [(row["step"], row["accuracy"]) for row in fields["per_step"]]
-    found = classifying.Classified(
-        fields["checkpoint"], [str(name) for name in classifier.classes], list(known), shown, len(queries.files),
-        fields["measured_on"], steps, near.in_features,
-    )  # fmt: skip
-    settings = [("", to_yaml(classifier.experiment))]
-    device = environment(str(classifier.device))
-    deliver(path, classifying.classifying_page(found, Origin(settings, device, command())))
 
 
 def _best(session: "Session") -> "Subject":

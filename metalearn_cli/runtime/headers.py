@@ -106,7 +106,9 @@ def adapted_header(checkpoint: Checkpoint, path: Path) -> AdaptedHeader:
 def _read(checkpoint: Checkpoint, kind: str, model: type[Header], path: Path) -> Header:
     found = checkpoint.header.get("kind")
     if found != kind:
-        hint = "; use it with --query alone" if found == "adapted" else "; give --support to adapt it first"
+        hint = "; use it with --query alone, in Python with load_classifier"
+        if found != "adapted":
+            hint = "; give --support to adapt it first, in Python with load"
         held = _NAMES.get(str(found), brief(repr(found)))
         raise CheckpointError(f"{path}: holds {held}, {_NAMES[kind]} is needed{hint}")
     try:
