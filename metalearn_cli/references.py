@@ -64,6 +64,8 @@ class Call(NamedTuple):
 
 def reason(error: BaseException) -> str:
     """The first line of an error of somebody else's code."""
+    if isinstance(error, SystemExit):
+        return f"it ends the program (SystemExit: {error})"
     return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 

@@ -12,13 +12,14 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.references import imported, reason
 from metalearn_cli.settings import Choice
 
-_TOLERANCE = 1e-4
+_TOLERANCE, _EXAMPLES = 1e-4, 4
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _Plain = bool | int | float | str | None
 
@@ -49,13 +50,19 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     function = imported(config.call, "backbone.call")
     try:
         module = function(**config.arguments)
-    except Exception as error:  # somebody else's code
+    except (Exception, SystemExit) as error:  # somebody else's code
         raise ConfigError(f"backbone.call: {config.call} failed: {reason(error)}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"backbone.call: {config.call} gave a {type(module).__name__}, expected an nn.Module")
+    if any(isinstance(value, UninitializedParameter) for value in module.parameters()):
+        with torch.no_grad():  # lazy layers take their sizes from what comes to them
+            _answer(config, module, torch.rand(_EXAMPLES, *input_shape))
     name, head = _head(config, module)
     original = copy.deepcopy(module).train()
-    network = _split(_with_own_norms(module), name, head).train()
+    network = _split(_with_own_norms(module, {}), name, head).train()
+    for layer in network.modules():
+        if getattr(layer, "inplace", None) is True:  # a task's inputs, and what derivatives need, stay as they are
+            setattr(layer, "inplace", False)  # noqa: B010  (mypy takes it for a tensor)
     if not any(value.is_meta for value in network.parameters()):
         _require_the_same(config, original, network, input_shape)
     if head.out_features != outputs:
@@ -83,9 +90,13 @@ def _split(module: nn.Module, name: str, head: nn.Linear) -> nn.Sequential:
     return nn.Sequential(OrderedDict(body=module, head=head))
 
 
-def _with_own_norms(module: nn.Module, name: str = "") -> nn.Module:
-    for own, child in module.named_children():
-        setattr(module, own, _with_own_norms(child, f"{name}.{own}".lstrip(".")))
+def _with_own_norms(module: nn.Module, replacements: dict[nn.Module, nn.Module], name: str = "") -> nn.Module:
+    """The module with every batch and group norm replaced, one that stands in several places by one norm."""
+    for own, child in module._modules.items():  # named_children() would leave out what comes a second time
+        if child is not None:
+            if child not in replacements:
+                replacements[child] = _with_own_norms(child, replacements, f"{name}.{own}".lstrip("."))
+            setattr(module, own, replacements[child])
     what = f"backbone.call: {name} is a {type(module).__name__}"
     if isinstance(module, nn.modules.batchnorm._NormBase) and type(module) not in _BATCH_NORMS:
         raise ConfigError(f"{what}; only batch norms of torch itself have a form for many tasks at once")
@@ -105,12 +116,12 @@ def _with_own_norms(module: nn.Module, name: str = "") -> nn.Module:
 
 
 def _require_the_same(config: Config, original: nn.Module, network: nn.Module, input_shape: tuple[int, ...]) -> None:
-    inputs = torch.rand(4, *input_shape)
+    inputs = torch.rand(_EXAMPLES, *input_shape)
     with torch.no_grad():
-        expected, again = (_answer(config, original, inputs) for _ in range(2))
+        expected, again = (_answer(config, original, inputs.clone()) for _ in range(2))
         try:
-            found = network(inputs)
-        except Exception:  # what comes after the head got features in place of outputs
+            found = network(inputs.clone())
+        except (Exception, SystemExit):  # what comes after the head got features in place of outputs
             found = inputs
     if not torch.equal(expected, again):
         raise ConfigError(f"backbone.call: the module of {config.call} is random; it answers otherwise every time")
@@ -124,7 +135,7 @@ def _require_the_same(config: Config, original: nn.Module, network: nn.Module, i
 def _answer(config: Config, module: nn.Module, inputs: Tensor) -> Tensor:
     try:
         outputs = module(inputs)
-    except Exception as error:  # somebody else's code
+    except (Exception, SystemExit) as error:  # somebody else's code
         refused = f"{config.call} cannot take inputs of shape {list(inputs.shape[1:])}: {reason(error)}"
         raise ConfigError(f"backbone.call: {refused}") from error
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:

@@ -139,6 +139,8 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         steps = learner.classifiers(shown.inputs, shown.targets(classes), classes)
         classifier.require_finite(steps)
     last = steps[-1]
+    for line in last.remarks:
+        tables.warn(line)
     queries = finetuning.queries_in(query, last.classes, last.interface) if query else None
     rows = None if queries is None else last.probabilities(queries.inputs)
     measured = finetuning.measured(steps, queries, learner, shown)

@@ -58,7 +58,7 @@ class _Block(Function):
     ) -> tuple[Tensor, Tensor]:
         here = forms(inputs.shape, inputs.element_size(), kind.window)
         outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
-        convolved, mean, root = torch.empty_like(outputs), torch.empty_like(scale), torch.empty_like(scale)
+        convolved, mean, root = torch.empty_like(outputs), scale.new_empty(scale.shape), scale.new_empty(scale.shape)
         for tile in here.tiles:
             known = Known(convolved[tile], mean[tile], root[tile])
             here.see(inputs[tile]).forward(weight[tile], known.inputs)
@@ -95,7 +95,7 @@ def _gradients(
     """
     here = forms(passed.inputs.shape, passed.inputs.element_size(), kind.window)
     of_inputs = torch.empty_like(passed.inputs) if down else None
-    of_weight, of_scale, of_shift = map(torch.empty_like, (passed.weight, passed.scale, passed.scale))
+    of_weight, of_scale, of_shift = (one.new_empty(one.shape) for one in (passed.weight, passed.scale, passed.scale))
     gradient = torch.zeros_like(passed.outputs) if gradient is None else gradient.contiguous()
     for tile in here.tiles:
         through = let_through(gradient[tile], passed.outputs[tile], kind.slope)
@@ -133,8 +133,8 @@ class _Gradients(Function):
         passed, backs = Passed(*tensors[: len(Passed._fields)]), tensors[len(Passed._fields) :]
         here = forms(passed.inputs.shape, passed.inputs.element_size(), ctx.kind.window)
         v_scale, v_shift = (torch.zeros_like(passed.scale) if one is None else one for one in others)
-        of_gradient, of_convolved, again = map(torch.empty_like, (gradient, gradient, passed.scale))
-        of_weight = None if u is None else torch.empty_like(passed.weight)
+        of_gradient, of_convolved, again = (one.new_empty(one.shape) for one in (gradient, gradient, passed.scale))
+        of_weight = None if u is None else passed.weight.new_empty(passed.weight.shape)
         of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[1] and v is not None else None
         u = None if u is None else u.contiguous()
         for tile, back in zip(here.tiles, backs, strict=True):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from metalearn_cli.core import first_block
 from metalearn_cli.core.block import Kind, block
+from metalearn_cli.core.kinds import has_hooks
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.core.patches import Window, forms
@@ -46,9 +47,9 @@ class TaskConv2d(nn.Conv2d):
         if self.bias is not None or inputs.device.type != "cpu" or not following:
             return 0
         norm, *others = following
-        if not isinstance(norm, TaskNorm) or not how.by_batch:
+        if type(norm) is not TaskNorm or has_hooks(norm) or not how.by_batch:
             return 0
-        return 2 if others and isinstance(others[0], nn.ReLU | nn.LeakyReLU) else 1
+        return 2 if others and _is_leaky(others[0]) else 1
 
     def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
         """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
@@ -75,6 +76,12 @@ class TaskConv2d(nn.Conv2d):
         beside = inputs.transpose(0, 1).flatten(1, 2)
         outputs = F.conv2d(beside, weight.flatten(0, 1), None, self.window.stride, self.window.padding, groups=tasks)
         return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
+
+
+def _is_leaky(layer: nn.Module) -> bool:
+    """Whether it is a ReLU, or a leaky one whose outputs have the signs of its inputs."""
+    rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
+    return rises and not has_hooks(layer)
 
 
 def _pictures(inputs: Tensor) -> Tensor:

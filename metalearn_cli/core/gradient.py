@@ -4,14 +4,14 @@ Legend: T tasks, K inner steps.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from metalearn_cli.core.inner_loop import InnerLoop, Support, adapt, after, begun, for_tasks, predict, support_gradient
-from metalearn_cli.core.meta import LAST, Adapted, Learner, Meta, MetaGradient, Scores, Traits, scores
+from metalearn_cli.core.meta import LAST, Adapted, Learner, Meta, MetaGradient, Scores, Traits, scores, with_settled
 from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Task, count
 
@@ -47,6 +47,17 @@ def gradient_learner(
         traits=traits,
     )
     return learner
+
+
+def with_fixed(learner: Learner, names: Collection[str]) -> Learner:
+    """The same learner, whose meta-gradient leaves out the parameters `names`: an outer step lets those be."""
+
+    def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
+        gradient, result = learner.meta_gradient(meta, tasks, iteration)
+        moving = {name: value for name, value in gradient.params.items() if name not in names}
+        return gradient._replace(params=moving), result
+
+    return with_settled(learner._replace(meta_gradient=meta_gradient), lambda settled: with_fixed(settled, names))
 
 
 def reverse_mode(query_scores: QueryScores) -> MetaGradient:

@@ -66,8 +66,9 @@ class InnerLoop(NamedTuple):
     head_reads: Callable[[Tensor], Tensor] | None = None
 
     def split(self, params: Params) -> tuple[Params, Params]:
-        """The parameters that move, and those that stay."""
-        fast = {name: value for name, value in params.items() if self.moves(name)}
+        """The parameters that move, and those that stay: these, and what the network holds fixed."""
+        fixed = self.problem.network.fixed
+        fast = {name: value for name, value in params.items() if self.moves(name) and name not in fixed}
         return fast, {name: value for name, value in params.items() if name not in fast}
 
     def coefficients(self, params: Params) -> Params:
@@ -144,7 +145,10 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Suppo
         params = loop.shown({**still, **at}, step)
         outputs = network(params, inputs, how) if loop.head_reads is None else network.classify(params, inputs)
         losses = objective.loss(outputs, examples.targets)
-        grads = torch.autograd.grad(losses.sum(), list(at.values()), create_graph=through)
+        # A parameter that the network does not use has a gradient of zero.
+        grads = torch.autograd.grad(
+            losses.sum(), list(at.values()), create_graph=through, allow_unused=True, materialize_grads=True
+        )
     return dict(zip(at, grads, strict=True))
 
 

@@ -138,6 +138,7 @@ class Traits(NamedTuple):
         the training part (only the baselines).
     `reads`: what an adapted learner's head reads. "directions" are features of length one (only baseline++), "pixels"
         the flattened inputs, with the network unused (only nearest).
+    `remarks`: lines for a person who runs it, such as how a network of their own goes.
     """
 
     inner_steps: int = 0
@@ -146,6 +147,7 @@ class Traits(NamedTuple):
     most_steps: int | None = None
     classes: int | None = None
     reads: Literal["features", "directions", "pixels"] = "features"
+    remarks: tuple[str, ...] = ()
 
 
 class Learner(NamedTuple):
@@ -192,6 +194,13 @@ class Implicit(NamedTuple):
 def checkable(learner: Learner) -> Learner:
     """The learner itself, or the one of the same kind whose meta-gradient finite differences can check."""
     return learner if learner.implicit is None or learner.implicit.settled is None else learner.implicit.settled
+
+
+def with_settled(learner: Learner, change: Callable[[Learner], Learner]) -> Learner:
+    """The learner with its settled one changed as it was itself, where it has one (only iMAML)."""
+    if learner.implicit is None or learner.implicit.settled is None:
+        return learner
+    return learner._replace(implicit=learner.implicit._replace(settled=change(learner.implicit.settled)))
 
 
 def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:

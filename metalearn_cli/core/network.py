@@ -6,16 +6,27 @@ Legend: T tasks, N examples, F features.
 import copy
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metalearn_cli.core.attention import PlainAttention
 from metalearn_cli.core.dropping import DropBlock
+from metalearn_cli.core.kinds import (
+    LeadingLayer,
+    TaskLayer,
+    first_names,
+    foreign_layers,
+    has_hooks,
+    is_by_example,
+    is_sequence,
+    shared_names,
+)
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.passing import BY_BATCH, Params, Pass
 from metalearn_cli.errors import ConfigError
@@ -24,33 +35,8 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 _WRONG_UNDER_VMAP = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
-_BY_EXAMPLE = (
-    *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample),
-)
-"""Layers without parameters that treat every example by itself, whichever task it is of."""
-
 _READ_THE_PASS = (TaskNorm, DropBlock)
 """Layers whose outputs depend on the pass."""
-
-
-@runtime_checkable
-class TaskLayer(Protocol):
-    """A layer that runs many tasks in one call, each with parameters of its own."""
-
-    def over_tasks(self, params: Params, inputs: Tensor, how: Pass, /) -> Tensor:
-        """Outputs [T, N, ...] for inputs [T, N, ...] and `params` [T, ...] by the names of the layer's own."""
-
-
-@runtime_checkable
-class LeadingLayer(TaskLayer, Protocol):
-    """One that can do the work of layers that follow it in the same pass, where that is faster."""
-
-    def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """How many of those that follow it in a Sequential, for inputs [T, N, ...]."""
-
-    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
-        """Outputs [T, N, ...] of itself and the `following` layers, whose parameters come after its own."""
 
 
 class Network:
@@ -59,27 +45,44 @@ class Network:
     Every task has its parameters: `params` are [T, ...] by name. A `TaskLayer` runs all tasks at once; any other
     module is run on them by vmap. Only the forward pass goes through vmap: autograd differentiates what comes out, in
     plain torch operations, as often as need be. With `one_by_one` every task runs by itself, through the plain modules
-    that the network is made of: the reference that all else is compared with.
+    that the network is made of: the reference that all else is compared with. With `plain_attention` torch's attention
+    takes a form that can be differentiated twice.
 
-    `network.features` and `network.classify` run its two children, `body` and `head`, on the same names.
+    `network.features` and `network.classify` run its two children, `body` and `head`, on the same names. `fixed` are
+    the parameters with requires_grad=False: they have no gradient, so nothing moves them.
     Several threads may call one Network at once, each on its own copy of the module, because functional_call
     swaps parameters in place while it runs.
 
-    Raises ConfigError if the module holds a norm that remembers other tasks (see core/norm.py).
+    Raises ConfigError if the module holds a norm that remembers other tasks (see core/norm.py), or if its head and its
+    body share a parameter.
     """
 
-    def __init__(self, module: nn.Module, one_by_one: bool = False) -> None:
+    def __init__(self, module: nn.Module, one_by_one: bool = False, plain_attention: bool = False) -> None:
         for name, child in module.named_modules():
             if isinstance(child, _WRONG_UNDER_VMAP):
                 raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use core.norm.TaskNorm instead")
-        # The weights of convolutions lie as they are multiplied; values and names stay.
-        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._one_by_one = one_by_one
+        for value in module.parameters():
+            if value.dim() == 4:  # the weights of convolutions lie as they are multiplied; values and names stay
+                value.data = value.data.contiguous(memory_format=torch.channels_last)
+        self.runs_one_by_one, self.plain_attention = one_by_one, plain_attention
+        self.fixed = frozenset(name for name, value in module.named_parameters() if not value.requires_grad)
+        self._module = module
+        self._shared = shared_names(module)
+        self._first_names = first_names(module)
+        self._holds_buffers = next(module.buffers(), None) is not None
         self._copies = threading.local()
 
     def one_by_one(self) -> "Network":
         """The same network, which runs every task by itself."""
-        return Network(self._module, one_by_one=True)
+        return Network(self._module, one_by_one=True, plain_attention=self.plain_attention)
+
+    def with_plain_attention(self) -> "Network":
+        """The same network, whose attention can be differentiated twice."""
+        return Network(self._module, self.runs_one_by_one, plain_attention=True)
+
+    def copied(self) -> nn.Module:
+        """A copy of the module."""
+        return copy.deepcopy(self._module)
 
     def initial(self) -> Params:
         """A copy of the module's own parameters, by the names of `named_parameters()`."""
@@ -94,6 +97,10 @@ class Network:
         """The modules of a kind, by name."""
         return {name: module for name, module in self._module.named_modules() if isinstance(module, kind)}
 
+    def foreign_layers(self) -> dict[str, nn.Module]:
+        """The layers, by name, that are neither this package's nor such as it runs by itself for many tasks."""
+        return dict(foreign_layers(self._module, ""))
+
     def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, outputs] for inputs [T, N, ...]."""
         return self._run("", params, inputs, how)
@@ -107,32 +114,49 @@ class Network:
         return self._run("head", params, features, how)
 
     def _run(self, child: str, params: Params, inputs: Tensor, how: Pass) -> Tensor:
-        module = self._copy().get_submodule(child)
+        module = self._copy(inputs).get_submodule(child)
+        if self.fixed or self._shared:
+            params = {name: value.detach() if name in self.fixed else value for name, value in params.items()}
+            params |= {name: params[first] for name, first in self._shared.items() if first in params}
+        how = how._replace(first_names=self._first_names)
         if child:
             params, how = below(f"{child}.", params), how.at(child)
-        return _each_alone(module, params, inputs, how) if self._one_by_one else over_tasks(module, params, inputs, how)
+        with PlainAttention() if self.plain_attention else nullcontext():
+            run = _each_alone if self.runs_one_by_one else over_tasks
+            return run(module, params, inputs, how)
 
-    def _copy(self) -> nn.Module:
-        if not hasattr(self._copies, "module"):
-            self._copies.module = copy.deepcopy(self._module)
-        module: nn.Module = self._copies.module
-        return module
+    def _copy(self, like: Tensor) -> nn.Module:
+        """This thread's copy of the module; its buffers, if any, have the device and the type of `like`."""
+        kind = (like.device, like.dtype) if self._holds_buffers else None
+        copies: dict[Any, nn.Module] = self._copies.__dict__
+        if kind not in copies:
+            made = copy.deepcopy(self._module)
+            copies[kind] = made.to(like.device, like.dtype) if kind else made
+        return copies[kind]
 
 
 def over_tasks(module: nn.Module, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
     """Outputs [T, N, ...] of a module for inputs [T, N, ...] and its parameters [T, ...] by name."""
-    if isinstance(module, nn.Sequential):
-        return _in_sequence(list(module.named_children()), params, inputs, how)
+    if is_sequence(module):
+        # named_children() leaves out a layer that comes a second time.
+        children = [(name, child) for name, child in module._modules.items() if child is not None]
+        return _in_sequence(children, params, inputs, how)
+    if has_hooks(module):
+        return _by_vmap(module, params, inputs, how)
     if isinstance(module, TaskLayer):
         return module.over_tasks(params, inputs, how)
     if type(module) is nn.Linear and inputs.dim() == 3:
         outputs = inputs @ params["weight"].mT
         return outputs + params["bias"].unsqueeze(1) if "bias" in params else outputs
-    if type(module) in _BY_EXAMPLE:
+    if is_by_example(module):
         alike: Tensor = module(inputs.flatten(0, 1))
         return alike.view(*inputs.shape[:2], *alike.shape[1:])
+    return _by_vmap(module, params, inputs, how)
+
+
+def _by_vmap(module: nn.Module, params: Params, inputs: Tensor, how: Pass) -> Tensor:
     with _told(module, how):
-        each: Tensor = torch.vmap(partial(functional_call, module), randomness="different")(params, (inputs,))
+        each: Tensor = torch.vmap(partial(_called, module), randomness="different")(params, inputs)
     return each
 
 
@@ -141,8 +165,14 @@ def _each_alone(module: nn.Module, params: Params, inputs: Tensor, how: Pass) ->
     each = []
     for task, of_task in enumerate(inputs):
         with _told(module, how.of_task(task)):
-            each.append(functional_call(module, {name: value[task] for name, value in params.items()}, (of_task,)))
+            each.append(_called(module, {name: value[task] for name, value in params.items()}, of_task))
     return torch.stack(each)
+
+
+def _called(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
+    own = [name for name, _ in module.named_parameters()]  # of a shared parameter functional_call wants one name alone
+    outputs: Tensor = functional_call(module, {name: params[name] for name in own}, (inputs,))
+    return outputs
 
 
 @contextmanager
@@ -167,7 +197,7 @@ def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: 
     while children:
         (name, child), *children = children
         own, following = below(f"{name}.", params), [layer for _, layer in children]
-        if isinstance(child, LeadingLayer) and (taken := child.takes(following, inputs, how)):
+        if isinstance(child, LeadingLayer) and not has_hooks(child) and (taken := child.takes(following, inputs, how)):
             theirs = [below(f"{other}.", params) for other, _ in children[:taken]]
             inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs), children[taken:]
         else:
@@ -183,7 +213,7 @@ def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.M
     order = list(children)
     for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
         rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
-        if rises and type(after) is nn.MaxPool2d and not after.return_indices:
+        if rises and type(after) is nn.MaxPool2d and not (after.return_indices or has_hooks(layer) or has_hooks(after)):
             order[place : place + 2] = children[place + 1], children[place]
     return order
 

@@ -54,7 +54,7 @@ class TaskNorm(nn.Module):
             return normalised * weight.view(shape) + bias.view(shape)
         if inputs.device.type == "cpu":
             last = inputs.movedim(2, -1)
-            rows = last.reshape(len(inputs), -1, last.shape[-1])
+            rows = last.reshape(len(inputs), -1, last.shape[-1]).contiguous()
             outputs: Tensor = _Normalised.apply(rows, weight, bias, self.eps)  # type: ignore[no-untyped-call]
             return outputs.view(last.shape).movedim(-1, 2)
         beside = inputs.transpose(0, 1).flatten(1, 2)
@@ -68,9 +68,9 @@ class TaskNorm(nn.Module):
             return None
         if how.collected is not None:
             if torch._C._functorch.is_batchedtensor(inputs):
-                raise ConfigError("task.running_statistics: only for backbones that are made of this package's layers")
+                raise ConfigError("task.running_statistics: torch hides from a norm which of several tasks is which")
             mean, variance = _moments(inputs)
-            how.collect((mean.sum(0), variance.sum(0)))
+            how.collect(len(inputs), (mean.sum(0), variance.sum(0)))
         if (moments := how.moments_here()) is not None:
             mean, variance = (value.unsqueeze(0) for value in moments)
             return _scaled(inputs, mean, variance, self.eps)
@@ -96,7 +96,7 @@ class TaskGroupNorm(nn.GroupNorm):
         groups = inputs.reshape(*inputs.shape[:2], self.num_groups, -1)
         centred = groups - groups.mean(-1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
-        normalised = (centred * scale).view(inputs.shape)
+        normalised = (centred * scale).reshape(inputs.shape)
         return normalised * params["weight"].view(shape) + params["bias"].view(shape)
 
 
@@ -124,7 +124,7 @@ class _Normalised(Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         outputs = torch.empty_like(inputs)
-        known = Known(inputs, torch.empty_like(weight), torch.empty_like(weight))
+        known = Known(inputs, weight.new_empty(weight.shape), weight.new_empty(weight.shape))
         normalise(known, weight, bias, eps, outputs)
         ctx.eps = eps
         ctx.save_for_backward(*known, weight)
@@ -141,6 +141,7 @@ class _Gradients(Function):
     def forward(
         ctx: Any, gradient: Tensor, inputs: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        gradient = gradient.contiguous()
         found = gradients(gradient, weight, Known(inputs, mean, scale), eps)
         ctx.eps = eps
         ctx.save_for_backward(gradient, weight, *found[1:], inputs, mean, scale)
@@ -152,5 +153,5 @@ class _Gradients(Function):
             raise RuntimeError("TaskNorm can be differentiated twice, not three times")
         gradient, weight, of_weight, of_bias, *known = ctx.saved_tensors
         before, of_inputs = (of_weight, of_bias), torch.empty_like(gradient)
-        found = second_gradients((u, v, z), gradient, weight, Known(*known), before, ctx.eps, of_inputs)
+        found = second_gradients((u.contiguous(), v, z), gradient, weight, Known(*known), before, ctx.eps, of_inputs)
         return found[0], of_inputs, found[1], None, None, None

@@ -4,6 +4,9 @@
 
 for inputs [T, M, C], w and b [T, C]. A channel's values lie C apart, as convolutions on a CPU like them best.
 
+torch's kernels trust that the tensors they read and write are dense, and neither say nor do what was asked where one is
+not (torch 2.13). So whatever is [T, M, C] here, or [T, C] and written to, is contiguous, and weights are made so.
+
 Legend: T tasks, C channels, M values of a channel, [.] mean over M.
 """
 
@@ -25,7 +28,8 @@ class Known(NamedTuple):
 
 
 def normalise(known: Known, weight: Tensor, bias: Tensor, eps: float, out: Tensor) -> None:
-    """`out` is y of known.inputs, and their mean and scale are in their places."""
+    """`out` is y of known.inputs, and their mean and scale are in their places; all four are contiguous."""
+    weight, bias = weight.contiguous(), bias.contiguous()
     for x, m, s, w, b, y in zip(_pictures(known.inputs), *known[1:], weight, bias, _pictures(out), strict=True):
         torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps, out=(y, m, s))
 
@@ -37,6 +41,7 @@ def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tup
     """
     if gradient[0].numel() <= _FEW_VALUES:
         return _gradients_of_all(gradient, weight, known)
+    weight = weight.contiguous()
     backward = torch.ops.aten.native_batch_norm_backward.default
     each = [
         backward(g, x, w, None, None, m, s, True, eps, [True, True, True])
@@ -45,7 +50,7 @@ def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tup
         )
     ]
     of_inputs, of_weight, of_bias = (_stacked(one) for one in zip(*each, strict=True))
-    return of_inputs.view(gradient.shape), of_weight, of_bias
+    return of_inputs.reshape(gradient.shape), of_weight, of_bias
 
 
 def _gradients_of_all(gradient: Tensor, weight: Tensor, known: Known) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ It is handed from the network to its layers as an argument; nothing of it is kep
 Legend: T tasks, N examples, C channels.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -19,11 +20,12 @@ class Pass(NamedTuple):
 
     `reference`: norms take their statistics from the first so many examples alone (statistics "support").
     `moments`: norms take these instead, "NAME.mean" and "NAME.variance" [C] by their name (statistics "running").
-    `collected`: norms add the moments of what they see to this dictionary, by the same names, summed over tasks (only
-        training with running statistics).
+    `collected`: norms add the moments of the batches that they see to this dictionary, by the same names, and how many
+        there were as "NAME.batches" (only training with running statistics).
     `keys`: random layers draw by these keys of the tasks, [T] int64 (only training).
     `before`: so many examples of each task were in an earlier pass: random layers number those at hand after them.
     `name`: the layer at hand, by its name in the network.
+    `first_names`: of layers that stand in several places of the network, the name of the first by that of each other.
     """
 
     reference: int | None = None
@@ -32,6 +34,7 @@ class Pass(NamedTuple):
     keys: Tensor | None = None
     before: int = 0
     name: str = ""
+    first_names: Mapping[str, str] = {}
 
     @property
     def by_batch(self) -> bool:
@@ -50,13 +53,16 @@ class Pass(NamedTuple):
         """The mean and the variance that the norm at hand is to take; None where it takes others."""
         if self.moments is None:
             return None
-        return self.moments[f"{self.name}.mean"], self.moments[f"{self.name}.variance"]
+        name = self.first_names.get(self.name, self.name)
+        return self.moments[f"{name}.mean"], self.moments[f"{name}.variance"]
 
-    def collect(self, moments: Moments) -> None:
-        """Add the moments [C] that the norm at hand has seen."""
+    def collect(self, batches: int, moments: Moments) -> None:
+        """Add the moments [C] of so many batches that the norm at hand has seen."""
         assert self.collected is not None
-        for kind, value in zip(("mean", "variance"), moments, strict=True):
-            key = f"{self.name}.{kind}"
+        name = self.first_names.get(self.name, self.name)
+        count = moments[0].new_tensor(float(batches))
+        for kind, value in zip(("batches", "mean", "variance"), (count, *moments), strict=True):
+            key = f"{name}.{kind}"
             self.collected[key] = self.collected[key] + value if key in self.collected else value
 
 

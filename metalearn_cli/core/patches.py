@@ -101,7 +101,7 @@ class Forms:
 
     def derivative(self, gradient: Tensor, inputs: Tensor, weight: Tensor, of: int) -> Tensor:
         """Of one task's convolution in torch's layout, for its inputs (`of` 0) or its weight (1)."""
-        pictures = gradient.view(self.examples, self.h, self.w, -1).permute(0, 3, 1, 2)
+        pictures = gradient.reshape(self.examples, self.h, self.w, -1).permute(0, 3, 1, 2)
         wanted = [of == 0, of == 1, False]
         rest = (self.window.stride, self.window.padding, (1, 1), False, (0, 0), 1, wanted)
         found: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]

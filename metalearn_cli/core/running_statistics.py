@@ -6,8 +6,9 @@ Legend: T tasks, C channels.
 """
 
 import torch
+from torch import Tensor
 
-from metalearn_cli.core.meta import LAST, Learner, Meta, Scores
+from metalearn_cli.core.meta import LAST, Learner, Meta, Scores, with_settled
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.passing import Params
@@ -43,15 +44,17 @@ def with_running_statistics(learner: Learner, network: Network) -> Learner:
         with torch.no_grad():
             adapted = learner.adapt(meta, tasks.support, steps)[-1]
             learner.predict([adapted], tasks.query.inputs, collected)
-        # A norm that did not run, such as one behind a head that is not used, keeps what it has.
-        away = {
-            name: count(tasks) * value - collected[name] if name in collected else torch.zeros_like(value)
-            for name, value in meta.statistics.items()
-        }
+        away = {name: count(tasks) * _away(name, value, collected) for name, value in meta.statistics.items()}
         return gradient._replace(statistics=away), result
 
-    found = learner._replace(init=init, meta_gradient=meta_gradient)
-    if learner.implicit is None or learner.implicit.settled is None:
-        return found
-    settled = with_running_statistics(learner.implicit.settled, network)
-    return found._replace(implicit=learner.implicit._replace(settled=settled))
+    return with_settled(
+        learner._replace(init=init, meta_gradient=meta_gradient),
+        lambda settled: with_running_statistics(settled, network),
+    )
+
+
+def _away(name: str, value: Tensor, collected: Params) -> Tensor:
+    """How far a running moment is from the mean of what its norm saw; zero for a norm that did not run."""
+    if name not in collected:
+        return torch.zeros_like(value)
+    return value - collected[name] / collected[f"{name.rpartition('.')[0]}.batches"]

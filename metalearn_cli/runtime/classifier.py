@@ -115,6 +115,11 @@ class Classifier:
         return self._interface
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of how its network runs."""
+        return self._learner.traits.remarks
+
+    @property
     def experiment(self) -> Experiment:
         """What its learner was made by."""
         return self._experiment

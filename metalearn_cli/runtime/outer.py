@@ -65,12 +65,18 @@ def clipped(settings: Outer, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient: Meta, iteration: int) -> None:
-    """`meta` has taken one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10)."""
-    grads = clipped(settings, learned(gradient))
-    for name, value in learned(meta).items():
-        value.grad = grads[name]
+    """`meta` has taken one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10).
+
+    What the gradient leaves out stays as it is, whatever the optimizer.
+    """
+    grads, tensors = clipped(settings, learned(gradient)), learned(meta)
+    still = {name: value.clone() for name, value in tensors.items() if name not in grads}
+    for name, value in tensors.items():
+        value.grad = grads[name] if name in grads else torch.zeros_like(value)
     for group in optimizer.param_groups:
         group["lr"] = rate(settings, iteration)
     optimizer.step()
+    for name, value in still.items():
+        tensors[name].copy_(value)
     for name, away in gradient.statistics.items():
         meta.statistics[name].sub_(SHARE * away)

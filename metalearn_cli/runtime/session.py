@@ -14,10 +14,11 @@ from metalearn_cli.runtime.assembly import (
     evaluation_statistics,
     evaluation_steps,
     learner_for,
+    plan_of,
     training_spec,
 )
 from metalearn_cli.runtime.distributed import ALONE, Group
-from metalearn_cli.runtime.execution import Plan, plan_for
+from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.runtime.ground import differences, ground
 from metalearn_cli.runtime.opening import Data
 from metalearn_cli.runtime.outer import leaves
@@ -43,9 +44,14 @@ class Session(NamedTuple):
 
 
 def open_session(
-    experiment: Experiment, folder: RunFolder, data: Data, device: torch.device, group: Group = ALONE
+    experiment: Experiment,
+    folder: RunFolder,
+    data: Data,
+    device: torch.device,
+    group: Group = ALONE,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> Session:
-    """The learner, the plan and all else that a run of the experiment needs.
+    """The learner, the plan and all else that a run of the experiment needs; `say` hears what is special about it.
 
     Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
     """
@@ -67,12 +73,15 @@ def open_session(
             f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
             f"{experiment.task.ways} classes of task.ways"
         )
+    learner = learner_for(experiment, data.interface, experiment.task.statistics)
+    for line in learner.traits.remarks:
+        say(line)
     return Session(
         experiment,
         data,
-        learner_for(experiment, data.interface, experiment.task.statistics),
+        learner,
         validator,
-        plan_for(device, experiment.execution, spec.values(data.interface.input_shape), tasks // group.size),
+        plan_of(experiment, data.interface, device, group.size),
         device,
         folder,
         group,

@@ -1,6 +1,6 @@
 """A checkpoint or an ensemble of them, measured on the episodes of a part that training never drew from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from statistics import mean, stdev
@@ -71,9 +71,11 @@ class Tested(NamedTuple):
 
 def tested(
     path: Path, overrides: Sequence[str], split: str, episodes: int | None, until_ci: float | None, device: str,
-    progress: Progress,
+    progress: Progress, say: Callable[[str], None] = lambda _line: None,
 ) -> Tested:  # fmt: skip
     """The scores of a checkpoint, or of the ensemble in a folder, on episodes 0, 1, ... of a part.
+
+    `say` hears what is special about how they are computed.
 
     Raises CheckpointError, DataError or ConfigError if it cannot be measured so.
     """
@@ -86,6 +88,8 @@ def tested(
     for one in opened:
         _require_unseen(one.path, one.checkpoint, one.trained.dataset, one.asked.dataset, data, part)
     learners = [_learner(one, spec) for one in opened]
+    for line in dict.fromkeys(line for own in learners for line in own.traits.remarks):
+        say(line)
     sampler, names = data.sampler(part, spec, experiment.eval.seed), data.names(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
     plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)

@@ -1,0 +1,41 @@
+"""Attention that can be differentiated twice: torch's fast kernels have no second derivative (torch 2.13)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class PlainAttention(TorchFunctionMode):
+    """Inside it, in this thread, `F.scaled_dot_product_attention` is matrix products and a softmax."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function is F.scaled_dot_product_attention:
+            return _attention(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    # torch.nn.attention.sdpa_kernel would choose this for all threads of the process.
+    outputs: Tensor = torch.ops.aten._scaled_dot_product_attention_math.default(
+        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
+    return outputs
