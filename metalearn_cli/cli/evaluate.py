@@ -55,7 +55,7 @@ def evaluate(
             tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages)
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
-            _print(path, tested, verbose)
+            _print(path, tested, len(checkpoints) > 1, verbose)
     _tell(checkpoints, results, report, json, quiet)
     every = [tested for tested, _ in results]
     single = [path for path, tested in zip(checkpoints, every, strict=True) if tested.accuracy and not tested.members]
@@ -81,30 +81,39 @@ def _tell(
 
     every = [tested for tested, _ in results]
     compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
+    names = list(map(tables.named, checkpoints, every))
+    warnings = [
+        f"{name} was measured otherwise than {names[0]}, and the difference is also one of these: {'; '.join(unlike)}"
+        for name, row in zip(names[1:], compared, strict=True)
+        if (unlike := row["unlike"])
+    ]
+    for warning in warnings:
+        tables.warn(warning)
     if report is not None:
-        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"), quiet)
+        notes = [line for line in (_line(spread, every[0].accuracy, "±"), *warnings) if line]
+        pages.write_testing_page(report, checkpoints, every, compared, notes, quiet)
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
         several["over_seeds"] = spread and spread._asdict()
         one = results[0][1] if len(results) == 1 else several
         tables.print_json(one | {"report": None if report is None else str(report)})
     else:
-        _print_paired(list(map(tables.named, checkpoints, every)), compared)
+        _print_paired(names, compared)
         for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
             if line:
                 tables.console(stderr=False).print(line, markup=False)
 
 
 def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
-    task = tested.spec
+    protocol = tested.protocol
     key = "accuracy" if tested.accuracy else "mse"
     rows = tables.steps_fields(tested.steps, tested.accuracy)
     return {
-        "checkpoint": str(path), "ensemble": _ensemble(tested), "dataset": tested.dataset, "split": tested.part,
-        "ways": task.ways, "shots": task.shots, "queries": task.queries, "episodes": tested.episodes,
-        "statistics": tested.statistics,
+        "checkpoint": str(path), "ensemble": _ensemble(tested), "dataset": protocol.dataset, "split": protocol.part,
+        "ways": protocol.ways, "shots": protocol.shots, "queries": protocol.queries, "episodes": tested.episodes,
+        "statistics": protocol.statistics, "inner_steps": protocol.inner_steps,
         "algorithm": tested.algorithm, "second_order": tested.second_order, "fingerprint": tested.fingerprint,
-        "chance": 1 / task.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
+        "chance": 1 / protocol.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
         "ci95": rows[-1]["ci95"], "seconds": seconds,
     }  # fmt: skip
 
@@ -115,29 +124,36 @@ def _ensemble(tested: "Tested") -> dict[str, Any] | None:
     return {"label": tested.label, "averaged": tested.averaged, "checkpoints": files} if files else None
 
 
-def _print(path: Path, tested: "Tested", verbose: bool) -> None:
+def _print(path: Path, tested: "Tested", several: bool, verbose: bool) -> None:
     out = tables.console(stderr=False)
-    out.print(tables.steps_table(tables.title(tested), tested.steps, tested.accuracy))
+    title = f"{path}\n{tables.title(tested)}" if several else tables.title(tested)
+    out.print(tables.steps_table(title, tested.steps, tested.accuracy))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)
         for member in tested.members:
             out.print(f"{member}, one of the {tested.label}", markup=False)
 
 
-def _paired(first: "Tested", other: "Tested") -> dict[str, float]:
-    """Mean over the common episodes of (other - first), the half-width of its 95 % interval, and how many they are."""
+def _paired(first: "Tested", other: "Tested") -> dict[str, Any]:
+    """Mean over the common episodes of (other - first), the half-width of its 95 % interval, how many they are, and in
+    what the two were measured otherwise: the difference is then one of the protocols, too.
+    """
+    from metalearn_cli.runtime.protocol import unlike
+
     if first.stream != other.stream:
-        raise ConfigError("the checkpoints were measured on different episodes (their datasets or tasks differ)")
+        told = f"{first.protocol}, and {other.protocol}"
+        raise ConfigError(f"the checkpoints were measured on different episodes: {told}; measure each by itself")
     common = min(first.episodes, other.episodes)
     difference = (other.scores[:common] - first.scores[:common]).double()
     return {
         "difference": float(difference.mean()),
         "ci95": 1.96 * float(difference.std()) / math.sqrt(common),
         "episodes": common,
+        "unlike": unlike(first.protocol, other.protocol, first.algorithm == other.algorithm),
     }
 
 
-def _print_paired(names: list[str], compared: list[dict[str, float]]) -> None:
+def _print_paired(names: list[str], compared: list[dict[str, Any]]) -> None:
     out = tables.console(stderr=False)
     for name, row in zip(names[1:], compared, strict=True):
         sign = tables.plus_minus()

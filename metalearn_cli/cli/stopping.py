@@ -1,5 +1,6 @@
 """Signals and deadlines: both end a run after the step at hand, with a checkpoint."""
 
+import math
 import os
 import signal
 import sys
@@ -10,19 +11,23 @@ from types import FrameType
 
 _PATIENCE_SECONDS = 4.0
 _AGAIN_SECONDS = 0.05
+_MOST_AT_THE_END, _SHARE_AT_THE_END = 5.0, 0.1
 _TOLD = b"\nstopping after the step at hand; once more stops at once, and loses what came after the last checkpoint\n"
 
 
 class Stopper:
     """`stopper()` turns true at SIGINT, SIGTERM, SIGHUP or the deadline; a second SIGINT ends the process at once.
 
+    The deadline lies a little before `max_seconds` after `started` (by default now): what comes at the end takes time.
     A step that takes too long after a signal is given up, where it may be: inside `abandonable()` a
     KeyboardInterrupt comes.
     """
 
-    def __init__(self, max_seconds: float | None) -> None:
+    def __init__(self, max_seconds: float | None, started: float | None = None) -> None:
         self.signal: int | None = None
-        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        seconds = math.inf if max_seconds is None else max_seconds
+        self._end = (time.monotonic() if started is None else started) + seconds
+        self._deadline = self._end - min(_MOST_AT_THE_END, seconds * _SHARE_AT_THE_END)
         self._may_abandon = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
@@ -32,7 +37,16 @@ class Stopper:
 
     def __call__(self) -> bool:
         """Whether to stop now."""
-        return self.signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
+        return self.signal is not None or time.monotonic() >= self._deadline
+
+    def fits(self, seconds: float) -> bool:
+        """Whether something that takes so long would be done before the deadline."""
+        return self.signal is None and time.monotonic() + seconds < self._deadline
+
+    @property
+    def left(self) -> float:
+        """The seconds until all must be done; infinite where nobody limited them."""
+        return self._end - time.monotonic()
 
     @contextmanager
     def abandonable(self) -> Iterator[None]:
@@ -42,6 +56,19 @@ class Stopper:
             yield
         finally:
             self._may_abandon = False
+
+    @contextmanager
+    def within_time(self) -> Iterator[None]:
+        """As `abandonable()`; the deadline ends the block, too."""
+        limited = self.signal is None and math.isfinite(self._deadline)
+        if limited:
+            self._look_again_in(max(self._deadline - time.monotonic(), _AGAIN_SECONDS))
+        try:
+            with self.abandonable():
+                yield
+        finally:
+            if limited and self.signal is None and hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:

@@ -1,14 +1,13 @@
 """What a training run came to: a table and a few lines for people, one object for scripts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.rows import measured, number
+from metalearn_cli.cli.rows import measured, number, rate
 from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
-from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import Step
 from metalearn_cli.runtime.memory import peak_bytes
 from metalearn_cli.runtime.reports import Report
@@ -27,13 +26,21 @@ class Validation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What `train` did in this call: up to which iteration, its last Report, in how many seconds, and its page."""
+    """What `train` did in this call: up to which iteration, its last Report if any, in how many seconds, its page, and
+    what was left out for want of time.
+    """
 
     session: Session
     iteration: int
-    last: Report | None
+    reports: Sequence[Report]
     seconds: float
     page: Path | None
+    left_out: Sequence[str] = ()
+
+    @property
+    def last(self) -> Report | None:
+        """The last Report of this call."""
+        return self.reports[-1] if self.reports else None
 
     @property
     def accuracy(self) -> bool:
@@ -71,11 +78,13 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "second_order": session.learner.second_order,
         "device": str(session.device),
         "val": val,
+        "protocol": session.measured.fields(),
         "best": best and {"iteration": best.iteration} | _score(tables.steps_fields(best.steps, outcome.accuracy)[-1]),
         "tasks_per_second": last.tasks_per_second if last else None,
         "peak_memory_bytes": peak_bytes(session.device),
         "seconds": outcome.seconds,
         "report": None if outcome.page is None else str(outcome.page),
+        "left_out": list(outcome.left_out),
     }
 
 
@@ -93,7 +102,7 @@ def show(outcome: Outcome) -> None:
 
 def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
     out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else " mse"
-    told, episodes = [], outcome.session.experiment.eval.val_episodes
+    told, episodes = [], outcome.session.measured.episodes
     for name, row in (("best", best), ("last", found[-1] if found else None)):
         if row is not None and (name, row) != ("last", best):
             score = f"{measured(row.steps[-1], outcome.accuracy, out)}{unit}"
@@ -108,7 +117,7 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
 
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     outer, last = outcome.session.experiment.outer, outcome.last
-    cost = [clock(outcome.seconds), *([f"{last.tasks_per_second:,.0f} tasks/s"] if last else [])]
+    cost = [clock(outcome.seconds), *([f"{rate(last.tasks_per_second)} tasks/s"] if last else [])]
     peak = peak_bytes(outcome.session.device)
     cost += [f"peak memory {peak / 1e6:,.0f} MB"] if peak else []
     return [
@@ -140,12 +149,4 @@ def _step(found: Mapping[str, Any]) -> Step:
 
 
 def _protocol(session: Session) -> str:
-    experiment = session.experiment
-    return tables.protocol(
-        (experiment.algorithm.name, session.validator.second_order),
-        (experiment.dataset.name, "val"),
-        assembly.evaluation_spec(experiment),
-        session.data.interface.tells_classes_apart,
-        experiment.eval.val_episodes,
-        assembly.evaluation_statistics(experiment),
-    )
+    return tables.headed(session.experiment.algorithm.name, session.validator.second_order, session.measured)

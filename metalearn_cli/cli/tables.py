@@ -23,7 +23,7 @@ from metalearn_cli.storage.runs import as_json
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
-    from metalearn_cli.runtime.sampling import TaskSpec
+    from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.testing import Tested
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -76,28 +76,14 @@ def warn(text: str, above: Progress | None = None) -> None:
     shown.print(f"warning: {text}")
 
 
-def protocol(
-    learner: tuple[str, bool | None],
-    where: tuple[str, str],
-    spec: "TaskSpec",
-    accuracy: bool,
-    episodes: int,
-    statistics: str,
-) -> str:
-    """What was measured, in two lines: an algorithm (name, second order?), where (dataset, part), and how."""
-    (algorithm, second_order), (dataset, part) = learner, where
-    size = f"{spec.ways}-way {spec.shots}-shot" if accuracy else f"{spec.shots}-shot"
-    chance = f", chance {100 / spec.ways:.1f} %" if accuracy else ""
-    return (
-        f"{algorithm}{order(second_order)}: {dataset} {part}, {size}, {spec.queries} queries\n"
-        f"{episodes} episodes, {statistics} statistics{chance}"
-    )
+def headed(algorithm: str, second_order: bool | None, protocol: "Protocol") -> str:
+    """What was measured and how, in two lines, to stand above the numbers."""
+    return f"{algorithm}{order(second_order)}: {protocol.tasks}\n{protocol.how}"
 
 
 def title(tested: "Tested") -> str:
     """What `eval` measured, in two lines; that it is an ensemble, in a line above them."""
-    learner, where = (tested.algorithm, tested.second_order), (tested.dataset, tested.part)
-    told = protocol(learner, where, tested.spec, tested.accuracy, tested.episodes, tested.statistics)
+    told = headed(tested.algorithm, tested.second_order, tested.protocol)
     return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import pages, tables
+from metalearn_cli.cli import banner, pages, tables
 from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.rows import Course
@@ -19,6 +19,7 @@ from metalearn_cli.version import own_version
 if TYPE_CHECKING:
     from torch import device
 
+    from metalearn_cli.cli.summary import Outcome
     from metalearn_cli.experiment import Experiment
     from metalearn_cli.runtime.distributed import Group
     from metalearn_cli.runtime.reports import Report
@@ -73,7 +74,7 @@ def train(
         _dry_run(experiment, device, call)
         return
     folder = run_dir or Path("runs") / experiment.name
-    _run(experiment, folder, resume, device, Stopper(seconds), call)
+    _run(experiment, folder, resume, device, Stopper(seconds, started), call)
 
 
 class Call(NamedTuple):
@@ -100,8 +101,9 @@ def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stoppe
 def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
+    from metalearn_cli.cli import summary
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import card, distributed, opening, watching
+    from metalearn_cli.runtime import card, distributed, opening, training, watching
     from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import preparation, runs, sinks
 
@@ -116,8 +118,7 @@ def _run_in(
         if group.leads:
             folder.keep_config(to_yaml(experiment))
         if not call.quiet:
-            lines = [_title(experiment, session.learner.second_order, place, group.size)]
-            lines += [_extent(experiment, state.iteration, path)]
+            lines = [*banner.lines(session), banner.extent(session, state.iteration)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines))
         run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
@@ -127,19 +128,20 @@ def _run_in(
             watching.tell_result(state, reports, receivers)
     if group.leads:
         card.write_card(session, tables.warn)
-        title = _title(experiment, session.learner.second_order, place, group.size).replace("\n", "; ")
-        page = pages.write_training_page(session, title, f"metalearn train {call.again}", call.quiet, stopper)
-        _finish(session, reports, state, came_from, page, stopper, call)
+        made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet)
+        page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
+        missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
+        outcome = summary.Outcome(session, state.iteration, reports[-1:], made.seconds, page, [*missing, *not_on_it])
+        _finish(outcome, came_from, state.reported, stopper, call)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
     """Train to the end or to a stop, printing a row for each report."""
     from metalearn_cli.cli import summary
-    from metalearn_cli.runtime import assembly, execution, training
+    from metalearn_cli.runtime import execution, training
 
-    experiment, accuracy = session.experiment, session.data.interface.tells_classes_apart
-    steps, episodes = assembly.evaluation_steps(experiment, session.validator), experiment.eval.val_episodes
-    course = Course(state.iteration, experiment.outer.iterations, steps, episodes, accuracy)
+    experiment = session.experiment
+    course = Course(state.iteration, experiment.outer.iterations, session.measured)
     before = [row.steps[-1].score for row in summary.validations(session)]
     reports: list[Report] = []
 
@@ -152,8 +154,8 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
             if session.group.leads:
                 tables.warn(line, progress)
 
-        live = Live(progress, course, experiment.eval.every, experiment.outer.meta_batch_size, before)
-        watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable)
+        live = Live(progress, course, experiment.eval.validates, experiment.outer.meta_batch_size, before)
+        watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable, stopper.fits, stopper.within_time)
         record = execution.record_for(session.device, experiment.execution)
         with execution.running(state.plan, say, record, experiment.execution.precision) as runner:
             for report in training.train(session, runner, state, watch):
@@ -162,21 +164,19 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
     return reports
 
 
-def _finish(
-    session: "Session", reports: "list[Report]", state: "State", came_from: int | None, page: Path | None,
-    stopper: Stopper, call: Call,
-) -> None:  # fmt: skip
+def _finish(outcome: "Outcome", came_from: int | None, reported: int, stopper: Stopper, call: Call) -> None:
     from metalearn_cli.cli import summary
 
-    last = reports[-1] if reports else None
-    outcome = summary.Outcome(session, state.iteration, last, time.monotonic() - call.started, page)
     try:
         if call.json:
             tables.print_json(summary.fields(outcome) | {"resumed_from": came_from})
         else:
             summary.show(outcome)
         quiet = call.quiet and stopper.signal is None
-        if state.reported < session.experiment.outer.iterations:
+        if outcome.left_out and not call.quiet:
+            why = "--max-time is over" if stopper.signal is None else "it was stopped"
+            tables.console(stderr=True).print(f"left out, as {why}: {'; '.join(outcome.left_out)}; --resume makes it")
+        if reported < outcome.session.experiment.outer.iterations:
             tables.hint(f"metalearn train {call.again} --resume", quiet)
         else:
             tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(outcome.checkpoint))}", quiet)
@@ -219,7 +219,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     )
     found = f"first order, {proved.order:.0%} off the true one" if second_order is False else exact
     lines = [
-        _title(experiment, second_order, place),
+        *banner.lines(session),
         f"parameters     {parameters:,}",
         f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
         f"data           {data.sha256[:16]}",
@@ -228,19 +228,3 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     ]
     tables.console(stderr=True).print("\n".join(lines))
     tables.hint(f"metalearn train {call.again}", quiet=False)
-
-
-def _extent(experiment: "Experiment", iteration: int, path: Path) -> str:
-    outer = experiment.outer
-    begin = f", from iteration {iteration:,}" if iteration else ""
-    return f"{outer.iterations:,} iterations of {outer.meta_batch_size} tasks{begin}, into {path}"
-
-
-def _title(experiment: "Experiment", second_order: bool | None, device: object, processes: int = 1) -> str:
-    task = experiment.task
-    size = f"{task.ways}-way {task.shots}-shot" if task.ways > 1 else f"{task.shots}-shot"
-    return (
-        f"{experiment.algorithm.name}{tables.order(second_order)}; {experiment.backbone.name} on {device}"
-        f"{f' in {processes} processes' if processes > 1 else ''}\n"
-        f"{experiment.dataset.name}, {size}, {task.queries} queries, {task.statistics} statistics"
-    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from math import isfinite
 
 from metalearn_cli.errors import printable
 
@@ -77,7 +78,9 @@ def element(name: str, content: "str | Html", kind: str = "") -> Html:
 
 
 def number(value: float, shown: str) -> Html:
-    """A number as people read it, with the exact one beside it for programs."""
+    """A number as people read it, with the exact one beside it for programs; a dash for what is none, such as NaN."""
+    if not isfinite(value):
+        return Html("-")
     return Html(f'<data value="{value!r}">{escape(shown)}</data>')
 
 

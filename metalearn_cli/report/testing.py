@@ -51,7 +51,7 @@ def testing_page(one: Measured, kind: Kind, looked: Looked, came_from: Origin) -
     rows += [(f"member {number}", file) for number, file in enumerate(one.members, 1)]
     parts = [
         element("p", result(kind.name.capitalize(), last, kind), "big"),
-        paragraph(f"After {last['step']} inner steps, {one.extent}; ± is a 95 % interval over episodes."),
+        paragraph(f"{one.protocol}. ± is a 95 % interval over episodes."),
         facts(rows),
         adaptation([Curve("", one.steps)], kind, one.extent),
         distribution(one.scores, kind, one.extent),

@@ -23,21 +23,22 @@ from metalearn_cli.report.sections import (
 
 
 class Run(NamedTuple):
-    """A run: its name and what it trains, the rows of metrics.jsonl, how many episodes a validation has, and `facts`.
+    """A run: its name and what it trains, the rows of metrics.jsonl, how losses and validations were measured, `facts`.
 
     `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
-    nobody looked. `known` are how many tasks of the training part it was tried on besides, and its steps there.
+    nobody looked. `known` is how it was measured on tasks of the training part besides, and its steps there.
     """
 
     name: str
     title: str
     kind: Kind
     rows: Sequence[Mapping[str, Any]]
-    episodes: int
+    trained: str
+    measured: str
     facts: Sequence[tuple[str, str]]
     looked: Looked | None
     scores: Sequence[float]
-    known: tuple[int, Sequence[Step]]
+    known: tuple[str, Sequence[Step]] | None
 
 
 def training_page(run: Run, came_from: Origin) -> bytes:
@@ -46,10 +47,9 @@ def training_page(run: Run, came_from: Origin) -> bytes:
     best = next((row for row in reversed(rows) if row["best"]), None)
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
-        count, known = run.known
-        curves = [Curve("validation", best["val"])] + ([Curve("training", known)] if count else [])
-        extent = f"best checkpoint, {run.episodes} validation episodes"
-        extent += f", {count} such episodes of the training part" if count else ""
+        curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
+        extent = f"best checkpoint. Validation: {run.measured}"
+        extent += f". Training: {run.known[0]}" if run.known else ""
         parts.append(adaptation(curves, run.kind, extent, "tasks of"))
     if run.looked is not None:
         parts += [distribution(run.scores, run.kind, run.looked.extent)] if run.scores else []
@@ -62,12 +62,11 @@ def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
         return join([paragraph("No validation was made, or none was finite."), facts(run.facts)])
     last, kind = best["val"][-1], run.kind
     told = (
-        f"Best checkpoint: after {last['step']} inner steps, {run.episodes} episodes, at iteration "
-        f"{best['iteration']:,}. It was chosen by these episodes, so expect somewhat worse on others: "
-        "metalearn eval measures that."
+        f"Best checkpoint: at iteration {best['iteration']:,}, on {run.measured}. It was chosen by these episodes, so "
+        "expect somewhat worse on others: metalearn eval measures that."
     )
     big = element("p", result(f"Validation {kind.name}", last, kind), "big")
-    return join([big, paragraph(told), facts(run.facts)])
+    return join([big, paragraph(told), facts([*run.facts, ("trained on", run.trained)])])
 
 
 def _course(run: Run, rows: Sequence[Mapping[str, Any]]) -> Html:
@@ -81,11 +80,12 @@ def _course(run: Run, rows: Sequence[Mapping[str, Any]]) -> Html:
     before = Line("before the first", iterations, kind.scaled([row["val"][0]["score"] for row in rows]))
     drawn = element("div", join([
         charts.lines(
-            f"validation {kind.name} against iteration", f"Validation {kind.label}, {run.episodes} episodes. "
-            "Band: 95 % interval.", Axis("iteration", kind.label), [val, before] if last[-1]["step"] else [val],
+            f"validation {kind.name} against iteration", f"Validation {kind.label}: {run.measured}. Band: "
+            "95 % interval.", Axis("iteration", kind.label), [val, before] if last[-1]["step"] else [val],
         ),
         charts.lines(
-            "training loss against iteration", "Training loss on queries, the mean since the report before.",
+            "training loss against iteration", "Training loss on queries, the mean since the report "
+            f"before: {run.trained}.",
             Axis("iteration", "loss"), [Line("loss", iterations, [row["loss"] for row in rows])],
         ),
     ]), "charts")  # fmt: skip

@@ -12,7 +12,6 @@ from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import (
     evaluation_spec,
     evaluation_statistics,
-    evaluation_steps,
     learner_for,
     training_spec,
 )
@@ -21,6 +20,7 @@ from metalearn_cli.runtime.execution import Plan, plan_for
 from metalearn_cli.runtime.ground import differences, ground
 from metalearn_cli.runtime.opening import Data
 from metalearn_cli.runtime.outer import leaves
+from metalearn_cli.runtime.protocol import Protocol, evaluation_protocol, training_protocol
 from metalearn_cli.runtime.reports import Report, row
 from metalearn_cli.runtime.sampling import Sampler
 from metalearn_cli.runtime.state import State, checkpoint_of, fresh, restored
@@ -30,7 +30,10 @@ from metalearn_cli.storage.runs import RunFolder
 
 
 class Session(NamedTuple):
-    """What a run works with; nothing here changes while it runs."""
+    """What a run works with; nothing here changes while it runs.
+
+    `measured` is how validations are, `trained` how the training loss is.
+    """
 
     experiment: Experiment
     data: Data
@@ -40,6 +43,8 @@ class Session(NamedTuple):
     device: torch.device
     folder: RunFolder
     group: Group
+    trained: Protocol
+    measured: Protocol
 
 
 def open_session(
@@ -61,21 +66,24 @@ def open_session(
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     validator = learner_for(experiment, data.interface, statistics)
     training_sampler(experiment, data, validator)
-    evaluation_steps(experiment, validator)
+    measured = evaluation_protocol(experiment, data.interface, validator, "val", experiment.eval.val_episodes)
     if validator.ways not in (None, evaluation_spec(experiment).ways):
         raise ConfigError(
             f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
             f"{experiment.task.ways} classes of task.ways"
         )
+    learner = learner_for(experiment, data.interface, experiment.task.statistics)
     return Session(
         experiment,
         data,
-        learner_for(experiment, data.interface, experiment.task.statistics),
+        learner,
         validator,
         plan_for(device, experiment.execution, spec.values(data.interface.input_shape), tasks // group.size),
         device,
         folder,
         group,
+        training_protocol(experiment, data.interface, learner),
+        measured,
     )
 
 

@@ -3,10 +3,9 @@ from rich.table import Table
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.live import Live
-from metalearn_cli.cli.rows import Course
 from metalearn_cli.runtime.evaluation import Step
 from tests.cli.screens import Stream
-from tests.cli.test_rows import report
+from tests.cli.test_rows import course, report
 
 CURSOR = "\x1b["
 
@@ -32,7 +31,7 @@ def stream(monkeypatch):
 
 def train_a_little(quiet: bool) -> None:
     with tables.bar(quiet) as progress:
-        live = Live(progress, Course(0, 4, 3, 200, True), 2, 8)
+        live = Live(progress, course()._replace(last=4), lambda iteration: iteration % 2 == 0, 8)
         for iteration in (1, 2, 3, 4):
             live.tick(iteration)
             progress.refresh()
