@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metalearn_cli.cli import pages, tables
-from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_page
+from metalearn_cli.cli import pages, tables, testing_page
+from metalearn_cli.cli.options import Device, Figures, Json, Overrides, Quiet, Verbose
+from metalearn_cli.cli.outputs import require_figures, require_page
+from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page of curves, classes and episodes.")
     ] = None,
+    figures: Figures = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -44,8 +46,12 @@ def evaluate(
     _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
     if report is not None:
         require_page(report, checkpoints, charts=True)
+    require_figures(figures)
+    for path in checkpoints:
+        require_checkpoint(path)
     with tables.loading(quiet):
         from metalearn_cli.runtime import testing
+    made = pages.Made(pages.command(), time.monotonic(), quiet, figures)
     results = []
     for path in checkpoints:
         started = time.monotonic()
@@ -56,7 +62,7 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, len(checkpoints) > 1, verbose)
-    _tell(checkpoints, results, report, json, quiet)
+    _tell(checkpoints, results, report, json, made)
     every = [tested for tested, _ in results]
     single = [path for path, tested in zip(checkpoints, every, strict=True) if tested.accuracy and not tested.members]
     if single:
@@ -74,7 +80,7 @@ def _check(split: str, fractions: dict[str, float | None]) -> None:
 
 def _tell(
     checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool,
-    quiet: bool,
+    made: pages.Made,
 ) -> None:  # fmt: skip
     """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
     from metalearn_cli.runtime import testing
@@ -89,17 +95,18 @@ def _tell(
     ]
     for warning in warnings:
         tables.warn(warning)
-    if report is not None:
+    if report is not None or made.figures is not None:
         notes = [line for line in (_line(spread, every[0].accuracy, "±"), *warnings) if line]
-        pages.write_testing_page(report, checkpoints, every, compared, notes, quiet)
+        testing_page.write_testing_page(report, checkpoints, every, compared, notes, made)
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
         several["over_seeds"] = spread and spread._asdict()
         one = results[0][1] if len(results) == 1 else several
-        tables.print_json(one | {"report": None if report is None else str(report)})
+        tables.print_json(one | {"report": report and str(report), "figures": made.figures and str(made.figures)})
     else:
         _print_paired(names, compared)
-        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
+        written = [f"{name} {path}" for name, path in (("report", report), ("figures", made.figures)) if path]
+        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), *written):
             if line:
                 tables.console(stderr=False).print(line, markup=False)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_page, require_writable
+from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.forms import require_form
 
@@ -87,6 +88,7 @@ def _check(
     files = [path.resolve() for path in (output, csv, report) if path is not None]
     if len(set(files)) < len(files):
         raise ConfigError("--output, --csv and --report: two of them name the same file; give each its own")
+    require_checkpoint(checkpoint)
 
 
 class Answers(NamedTuple):

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +17,11 @@ from metalearn_cli.storage.atomic import write_file
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
-    from metalearn_cli.report.testing import Measured
     from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.episodes import Subject
     from metalearn_cli.runtime.finetuning import Labelled
     from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.session import Session
-    from metalearn_cli.runtime.testing import Tested
     from metalearn_cli.storage.downloads import Progress
 
 _FITS = 4
@@ -32,11 +30,14 @@ _NEAREST = 3
 
 
 class Made(NamedTuple):
-    """How a page is made: by which command, that began when (of time.monotonic), and whether it shows progress."""
+    """How a page is made: by which command, that began when (of time.monotonic), whether it shows progress, and the
+    folder that its figures go to besides.
+    """
 
     command: str
     began: float
     quiet: bool
+    figures: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -84,6 +85,7 @@ def _written(session: "Session", title: str, made: Made, look: bool) -> Path | N
 def _training_page(session: "Session", title: str, made: Made, look: "Progress | None") -> bytes:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
+    from metalearn_cli.report.figures import write_figures
     from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
 
     kind = ACCURACY if session.data.interface.tells_classes_apart else SQUARED_ERROR
@@ -94,7 +96,7 @@ def _training_page(session: "Session", title: str, made: Made, look: "Progress |
     if look is not None and session.folder.best.exists():
         best = _best(session)
         known = _on_training_tasks(session, best)
-        looked, scores = _looked(best, session.measured, look)
+        looked, scores = looked_at(best, session.measured, look)
     outer, last = experiment.outer, rows[-1] if rows else None
     facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
@@ -104,41 +106,9 @@ def _training_page(session: "Session", title: str, made: Made, look: "Progress |
     trained, measured = str(session.trained), str(session.measured)
     run = training.Run(experiment.name, title, kind, rows, trained, measured, facts, looked, scores, known)
     settings = [("", to_yaml(experiment))]
+    if made.figures is not None:
+        write_figures(made.figures, training.training_charts(run))
     return training.training_page(run, Origin(settings, environment(str(session.device), made.seconds), made.command))
-
-
-def write_testing_page(
-    path: Path, checkpoints: Sequence[Path], results: "Sequence[Tested]", compared: Sequence[Mapping[str, Any]],
-    notes: Sequence[str], quiet: bool,
-) -> None:  # fmt: skip
-    """`path` is the page of what was measured: of one checkpoint closely, or of several side by side."""
-    from metalearn_cli.report import testing
-    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
-
-    kind = ACCURACY if results[0].accuracy else SQUARED_ERROR
-    measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
-    names = list(map(tables.named, checkpoints, results)) if len(results) > 1 else [""]
-    settings = [(name, one.settings) for name, one in zip(names, results, strict=True)]
-    device = str(next(iter(results[0].subject.meta.params.values())).device)
-    came_from = Origin(settings, environment(device), command())
-    if len(results) == 1:
-        with tables.bar(quiet) as progress:
-            looked, _ = _looked(results[0].subject, results[0].protocol, tables.Stages(progress))
-        content = testing.testing_page(measured[0], kind, looked, came_from)
-    else:
-        differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
-        content = testing.comparison_page(measured, kind, differences, notes, came_from)
-    write_file(path, content)
-
-
-def _measured(checkpoint: Path, one: "Tested") -> "Measured":
-    from metalearn_cli.report.testing import Measured
-
-    title = tables.title(one).replace("\n", "; ")
-    steps = [step._asdict() for step in one.steps]
-    extent = f"{one.episodes} {one.protocol.part} episodes"
-    name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
-    return Measured(name, title, extent, steps, one.scores.tolist(), one.fingerprint, files)
 
 
 def write_classifying_page(
@@ -206,7 +176,7 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
     return str(protocol), [step._asdict() for step in evaluation.summary(scores)]
 
 
-def _looked(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
+def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
     """What there is to see in the first of the measured episodes, and the scores of those that were looked at."""
     from metalearn_cli.report.pictures import Episode
     from metalearn_cli.report.sections import Fitted, Looked

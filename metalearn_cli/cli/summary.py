@@ -35,6 +35,7 @@ class Outcome(NamedTuple):
     reports: Sequence[Report]
     seconds: float
     page: Path | None
+    figures: Path | None = None
     left_out: Sequence[str] = ()
 
     @property
@@ -84,6 +85,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "peak_memory_bytes": peak_bytes(session.device),
         "seconds": outcome.seconds,
         "report": None if outcome.page is None else str(outcome.page),
+        "figures": None if outcome.figures is None else str(outcome.figures),
         "left_out": list(outcome.left_out),
     }
 
@@ -126,6 +128,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("checkpoint", str(outcome.checkpoint)),
         *_kept(outcome.session.folder),
         *([] if outcome.page is None else [("report", str(outcome.page))]),
+        *([] if outcome.figures is None else [("figures", str(outcome.figures))]),
     ]
 
 

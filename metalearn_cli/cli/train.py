@@ -11,7 +11,9 @@ import typer
 
 from metalearn_cli.cli import banner, pages, tables
 from metalearn_cli.cli.live import Live
-from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.options import Config, Device, Figures, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.outputs import require_figures
+from metalearn_cli.cli.presence import run_to_resume
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
 from metalearn_cli.version import own_version
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "CONFIG is a path or the name of a config that ships with metalearn: quickstart, sinusoid, omniglot/5way1shot, "
-    "... `metalearn train list` prints all names; `metalearn train NAME --dry-run > mine.yaml` copies one."
+    "...; with --resume the folder of a run will do. `metalearn train list` prints all names; `metalearn train NAME "
+    "--dry-run > mine.yaml` copies one."
 )
 
 
@@ -42,6 +45,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     max_time: Annotated[str | None, typer.Option(metavar="TIME", help="Stop cleanly after 90s, 55m, 2h.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the experiment, prove the gradient, stop.")] = False,
+    figures: Figures = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -60,6 +64,8 @@ def train(
         else:
             print("\n".join(experiments.shipped()))  # noqa: T201
         return
+    config, run_dir = run_to_resume(config, run_dir, resume)
+    require_figures(figures)
     started, seconds = time.monotonic(), seconds_in(max_time)
     if not quiet and (Path(config).exists() or config in experiments.shipped()):
         tables.console(stderr=True).print(f"metalearn {own_version()}: train {config}")
@@ -69,7 +75,8 @@ def train(
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(run_dir)] if run_dir else []
     for_others = ["train", *again, "--device", device, "--quiet", *(["--resume"] if resume else [])]
-    call = Call(shlex.join(again), for_others, json, quiet, verbose, started)
+    again += ["--figures", str(figures)] if figures else []
+    call = Call(shlex.join(again), for_others, json, quiet, verbose, started, figures)
     if dry_run:
         _dry_run(experiment, device, call)
         return
@@ -86,6 +93,7 @@ class Call(NamedTuple):
     quiet: bool
     verbose: bool
     started: float
+    figures: Path | None
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
@@ -128,10 +136,12 @@ def _run_in(
             watching.tell_result(state, reports, receivers)
     if group.leads:
         card.write_card(session, tables.warn)
-        made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet)
+        made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
         page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
         missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
-        outcome = summary.Outcome(session, state.iteration, reports[-1:], made.seconds, page, [*missing, *not_on_it])
+        drawn = call.figures if page is not None else None
+        seconds, left_out = made.seconds, [*missing, *not_on_it]
+        outcome = summary.Outcome(session, state.iteration, reports[-1:], seconds, page, drawn, left_out)
         _finish(outcome, came_from, state.reported, stopper, call)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from metalearn_cli.report import charts
-from metalearn_cli.report.charts import Axis, Line
+from metalearn_cli.report.charts import Axis, Chart, Line
 from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
@@ -14,11 +14,14 @@ from metalearn_cli.report.sections import (
     Origin,
     Step,
     adaptation,
-    distribution,
+    adaptation_charts,
+    distribution_chart,
     facts,
+    fit_charts,
     origin,
     result,
     seen,
+    side_by_side,
 )
 
 
@@ -44,17 +47,38 @@ class Run(NamedTuple):
 def training_page(run: Run, came_from: Origin) -> bytes:
     """The page as a file."""
     rows = [_finite(row) for row in run.rows]
-    best = next((row for row in reversed(rows) if row["best"]), None)
+    best = _best(rows)
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
-        curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
-        extent = f"best checkpoint. Validation: {run.measured}"
-        extent += f". Training: {run.known[0]}" if run.known else ""
-        parts.append(adaptation(curves, run.kind, extent, "tasks of"))
+        parts.append(adaptation(*_adapted(run, best), "tasks of"))
     if run.looked is not None:
-        parts += [distribution(run.scores, run.kind, run.looked.extent)] if run.scores else []
+        spread = distribution_chart(run.scores, run.kind, run.looked.extent)
+        parts += [section("Episodes", charts.inline(spread))] if run.scores else []
         parts += seen(run.looked)
     return page(f"{run.name}: training", run.title, [*parts, origin(came_from)])
+
+
+def training_charts(run: Run) -> list[Chart]:
+    """All charts of the page."""
+    rows = [_finite(row) for row in run.rows]
+    best = _best(rows)
+    found = _course_charts(run, rows) if rows else []
+    found += adaptation_charts(*_adapted(run, best)) if best is not None else []
+    if run.looked is not None:
+        found += [distribution_chart(run.scores, run.kind, run.looked.extent)] if run.scores else []
+        found += fit_charts(run.looked)
+    return found
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((row for row in reversed(rows) if row["best"]), None)
+
+
+def _adapted(run: Run, best: Mapping[str, Any]) -> tuple[list[Curve], Kind, str]:
+    """How the best checkpoint adapts to tasks of validation and of training, and which these are."""
+    curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
+    extent = f"best checkpoint. Validation: {run.measured}" + (f". Training: {run.known[0]}" if run.known else "")
+    return curves, run.kind, extent
 
 
 def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
@@ -72,24 +96,30 @@ def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
 def _course(run: Run, rows: Sequence[Mapping[str, Any]]) -> Html:
     if not rows:
         return section("Learning", paragraph("There is no report yet."))
+    return section("Learning", side_by_side(_course_charts(run, rows)), _numbers(run.kind, rows, _after(rows)))
+
+
+def _after(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"after {rows[-1]['val'][-1]['step']} inner steps"
+
+
+def _course_charts(run: Run, rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     kind, iterations, last = run.kind, [row["iteration"] for row in rows], [row["val"][-1] for row in rows]
-    steps = f"after {last[-1]['step']} inner steps"
-    val = Line(
-        steps, iterations, kind.scaled([one["score"] for one in last]), kind.scaled([one["ci95"] for one in last])
-    )
-    before = Line("before the first", iterations, kind.scaled([row["val"][0]["score"] for row in rows]))
-    drawn = element("div", join([
+    scores, half = (kind.scaled([one[key] for one in last]) for key in ("score", "ci95"))
+    val = [Line(_after(rows), iterations, scores, half)]
+    if last[-1]["step"]:
+        val.append(Line("before the first", iterations, kind.scaled([row["val"][0]["score"] for row in rows])))
+    caption = f"Validation {kind.label}: {run.measured}. Band: 95 % interval."
+    of_loss = f"Training loss on queries, the mean since the report before: {run.trained}."
+    losses = Line("loss", iterations, [row["loss"] for row in rows])
+    return [
         charts.lines(
-            f"validation {kind.name} against iteration", f"Validation {kind.label}: {run.measured}. Band: "
-            "95 % interval.", Axis("iteration", kind.label), [val, before] if last[-1]["step"] else [val],
+            ("validation", f"validation {kind.name} against iteration", caption), Axis("iteration", kind.label), val
         ),
         charts.lines(
-            "training loss against iteration", "Training loss on queries, the mean since the report "
-            f"before: {run.trained}.",
-            Axis("iteration", "loss"), [Line("loss", iterations, [row["loss"] for row in rows])],
+            ("training-loss", "training loss against iteration", of_loss), Axis("iteration", "loss"), [losses]
         ),
-    ]), "charts")  # fmt: skip
-    return section("Learning", drawn, _numbers(kind, rows, steps))
+    ]
 
 
 def _numbers(kind: Kind, rows: Sequence[Mapping[str, Any]], steps: str) -> Html:

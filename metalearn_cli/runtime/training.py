@@ -143,7 +143,7 @@ def _step(
         move(outer, state.optimizer, state.meta, gradient, state.iteration)
         # A finite gradient can still take a step to infinity.
         if not finite(*leaves(state.meta).values()):
-            raise diverged(session.folder, state.iteration, "learner")
+            raise diverged(session.experiment, session.folder, state.iteration, "learner")
         state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
     else:
         numbers = session.group.collected(culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query))
@@ -170,9 +170,9 @@ def _read(session: Session, runner: Runner, state: State, sampler: Sampler, unre
             meta_gradient = session.learner.meta_gradient_at(iteration)
             _, query = runner.total(meta_gradient, state.meta, tasks)
             numbers = culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query)
-            raise diverged(session.folder, iteration, _what(query.loss), numbers)
+            raise diverged(session.experiment, session.folder, iteration, _what(query.loss), numbers)
         if not row.learner:
-            raise diverged(session.folder, iteration, "learner")
+            raise diverged(session.experiment, session.folder, iteration, "learner")
         state.window = state.window.plus(row.loss, row.score)
 
 
@@ -184,7 +184,7 @@ def _what(loss: Tensor) -> str:
 def _leave_out(session: Session, state: State, what: str, numbers: list[int], watch: Watch) -> None:
     """The step is counted as left out; or it ends the run, if that is asked for or nothing else comes of it."""
     if session.experiment.outer.on_nonfinite == "stop" or state.skipped_in_a_row + 1 >= MOST_IN_A_ROW:
-        raise diverged(session.folder, state.iteration, what, numbers)
+        raise diverged(session.experiment, session.folder, state.iteration, what, numbers)
     if not state.skipped:
         watch.say(f"iteration {state.iteration}: the {what}{of(numbers)} is not finite; such steps are left out")
     state.skipped += 1

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import shutil
@@ -233,6 +234,56 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(cli, tmp_path,
     assert outcome.err.count("\n") == 1
     assert f"--report {report}: {message}" in outcome.err
     assert (tmp_path / "best.html").read_bytes() == b"stands for a checkpoint"
+
+
+CHARTS = {"validation", "training-loss", "adaptation-accuracy", "adaptation-loss", "episodes"}
+FORMS = ("csv", "pdf", "png", "svg")
+
+
+def names(folder) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_the_figures_of_a_run_are_those_of_its_page(cli, tiny_config, tmp_path, rows):
+    outcome = cli("train", tiny_config, "--figures", "drawn", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["figures"] == "drawn"
+    assert names(tmp_path / "drawn") == {f"{chart}.{form}" for chart in CHARTS for form in FORMS}
+    [_, *told] = csv.reader((tmp_path / "drawn/validation.csv").read_text().splitlines())
+    last = [row["val"][-1] for row in rows]
+    assert [float(row[2]) for row in told[: len(rows)]] == pytest.approx([100 * one["score"] for one in last])
+
+
+def test_the_figures_of_a_test_have_the_score_of_every_episode(cli, tiny_run, tmp_path):
+    best, last = (tiny_run / f"checkpoints/{name}.pt" for name in ("best", "last"))
+    outcome = cli("eval", "--checkpoint", best, "--figures", "one", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["report"] is None
+    assert names(tmp_path / "one") == {f"{c}.{f}" for c in CHARTS - {"validation", "training-loss"} for f in FORMS}
+    [header, *found] = csv.reader((tmp_path / "one/episodes.csv").read_text().splitlines())
+    assert header == ["checkpoint", "episode", "accuracy %"]
+    assert len(found) == 20
+    mean = sum(float(row[2]) for row in found) / 20
+    assert mean == pytest.approx(100 * outcome.fields["accuracy"], abs=1e-3)
+
+    several = cli("eval", "--checkpoint", best, last, "--figures", "several")
+    assert several.out.endswith("figures several\n")
+    charts = {"scores", "differences", "adaptation-accuracy", "adaptation-loss"}
+    assert names(tmp_path / "several") == {f"{c}.{f}" for c in charts for f in FORMS} | {"episodes.csv"}
+    rows = list(csv.reader((tmp_path / "several/episodes.csv").read_text().splitlines()))[1:]
+    assert [row[0] for row in rows] == [str(best)] * 20 + [str(last)] * 20
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("file", "is a file, expected a folder"), ("no/such", "the folder no does not exist")],
+)
+@pytest.mark.parametrize("command", [["train", "quickstart"], ["eval", "--checkpoint", "nowhere.pt"]])
+def test_figures_that_cannot_be_written_are_refused_before_the_work(cli, tmp_path, command, given, message):
+    (tmp_path / "file").touch()
+    outcome = cli(*command, "--figures", given)
+    assert outcome.code == 2
+    assert outcome.err == f"error: --figures {given}: {message}\n"
 
 
 @pytest.fixture
