@@ -25,6 +25,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MOST_MARKED = 60
 _LONGEST_NAME = 40
+_WIDTH, _HEIGHT, _ROWLESS, _ROW, _NAME = 5.4, 3.3, 0.8, 0.32, 0.2
+"""Inches: a chart, one without its named rows, such a row, and a further line of the legend."""
 
 
 class Palette(NamedTuple):
@@ -48,12 +50,15 @@ class Line(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The labels of a chart's axes, with units, whether what lies on x is counted, and whether lines are named."""
+    """The labels of a chart's axes, with units, whether what lies on x is counted, whether lines are named, and of how
+    many named rows it consists.
+    """
 
     x: str
     y: str
     whole: bool = True
     legend: bool = False
+    rows: int = 0
 
 
 def require_matplotlib(what: str) -> None:
@@ -143,7 +148,7 @@ def forest(
         axes.set_yticks(range(len(rows)), [_short(name) for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
-    return Chart(*words, axis._replace(whole=False), draw, ["", axis.x, "± 95 %"], rows)
+    return Chart(*words, axis._replace(whole=False, rows=len(rows)), draw, ["", axis.x, "± 95 %"], rows)
 
 
 def inline(chart: Chart) -> Html:
@@ -167,7 +172,7 @@ def drawn(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure
     with mpl.rc_context():
         mpl.rcdefaults()  # a person's matplotlibrc is for other charts
         mpl.rcParams.update(_settings(palette.ink, transparent))
-        figure = Figure(figsize=(5.4, 3.3))
+        figure = Figure()
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         chart.draw(axes, palette)
@@ -176,8 +181,12 @@ def drawn(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure
         axes.set_axisbelow(True)
         if chart.axis.whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        height = _ROWLESS + _ROW * chart.axis.rows if chart.axis.rows else _HEIGHT
         if chart.axis.legend:
-            figure.legend(loc="outside upper center", ncols=_columns(axes))
+            columns, names = _columns(axes), len(axes.get_legend_handles_labels()[1])
+            figure.legend(loc="outside upper center", ncols=columns)
+            height += _NAME * max(0, -(-names // columns) - 1)
+        figure.set_size_inches(_WIDTH, height)
         yield figure
 
 

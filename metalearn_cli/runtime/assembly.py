@@ -75,8 +75,8 @@ def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
     steps, most = experiment.eval.inner_steps, learner.most_steps
     if steps is not None and most is not None and steps > most:
         raise ConfigError(
-            f"eval.inner_steps: found {steps}, expected at most {most}: {experiment.algorithm.name} learns rates or norms "
-            f"for each single step, and it was made for {most} (algorithm.inner_steps)"
+            f"eval.inner_steps: found {steps}, expected at most {most}: {experiment.algorithm.name} learns rates or "
+            f"norms for each single step, and it was made for {most} (algorithm.inner_steps)"
         )
     return learner.inner_steps if steps is None else steps
 

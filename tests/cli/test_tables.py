@@ -1,7 +1,10 @@
+import re
+import time
+
 import pytest
 from rich.table import Table
 
-from metalearn_cli.cli import tables
+from metalearn_cli.cli import heartbeat, tables
 from metalearn_cli.cli.live import Live
 from metalearn_cli.runtime.evaluation import Step
 from tests.cli.screens import Stream
@@ -109,12 +112,49 @@ def test_stages_take_one_line_whatever_their_number(stream):
 
 
 def test_a_long_stage_is_heard_of_now_and_then_where_no_bar_can_be(stream, monkeypatch):
-    monkeypatch.setattr(tables, "SECONDS_BETWEEN_LINES", 0.0)
-    for quiet, expected in ((False, "decoding 12/32,460\n"), (True, "")):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.1)
+    for quiet, expected in ((False, "decoding 12/32,460, 0:00:00 so far"), (True, None)):
         err = stream("stderr")
         with tables.bar(quiet) as progress:
             tables.Stages(progress)("decoding", 12, 32460)
-        assert err.getvalue() == expected
+            time.sleep(0.5)
+        lines = err.getvalue().splitlines()
+        assert set(lines) == ({expected} if expected else set())
+        assert len(lines) < 9
+    time.sleep(0.3)
+    assert len(err.getvalue().splitlines()) == 0
+
+
+def test_what_is_said_meanwhile_puts_the_next_line_off(stream, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.4)
+    err = stream("stderr")
+    with tables.bar(quiet=False) as progress:
+        tables.Stages(progress)("decoding", 1, 2)
+        for _ in range(10):
+            time.sleep(0.06)
+            progress.console.print("a row")
+    assert set(err.getvalue().splitlines()) == {"a row"}
+
+
+def test_a_training_that_is_long_in_coming_to_its_report_is_heard_of(stream, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.1)
+    err = stream("stderr")
+    with tables.bar(quiet=False) as progress:
+        live = Live(progress, course(), lambda _iteration: False, 8)
+        time.sleep(0.2)  # the first step
+        live.tick(7)
+        time.sleep(0.3)  # the one after it
+    first, *_, last = err.getvalue().splitlines()
+    assert first.startswith("training 0/400, 0:00:0")
+    assert re.fullmatch(r"training 7/400, \d:\d\d:\d\d left, [\d,]+ tasks/s", last)
+
+
+def test_an_import_that_takes_long_is_heard_of(stream, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.1)
+    err = stream("stderr")
+    with tables.loading(quiet=False):
+        time.sleep(0.3)
+    assert set(err.getvalue().splitlines()) == {"loading torch"}
 
 
 def test_names_with_markup_or_escapes_are_text_everywhere(stream):
