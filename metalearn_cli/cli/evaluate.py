@@ -89,14 +89,17 @@ def _tell(
     compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
     names = list(map(tables.named, checkpoints, every))
     warnings = [
-        f"{name} was measured otherwise than {names[0]}, and the difference is also one of these: {'; '.join(unlike)}"
+        f"{name} was measured otherwise than {names[0]}, so their difference is one of protocols, too: "
+        f"{'; '.join(unlike)}"
         for name, row in zip(names[1:], compared, strict=True)
         if (unlike := row["unlike"])
     ]
     for warning in warnings:
         tables.warn(warning)
     if report is not None or made.figures is not None:
-        notes = [line for line in (_line(spread, every[0].accuracy, "±"), *warnings) if line]
+        notes = [
+            line for line in (_line(spread, every[0].accuracy, "±"), *(f"Warning: {one}." for one in warnings)) if line
+        ]
         testing_page.write_testing_page(report, checkpoints, every, compared, notes, made)
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,16 @@ class Made(NamedTuple):
         return time.monotonic() - self.began
 
 
+class Seen(NamedTuple):
+    """What was seen of a best checkpoint besides its curves: queries, scores of single episodes, and how it was
+    measured on tasks of the training part, with its steps there.
+    """
+
+    looked: "Looked | None" = None
+    scores: Sequence[float] = ()
+    known: "tuple[str, list[dict[str, float]]] | None" = None
+
+
 def write_training_page(
     session: "Session", title: str, made: Made, stopper: "Stopper"
 ) -> tuple[Path | None, list[str]]:  # fmt: skip
@@ -56,47 +66,42 @@ def write_training_page(
     """
     if stopper.signal is None and stopper.left < _CURVES_SECONDS:
         return None, ["report.html"]
-    if not stopper():
-        with suppress(KeyboardInterrupt), stopper.within_time():
-            return _written(session, title, made, look=True), []
-    found = _written(session, title, made, look=False)
-    return found, ["what report.html shows besides curves"] if found else []
-
-
-def _written(session: "Session", title: str, made: Made, look: bool) -> Path | None:
     from metalearn_cli.report import charts
 
-    path, quiet = session.folder.path / "report.html", made.quiet
+    path = session.folder.path / "report.html"
     try:
         charts.require_matplotlib("report.html")
-        with tables.bar(quiet) as progress:
-            content = _training_page(session, title, made, tables.Stages(progress) if look else None)
-        write_file(path, content)
+        there = session.folder.best.exists()
+        seen = _seen(session, made.quiet, stopper) if there else None
+        write_file(path, _training_page(session, title, made, seen or Seen()))
     except ConfigError as error:
-        if not quiet:
+        if not made.quiet:
             tables.console(stderr=True).print(f"no {error}")
-        return None
+        return None, []
     except Exception as error:
         tables.warn(f"no report.html was written: {error}")
-        return None
-    return path
+        return None, []
+    return path, ["what report.html shows besides curves"] if there and seen is None else []
 
 
-def _training_page(session: "Session", title: str, made: Made, look: "Progress | None") -> bytes:
+def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> Seen | None:
+    """None where it was stopped before all was seen."""
+    if not stopper():
+        with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
+            best = _best(session)
+            known = _on_training_tasks(session, best)
+            return Seen(*looked_at(best, session.measured, tables.Stages(progress)), known)
+    return None
+
+
+def _training_page(session: "Session", title: str, made: Made, seen: Seen) -> bytes:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
     from metalearn_cli.report.figures import write_figures
     from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
 
-    kind = ACCURACY if session.data.interface.tells_classes_apart else SQUARED_ERROR
+    kind = ACCURACY if session.measured.accuracy else SQUARED_ERROR
     experiment, rows = session.experiment, session.folder.rows()
-    looked: Looked | None = None
-    scores: list[float] = []
-    known: tuple[str, list[dict[str, float]]] | None = None
-    if look is not None and session.folder.best.exists():
-        best = _best(session)
-        known = _on_training_tasks(session, best)
-        looked, scores = looked_at(best, session.measured, look)
     outer, last = experiment.outer, rows[-1] if rows else None
     facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
@@ -104,7 +109,7 @@ def _training_page(session: "Session", title: str, made: Made, look: "Progress |
     pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
     trained, measured = str(session.trained), str(session.measured)
-    run = training.Run(experiment.name, title, kind, rows, trained, measured, facts, looked, scores, known)
+    run = training.Run(experiment.name, title, kind, rows, trained, measured, facts, *seen)
     settings = [("", to_yaml(experiment))]
     if made.figures is not None:
         write_figures(made.figures, training.training_charts(run))

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -102,21 +102,36 @@ class Stopping:
         return self.stopped or self.signal is not None
 
 
+@contextmanager
+def ended_meanwhile():
+    yield
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
-    ("left", "stopped", "looks", "left_out"),
+    ("stopper", "shown", "left_out"),
     [
-        (1e9, False, [True], []),
-        (60.0, True, [False], ["what report.html shows besides curves"]),
-        (1.0, True, [], ["report.html"]),
-        (-5.0, False, [], ["report.html"]),
+        (Stopping(), {"curves", "episodes"}, []),
+        (Stopping(stopped=True, left=60.0), {"curves"}, ["what report.html shows besides curves"]),
+        (Stopping(within_time=ended_meanwhile), {"curves"}, ["what report.html shows besides curves"]),
+        (Stopping(stopped=True, left=1.0), set(), ["report.html"]),
+        (Stopping(left=-5.0), set(), ["report.html"]),
+        (Stopping(left=-5.0, number=2), {"curves"}, ["what report.html shows besides curves"]),
     ],
 )
-def test_of_the_page_is_made_what_fits_and_the_rest_is_said(monkeypatch, left, stopped, looks, left_out):
+def test_of_the_page_is_made_what_fits_and_the_rest_is_said(monkeypatch, tmp_path, stopper, shown, left_out):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    session = session_in(tmp_path)
+    session.folder.best.touch()
+    monkeypatch.setattr(pages, "_best", lambda _session: None)
+    monkeypatch.setattr(pages, "_on_training_tasks", lambda _session, _best: None)
+    monkeypatch.setattr(pages, "looked_at", lambda *_given: (None, [0.5]))
     made = []
-    monkeypatch.setattr(pages, "_written", lambda *_given, look: made.append(look) or "path")
-    stopper = Stopping(stopped, left)
-    assert pages.write_training_page(None, "title", None, stopper) == ("path" if looks else None, left_out)
-    assert made == looks
+    monkeypatch.setattr(pages, "_training_page", lambda *given: made.append(given[-1]) or b"")
+    path, missing = pages.write_training_page(session, "title", pages.Made("", 0.0, True), stopper)
+    assert missing == left_out
+    assert (path is not None) == bool(shown)
+    assert [bool(seen.scores) for seen in made] == ([] if not shown else ["episodes" in shown])
 
 
 def test_a_deadline_ends_what_takes_too_long():
