@@ -1,6 +1,7 @@
 """metalearn: train, check and use MAML-family few-shot learners.
 
-The command line is the way in; from Python, `load(checkpoint).adapt(images, labels).predict(images)`.
+The command line is the way in; from Python, `load(checkpoint).adapt(images, labels).predict(images)`, and
+`load_classifier(file)` for what was adapted and saved before.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,3 +20,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(adaptation, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # What is not loaded yet has to be offered for completion too; what is only imported here, not.
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

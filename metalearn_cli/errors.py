@@ -7,7 +7,7 @@ MetalearnError                the user can mend it: one line on stderr, exit cod
 │   └── DamagedError          it is not what was written: cut, changed, or never one
 ├── RunError                  a run folder: in use, of another experiment, not writable
 ├── DeviceError               no such device, or out of memory
-└── DivergedError             a loss or a gradient is not finite: exit code 4
+└── DivergedError             a loss, a gradient or an adapted learner is not finite: exit code 4
 """
 
 _LONGEST_REASON = 200
@@ -51,7 +51,7 @@ class DeviceError(MetalearnError):
 
 
 class DivergedError(MetalearnError):
-    """A loss or a gradient is not finite; the last good checkpoint is kept."""
+    """A loss or a gradient of a run is not finite, whose last good checkpoint is kept; or an adaptation diverged."""
 
     exit_code = 4
 

@@ -59,6 +59,7 @@ def evaluate(
             stages = tables.Stages(progress)
             stages(f"measuring {path}", 0, 1)
             tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages)
+        _warn_of_lost(path, tested)
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, len(checkpoints) > 1, verbose)
@@ -124,8 +125,16 @@ def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
         "statistics": protocol.statistics, "inner_steps": protocol.inner_steps,
         "algorithm": tested.algorithm, "second_order": tested.second_order, "fingerprint": tested.fingerprint,
         "chance": 1 / protocol.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
-        "ci95": rows[-1]["ci95"], "seconds": seconds,
+        "ci95": rows[-1]["ci95"], "not_finite": tested.lost, "seconds": seconds,
     }  # fmt: skip
+
+
+def _warn_of_lost(path: Path, tested: "Tested") -> None:
+    """Say in how many episodes the adaptation diverged, and how they count."""
+    if tested.lost:
+        counted = "such answers count as wrong" if tested.accuracy else "so their mean is no number; see the median"
+        where = f"in {tested.lost} of {tested.episodes} episodes answers after the last inner step are not finite"
+        tables.warn(f"{path}: {where}; {counted}")
 
 
 def _ensemble(tested: "Tested") -> dict[str, Any] | None:
@@ -167,6 +176,9 @@ def _print_paired(names: list[str], compared: list[dict[str, Any]]) -> None:
     out = tables.console(stderr=False)
     for name, row in zip(names[1:], compared, strict=True):
         sign = tables.plus_minus()
+        if not math.isfinite(row["ci95"]):
+            out.print(f"{name} against {names[0]}: the difference is no number, as answers are not finite")
+            continue
         percent = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
         out.print(f"{name} against {names[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
 
@@ -177,6 +189,8 @@ def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | Non
         return None
     scale, unit = (100, " %") if accuracy else (1, "")
     seeds = ", ".join(map(str, spread.seeds))
+    if not math.isfinite(spread.std):
+        return f"over seeds {seeds}: no mean, as one of them has answers that are not finite"
     shown = f"{scale * spread.mean:.4g} {plus_minus} {scale * spread.std:.2g}{unit}"
     within = f"{scale * spread.ci95:.2g}{unit}"
     return f"over seeds {seeds}: {shown} (standard deviation over seeds; interval within a run {within})"

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.table import Table
 
-from metalearn_cli.cli import pages, tables
+from metalearn_cli.cli import answers, classifying, tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_page, require_writable
 from metalearn_cli.cli.presence import require_checkpoint
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from metalearn_cli.runtime.classifier import Classifier
-    from metalearn_cli.runtime.finetuning import Labelled
+    from metalearn_cli.runtime.finetuning import Labelled, Measured
 
 
 def finetune(
@@ -54,11 +53,11 @@ def finetune(
     if support is None and query is None and output is not None:
         fields = _converted(checkpoint, output, overrides or [], device)
     else:
-        answers = _adapted(checkpoint, support, query or [], overrides or [], device)
-        fields = answers.fields
-        _write(answers, output, csv)
-        if report is not None and answers.queries is not None:
-            pages.write_classifying_page(report, answers.classifier, answers.support, answers.queries, fields)
+        found = _adapted(checkpoint, support, query or [], overrides or [], device)
+        fields = found.fields
+        _write(found, output, csv)
+        if report is not None and found.queries is not None:
+            classifying.write_classifying_page(report, found.classifier, found.support, found.queries, fields)
     written = (("output", output), ("csv", csv), ("report", report))
     fields |= {name: None if path is None else str(path) for name, path in written}
     if json:
@@ -91,7 +90,7 @@ def _check(
     require_checkpoint(checkpoint)
 
 
-class Answers(NamedTuple):
+class Found(NamedTuple):
     """What the command prints, the classifier and what it learned from, the queries and their probabilities [N, W]."""
 
     fields: dict[str, Any]
@@ -118,10 +117,10 @@ def _converted(path: Path, output: Path, overrides: list[str], device: str) -> d
     return {"checkpoint": str(path), "classes": classes} | _NOTHING_ASKED
 
 
-_NOTHING_ASKED: dict[str, Any] = {"support": None, "measured_on": None, "per_step": [], "predictions": []}
+_NOTHING_ASKED: dict[str, Any] = {"support": None, **answers.NOTHING_MEASURED, "predictions": []}
 
 
-def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Answers:
+def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Found:
     from metalearn_cli.runtime import adaptation, assembly, classifier, finetuning
     from metalearn_cli.storage import checkpoints
 
@@ -135,70 +134,52 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         shown = finetuning.support_in(support, learner.interface)
         classes = shown.classes
         steps = learner.classifiers(shown.inputs, shown.targets(classes), classes)
+        classifier.require_finite(steps)
     last = steps[-1]
     queries = finetuning.queries_in(query, last.classes, last.interface) if query else None
-    measured_on, per_step = None, None
-    if queries is not None and any(label is not None for label in queries.labels):
-        measured_on, per_step = "query", finetuning.accuracies(steps, queries)
-    elif learner is not None and shown is not None:
-        measured_on, per_step = "support, leaving one out", finetuning.leave_one_out(learner, shown)
-        if per_step is None:
-            measured_on, per_step = "support", finetuning.accuracies(steps, shown)
     rows = None if queries is None else last.probabilities(queries.inputs)
+    measured = finetuning.measured(steps, queries, learner, shown)
+    if measured is not None:
+        _warn_of_lost(measured, [one.steps for one in steps])
     fields = {
         "checkpoint": str(path),
         "classes": last.classes,
         "support": None if shown is None else dict(sorted(Counter(shown.labels).items())),
-        "measured_on": measured_on,
-        "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
-        "predictions": [] if queries is None or rows is None else _predictions(last.classes, queries, rows),
+        **answers.measured_fields(measured, [one.steps for one in steps], last.classes),
+        "predictions": []
+        if queries is None or rows is None
+        else answers.prediction_fields(last.classes, queries, rows),
     }
-    return Answers(fields, last, shown, queries, rows)
+    return Found(fields, last, shown, queries, rows)
 
 
-def _write(answers: Answers, output: Path | None, csv: Path | None) -> None:
-    from metalearn_cli.report.spreadsheet import as_csv
+def _warn_of_lost(measured: "Measured", steps: list[int]) -> None:
+    """Say which pictures have no answer, after which inner steps."""
+    lost = [(step, count) for step, count in zip(steps, measured.counted.unanswered, strict=True) if count]
+    if lost:
+        listed = ", ".join(f"{count} after inner step {step}" for step, count in lost[:5])
+        more = f" and after {len(lost) - 5} more" if len(lost) > 5 else ""
+        total = len(measured.counted.targets)
+        tables.warn(
+            f"accuracy on {measured.on}: of {total} pictures have no finite answer and count as wrong: {listed}{more}"
+        )
+
+
+def _write(found: Found, output: Path | None, csv: Path | None) -> None:
     from metalearn_cli.storage.atomic import write_file
 
     if output is not None:
-        answers.classifier.save(output)
-    if csv is not None and answers.probabilities is not None:
-        header = ["file", "predicted", "probability", *(f"probability of {n}" for n in answers.classifier.classes)]
-        rows = zip(answers.fields["predictions"], answers.probabilities.tolist(), strict=True)
-        lines = [[row["file"], row["label"], row["probability"], *each, row["known"]] for row, each in rows]
-        write_file(csv, as_csv([*header, "known"], lines))
-
-
-def _predictions(classes: list[Any], queries: "Labelled", rows: "NDArray[np.float32]") -> list[dict[str, Any]]:
-    return [
-        {"file": file, "label": classes[row.argmax()], "probability": float(row.max()), "known": label}
-        for file, row, label in zip(queries.files, rows, queries.labels, strict=True)
-    ]
+        found.classifier.save(output)
+    if csv is not None and found.probabilities is not None:
+        write_file(csv, answers.csv_table(found.classifier.classes, found.fields["predictions"], found.probabilities))
 
 
 def _print(fields: dict[str, Any], verbose: bool) -> None:
     out = tables.console(stderr=False)
-    predictions = fields["predictions"]
-    if predictions:
-        table = Table(title="predictions", title_justify="left", title_style="bold")
-        for name in ("picture", "class", "probability %"):
-            table.add_column(name, justify="right" if name == "probability %" else "left", overflow="fold")
-        names = {Path(row["file"]).name for row in predictions}
-        for row in predictions if verbose else predictions[:50]:
-            # A name says which picture it is only as long as no other folder has it too.
-            file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
-            table.add_row(file, row["label"], f"{100 * row['probability']:.1f}")
-        out.print(table)
-        if len(predictions) > 50 and not verbose:
-            out.print(f"and {len(predictions) - 50} more; --verbose or --json shows all", markup=False)
+    if fields["predictions"]:
+        answers.print_predictions(fields["predictions"], verbose)
     if fields["per_step"]:
-        title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes, support statistics"
-        table = Table(title=title, title_justify="left", title_style="bold")
-        table.add_column("step", justify="right")
-        table.add_column("accuracy %", justify="right")
-        for row in fields["per_step"]:
-            table.add_row(str(row["step"]), f"{100 * row['accuracy']:.1f}")
-        out.print(table)
+        answers.print_measured(fields, verbose)
     if fields["output"]:
         what = "initialisation" if fields["classes"] is None else "adapted classifier"
         out.print(f"{what} {fields['output']}", markup=False)

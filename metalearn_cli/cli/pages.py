@@ -1,9 +1,9 @@
-"""HTML pages of runs, measurements and classifiers: what runtime found, in the words that report writes."""
+"""HTML pages of runs and of measurements: what runtime found, in the words that report writes."""
 
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,16 +17,13 @@ from metalearn_cli.storage.atomic import write_file
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
-    from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.episodes import Subject
-    from metalearn_cli.runtime.finetuning import Labelled
     from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.session import Session
     from metalearn_cli.storage.downloads import Progress
 
 _FITS = 4
 _CURVES_SECONDS = 4.0
-_NEAREST = 3
 
 
 class Made(NamedTuple):
@@ -114,37 +111,6 @@ def _training_page(session: "Session", title: str, made: Made, seen: Seen) -> by
     if made.figures is not None:
         write_figures(made.figures, training.training_charts(run))
     return training.training_page(run, Origin(settings, environment(str(session.device), made.seconds), made.command))
-
-
-def write_classifying_page(
-    path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any]
-) -> None:
-    """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it."""
-    from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.report import classifying
-    from metalearn_cli.report.sections import Origin
-    from metalearn_cli.runtime.episodes import pixels
-    from metalearn_cli.runtime.neighbours import neighbours
-
-    seen = classifier.interface.preprocessing
-    assert seen is not None
-    few = queries.inputs[: classifying.MOST_QUERIES]
-    near = neighbours(classifier, few, _NEAREST)
-    labels = support.labels if support is not None else [None] * len(classifier.support)
-    known = map(classifying.Known, pixels(classifier.support, seen), labels)
-    rows = zip(fields["predictions"], pixels(few, seen), near.places.tolist(), strict=False)
-    shown = [
-        classifying.Query(row["file"], picture, str(row["label"]), row["probability"], row["known"], places)
-        for row, picture, places in rows
-    ]
-    steps = [(row["step"], row["accuracy"]) for row in fields["per_step"]]
-    found = classifying.Classified(
-        fields["checkpoint"], [str(name) for name in classifier.classes], list(known), shown, len(queries.files),
-        fields["measured_on"], steps, near.in_features,
-    )  # fmt: skip
-    settings = [("", to_yaml(classifier.experiment))]
-    device = environment(str(classifier.device))
-    write_file(path, classifying.classifying_page(found, Origin(settings, device, command())))
 
 
 def _best(session: "Session") -> "Subject":

@@ -18,8 +18,15 @@ def clock(seconds: float) -> str:
 
 
 def digits(value: float, count: int) -> str:
-    """The value in `count` significant digits, also where the last of them are zeros: 4.50."""
+    """The value in `count` significant digits, with zeros at the end: 4.50; "-" for NaN and infinity."""
+    if not math.isfinite(value):
+        return "-"
     return f"{value:#.{count}g}".removesuffix(".")
+
+
+def decimals(value: float, count: int) -> str:
+    """The value with so many decimals; "-" for NaN and infinity."""
+    return f"{value:.{count}f}" if math.isfinite(value) else "-"
 
 
 def writes_unicode(console: Console) -> bool:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from metalearn_cli.cli.heartbeat import beating, state_of
 from metalearn_cli.cli.progress import Moving
-from metalearn_cli.cli.signs import digits, sign
+from metalearn_cli.cli.signs import decimals, digits, sign
 from metalearn_cli.errors import printable
 from metalearn_cli.storage.runs import as_json
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
     from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.testing import Tested
+
+Row = TypeVar("Row")
 
 _PLAIN_COLUMNS = 80
 _MOST_ROWS = 21
@@ -115,18 +117,20 @@ def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:
     names = ["step", "accuracy %", f"{plus_minus()} 95 %", "loss"]
     for name in names if accuracy else ["step", "mse", f"{plus_minus()} 95 %", "median", "diverged %"]:
         table.add_column(name, justify="right")
-    shown = [row for row in steps if len(steps) <= _MOST_ROWS or _is_shown(row.step) or row is steps[-1]]
-    for row in shown:
+    for row in shown_steps(steps, lambda row: row.step):
         if accuracy:
-            cells = [f"{100 * row.score:.2f}", f"{100 * row.ci95:.2f}", f"{row.loss:.4f}"]
+            cells = [f"{100 * row.score:.2f}", f"{100 * row.ci95:.2f}", decimals(row.loss, 4)]
         else:
             cells = [digits(row.score, 4), digits(row.ci95, 2), digits(row.median, 4), f"{100 * row.diverged:.1f}"]
         table.add_row(str(row.step), *cells)
     return table
 
 
-def _is_shown(step: int) -> bool:
-    return str(step).rstrip("0") in ("", "1", "2", "5")
+def shown_steps(rows: Sequence[Row], step: Callable[[Row], int]) -> list[Row]:
+    """The rows of steps 0..K that a table has: all, or of very many steps 0, 1, 2, 5, 10, 20, 50, ... and the last."""
+    if len(rows) <= _MOST_ROWS:
+        return list(rows)
+    return [row for row in rows if str(step(row)).rstrip("0") in ("", "1", "2", "5") or row is rows[-1]]
 
 
 def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, float]]:

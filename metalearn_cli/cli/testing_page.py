@@ -59,6 +59,7 @@ def _measured(checkpoint: Path, one: "Tested") -> "Measured":
 
     title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
-    extent = f"{one.episodes} {one.protocol.part} episodes"
+    lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
+    extent = f"{one.episodes} {one.protocol.part} episodes{lost}"
     name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
     return Measured(name, title, extent, steps, one.scores.tolist(), one.fingerprint, files)

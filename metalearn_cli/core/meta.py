@@ -62,8 +62,12 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of the N rows of `outputs` [T, N, ways] whose largest entry is at `targets` [T, N]."""
-    return (outputs.argmax(-1) == targets).to(outputs.dtype).mean(1)
+    """The share of the N rows of `outputs` [T, N, ways] whose largest entry is at `targets` [T, N].
+
+    A row that is not finite says nothing, so it is wrong: its largest entry would be one that happens to come first.
+    """
+    right = (outputs.argmax(-1) == targets) & outputs.isfinite().all(-1)
+    return right.to(outputs.dtype).mean(1)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The page of `finetune`: every query with its class, its probability and the support pictures nearest to it."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from metalearn_cli.report.pictures import thumbnail
 from metalearn_cli.report.sections import ACCURACY, Origin, origin
 
 MOST_QUERIES = 500
-_MOST_SUPPORT = 200
+_MOST_SUPPORT, _MOST_COLUMNS, _MOST_PAIRS = 200, 30, 30
+
+Counts = Mapping[str, Any]
+"""So many `right` of `pictures`: `accuracy` and its 95 % `interval` as fractions; None of no pictures."""
 
 
 class Known(NamedTuple):
@@ -33,56 +36,112 @@ class Query(NamedTuple):
     nearest: Sequence[int]
 
 
-class Classified(NamedTuple):
-    """What a classifier said: `total` queries, of which the first `queries` are pictured.
+class Judged(NamedTuple):
+    """How many answers are right, on what `measured_on` says: after 0..K inner steps, each with its `step`, of each
+    class in their order, and how many of each class (row) were taken for each (column).
 
-    `per_step` are accuracies after 0..K inner steps, on what `measured_on` says; `in_features` how near was measured.
+    `confused` are (class, taken for, times), the most often first; `note` says how it was measured.
+    """
+
+    measured_on: str
+    note: str
+    steps: Sequence[Counts]
+    classes: Sequence[Counts]
+    confusion: Sequence[Sequence[int]]
+    confused: Sequence[tuple[str, str, int]]
+
+
+class Classified(NamedTuple):
+    """What a classifier said: (class, true class or None) of all queries, of which `queries` are pictured.
+
+    `in_features` says how near was measured.
     """
 
     checkpoint: str
     classes: Sequence[str]
     support: Sequence[Known]
     queries: Sequence[Query]
-    total: int
-    measured_on: str | None
-    per_step: Sequence[tuple[int, float]]
+    answers: Sequence[tuple[str, str | None]]
+    judged: Judged | None
     in_features: bool
 
 
 def classifying_page(found: Classified, came_from: Origin) -> bytes:
     """The page as a file."""
-    parts = [*_accuracy(found), _answers(found), _cards(found), _support(found), origin(came_from)]
-    title = f"{found.total} pictures in {len(found.classes)} classes"
+    judged = [] if found.judged is None else [*_accuracy(found.judged), _by_class(found.classes, found.judged)]
+    parts = [*judged, _answers(found), _cards(found), _support(found), origin(came_from)]
+    title = f"{len(found.answers)} pictures in {len(found.classes)} classes"
     return page(title, f"classified by {found.checkpoint}; every picture is answered by itself", parts)
 
 
-def _accuracy(found: Classified) -> list[Html]:
-    if not found.per_step:
-        return []
-    rows = [[str(step), ACCURACY.value(accuracy)] for step, accuracy in found.per_step]
-    last = element("p", Html(f"Accuracy {ACCURACY.value(found.per_step[-1][1])} %"), "big")
-    measured_on = {"query": "the queries whose class is known"}.get(found.measured_on or "", found.measured_on)
-    note = paragraph(f"Measured on {measured_on}, after {found.per_step[-1][0]} inner steps.")
-    return [last, note, table(["inner step", "accuracy %"], rows, range(2))]
+def _accuracy(judged: Judged) -> list[Html]:
+    last = judged.steps[-1]
+    accuracy, interval, right, pictures = _cells(last)
+    said = Html(f"Accuracy {accuracy} % (95 %: {interval}), {right} of {pictures} pictures")
+    measured_on = {"query": "the queries whose class is known"}.get(judged.measured_on, judged.measured_on)
+    note = paragraph(f"Measured on {measured_on}, after {last['step']} inner steps. {judged.note}")
+    rows = [[str(row["step"]), *_cells(row)] for row in judged.steps]
+    return [element("p", said, "big"), note, table(["inner step", *_HEADER], rows, range(5))]
+
+
+_HEADER = ("accuracy %", "95 %", "right", "of")
+
+
+def _cells(counts: Counts) -> list[Html | str]:
+    """The cells below _HEADER."""
+    share = (str(counts["right"]), str(counts["pictures"]))
+    if counts["accuracy"] is None:
+        return ["-", "-", *share]
+    low, high = map(ACCURACY.value, counts["interval"])
+    return [ACCURACY.value(counts["accuracy"]), Html(f"{low} to {high}"), *share]
+
+
+def _by_class(classes: Sequence[str], judged: Judged) -> Html:
+    """Each class, and which classes were taken for each other: as a matrix, or as pairs of very many classes."""
+    counted = enumerate(zip(classes, judged.classes, strict=True), 1)
+    rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
+    parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
+    if len(classes) <= _MOST_COLUMNS:
+        parts += [element("h3", "Taken for"), paragraph("A row for each class, and in column 1, 2, ... how many "
+                  "of its pictures were taken for that class."), _matrix(classes, judged)]  # fmt: skip
+    elif judged.confused:
+        pairs = [[known, taken_for, str(times)] for known, taken_for, times in judged.confused[:_MOST_PAIRS]]
+        note = paragraph(f"The {len(pairs)} most frequent of {len(judged.confused)} confused pairs; --json has all.")
+        parts += [element("h3", "Most confused"), note, table(["class", "taken for", "times"], pairs, [2])]
+    return section("By class", *parts)
+
+
+def _matrix(classes: Sequence[str], judged: Judged) -> Html:
+    rows = [
+        [
+            str(row + 1),
+            name,
+            *(element("b", str(count)) if row == column else str(count) for column, count in enumerate(counts)),
+        ]
+        for row, (name, counts) in enumerate(zip(classes, judged.confusion, strict=True))
+    ]
+    numbers = [str(column + 1) for column in range(len(classes))]
+    return table(["", "its class", *numbers], rows, [0, *range(2, len(classes) + 2)])
 
 
 def _answers(found: Classified) -> Html:
-    given, right = Counter(query.label for query in found.queries), Counter[str]()
-    right.update(query.label for query in found.queries if query.known == query.label)
-    labelled = Counter(query.known for query in found.queries if query.known is not None)
+    given, right = Counter(label for label, _ in found.answers), Counter[str]()
+    right.update(label for label, known in found.answers if known == label)
+    labelled = Counter(known for _, known in found.answers if known is not None)
     header = ["class", "taken for it", *(["of these right", "labelled so"] if labelled else [])]
     rows = [
         [name, str(given[name]), *([str(right[name]), str(labelled[name])] if labelled else [])]
         for name in found.classes
     ]  # fmt: skip
-    return section("Answers", _left_out(found), table(header, rows, range(1, len(header))))
+    return section("Answers", table(header, rows, range(1, len(header))))
 
 
 def _left_out(found: Classified) -> Html:
-    if found.total == len(found.queries):
-        return Html("")
-    shown = f"the first {len(found.queries)} of {found.total} queries"
-    return paragraph(f"Counted and pictured are {shown}; --csv or --json has all.")
+    total, wrong = len(found.answers), sum(known not in (None, label) for label, known in found.answers)
+    first = "Those that are wrong come first. " if wrong else ""
+    if total == len(found.queries):
+        return paragraph(first) if first else Html("")
+    return paragraph(f"{first}Pictured are the first {len(found.queries)} of {total} queries; --csv or --json has all.")
 
 
 def _cards(found: Classified) -> Html:
@@ -92,7 +151,7 @@ def _cards(found: Classified) -> Html:
         "are what the network sees."
     )
     cards = [_card(query, found.support) for query in found.queries]
-    return section("Queries", note, element("div", join(cards), "cards"))
+    return section("Queries", note, _left_out(found), element("div", join(cards), "cards"))
 
 
 def _card(query: Query, support: Sequence[Known]) -> Html:

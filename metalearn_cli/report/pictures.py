@@ -23,7 +23,7 @@ MOST_CLASSES, MOST_SHOTS, MOST_QUERIES = 10, 5, 6
 
 class Episode(NamedTuple):
     """One task: names of its W classes, pictures uint8 [W, S, H, W, C] and [W, Q, H, W, C], and what each query was
-    taken for, places in `names` [W, Q].
+    taken for, places in `names` [W, Q], negative for no answer.
     """
 
     title: str
@@ -73,7 +73,7 @@ def _block(episode: Episode, way: int) -> Html:
     ]
     asked = []
     for pixels, answer in list(zip(episode.query[way], episode.answers[way], strict=True))[:MOST_QUERIES]:
-        taken_for = episode.names[answer]
+        taken_for = episode.names[answer] if answer >= 0 else "no class, as no output is finite"
         says = "" if answer == way else f"taken for {taken_for}"
         asked.append(judged(thumbnail(pixels, f"query picture of {name}, taken for {taken_for}"), answer == way, says))
     return join([element("p", element("b", name)), element("div", join([*known, *asked]), "pictures")])

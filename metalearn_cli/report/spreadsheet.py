@@ -7,8 +7,17 @@ from collections.abc import Iterable, Sequence
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+class Exact(str):
+    """A number written out, which a spreadsheet reads as a number."""
+
+
+def exact(label: object) -> str | None:
+    """A label for `as_csv`: text as it is, a number with all its digits, nothing for None."""
+    return None if label is None else Exact(label) if isinstance(label, int | float) else str(label)
+
+
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> bytes:
-    """The table as UTF-8: numbers with seven digits, nothing where there is None.
+    """The table as UTF-8: numbers with seven digits, whole ones and labels (`exact`) with all, nothing for None.
 
     Text that a spreadsheet would run as a formula gets an apostrophe in front, which such a program reads as "this is
     text" (OWASP, "CSV Injection").
@@ -26,6 +35,8 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) 
 def _cell(value: str | float | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, int | Exact):
+        return str(value)
     if not isinstance(value, str):
         return f"{value:.7g}"
     return f"'{value}" if value.startswith(_STARTS_A_FORMULA) else value

@@ -1,6 +1,7 @@
 """The pages of `eval`: one checkpoint looked at closely, or several compared on the same episodes."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import NamedTuple
 
 from metalearn_cli.report import charts
@@ -160,7 +161,7 @@ def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Diffe
             number(one.difference, f"{kind.scale * one.difference:+{kind.form}}"),
             kind.value(one.ci95),
             str(one.episodes),
-            "excludes 0" if abs(one.difference) > one.ci95 else "includes 0",
+            "none" if not isfinite(one.ci95) else "excludes 0" if abs(one.difference) > one.ci95 else "includes 0",
         ]
         for letter, one in zip(letters[1:], differences, strict=True)
     ]

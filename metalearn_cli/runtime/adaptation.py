@@ -3,7 +3,7 @@
 Legend: N pictures, W classes, K inner steps.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from torch import Tensor
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import with_overrides
+from metalearn_cli.runtime.arguments import Pictures, classes_in, labels_in
 from metalearn_cli.runtime.assembly import device_named, evaluation_steps, learner_for
-from metalearn_cli.runtime.classifier import Classifier, Pictures, classifier_in, inputs_of
+from metalearn_cli.runtime.classifier import Classifier, classifier_in, inputs_of, require_finite, size_of
 from metalearn_cli.runtime.headers import experiment_in, interface_of, require_kind
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.storage import checkpoints
@@ -39,21 +40,35 @@ class Adaptable:
         self._learner = learner_for(self.experiment, self.interface, "support")
         self._meta = meta_of(checkpoint, path, self._learner, device)
         self._device = device
+        self._path = path
 
-    def adapt(self, images: Pictures, labels: Sequence[Hashable]) -> Classifier:
+    def __repr__(self) -> str:
+        ways = "any number of" if self._learner.ways is None else self._learner.ways
+        made_of = f"{self.experiment.algorithm.name} with {self.experiment.backbone.name}"
+        return f"<Adaptable {str(self._path)!r}: {made_of}, {ways} classes, {size_of(self.interface)}>"
+
+    def adapt(self, images: Pictures, labels: Iterable[Hashable]) -> Classifier:
         """A Classifier of the classes in `labels` [N], learned from `images` [N].
 
         Raises ConfigError if the number of classes is not the one the checkpoint is tied to, DataError if pictures
-        and labels do not match.
+        and labels do not match or are none, DivergedError if the adapted learner has no finite answers.
         """
-        inputs = inputs_of(images, self.interface)
-        classes = list(dict.fromkeys(labels))
-        if len(inputs) != len(labels):
-            raise DataError(f"{len(inputs)} pictures and {len(labels)} labels; each picture needs one label")
-        return self.classifiers(inputs, torch.tensor([classes.index(label) for label in labels]), classes)[-1]
+        inputs, given = inputs_of(images, self.interface), labels_in(labels)
+        if len(inputs) != len(given):
+            raise DataError(f"{len(inputs)} pictures and {len(given)} labels; each picture needs one label")
+        classes = classes_in(given)
+        if len(classes) < 2:
+            raise DataError(f"all labels are {classes[0]!r}; pictures of two or more classes are needed")
+        places = {label: place for place, label in enumerate(classes)}
+        steps = self.classifiers(inputs, torch.tensor([places[label] for label in given]), classes)
+        require_finite(steps)
+        return steps[-1]
 
     def classifiers(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
-        """Classifiers after 0..K inner steps on prepared inputs [N, C, H, W] with targets 0..W-1 [N]."""
+        """Classifiers after 0..K inner steps on prepared inputs [N, C, H, W] with targets 0..W-1 [N].
+
+        They may have diverged (`classifier.require_finite`).
+        """
         ways = self._learner.ways
         if ways is not None and len(classes) != ways:
             raise ConfigError(

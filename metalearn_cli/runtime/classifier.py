@@ -7,6 +7,7 @@ Legend: N pictures, W classes.
 """
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.running import without_running
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.errors import CheckpointError, ConfigError, DataError
+from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime import export
+from metalearn_cli.runtime.arguments import Pictures, pictures_in
 from metalearn_cli.runtime.assembly import backbone_for, learner_for
+from metalearn_cli.runtime.counting import NO_ANSWER
 from metalearn_cli.runtime.headers import experiment_in, interface_header, interface_of, require_kind, versions
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.pixels import inputs_of_stored
@@ -32,10 +34,7 @@ from metalearn_cli.runtime.plain import plain, without_body
 from metalearn_cli.runtime.state import fitted
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.forms import require_form
-from metalearn_cli.storage.pictures import decode, from_array
-
-Pictures = Sequence[Image] | NDArray[np.uint8]
-"""PIL pictures of any size and mode, or a uint8 array [N, H, W, C] (or [N, H, W], grey)."""
+from metalearn_cli.storage.pictures import decode
 
 _PICTURES_AT_ONCE = 256
 
@@ -62,23 +61,53 @@ class Classifier:
         self._learner = learner
         self._adapted = adapted
 
+    def __repr__(self) -> str:
+        pictures = f"{self._adapted.support.shape[1]} support pictures of {size_of(self._interface)}"
+        return f"<Classifier of {reprlib.repr(self.classes)} after {self.steps} inner steps on {pictures}>"
+
     def predict(self, images: Pictures) -> list[Any]:
-        """The most probable label of each picture."""
+        """The most probable label of each picture; of a single one a list of one.
+
+        Raises DivergedError if it answers with no finite numbers, DataError for what is no picture.
+        """
         return [self.classes[best] for best in self.predict_proba(images).argmax(1)]
 
     def predict_proba(self, images: Pictures) -> NDArray[np.float32]:
-        """The probability of each class for each picture, [N, W]; rows sum to 1."""
+        """The probability of each class for each picture, [N, W]; rows sum to 1.
+
+        Raises as `predict` does.
+        """
         return self.probabilities(inputs_of(images, self._interface))
 
     def probabilities(self, inputs: Tensor) -> NDArray[np.float32]:
         """The same for pictures that `inputs_of` has prepared."""
+        outputs = self._outputs(inputs)
+        if not bool(outputs.isfinite().all()):
+            raise diverged(self.steps, "answers")
+        found: NDArray[np.float32] = outputs.softmax(-1).cpu().numpy()
+        return found
+
+    def places(self, inputs: Tensor) -> NDArray[np.int64]:
+        """The place in `classes` of the most probable class of each picture; NO_ANSWER where no output is finite."""
+        outputs = self._outputs(inputs)
+        found = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
+        answers: NDArray[np.int64] = found.cpu().numpy()
+        return answers
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """What the adapted learner says to prepared pictures, [N, W]."""
         inputs = inputs.to(self._adapted.support.device)
         starts = range(0, len(inputs), _PICTURES_AT_ONCE)
         parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
         with torch.no_grad():
-            rows = [self._learner.predict(self._adapted, part.unsqueeze(0))[0].softmax(-1) for part in parts]
-        found: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
-        return found
+            return torch.cat([self._learner.predict(self._adapted, part.unsqueeze(0))[0] for part in parts])
+
+    @property
+    def lost(self) -> str:
+        """What of it is not finite, "weights" or "answers" to its own support set; nothing if all is."""
+        if not all(bool(value.isfinite().all()) for value in self._adapted.params.values()):
+            return "weights"
+        return "" if bool(self._outputs(self._adapted.support[0]).isfinite().all()) else "answers"
 
     @property
     def interface(self) -> Interface:
@@ -128,10 +157,12 @@ class Classifier:
         program of it, from uint8 pictures [N, H, W, C] to logits (docs/export.md).
 
         Raises ConfigError for another suffix, if a label is neither a string nor a number, or if the classifier has no
-        such form; RunError if the disk refuses.
+        such form; DivergedError if it has no finite answers; RunError if the disk refuses.
         """
         path = Path(path)
         require_form(path)
+        if lost := self.lost:
+            raise diverged(self.steps, lost)
         odd = [label for label in self.classes if not isinstance(label, str | int | float)]
         if odd:
             raise ConfigError(f"a label is {odd[0]!r}; only strings and numbers can be saved")
@@ -185,8 +216,28 @@ def inputs_of(images: Pictures, interface: Interface) -> Tensor:
     """
     preprocessing = interface.preprocessing
     assert preprocessing is not None
-    pictures = from_array(images) if isinstance(images, np.ndarray) else images
-    stored = [decode(picture, preprocessing, f"picture {number}") for number, picture in enumerate(pictures)]
-    if not stored:
-        raise DataError("no pictures given")
-    return inputs_of_stored(stored, preprocessing)
+    pictures = pictures_in(images, preprocessing.channels)
+    return inputs_of_stored([decode(one.content, preprocessing, one.name) for one in pictures], preprocessing)
+
+
+def require_finite(steps: Sequence[Classifier]) -> None:
+    """Raise DivergedError, with the first inner step that went wrong, unless the last of 0..K classifiers answers."""
+    if steps[-1].lost:
+        first = next(one for one in steps if one.lost)
+        raise diverged(first.steps, first.lost)
+
+
+def diverged(step: int, what: str) -> DivergedError:
+    """The error for an adaptation that went wrong at an inner step."""
+    if step == 0:
+        return DivergedError(f"before the first inner step the {what} are not finite; take another checkpoint")
+    fewer = f", or eval.inner_steps={step - 1}" if step > 1 else ""
+    return DivergedError(
+        f"inner step {step}: the {what} of the adapted learner are not finite; try a smaller algorithm.inner_lr{fewer}"
+    )
+
+
+def size_of(interface: Interface) -> str:
+    """What pictures a network sees: 28 x 28 pixels, grey."""
+    channels, height, width = interface.input_shape
+    return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"

@@ -15,6 +15,7 @@ from torch import Tensor
 from metalearn_cli.core.meta import Answering, Meta
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.runtime.counting import NO_ANSWER
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, on_device
 from metalearn_cli.runtime.execution import Plan, running
 from metalearn_cli.runtime.sampling import Names, Sampler
@@ -56,7 +57,10 @@ class Confusion(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """E episodes: the names of their classes, and for each query the right place in them and the answer [E, N]."""
+    """E episodes: the names of their classes, and for each query the right place in them and the answer [E, N].
+
+    An answer may be NO_ANSWER, which is wrong, and confused with nothing.
+    """
 
     names: list[list[str]]
     targets: NDArray[np.int64]
@@ -84,7 +88,9 @@ class Answered(NamedTuple):
             asked = Counter(names[target] for target in targets)
             queries.update({(shown, other): asked[shown] for shown in asked for other in names if shown != other})
             pairs = zip(targets, answers, strict=True)
-            times.update((names[target], names[answer]) for target, answer in pairs if target != answer)
+            times.update(
+                (names[target], names[answer]) for target, answer in pairs if answer not in (target, NO_ANSWER)
+            )
         found = [Confusion(*pair, count, queries[pair]) for pair, count in times.items()]
         return sorted(found, key=lambda one: (-one.times, one.shown, one.taken_for))
 
@@ -127,7 +133,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
         for start in range(0, episodes, EPISODES_AT_ONCE):
             tasks = subject.sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes)))
             found = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
-            answers.append(found.argmax(-1).cpu().numpy())
+            answers.append(found.argmax(-1).where(found.isfinite().all(-1), NO_ANSWER).cpu().numpy())
             targets.append(tasks.query.targets.cpu().numpy())
             tick(min(start + EPISODES_AT_ONCE, episodes))
     names = [subject.names(0, number) for number in range(episodes)]

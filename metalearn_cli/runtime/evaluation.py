@@ -70,8 +70,19 @@ def summary(scores: Scores) -> list[Step]:
     loss, score = scores.loss.double(), scores.score.double()
     half = 1.96 * score.std(0) / math.sqrt(episodes) if episodes > 1 else torch.full_like(score[0], math.inf)
     diverged = (~loss.isfinite() | (loss > loss[:, :1])).double().mean(0)
-    columns = (score.mean(0), half, loss.mean(0), score.median(0).values, diverged)
+    median = score.nan_to_num(math.inf).median(0).values  # of an error that is no number: as of one that is too large
+    columns = (score.mean(0), half, loss.mean(0), median, diverged)
     return [Step(step, *(float(column[step]) for column in columns)) for step in range(score.shape[1])]
+
+
+def lost(scores: Scores) -> list[int]:
+    """In how many episodes the answers after each of 0..K inner steps have no finite loss.
+
+    Such an episode's accuracy counts as it is, with the answers that are not finite as wrong; its squared error is no
+    number.
+    """
+    found: list[int] = (~scores.loss.isfinite()).sum(0).tolist()
+    return found
 
 
 def narrow(width: float) -> Callable[[Scores], bool]:

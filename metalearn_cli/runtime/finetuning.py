@@ -3,11 +3,10 @@
 Legend: N pictures, W classes, K inner steps.
 """
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.adaptation import Adaptable
 from metalearn_cli.runtime.classifier import Classifier
+from metalearn_cli.runtime.counting import Counted
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.pixels import inputs_of_stored
 from metalearn_cli.storage.containers import is_container
@@ -23,7 +23,7 @@ from metalearn_cli.storage.folders import Folder
 from metalearn_cli.storage.pictures import PICTURE_SUFFIXES, decode
 from metalearn_cli.storage.sources import open_source
 
-_MOST_LEFT_OUT = 200
+_MOST_FOLDS = 200
 _HIDDEN = re.compile(r"(^|/)\.")
 
 
@@ -32,14 +32,14 @@ class Labelled(NamedTuple):
 
     files: list[str]
     inputs: Tensor
-    labels: list[str | None]
+    labels: list[Any]
 
     @property
-    def classes(self) -> list[str]:
+    def classes(self) -> list[Any]:
         """The class names, sorted."""
         return sorted({label for label in self.labels if label is not None})
 
-    def targets(self, classes: Sequence[str]) -> Tensor:
+    def targets(self, classes: Sequence[Any]) -> Tensor:
         """Each label's place in `classes`, [N]; -1 where it has none."""
         places = {name: place for place, name in enumerate(classes)}
         return torch.tensor([places.get(label, -1) if label is not None else -1 for label in self.labels])
@@ -63,37 +63,98 @@ def support_in(path: Path, interface: Interface) -> Labelled:
     return found
 
 
-def queries_in(paths: Sequence[Path], classes: Sequence[str], interface: Interface) -> Labelled:
-    """The pictures in folders and files; a picture in a folder named like a class is known to be of that class."""
+def queries_in(paths: Sequence[Path], classes: Sequence[Any], interface: Interface) -> Labelled:
+    """The pictures in folders and files; a picture in a folder named like a class is known to be of that class.
+
+    A class whose label is a number has it for a name.
+    """
+    named = {str(label): label for label in classes}
     parts = [_pictures(path, interface) for path in paths]
-    labels = [label if label in classes else None for part in parts for label in part.labels]
+    labels = [None if folder is None else named.get(folder) for part in parts for folder in part.labels]
     return Labelled([file for part in parts for file in part.files], torch.cat([p.inputs for p in parts]), labels)
 
 
-def accuracies(steps: Sequence[Classifier], queries: Labelled) -> list[float]:
-    """The share of labelled queries that each classifier gets right, for 0..K inner steps."""
-    targets = queries.targets(steps[0].classes).numpy()
+class Measured(NamedTuple):
+    """What the answers were judged on, what they were, and in how many folds pictures were left out (None: none).
+
+    `files` are the support pictures that were judged; none where queries were.
+    """
+
+    on: str
+    counted: Counted
+    folds: int | None = None
+    files: Sequence[str] = ()
+
+
+def measured(
+    steps: Sequence[Classifier], queries: Labelled | None, learner: Adaptable | None, support: Labelled | None
+) -> Measured | None:
+    """The classifiers of 0..K inner steps on queries of known class; without such, what leaving out tells.
+
+    Without that either, on the support set itself; None if there is nothing to judge by.
+    """
+    if queries is not None and any(label is not None for label in queries.labels):
+        return Measured("query", counted(steps, queries))
+    if learner is None or support is None:
+        return None
+    left_out = leave_one_out(learner, support)
+    return left_out or Measured("support", counted(steps, support), files=support.files)
+
+
+def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
+    """What the classifiers of 0..K inner steps take each labelled picture for."""
+    targets = pictures.targets(steps[0].classes)
     known = targets >= 0
-    return [float((one.probabilities(queries.inputs).argmax(1)[known] == targets[known]).mean()) for one in steps]
+    answers = [classifier.places(pictures.inputs[known]) for classifier in steps]
+    return Counted(np.stack(answers), targets[known].numpy())
 
 
-def leave_one_out(learner: Adaptable, support: Labelled) -> list[float] | None:
-    """The accuracy after 0..K inner steps on each support picture, adapted to all the others.
+class Fold(NamedTuple):
+    """One picture of each class, to be left out together [W], and which of them were not left out before [W]."""
 
-    Of more than 200 pictures at most 200 are left out, spread evenly. None if a class has a single picture, which
-    leaves nothing of it to learn from.
+    left_out: Tensor
+    first: Tensor
+
+
+def folds(targets: Tensor) -> list[Fold]:
+    """Folds of labelled pictures [N], each of which takes one picture of every class away.
+
+    So every class keeps its share of the rest: without one picture of a single class, that class would be the
+    smallest, and its pictures the least likely to be told. There are as many folds as the largest class has pictures,
+    or 200, then spread evenly over it. A class that has fewer gives the same pictures again, in turn. Of a class with
+    at most 200 every picture is left out at least once.
+    """
+    places = [torch.nonzero(targets == way).flatten() for way in range(int(targets.max()) + 1)]
+    count = min(max(map(len, places)), _MOST_FOLDS)
+
+    def fold(number: int) -> Fold:
+        taken = [number % len(own) if len(own) < count else number * len(own) // count for own in places]
+        left_out = torch.stack([own[place] for own, place in zip(places, taken, strict=True)])
+        return Fold(left_out, torch.tensor([number < len(own) for own in places]))
+
+    return [fold(number) for number in range(count)]
+
+
+def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
+    """What support pictures are taken for by classifiers of 0..K inner steps that were adapted without them.
+
+    One picture of each class is left out at a time (`folds`), and each counts once, the first time it is left out.
+    None if a class has a single picture, which leaves nothing of it to learn from.
     """
     classes = support.classes
     targets = support.targets(classes)
     if int(torch.bincount(targets).min()) < 2:
         return None
-    hits = []
-    for left_out in range(0, len(targets), math.ceil(len(targets) / _MOST_LEFT_OUT)):
-        rest = torch.arange(len(targets)) != left_out
+    answers, asked, every = [], torch.empty(0, dtype=torch.int64), folds(targets)
+    for left_out, first in every:
+        rest = torch.ones(len(targets), dtype=torch.bool)
+        rest[left_out] = False
         steps = learner.classifiers(support.inputs[rest], targets[rest], classes)
-        one = support.inputs[left_out : left_out + 1]
-        hits.append([int(step.probabilities(one).argmax()) == int(targets[left_out]) for step in steps])
-    return [float(mean) for mean in np.mean(hits, axis=0)]
+        answers.append(np.stack([classifier.places(support.inputs[left_out[first]]) for classifier in steps]))
+        asked = torch.cat([asked, left_out[first]])
+    answered = Counted(np.concatenate(answers, 1), targets[asked].numpy())
+    files = [support.files[place] for place in asked]
+    return Measured("support, leaving one of each class out", answered, len(every), files)
 
 
 def _pictures(path: Path, interface: Interface) -> Labelled:

@@ -27,7 +27,9 @@ def require_kind(checkpoint: Checkpoint, kind: str, path: Path) -> None:
     names = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
     found = checkpoint.header.get("kind")
     if found != kind:
-        hint = "; use it with --query alone" if found == "adapted" else "; give --support to adapt it first"
+        hint = "; use it with --query alone, in Python with load_classifier"
+        if found != "adapted":
+            hint = "; give --support to adapt it first, in Python with load"
         raise CheckpointError(f"{path}: holds {names.get(str(found), repr(found))}, {names[kind]} is needed{hint}")
     for name, kind_of_value in _FIELDS[kind].items():
         if not isinstance(checkpoint.header.get(name), kind_of_value):

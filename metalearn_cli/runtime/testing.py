@@ -11,11 +11,11 @@ from torch import Tensor
 from metalearn_cli.core.ensemble import Ensemble, together
 from metalearn_cli.core.meta import Learner, Scores
 from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part
-from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError
 from metalearn_cli.experiment import to_yaml
 from metalearn_cli.runtime import assembly, opening
 from metalearn_cli.runtime.episodes import Subject
-from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, narrow, summary
+from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, lost, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
 from metalearn_cli.runtime.members import Member, members
 from metalearn_cli.runtime.protocol import Protocol, evaluation_protocol
@@ -33,7 +33,7 @@ class Tested(NamedTuple):
     Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
     Equal `recipe`s mean that nothing but the `seed` was another in training. `settings` is the experiment as it was
     measured, `subject` what was measured, for a closer look. `members` are the checkpoints of an ensemble; there
-    are none where it was one by itself.
+    are none where it was one by itself. `lost` episodes have no finite loss after the last step.
     """
 
     algorithm: str
@@ -48,6 +48,7 @@ class Tested(NamedTuple):
     settings: str
     subject: Subject
     members: list[Path]
+    lost: int
 
     @property
     def label(self) -> str:
@@ -102,13 +103,24 @@ def tested(
     learner, meta = (learners[0], metas[0]) if single else (Ensemble(tuple(learners)), together(metas))
     with running(plan, precision=experiment.execution.precision) as runner:
         scores = evaluate(learner, runner, meta, sampler, protocol.inner_steps, cap, enough)
+    _require_answers(path, scores)
     return Tested(
         experiment.algorithm.name, learners[0].second_order, protocol._replace(episodes=len(scores.score)),
         fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1), summary(scores), scores.score[:, -1],
         first.trained.seed, _recipe(opened, single), to_yaml(experiment),
         Subject(learner, meta, protocol.inner_steps, plan, sampler, names, interface.preprocessing),
-        [] if single else [one.path for one in opened],
+        [] if single else [one.path for one in opened], lost(scores)[-1],
     )  # fmt: skip
+
+
+def _require_answers(path: Path, scores: Scores) -> None:
+    """Raise DivergedError, with the first inner step that failed, if after the last no episode has a finite loss."""
+    episodes = len(scores.loss)
+    by_step = lost(scores)
+    if by_step[-1] == episodes:
+        step = next(step for step, count in enumerate(by_step) if count == episodes)
+        fewer = f"; try eval.inner_steps={step - 1}" if step > 1 else ""
+        raise DivergedError(f"{path}: inner step {step}: no answer of {episodes} episodes is finite{fewer}")
 
 
 def _learner(one: Member, spec: TaskSpec) -> Learner:

@@ -1,4 +1,5 @@
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,8 @@ from metalearn_cli.errors import CheckpointError
 from metalearn_cli.runtime import testing
 from metalearn_cli.runtime.evaluation import Step
 from metalearn_cli.storage.checkpoints import Checkpoint, load, save
+from tests.report.reading import Page
+from tests.untrained import SINES, checkpoint_of
 
 
 def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
@@ -15,7 +18,7 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
     assert outcome.err == ""
     promised = (
         "schema checkpoint ensemble dataset split ways shots queries episodes statistics inner_steps second_order "
-        "fingerprint chance per_step accuracy ci95 seconds algorithm report figures"
+        "fingerprint chance per_step accuracy ci95 seconds algorithm report figures not_finite"
     )
     assert set(outcome.fields) == set(promised.split())
     assert [row["step"] for row in outcome.fields["per_step"]] == [0, 1, 2]
@@ -141,3 +144,60 @@ def test_a_seed_whose_error_is_not_finite_has_no_spread_and_is_no_fault(diverged
 def test_checkpoints_of_one_seed_have_no_spread_over_seeds(cli, tiny_run):
     best, last = tiny_run / "checkpoints/best.pt", tiny_run / "checkpoints/last.pt"
     assert cli("eval", "--checkpoint", best, "--checkpoint", last, "--json").fields["over_seeds"] is None
+
+
+def diverging(path, data_dir, inner_lr: float, **blocks):
+    algorithm = {"name": "maml", "inner_lr": inner_lr}
+    return checkpoint_of(path / "diverging.pt", data_dir, **({"algorithm": algorithm} | blocks))
+
+
+STEPS = {"queries": 3, "episodes": 40, "inner_steps": 4}
+
+
+def test_episodes_that_diverge_count_as_wrong_and_are_said(cli, data_dir, tmp_path):
+    checkpoint = diverging(tmp_path, data_dir, 1e12, eval=STEPS)
+    outcome = cli("eval", "--checkpoint", checkpoint, "--report", "page.html", "--json")
+    assert outcome.code == 0, outcome.err
+    fields = outcome.fields
+    lost = fields["not_finite"]
+    assert 0 < lost < 40
+    said = f"in {lost} of 40 episodes answers after the last inner step are not finite; such answers count as wrong"
+    assert said in outcome.err
+    assert fields["accuracy"] <= 1 - lost / 40 + 1e-9
+    assert fields["per_step"][-1]["loss"] is None
+    shown = cli("eval", "--checkpoint", checkpoint).out
+    page = (tmp_path / "page.html").read_text()
+    assert f"{lost} of them with answers that are not finite" in page
+    assert "no class, as no output is finite" in page
+    for text in (shown, page.partition("Settings")[0]):
+        assert not re.search(r"\bnan\b|\binf\b", text)
+
+
+def test_the_classes_on_the_page_add_up_also_where_episodes_diverge(cli, data_dir, tmp_path):
+    checkpoint = diverging(tmp_path, data_dir, 1e12, eval=STEPS)
+    fields = cli("eval", "--checkpoint", checkpoint, "--report", "page.html", "--json").fields
+    classes = Page((tmp_path / "page.html").read_bytes()).table("class", "accuracy %")
+    right, queries = (sum(int(row[column]) for row in classes) for column in (2, 3))
+    assert right / queries == pytest.approx(fields["accuracy"])
+
+
+def test_a_test_in_which_every_episode_diverges_ends_with_4_and_names_the_step(cli, data_dir, tmp_path):
+    outcome = cli("eval", "--checkpoint", diverging(tmp_path, data_dir, 1e20, eval=STEPS))
+    assert outcome.code == 4
+    assert outcome.out == ""
+    assert re.search(r"^error: .*diverging.pt: inner step 1: no answer of 40 episodes is finite$", outcome.err)
+
+
+def test_a_regression_of_which_some_diverge_has_a_median_and_no_mean(cli, data_dir, tmp_path):
+    blocks = SINES | {"algorithm": {"name": "maml", "inner_lr": 0.1}, "eval": STEPS | {"inner_steps": 8}}
+    checkpoint = checkpoint_of(tmp_path / "sines.pt", data_dir, **blocks)
+    outcome = cli("eval", "--checkpoint", checkpoint, "--json")
+    assert outcome.code == 0, outcome.err
+    assert 0 < outcome.fields["not_finite"] < 20
+    assert outcome.fields["mse"] is None
+    assert outcome.fields["per_step"][-1]["median"] > 0
+    assert "their mean is no number; see the median" in outcome.err
+    both = cli("eval", "--checkpoint", checkpoint, "--checkpoint", checkpoint)
+    assert both.code == 0, both.err
+    assert "the difference is no number, as answers are not finite" in both.out
+    assert not re.search(r"\bnan\b|\binf\b", both.out)

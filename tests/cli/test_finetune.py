@@ -1,9 +1,11 @@
 import csv
+import re
 import shutil
 
 import pytest
 from safetensors import safe_open
 
+import metalearn_cli as learning
 from metalearn_cli.storage.checkpoints import load
 
 
@@ -16,14 +18,24 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
     assert outcome.code == 0, outcome.err
     fields = outcome.fields
-    promised = "schema checkpoint classes support measured_on per_step predictions output csv report"
+    promised = (
+        "schema checkpoint classes support measured_on folds per_step per_class confusion support_answers "
+        "predictions output csv report"
+    )
     assert set(fields) == set(promised.split())
     assert fields["classes"] == ["one", "three bars"]
     assert fields["support"] == {"one": 3, "three bars": 3}
     assert fields["measured_on"] == "query"
     assert len(fields["predictions"]) == 8
     right = [row["label"] == row["known"] for row in fields["predictions"]]
-    assert sum(right) / 8 == fields["per_step"][-1]["accuracy"]
+    last = fields["per_step"][-1]
+    assert (last["right"], last["pictures"], last["accuracy"]) == (sum(right), 8, sum(right) / 8)
+    assert 0 <= last["interval"][0] <= last["accuracy"] <= last["interval"][1] <= 1
+    assert fields["folds"] is None
+    assert [row["class"] for row in fields["per_class"]] == fields["classes"]
+    assert [row["pictures"] for row in fields["per_class"]] == [4, 4] == [sum(row) for row in fields["confusion"]]
+    assert [row["right"] for row in fields["per_class"]] == [fields["confusion"][way][way] for way in (0, 1)]
+    assert sum(row["right"] for row in fields["per_class"]) == sum(right)
     assert all(0.5 <= row["probability"] <= 1 for row in fields["predictions"])
 
 
@@ -31,13 +43,55 @@ def test_loose_pictures_are_predicted_without_an_accuracy_of_theirs(cli, best, s
     shutil.copy(query / "one/0.png", tmp_path / "new.png")
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", "new.png", "--json")
     assert [row["file"] for row in outcome.fields["predictions"]] == ["new.png"]
-    assert outcome.fields["measured_on"] == "support, leaving one out"
+    assert outcome.fields["measured_on"] == "support, leaving one of each class out"
 
 
-def test_without_queries_accuracy_is_estimated_by_leaving_one_out(cli, best, support):
+def test_without_queries_accuracy_is_estimated_by_leaving_one_of_each_class_out(cli, best, support):
+    (support / "one/2.png").unlink()
     outcome = cli("finetune", "--checkpoint", best, "--support", support)
     assert outcome.code == 0, outcome.err
-    assert "accuracy on support, leaving one out" in outcome.out
+    assert "accuracy on support, leaving one of each class out" in outcome.out
+    assert "3 folds, each without one picture of every class; each picture counts once." in outcome.out
+    assert "the same pictures are left out again, and do not count again" in outcome.out
+    fields = cli("finetune", "--checkpoint", best, "--support", support, "--json").fields
+    assert fields["folds"] == 3
+    assert [row["pictures"] for row in fields["per_class"]] == [2, 3]
+    assert fields["per_step"][-1]["pictures"] == 5
+    told = fields["support_answers"]
+    assert sorted(row["file"] for row in told) == sorted(map(str, support.rglob("*.png")))
+    assert all(row["known"] == row["file"].split("/")[-2] for row in told)
+    assert sum(row["label"] == row["known"] for row in told) == fields["per_step"][-1]["right"]
+
+
+def test_a_support_picture_in_the_wrong_folder_is_named(cli, best, support):
+    for number in range(3, 6):
+        for name in ("one", "three bars"):
+            shutil.copy(support / name / "0.png", support / name / f"{number}.png")
+    shutil.move(support / "one/2.png", support / "three bars/stray.png")
+    command = ("finetune", "--checkpoint", best, "--support", support)
+    wrong = [row for row in cli(*command, "--json").fields["support_answers"] if row["label"] != row["known"]]
+    assert f"{support}/three bars/stray.png" in [row["file"] for row in wrong]
+    shown = cli(*command, COLUMNS="300").out.partition("support pictures with a wrong answer")[2]
+    assert all(f"{row['file']}" in shown for row in wrong)
+
+
+def test_wrong_answers_come_first_and_are_marked_and_a_table_has_counts_and_confusions(cli, best, support, query):
+    shutil.move(query / "one/3.png", query / "three bars/moved.png")
+    command = ("finetune", "--checkpoint", best, "--support", support, "--query", query)
+    fields, shown = cli(*command, "--json").fields, cli(*command, COLUMNS="200").out
+    wrong = [row for row in fields["predictions"] if row["label"] != row["known"]]
+    assert wrong, "the moved picture is of the other class"
+    answers = [line for line in shown.partition("accuracy on query")[0].splitlines() if ".png" in line]
+    marks = ["wrong, is" in line for line in answers]
+    assert marks == sorted(marks, reverse=True)
+    assert sum(marks) == len(wrong)
+    last = fields["per_step"][-1]
+    low, high = (f"{100 * end:.1f}" for end in last["interval"])
+    [told] = [line.split() for line in shown.splitlines() if f"{low} to {high}" in line and "one" not in line][-1:]
+    assert [str(last["right"]), str(last["pictures"])] == [word for word in told if word.isdigit()][-2:]
+    for number, counts in enumerate(fields["confusion"], 1):
+        row = [str(number), *fields["classes"][number - 1].split(), *map(str, counts)]
+        assert any([word for word in line.split() if word != "│"] == row for line in shown.splitlines())
 
 
 def test_one_picture_a_class_is_enough_and_measured_on_itself(cli, best, support):
@@ -46,6 +100,8 @@ def test_one_picture_a_class_is_enough_and_measured_on_itself(cli, best, support
             (support / name / f"{number}.png").unlink()
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--json")
     assert outcome.fields["measured_on"] == "support"
+    shown = cli("finetune", "--checkpoint", best, "--support", support).out
+    assert "the pictures that it learned from, which says nothing of new ones" in shown
 
 
 def test_an_adapted_file_answers_alone_and_the_same(cli, best, support, query):
@@ -214,3 +270,52 @@ def test_a_csv_without_queries_or_a_folder_is_refused_before_the_work(cli, best)
     refused(cli("finetune", "--checkpoint", best, "--support", "x", "--csv", "mine.csv"), "--csv", "--query")
     queries = ("--query", "x", "--csv", "no/such/mine.csv")
     refused(cli("finetune", "--checkpoint", best, "--support", "x", *queries), "--csv", "does not exist")
+
+
+NUMBERS = {"whole": [12345671, 12345672], "fractions": [0.1, 1 / 3], "truths": [True, False], "mixed": ["a", -5]}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_labels_that_are_numbers_are_told_with_all_their_digits(cli, best, query, tmp_path, kind):
+    labels = NUMBERS[kind]
+    files = sorted(query.rglob("*.png"))[::4]
+    learning.load(best).adapt(files, labels).save(tmp_path / "mine.pt")
+    for label in labels:
+        shutil.copytree(query / "one", tmp_path / "asked" / str(label))
+    command = ("finetune", "--checkpoint", "mine.pt", "--query", "asked", "--csv", "mine.csv", "--report", "mine.html")
+    outcome = cli(*command, "--json")
+    assert outcome.code == 0, outcome.err
+    fields = outcome.fields
+    assert [*map(repr, fields["classes"])] == [*map(repr, labels)]
+    assert {repr(row["known"]) for row in fields["predictions"]} == {*map(repr, labels)}
+    with (tmp_path / "mine.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[3:-1] == [f"probability of {label}" for label in labels]
+    assert [row[1] for row in rows] == [str(row["label"]) for row in fields["predictions"]]
+    assert [row[-1] for row in rows] == [str(row["known"]) for row in fields["predictions"]]
+    shown = cli(*command, COLUMNS="200")
+    assert shown.code == 0, shown.err
+    page = (tmp_path / "mine.html").read_text()
+    for label in labels:
+        assert str(label) in shown.out
+        assert str(label) in page
+
+
+EXPLODING = ("--set", "algorithm.inner_lr=1e20", "--set", "eval.inner_steps=5")
+
+
+@pytest.mark.parametrize("more", [(), ("--query",), ("--output", "mine.pt"), ("--output", "mine.pt2"),
+                                  ("--output", "mine.safetensors"), ("--json",)])  # fmt: skip
+@pytest.mark.parametrize("each", [1, 3])
+def test_an_adaptation_that_diverges_ends_with_4_names_the_step_and_writes_nothing(
+    cli, best, support, query, tmp_path, more, each
+):
+    for file in support.rglob("*.png"):
+        if int(file.stem) >= each:
+            file.unlink()
+    more = (*more, query, "--csv", "mine.csv", "--report", "mine.html") if more == ("--query",) else more
+    outcome = cli("finetune", "--checkpoint", best, "--support", support, *EXPLODING, *more)
+    assert outcome.code == 4
+    assert outcome.out == ""
+    assert re.fullmatch(r"error: inner step [1-5]: the (weights|answers) of the .* not finite; try .*\n", outcome.err)
+    assert not list(tmp_path.glob("mine*"))

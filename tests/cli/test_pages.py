@@ -316,12 +316,24 @@ def test_the_page_of_a_classifier_has_the_answers_of_its_json(cli, tiny_run, sup
     assert outcome.fields["report"] == "page.html"
     page = Page((tmp_path / "page.html").read_bytes())
     assert loads(page) == []
-    assert page.table("inner step") == [[str(row["step"]), row["accuracy"]] for row in outcome.fields["per_step"]]
-    assert page.numbers[len(outcome.fields["per_step"]) + 1 :] == [
-        row["probability"] for row in outcome.fields["predictions"]
+    told = [[row[0], row[1], *row[3:]] for row in page.table("inner step")]
+    assert told == [
+        [str(row["step"]), row["accuracy"], str(row["right"]), str(row["pictures"])]
+        for row in outcome.fields["per_step"]
     ]
+    ends = [end for row in outcome.fields["per_step"] for end in (row["accuracy"], *row["interval"])]
+    assert page.numbers[3 : 3 + len(ends)] == ends
+    assert [row[1:] for row in page.table("", "its class")] == [
+        [name, *map(str, counts)]
+        for name, counts in zip(outcome.fields["classes"], outcome.fields["confusion"], strict=True)
+    ]
+    wrong = [row["known"] != row["label"] for row in outcome.fields["predictions"]]
+    assert any(wrong)
+    assert not all(wrong)
+    in_order = sorted(outcome.fields["predictions"], key=lambda row: row["known"] == row["label"])
+    assert page.numbers[-8:] == [row["probability"] for row in in_order]
     pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
-    expected = [f"query {row['file']}, taken for {row['label']}" for row in outcome.fields["predictions"]]
+    expected = [f"query {row['file']}, taken for {row['label']}" for row in in_order]
     assert [alt for alt in pictures if alt.startswith("query")] == expected
     assert len(pictures) == 8 * (1 + 3) + 6
     assert "features that the adapted network's head reads" in page.text

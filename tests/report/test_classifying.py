@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metalearn_cli.report.classifying import MOST_QUERIES, Classified, Known, Query, classifying_page
+from metalearn_cli.report.classifying import MOST_QUERIES, Classified, Judged, Known, Query, classifying_page
 from metalearn_cli.report.sections import Origin
 from tests.report.reading import Page, loads
 from tests.report.test_page import HOSTILE
@@ -10,10 +10,56 @@ PIXELS = np.zeros((8, 8, 1), np.uint8)
 NOWHERE = Origin([("", "name: tiny")], [("torch", "1")], "metalearn finetune")
 
 
-def page(queries: list[Query], support: list[Known], total: int | None = None) -> Page:
-    total = len(queries) if total is None else total
-    found = Classified("best.pt", ["cat", "dog"], support, queries, total, "query", [(0, 0.5), (1, 0.75)], True)
-    return Page(classifying_page(found, NOWHERE))
+def counts(right: int, pictures: int, **more: object) -> dict[str, object]:
+    share = right / pictures if pictures else None
+    return {
+        "accuracy": share,
+        "interval": None if share is None else [0.125, 0.875],
+        "right": right,
+        "pictures": pictures,
+        **more,
+    }
+
+
+def page(queries: list[Query], support: list[Known], total: int | None = None, judged: Judged | None = None) -> Page:
+    answers = [(query.label, query.known) for query in queries]
+    answers += [("cat", None)] * ((total or len(queries)) - len(queries))
+    return Page(
+        classifying_page(Classified("best.pt", ["cat", "dog"], support, queries, answers, judged, True), NOWHERE)
+    )
+
+
+def judged_over(classes: list[str]) -> Page:
+    """A page of a query for each class, of which the second is taken for the first."""
+    ways = range(len(classes))
+    confusion = [[int(column == (row if row != 1 else 0)) for column in ways] for row in ways]
+    each = [counts(int(way != 1), 1, **{"class": name}) for way, name in enumerate(classes)]
+    judged = Judged("query", "Said how.", [counts(0, 3, step=0), counts(2, 3, step=1)], each, confusion,
+                    [(classes[1], classes[0], 1)])  # fmt: skip
+    return Page(classifying_page(Classified("best.pt", classes, [], [], [], judged, True), NOWHERE))
+
+
+def test_an_accuracy_has_its_pictures_and_its_interval_after_each_step_and_of_each_class():
+    shown = judged_over(["cat", "dog"])
+    assert "Accuracy 66.67 % (95 %: 12.50 to 87.50), 2 of 3 pictures" in shown.text
+    assert "Said how." in shown.text
+    assert [row[:2] + row[3:] for row in shown.table("inner step")] == [["0", 0.0, "0", "3"], ["1", 2 / 3, "2", "3"]]
+    assert [row[:3] + row[4:] for row in shown.table("", "class", "accuracy %")] == [
+        ["1", "cat", 1.0, "1", "1"],
+        ["2", "dog", 0.0, "0", "1"],
+    ]
+
+
+def test_what_each_class_was_taken_for_is_a_matrix_or_pairs_of_very_many_classes():
+    assert judged_over(["cat", "dog"]).table("", "its class") == [["1", "cat", "1", "0"], ["2", "dog", "1", "0"]]
+    many = judged_over([f"class {number}" for number in range(31)])
+    assert many.table("class", "taken for", "times") == [["class 1", "class 0", "1"]]
+    assert not any(table[0][:2] == ["", "its class"] for table in many.tables)
+
+
+def test_a_class_without_pictures_has_no_accuracy():
+    judged = Judged("query", "", [counts(1, 1, step=0)], [counts(1, 1), counts(0, 0)], [[1, 0], [0, 0]], [])
+    assert page([], [], judged=judged).table("", "class")[1] == ["2", "dog", "-", "-", "0", "0"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -38,7 +84,14 @@ def test_answers_are_counted_by_class():
     assert shown.table("class", "taken for it") == [["cat", "2", "1", "1"], ["dog", "2", "1", "2"]]
 
 
-def test_what_is_left_out_is_said():
+def test_wrong_queries_are_said_to_come_first():
+    assert "wrong come first" in page([Query("", PIXELS, "cat", 0.5, "dog", [])], []).text
+    assert "wrong come first" not in page([Query("", PIXELS, "cat", 0.5, "cat", [])], []).text
+
+
+def test_what_is_left_out_is_said_and_counted():
+    shown = page([Query("", PIXELS, "cat", 0.5, None, [])], [], MOST_QUERIES + 1)
+    assert shown.table("class", "taken for it") == [["cat", "501"], ["dog", "0"]]
     assert "first 1 of 501 queries" in page([Query("", PIXELS, "cat", 0.5, None, [])], [], MOST_QUERIES + 1).text
     many = page([], [Known(PIXELS, "ab"[number % 2]) for number in range(300)])
     assert "Pictured are 200 of 300" in many.text

@@ -2,8 +2,10 @@ import csv
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metalearn_cli.report.spreadsheet import as_csv
+from metalearn_cli.report.spreadsheet import as_csv, exact
 
 
 @pytest.mark.parametrize("text", ["plain", 'with "quotes"', "comma, and\nline", "ünïcode", " blank "])
@@ -22,3 +24,18 @@ def test_numbers_stay_numbers():
 
 def test_a_name_that_is_no_text_keeps_its_bytes():
     assert as_csv(["a"], [[b"\xff.png".decode("utf-8", "surrogateescape")]]) == b"a\r\n\xff.png\r\n"
+
+
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans())
+def test_a_label_that_is_a_number_keeps_its_digits_and_is_no_formula(label):
+    [_, [cell]] = csv.reader(io.StringIO(as_csv(["a"], [[exact(label)]]).decode(), newline=""))
+    assert cell == str(label)
+    assert type(label)(cell) == label or label is False
+
+
+def test_a_whole_number_keeps_its_digits():
+    assert as_csv(["a"], [[12345671], [-(10**30)]]) == b"a\r\n12345671\r\n-1000000000000000000000000000000\r\n"
+
+
+def test_a_label_that_is_text_is_guarded_as_text_and_none_is_empty():
+    assert as_csv(["a", "b"], [[exact("-5"), exact(None)]]) == b"a,b\r\n'-5,\r\n"

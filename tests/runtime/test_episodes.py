@@ -104,3 +104,9 @@ def test_a_fit_passes_through_what_the_learner_answers(data_dir):
     assert fit.after == pytest.approx(answers.flatten().tolist())
     assert fit.before != fit.after
     assert fit.grid[0] == min(fit.support[0] + fit.query[0])
+
+
+def test_an_answer_of_no_class_is_wrong_and_confused_with_nothing():
+    found = Answered([["a", "b"]], np.array([[0, 0, 1, 1]]), np.array([[0, -1, -1, 0]]))
+    assert [(one.name, one.right, one.queries) for one in found.classes()] == [("b", 0, 2), ("a", 1, 2)]
+    assert [(one.shown, one.taken_for, one.times) for one in found.confusions()] == [("b", "a", 1)]

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Scores, classification
+from metalearn_cli.core.meta import Scores, accuracy, classification
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.runtime.evaluation import evaluate, narrow, summary
+from metalearn_cli.runtime.evaluation import evaluate, lost, narrow, summary
 from metalearn_cli.runtime.execution import Plan, running
 from tests import problems
 
@@ -33,6 +33,27 @@ def test_diverged_episodes_are_those_worse_than_before_or_not_finite():
     loss = torch.tensor([[1.0, 0.5], [1.0, 2.0], [1.0, math.inf], [1.0, 0.9]])
     assert summary(Scores(loss, loss))[1].diverged == 0.5
     assert summary(Scores(loss, loss))[0].diverged == 0
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("target", [0, 1])
+def test_an_answer_that_is_not_finite_is_wrong_whichever_class_is_right(broken, place, target):
+    outputs = torch.zeros(1, 2, 2)
+    outputs[0, 1, 1] = 1
+    outputs[0, 0, place] = broken
+    assert accuracy(outputs, torch.tensor([[target, 1]])).tolist() == [0.5]
+
+
+def test_episodes_without_a_finite_loss_are_counted_by_step():
+    loss = torch.tensor([[1.0, 1.0], [1.0, math.nan], [math.inf, math.inf]])
+    assert lost(Scores(loss, loss)) == [1, 2]
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_single_error_that_is_no_number_does_not_move_the_median(broken):
+    errors = torch.tensor([[0.1], [0.2], [0.3], [0.4], [broken]])
+    assert summary(Scores(errors, errors))[0].median == pytest.approx(0.3)
 
 
 def test_there_is_one_score_per_step_and_episode():

@@ -1,0 +1,209 @@
+"""What `finetune` tells of a classifier's answers: as fields for JSON, as tables on a terminal, as a csv file.
+
+Legend: N pictures, W classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from metalearn_cli.cli import tables
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from metalearn_cli.runtime.counting import Share
+    from metalearn_cli.runtime.finetuning import Labelled, Measured
+
+Fields = dict[str, Any]
+
+NOTHING_MEASURED: Fields = {
+    "measured_on": None, "folds": None, "per_step": [], "per_class": [], "confusion": None, "support_answers": [],
+}  # fmt: skip
+_MOST_ROWS, _MOST_COLUMNS, _MOST_PAIRS = 50, 14, 20
+_TITLE: Any = {"title_justify": "left", "title_style": "bold"}
+
+
+def measured_fields(measured: "Measured | None", steps: Sequence[int], classes: Sequence[Any]) -> Fields:
+    """How many answers were right, by inner step and by class, and which class was taken for which."""
+    if measured is None:
+        return NOTHING_MEASURED
+    counted, ways = measured.counted, len(classes)
+    by_class = zip(classes, counted.classes(ways), strict=True)
+    return {
+        "measured_on": measured.on,
+        "folds": measured.folds,
+        "per_step": [{"step": step} | _share(share) for step, share in zip(steps, counted.steps, strict=True)],
+        "per_class": [{"class": name} | _share(share) for name, share in by_class],
+        "confusion": counted.confusion(ways),
+        "support_answers": _support_answers(measured, classes),
+    }
+
+
+def _support_answers(measured: "Measured", classes: Sequence[Any]) -> list[Fields]:
+    """What each support picture that was judged was taken for; None for no class."""
+    answers, targets = measured.counted.answers[-1].tolist(), measured.counted.targets.tolist()
+    judged = zip(measured.files, answers, targets, strict=True) if measured.files else ()
+    return [
+        {"file": file, "label": classes[answer] if answer >= 0 else None, "known": classes[target]}
+        for file, answer, target in judged
+    ]
+
+
+def _share(share: "Share") -> Fields:
+    interval = share.interval and list(share.interval)
+    return {"accuracy": share.accuracy, "interval": interval, "right": share.right, "pictures": share.pictures}
+
+
+def prediction_fields(classes: Sequence[Any], queries: "Labelled", rows: "NDArray[np.float32]") -> list[Fields]:
+    """The most probable class of each query, in their order."""
+    return [
+        {"file": file, "label": classes[row.argmax()], "probability": float(row.max()), "known": label}
+        for file, row, label in zip(queries.files, rows, queries.labels, strict=True)
+    ]
+
+
+def is_wrong(prediction: Mapping[str, Any]) -> bool:
+    """Whether it is of another class, as far as that is known."""
+    return prediction["known"] is not None and prediction["known"] != prediction["label"]
+
+
+def wrong_first(predictions: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The places of all predictions, those that are wrong first."""
+    return sorted(range(len(predictions)), key=lambda place: not is_wrong(predictions[place]))
+
+
+def notes(fields: Mapping[str, Any]) -> list[str]:
+    """How the accuracy was measured, and what its interval is, a sentence each."""
+    pictures, count = fields["per_step"][-1]["pictures"], fields["folds"]
+    interval = "Intervals are 95 %, as if each picture were drawn by itself (Wilson)."
+    if fields["measured_on"] == "support":
+        return [
+            "These are the pictures that it learned from, which says nothing of new ones.",
+            "With two pictures or more of each class, leaving some out would tell.",
+            interval,
+        ]
+    if count is None:
+        return [f"{pictures} of {len(fields['predictions'])} queries lie in a folder that names their class.", interval]
+    said = [f"{count} folds, each without one picture of every class; each picture counts once."]
+    if min(fields["support"].values()) < count:
+        said += ["Of a class that has fewer, the same pictures are left out again, and do not count again."]
+    if pictures < sum(fields["support"].values()):
+        said += [f"Of a class that has more, {count} are left out, spread evenly."]
+    return [*said, interval]
+
+
+def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDArray[np.float32]") -> bytes:
+    """A row for each query, in their order, with the probability of every class."""
+    from metalearn_cli.report.spreadsheet import as_csv, exact
+
+    header = ["file", "predicted", "probability", *(f"probability of {name}" for name in classes), "known"]
+    lines = [
+        [row["file"], exact(row["label"]), row["probability"], *each, exact(row["known"])]
+        for row, each in zip(predictions, rows.tolist(), strict=True)
+    ]
+    return as_csv(header, lines)
+
+
+def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
+    """The table of the queries, those that are wrong first; long ones are cut."""
+    out = tables.console(stderr=False)
+    table = Table(title="predictions", **_TITLE)
+    judged = any(row["known"] is not None for row in predictions)
+    for name in ("picture", "class", "probability %", *(["known"] if judged else [])):
+        table.add_column(name, justify="right" if name == "probability %" else "left", overflow="fold")
+    names = {Path(row["file"]).name for row in predictions}
+    order = wrong_first(predictions)
+    for place in order if verbose else order[:_MOST_ROWS]:
+        row = predictions[place]
+        # A name says which picture it is only as long as no other folder has it too.
+        file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
+        verdict = "" if row["known"] is None else f"wrong, is {row['known']}" if is_wrong(row) else "right"
+        table.add_row(file, str(row["label"]), f"{100 * row['probability']:.1f}", *([verdict] if judged else []))
+    out.print(table)
+    if len(order) > _MOST_ROWS and not verbose:
+        out.print(f"and {len(order) - _MOST_ROWS} more; --verbose or --json shows all", markup=False)
+
+
+def print_measured(fields: Mapping[str, Any], verbose: bool) -> None:
+    """The tables of accuracies, after each inner step and of each class."""
+    out = tables.console(stderr=False)
+    title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes, support statistics"
+    table = Table(title=title, **_TITLE)
+    for name in ("step", "accuracy %", "95 %", "right", "pictures"):
+        table.add_column(name, justify="right")
+    for row in tables.shown_steps(fields["per_step"], lambda row: int(row["step"])):
+        table.add_row(str(row["step"]), *_cells(row), str(row["right"]), str(row["pictures"]))
+    out.print(table)
+    out.print(_classes_table(fields, verbose))
+    if len(fields["classes"]) <= _MOST_COLUMNS:
+        out.print(_matrix(fields))
+    elif any(row["right"] < row["pictures"] for row in fields["per_class"]):
+        out.print(_pairs(fields, verbose))
+    if wrong := [row for row in fields["support_answers"] if is_wrong(row)]:
+        out.print(_wrong_table(wrong, verbose))
+    for sentence in notes(fields):
+        out.print(sentence)
+
+
+def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
+    """The support pictures that were taken for another class: perhaps they lie in the wrong folder."""
+    table = Table(title="support pictures with a wrong answer", **_TITLE)
+    for name in ("picture", "class", "known"):
+        table.add_column(name, overflow="fold")
+    for row in wrong if verbose else wrong[:_MOST_ROWS]:
+        table.add_row(row["file"], "-" if row["label"] is None else str(row["label"]), f"wrong, is {row['known']}")
+    if len(wrong) > _MOST_ROWS and not verbose:
+        table.caption = f"and {len(wrong) - _MOST_ROWS} more; --verbose or --json shows all"
+    return table
+
+
+def _classes_table(fields: Mapping[str, Any], verbose: bool) -> Table:
+    """Each class with its accuracy, the worst first."""
+    rows = sorted(fields["per_class"], key=lambda row: row["accuracy"] if row["pictures"] else 2)
+    table = Table(title=f"by class, after step {fields['per_step'][-1]['step']}", **_TITLE)
+    for name in ("class", "accuracy %", "95 %", "right", "pictures"):
+        table.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
+    for row in rows if verbose else rows[:_MOST_ROWS]:
+        table.add_row(str(row["class"]), *_cells(row), str(row["right"]), str(row["pictures"]))
+    if len(rows) > _MOST_ROWS and not verbose:
+        table.caption = f"and {len(rows) - _MOST_ROWS} more, none worse; --verbose or --json shows all"
+    return table
+
+
+def _matrix(fields: Mapping[str, Any]) -> Table:
+    """What the pictures of each class were taken for."""
+    table = Table(title="taken for class 1, 2, ...", **_TITLE)
+    table.add_column("", justify="right")
+    table.add_column("its class", overflow="fold")
+    for number in range(len(fields["classes"])):
+        table.add_column(str(number + 1), justify="right")
+    for number, (name, counts) in enumerate(zip(fields["classes"], fields["confusion"], strict=True), 1):
+        table.add_row(str(number), str(name), *map(str, counts))
+    return table
+
+
+def _pairs(fields: Mapping[str, Any], verbose: bool) -> Table:
+    """Which classes were taken for another, the most often first."""
+    from metalearn_cli.runtime.counting import confused
+
+    pairs = confused([str(name) for name in fields["classes"]], fields["confusion"])
+    table = Table(title="taken for another class", **_TITLE)
+    for name in ("its class", "taken for", "times"):
+        table.add_column(name, justify="right" if name == "times" else "left", overflow="fold")
+    for known, taken_for, times in pairs if verbose else pairs[:_MOST_PAIRS]:
+        table.add_row(known, taken_for, str(times))
+    if len(pairs) > _MOST_PAIRS and not verbose:
+        table.caption = f"and {len(pairs) - _MOST_PAIRS} pairs more; --verbose or --json shows all"
+    return table
+
+
+def _cells(share: Mapping[str, Any]) -> tuple[str, str]:
+    """Accuracy and its interval in percent; a dash each of no pictures."""
+    if share["accuracy"] is None:
+        return "-", "-"
+    low, high = share["interval"]
+    return f"{100 * share['accuracy']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}"

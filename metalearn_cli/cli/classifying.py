@@ -1,0 +1,73 @@
+"""The HTML page of a classifier's answers: what runtime found, in the words that report writes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metalearn_cli.cli import answers, pages
+from metalearn_cli.storage.atomic import write_file
+
+if TYPE_CHECKING:
+    from metalearn_cli.report.classifying import Judged
+    from metalearn_cli.runtime.classifier import Classifier
+    from metalearn_cli.runtime.finetuning import Labelled
+
+_NEAREST = 3
+
+
+def write_classifying_page(
+    path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any]
+) -> None:
+    """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it.
+
+    Those that are wrong come first.
+    """
+    from metalearn_cli.experiment import to_yaml
+    from metalearn_cli.report import classifying
+    from metalearn_cli.report.sections import Origin
+    from metalearn_cli.runtime.episodes import pixels
+    from metalearn_cli.runtime.neighbours import neighbours
+
+    seen = classifier.interface.preprocessing
+    assert seen is not None
+    predictions = [row | {name: _text(row[name]) for name in ("label", "known")} for row in fields["predictions"]]
+    order = answers.wrong_first(predictions)[: classifying.MOST_QUERIES]
+    few = queries.inputs[order]
+    near = neighbours(classifier, few, _NEAREST)
+    labels = support.labels if support is not None else [None] * len(classifier.support)
+    known = map(classifying.Known, pixels(classifier.support, seen), labels)
+    rows = zip([predictions[place] for place in order], pixels(few, seen), near.places.tolist(), strict=True)
+    shown = [
+        classifying.Query(row["file"], picture, row["label"], row["probability"], row["known"], places)
+        for row, picture, places in rows
+    ]
+    classes = [str(name) for name in classifier.classes]
+    found = classifying.Classified(
+        fields["checkpoint"], classes, list(known), shown, [(row["label"], row["known"]) for row in predictions],
+        _judged(classes, fields), near.in_features,
+    )  # fmt: skip
+    settings = [("", to_yaml(classifier.experiment))]
+    device = pages.environment(str(classifier.device))
+    write_file(path, classifying.classifying_page(found, Origin(settings, device, pages.command())))
+
+
+def _judged(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
+    from metalearn_cli.report.classifying import Judged
+    from metalearn_cli.runtime.counting import confused
+
+    if fields["confusion"] is None:
+        return None
+    pairs = confused(classes, fields["confusion"])
+    return Judged(
+        fields["measured_on"],
+        " ".join(answers.notes(fields)),
+        fields["per_step"],
+        fields["per_class"],
+        fields["confusion"],
+        pairs,
+    )
+
+
+def _text(label: object) -> str | None:
+    """A label as it is read."""
+    return None if label is None else str(label)
