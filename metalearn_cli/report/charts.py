@@ -1,32 +1,23 @@
-"""Charts: what they show as numbers, and how they are drawn; inside a page as SVG, in the page's own colours.
+"""Charts: what they show, as numbers and in words, and how each kind of them is drawn.
 
-Equal numbers give equal bytes. matplotlib, which draws them, is the extra `report`; it is imported when the first chart
-is drawn.
+matplotlib, which draws them, is the extra `report`; it is imported when the first chart is drawn.
 """
 
-import io
-import logging
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.report.page import Html, element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MOST_MARKED = 60
+_BOUNDS = ("95 % from", "to")
 _LONGEST_NAME = 40
-_WIDTH, _HEIGHT, _ROWLESS, _ROW, _NAME = 5.4, 3.3, 0.8, 0.32, 0.2
-"""Inches: a chart, one without its named rows, such a row, and a further line of the legend."""
 
 
 class Palette(NamedTuple):
@@ -36,17 +27,13 @@ class Palette(NamedTuple):
     colours: tuple[str, ...]
 
 
-_OF_THE_PAGE = Palette("#0a0b0c", tuple(f"#0a0b1{number}" for number in range(6)))
-"""Each stands for a colour of the page, which is another in the dark."""
-
-
 class Line(NamedTuple):
-    """Points from left to right, with the half-widths of their intervals where they have some."""
+    """Points from left to right, with the half-widths of their intervals, below and above, where they have some."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    half: Sequence[float] | None = None
+    half: Sequence[float | tuple[float, float]] | None = None
 
 
 class Axis(NamedTuple):
@@ -93,8 +80,8 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
             if len(x) <= _MOST_MARKED:
                 style["marker"] = _MARKERS[place % 6]
             if line.half is not None:
-                half = _drawable(line.half)
-                low, high = ([at + sign * by for at, by in zip(y, half, strict=True)] for sign in (-1, 1))
+                around = [_drawable(_around(*one)) for one in zip(y, line.half, strict=True)]
+                low, high = ([one[side] for one in around] for side in (0, 1))
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(x, y, label=_short(line.name), **style)
         for place, one in enumerate(dots):
@@ -104,11 +91,11 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
 
     axis = axis._replace(legend=len(drawn) + len(dots) > 1)
     rows = [
-        [line.name, x, y, None if line.half is None else line.half[place]]
+        [line.name, x, y, *(_around(y, line.half[place]) if line.half else (None, None))]
         for line in (*drawn, *dots)
         for place, (x, y) in enumerate(zip(line.x, line.y, strict=True))
     ]
-    return Chart(*words, axis, draw, ["line", axis.x, axis.y, "± 95 %"], rows)
+    return Chart(*words, axis, draw, ["line", axis.x, axis.y, *_BOUNDS], rows)
 
 
 def histogram(words: tuple[str, str, str], axis: Axis, values: Sequence[float]) -> Chart:
@@ -132,99 +119,57 @@ def histogram(words: tuple[str, str, str], axis: Axis, values: Sequence[float]) 
 
 
 def forest(
-    words: tuple[str, str, str], axis: Axis, rows: Sequence[tuple[str, float, float]], zero: bool = False
-) -> Chart:
+    words: tuple[str, str, str], axis: Axis, rows: Sequence[tuple[str, float, float | tuple[float, float]]],
+    zero: bool = False,
+) -> Chart:  # fmt: skip
     """A line for each name, from the first above to the last below: its value, with its interval; with `zero`, where
     that is.
     """
 
     def draw(axes: "Axes", palette: Palette) -> None:
         for place, (_, value, half) in enumerate(rows):
-            at, around = _drawable([value]), _drawable([half])
+            at, (low, high) = _drawable([value]), _drawable(_around(value, half))
             style: dict[str, Any] = {"color": palette.colours[place % 6], "marker": _MARKERS[place % 6], "capsize": 3}
-            axes.errorbar(at, [place], xerr=around, linestyle="", **style)
+            axes.errorbar(at, [place], xerr=[[max(0.0, at[0] - low)], [max(0.0, high - at[0])]], linestyle="", **style)
         if zero:
             axes.axvline(0, color=palette.ink, linestyle=":", linewidth=1)
         axes.set_yticks(range(len(rows)), [_short(name) for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
-    return Chart(*words, axis._replace(whole=False, rows=len(rows)), draw, ["", axis.x, "± 95 %"], rows)
+    told = [(name, value, *_around(value, half)) for name, value, half in rows]
+    return Chart(*words, axis._replace(whole=False, rows=len(rows)), draw, ["", axis.x, *_BOUNDS], told)
 
 
-def inline(chart: Chart) -> Html:
-    """The chart in a page, with its caption."""
-    buffer = io.StringIO()
-    with drawn(chart, _OF_THE_PAGE, transparent=True) as figure:
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    caption = element("figcaption", chart.caption)
-    return Html(f'<figure class="chart">\n{_inline(buffer.getvalue(), chart.description)}\n{caption}\n</figure>')
+def matrix(words: tuple[str, str, str], axis: Axis, names: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
+    """A square for each pair of names, the darker the more often it came; the axes number the names."""
+
+    def draw(axes: "Axes", palette: Palette) -> None:
+        most = max(map(max, counts)) or 1
+        for row, line in enumerate(counts):
+            for column, count in enumerate(line):
+                square: Any = {"facecolor": palette.colours[0], "alpha": 0.75 * count / most, "linewidth": 0}
+                axes.fill([column, column + 1, column + 1, column], [row, row, row + 1, row + 1], **square)
+                axes.text(column + 0.5, row + 0.5, str(count) if count else "", ha="center", va="center", fontsize=8)
+        places = [place + 0.5 for place in range(len(names))]
+        axes.set_xticks(places, [str(place + 1) for place in range(len(names))])
+        axes.set_yticks(places, [f"{_short(name)} {place}" for place, name in enumerate(names, 1)])
+        axes.set_xlim(0, len(names))
+        axes.set_ylim(len(names), 0)
+        axes.grid(visible=False)
+
+    rows: list[list[str | float | None]] = [[name, *line] for name, line in zip(names, counts, strict=True)]
+    return Chart(*words, axis._replace(whole=False, rows=len(names)), draw, ["", *names], rows)
 
 
-@contextmanager
-def drawn(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure]":
-    """The chart as a figure of matplotlib's, to be saved inside the block."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its caches, on stderr
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    with mpl.rc_context():
-        mpl.rcdefaults()  # a person's matplotlibrc is for other charts
-        mpl.rcParams.update(_settings(palette.ink, transparent))
-        figure = Figure()
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        chart.draw(axes, palette)
-        axes.set_xlabel(chart.axis.x)
-        axes.set_ylabel(chart.axis.y)
-        axes.set_axisbelow(True)
-        if chart.axis.whole:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-        height = _ROWLESS + _ROW * chart.axis.rows if chart.axis.rows else _HEIGHT
-        if chart.axis.legend:
-            columns, names = _columns(axes), len(axes.get_legend_handles_labels()[1])
-            figure.legend(loc="outside upper center", ncols=columns)
-            height += _NAME * max(0, -(-names // columns) - 1)
-        figure.set_size_inches(_WIDTH, height)
-        yield figure
-
-
-def _columns(axes: "Axes") -> int:
-    """How many names of the legend fit side by side."""
-    longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=1)
-    return max(1, min(4, 70 // (longest + 6)))
+def _around(value: float, half: float | tuple[float, float]) -> tuple[float, float]:
+    """The interval around a value."""
+    below, above = half if isinstance(half, tuple) else (half, half)
+    return value - below, value + above
 
 
 def _short(name: str) -> str:
     """A name that fits beside a chart: its end, which tells it from others more often than its beginning."""
     return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
-
-
-def _settings(ink: str, transparent: bool) -> dict[Any, Any]:
-    return {
-        "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10.5,
-        "font.sans-serif": ["DejaVu Sans"], "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-        "grid.alpha": 0.15, "grid.color": ink, "axes.edgecolor": ink, "axes.labelcolor": ink, "text.color": ink,
-        "xtick.color": ink, "ytick.color": ink, "legend.frameon": False, "legend.fontsize": 9.5,
-        "figure.constrained_layout.use": True, "axes.unicode_minus": True, "lines.linewidth": 1.6,
-        "lines.markersize": 4, "savefig.transparent": transparent, "savefig.dpi": 200,
-    }  # fmt: skip
-
-
-def _inline(svg: str, description: str) -> str:
-    """The drawing inside a page: without what belongs to a file, in the page's colours, with ids of its own."""
-    view = re.search(r'viewBox="([^"]+)"', svg)
-    assert view is not None
-    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    body = re.sub(r"^<svg[^>]*>", "", body).replace("xlink:href", "href")
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    # Ids that are referred to are digests of what they stand for, so that equal ones in two charts mean the same.
-    for place, colour in enumerate(_OF_THE_PAGE.colours):
-        body = body.replace(colour, f"var(--c{place})")
-    body = body.replace(_OF_THE_PAGE.ink, "currentColor")
-    body = re.sub(r"\n\s*\n", "\n", body).strip()
-    return f'<svg viewBox="{view[1]}" role="img" aria-label="{escape(description)}">{body}'
 
 
 def _drawable(values: Sequence[float]) -> list[float]:

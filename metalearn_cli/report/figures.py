@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metalearn_cli.report.charts import Chart, Palette, drawn
+from metalearn_cli.report.charts import Chart, Palette
+from metalearn_cli.report.drawing import drawn
 from metalearn_cli.report.spreadsheet import as_csv
 from metalearn_cli.storage.atomic import write_file
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
+from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, join, number, paragraph, section, table, verbatim
 from metalearn_cli.report.pictures import Episode, sheet
 
@@ -139,7 +140,7 @@ def adaptation(curves: Sequence[Curve], kind: Kind, extent: str, what: str = "ch
 
 def side_by_side(drawn: Sequence[Chart]) -> Html:
     """Charts, beside each other where there is room."""
-    return element("div", join(map(charts.inline, drawn)), "charts")
+    return element("div", join(map(inline, drawn)), "charts")
 
 
 def distribution_chart(scores: Sequence[float], kind: Kind, extent: str) -> Chart:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart
+from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
@@ -59,7 +60,7 @@ def testing_page(one: Measured, kind: Kind, looked: Looked, came_from: Origin) -
         paragraph(f"{one.protocol}. ± is a 95 % interval over episodes."),
         facts(rows),
         adaptation([Curve("", one.steps)], kind, one.extent),
-        section("Episodes", charts.inline(distribution_chart(one.scores, kind, one.extent))),
+        section("Episodes", inline(distribution_chart(one.scores, kind, one.extent))),
         *seen(looked),
         origin(came_from),
     ]
@@ -89,7 +90,7 @@ def comparison_page(
     parts = [
         table(header, rows, range(len(header) - 4, len(header))),
         *map(paragraph, notes),
-        section("Scores", charts.inline(scores)),
+        section("Scores", inline(scores)),
         _differences(letters, kind, differences, differing),
         adaptation(_curves(several), kind, several[0].extent),
         origin(came_from),
@@ -166,4 +167,4 @@ def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Diffe
         for letter, one in zip(letters[1:], differences, strict=True)
     ]
     note = paragraph("Paired: the mean over episodes of the difference in the same episode, after the last inner step.")
-    return section("Differences", note, charts.inline(chart), table(header, rows, range(1, 4)))
+    return section("Differences", note, inline(chart), table(header, rows, range(1, 4)))

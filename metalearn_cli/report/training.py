@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
+from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
@@ -53,7 +54,7 @@ def training_page(run: Run, came_from: Origin) -> bytes:
         parts.append(adaptation(*_adapted(run, best), "tasks of"))
     if run.looked is not None:
         spread = distribution_chart(run.scores, run.kind, run.looked.extent)
-        parts += [section("Episodes", charts.inline(spread))] if run.scores else []
+        parts += [section("Episodes", inline(spread))] if run.scores else []
         parts += seen(run.looked)
     return page(f"{run.name}: training", run.title, [*parts, origin(came_from)])
 

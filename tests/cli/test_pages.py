@@ -274,6 +274,28 @@ def test_the_figures_of_a_test_have_the_score_of_every_episode(cli, tiny_run, tm
     assert [row[0] for row in rows] == [str(best)] * 20 + [str(last)] * 20
 
 
+def test_the_figures_of_a_classifier_have_the_numbers_of_its_json(cli, tiny_run, support, query, tmp_path):
+    given = ("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", "--support", support)
+    outcome = cli(*given, "--query", query, "--figures", "drawn", "--output", "mine.pt", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["figures"] == "drawn"
+    charts = {"accuracy", "classes", "confusion", "probabilities"}
+    assert names(tmp_path / "drawn") == {f"{chart}.{form}" for chart in charts for form in FORMS}
+    [_, *steps] = csv.reader((tmp_path / "drawn/accuracy.csv").read_text().splitlines())
+    for row, step in zip(steps, outcome.fields["per_step"], strict=True):
+        expected = [step["step"], step["accuracy"] * 100, *(100 * bound for bound in step["interval"])]
+        assert [float(cell) for cell in row[1:]] == pytest.approx(expected, rel=1e-5)
+    [_, *confusion] = csv.reader((tmp_path / "drawn/confusion.csv").read_text().splitlines())
+    assert [[int(cell) for cell in row[1:]] for row in confusion] == outcome.fields["confusion"]
+
+    alone = cli("finetune", "--checkpoint", "mine.pt", "--query", query / "one" / "0.png", "--figures", "alone")
+    assert alone.code == 0, alone.err
+    assert names(tmp_path / "alone") == {f"probabilities.{form}" for form in FORMS}
+    nothing = cli("finetune", "--checkpoint", "mine.pt", "--output", "other.pt", "--figures", "nothing")
+    assert nothing.code == 2
+    assert nothing.err.startswith("error: --figures: there is nothing to draw")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [("file", "is a file, expected a folder"), ("no/such", "the folder no does not exist")],

@@ -42,7 +42,11 @@ def test_each_chart_is_there_in_each_form(tmp_path):
 def test_the_numbers_are_those_of_the_chart(tmp_path):
     found = written(tmp_path / "figures")
     rows = list(csv.reader(found["course.csv"].decode().splitlines()))
-    assert rows == [["line", "iteration", "accuracy %", "± 95 %"], ["val", "1", "20", "1"], ["val", "2", "50.5", "2"]]
+    assert rows == [
+        ["line", "iteration", "accuracy %", "95 % from", "to"],
+        ["val", "1", "20", "19", "21"],
+        ["val", "2", "50.5", "48.5", "52.5"],
+    ]
     assert list(csv.reader(found["episodes.csv"].decode().splitlines()))[1:] == [["0", "0.5"], ["1", "0.25"]]
     assert found["more.csv"] == b"a\r\n'=1+1\r\n"
 
