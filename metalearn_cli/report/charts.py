@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metalearn_cli.errors import ConfigError
+from metalearn_cli.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,11 +83,13 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
                 around = [_drawable(_around(*one)) for one in zip(y, line.half, strict=True)]
                 low, high = ([one[side] for one in around] for side in (0, 1))
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(x, y, label=_short(line.name), **style)
+            axes.plot(x, y, label=_in_a_legend(line.name), **style)
         for place, one in enumerate(dots):
             colour = (palette.ink, palette.colours[3])[place % 2]
             style = {"color": colour, "linestyle": "", "marker": ".X"[place % 2]}
-            axes.plot(_drawable(one.x), _drawable(one.y), label=one.name, markersize=(4, 8)[place % 2], **style)
+            axes.plot(
+                _drawable(one.x), _drawable(one.y), label=_in_a_legend(one.name), markersize=(4, 8)[place % 2], **style
+            )
 
     axis = axis._replace(legend=len(drawn) + len(dots) > 1)
     rows = [
@@ -167,8 +169,14 @@ def _around(value: float, half: float | tuple[float, float]) -> tuple[float, flo
     return value - below, value + above
 
 
+def _in_a_legend(name: str) -> str:
+    """Matplotlib leaves names out of a legend that are empty or begin with an underscore."""
+    return f" {_short(name)}" if name[:1] in ("", "_") else _short(name)
+
+
 def _short(name: str) -> str:
     """A name that fits beside a chart: its end, which tells it from others more often than its beginning."""
+    name = printable(name)
     return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
 
 

@@ -137,9 +137,10 @@ def _cards(found: Classified) -> Html:
     if len(found.queries) <= _FEW:
         return section("Queries", note, _left_out(found), _of(found.queries, found.support))
     folded = [
-        element("details", join([element("summary", f"{name} ({len(group)})"), _of(group, found.support)]), "group")
-        for name, group in _groups(found)
-    ]
+        Html(f'<details class="group"{"" if place else " open"}>{element("summary", f"{name} ({len(group)})")}\n'
+             f"{_of(group, found.support)}</details>")
+        for place, (name, group) in enumerate(_groups(found))
+    ]  # fmt: skip
     return section("Queries", note, _left_out(found), paragraph("A click unfolds a group."), *folded)
 
 

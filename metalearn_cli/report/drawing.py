@@ -6,11 +6,13 @@ Equal numbers give equal bytes.
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from metalearn_cli.errors import printable
 from metalearn_cli.report.charts import Chart, Palette
 from metalearn_cli.report.page import Html, element
 
@@ -42,7 +44,8 @@ def drawn(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # SVG keeps the text, and the browser has the letters
         mpl.rcdefaults()  # a person's matplotlibrc is for other charts
         mpl.rcParams.update(_settings(palette.ink, transparent))
         figure = Figure()
@@ -77,6 +80,7 @@ def _settings(ink: str, transparent: bool) -> dict[Any, Any]:
         "xtick.color": ink, "ytick.color": ink, "legend.frameon": False, "legend.fontsize": 9.5,
         "figure.constrained_layout.use": True, "axes.unicode_minus": True, "lines.linewidth": 1.6,
         "lines.markersize": 4, "savefig.transparent": transparent, "savefig.dpi": 200,
+        "text.parse_math": False,
     }  # fmt: skip
 
 
@@ -92,4 +96,4 @@ def _inline(svg: str, description: str) -> str:
         body = body.replace(colour, f"var(--c{place})")
     body = body.replace(_OF_THE_PAGE.ink, "currentColor")
     body = re.sub(r"\n\s*\n", "\n", body).strip()
-    return f'<svg viewBox="{view[1]}" role="img" aria-label="{escape(description)}">{body}'
+    return f'<svg viewBox="{view[1]}" role="img" aria-label="{escape(printable(description))}">{body}'

@@ -2,13 +2,14 @@
 
 import csv
 import io
+import xml.etree.ElementTree as ET
 
 import pytest
 from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
 
-from metalearn_cli.report import charts
+from metalearn_cli.report import charts, drawing
 from metalearn_cli.report.charts import Axis, Line
 from metalearn_cli.report.figures import Numbers, write_figures
 
@@ -49,6 +50,20 @@ def test_the_numbers_are_those_of_the_chart(tmp_path):
     ]
     assert list(csv.reader(found["episodes.csv"].decode().splitlines()))[1:] == [["0", "0.5"], ["1", "0.25"]]
     assert found["more.csv"] == b"a\r\n'=1+1\r\n"
+
+
+@pytest.mark.parametrize("name", ["$\\frac{", '<b>&"', "\x1b[31m\n", "鳥 🐦", "_x", "", "a" * 300, "\udc80"])
+def test_any_name_can_stand_in_a_figure(tmp_path, name):
+    words = ("one", name, name)
+    drawn = [
+        charts.lines(words, Axis("x", "y"), [Line(name, [1, 2], [1.0, 2.0]), Line(name, [1, 2], [2.0, 1.0])]),
+        charts.forest(words, Axis("x", ""), [(name, 1.0, 0.5)]),
+        charts.matrix(words, Axis("x", ""), [name, "b"], [[1, 2], [0, 1]]),
+    ]
+    for number, chart in enumerate(drawn):
+        write_figures(tmp_path / str(number), [chart])
+        found = drawing.inline(chart)
+        ET.fromstring(found[found.index("<svg") : found.index("</svg>") + 6])
 
 
 def test_equal_numbers_give_equal_files(tmp_path):
