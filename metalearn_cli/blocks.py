@@ -10,6 +10,8 @@ LARGEST_SEED = 2**63 - 1
 Iterations = Annotated[int, Field(ge=1, le=10**9)]
 Episodes = Annotated[int, Field(ge=2, le=10**6)]  # sampling draws them by numbers of 20 bits
 
+_LONG = 100  # iterations between two validations: where they are fewer, the first comes soon anyway
+
 _READERS = {
     "momentum": ("optimizer", ("sgd",)),
     "min_lr": ("schedule", ("cosine", "linear")),
@@ -92,7 +94,8 @@ class Eval(Settings):
     `queries` (examples): how many of each class are to be predicted.
     `episodes` (tasks): how many `metalearn eval` draws.
     `val_episodes` (tasks): how many each validation draws.
-    `every` (iterations): how many lie between two validations.
+    `every` (iterations): how many lie between two validations; where they are 100 or more, one more comes first, after
+        a tenth of as many.
     `seed`: picks the episodes, the same for every checkpoint.
     `statistics`: what the norms see; null, as in training; "running", the running mean of what they saw in training, so
         that no prediction depends on others.
@@ -106,6 +109,15 @@ class Eval(Settings):
     every: Iterations = 500
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     statistics: Literal["transductive", "support", "running"] | None = None
+
+    @property
+    def first(self) -> int:
+        """After how many iterations the first validation comes: early in a long run, to show soon how it goes."""
+        return self.every // 10 if self.every >= _LONG else self.every
+
+    def validates(self, iteration: int) -> bool:
+        """Whether a validation follows so many iterations."""
+        return iteration == self.first or iteration % self.every == 0
 
 
 class Keeping(Settings):

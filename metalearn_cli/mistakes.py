@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.readings import what_to_write
 from metalearn_cli.yaml_lines import Location, brief
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -126,13 +127,17 @@ def _explained(details: Any, schema: Schema) -> Mistake:
         expected = expected.replace("a number", "a finite number", 1)
     if not expected:
         return Mistake(location, details["msg"])
-    return Mistake(location, f"found {found(details['input'])}, expected {expected}")
+    meant = what_to_write(details["input"], _at(location, schema), lambda node: _resolved(node, schema))
+    return Mistake(location, f"found {found(details['input'])}, expected {expected}{meant}")
 
 
 def _at(location: Location, schema: Schema) -> Schema:
     """The part of `schema` that describes the value at `location`; empty where it cannot say."""
     node = schema
     for part in location:
+        if "anyOf" in node:  # null, or what has parts
+            options = [_resolved(option, schema) for option in node["anyOf"]]
+            node = next((option for option in options if option.get("type") != "null"), {})
         if isinstance(part, int):
             node = node["prefixItems"][part] if "prefixItems" in node else node.get("items", {})
         elif "discriminator" in node:

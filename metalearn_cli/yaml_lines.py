@@ -6,6 +6,7 @@ no more than the events. Refused: tags, anchors, aliases, merge keys, keys given
 text, more than one document.
 """
 
+import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,10 @@ def read(file: Path) -> Document:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{where}:{line}: not UTF-8: byte 0x{content[error.start]:02x}") from error
+        found = f"byte 0x{content[error.start]:02x}{_encoding(content)}"
+        raise ConfigError(f"{where}:{line}: not UTF-8: {found}") from error
+    if "\0" in text:  # UTF-16 of plain letters is no fault in UTF-8
+        raise ConfigError(f"{where}: not UTF-8{_encoding(content)}")
     return parse(text, where)
 
 
@@ -114,6 +118,16 @@ def shown(text: str) -> str:
 def brief(text: str) -> str:
     """`text` as `shown`, cut where it is too long for a message."""
     return shown(text) if len(text) <= _LONGEST_SHOWN else f"{shown(text[:_LONGEST_SHOWN])}..."
+
+
+def _encoding(content: bytes) -> str:
+    """The end of a message: which other encoding a file seems to have, and what to do."""
+    marks = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}
+    marks |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+    found = next((name for mark, name in marks.items() if content.startswith(mark)), "")
+    if not found and b"\0" in content:
+        found = "UTF-16" if content.count(b"\0") < 0.6 * len(content) else "UTF-32"
+    return f"; the file seems to be in {found or 'Latin-1 or Windows-1252'}: save it as UTF-8"
 
 
 def _load(text: str) -> tuple[Value, dict[Location, int]]:
@@ -191,13 +205,13 @@ def _scalar(event: Any, line: int) -> Value:
     text: str = event.value
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise _RefusedError("half of a surrogate pair is no character", line)
-    value = _resolved(text) if event.implicit[0] else text
+    value = resolved(text) if event.implicit[0] else text
     if isinstance(value, int) and len(text) > MAX_DIGITS:
         raise _RefusedError(f"a number of more than {MAX_DIGITS} digits", line)
     return value
 
 
-def _resolved(text: str) -> Value:
+def resolved(text: str) -> Value:
     """What plain `text` means in the core schema of YAML 1.2."""
     if text in _WORDS:
         return _WORDS[text]
@@ -219,7 +233,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _quoted_where_needed(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # SafeDumper quotes what YAML 1.1 would misread; 1.2 would misread more, such as '1e3'.
-    style = None if isinstance(_resolved(text), str) else '"'
+    style = None if isinstance(resolved(text), str) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

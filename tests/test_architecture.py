@@ -21,6 +21,7 @@ MAY_IMPORT = {
 }
 OPEN_TO_ALL = {"errors", "omissions", "references", "settings", "version"}
 EXPERIMENT = {"blocks", "experiment", "meanings", "mistakes", "overrides", "registry", "schema", "yaml_lines"}
+EXPERIMENT |= {"readings"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

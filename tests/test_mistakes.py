@@ -45,8 +45,8 @@ def refusal(text, overridden=()):
 
 
 MISTAKES = {
-    "word: 3": "word: found 3 (int), expected text",
-    "flag: yes": "flag: found 'yes' (str), expected true or false",
+    "word: 3": "word: found 3 (int), expected text; put it in quotes, as it stands there",
+    "flag: yes": "flag: found 'yes' (str), expected true or false; write true",
     "kind: lion": "kind: found 'lion' (str), expected one of adam, sgd",
     "only: anil": "only: found 'anil' (str), expected maml",
     "kind:": "kind: found null, expected one of adam, sgd",
@@ -58,11 +58,11 @@ MISTAKES = {
     "inner: {lr: true}": "inner.lr: found True (bool), expected a number greater than 0",
     "inner: {lr: .inf}": "inner.lr: found inf (float), expected a finite number greater than 0",
     "inner: {lr: .nan}": "inner.lr: found nan (float), expected a finite number greater than 0",
-    "inner: {steps: 1.0}": "inner.steps: found 1.0 (float), expected an integer from 1 to 9",
+    "inner: {steps: 1.0}": "inner.steps: found 1.0 (float), expected an integer from 1 to 9; write 1",
     "inner: {stpes: 1}": "inner.stpes: unknown key; did you mean steps?",
     "inner: {zzz: 1}": "inner.zzz: unknown key; known are lr, steps",
     '"a\\nb": 1': "'a\\nb': unknown key; known are word, inner, kind, only, flag, clip, sizes, mean, even",
-    "sizes: 3": "sizes: found 3 (int), expected a list of at most 2, each an integer",
+    "sizes: 3": "sizes: found 3 (int), expected a list of at most 2, each an integer; write [3]",
     "sizes: [1, 2, 3]": "sizes: found [1, 2, 3] (list), expected a list of at most 2, each an integer",
     "sizes: [1, x]": "sizes[1]: found 'x' (str), expected an integer",
     "mean: [1, x]": "mean[1]: found 'x' (str), expected a number",

@@ -3,6 +3,7 @@
 import typer
 
 from metalearn_cli.cli import evaluate, finetune, info, prepare, train
+from metalearn_cli.cli.arguments import Command
 from metalearn_cli.cli.options import Version
 
 app = typer.Typer(
@@ -11,11 +12,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("prepare")(prepare.prepare)
-app.command("train", epilog=train.EPILOG)(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("finetune")(finetune.finetune)
-app.command("info")(info.info)
+app.command("prepare", cls=Command)(prepare.prepare)
+app.command("train", cls=Command, epilog=train.EPILOG)(train.train)
+app.command("eval", cls=Command)(evaluate.evaluate)
+app.command("finetune", cls=Command)(finetune.finetune)
+app.command("info", cls=Command)(info.info)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from metalearn_cli.cli import answers, pages
 from metalearn_cli.storage.delivery import deliver
 
 if TYPE_CHECKING:
-    from metalearn_cli.report.classifying import Judged
+    from metalearn_cli.report.judging import Judged
     from metalearn_cli.runtime.classifier import Classifier
     from metalearn_cli.runtime.finetuning import Labelled
 
@@ -16,8 +16,9 @@ _NEAREST = 3
 
 
 def write_classifying_page(
-    path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any]
-) -> None:
+    path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any],
+    seconds: float,
+) -> None:  # fmt: skip
     """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it.
 
     Those that are wrong come first.
@@ -47,12 +48,22 @@ def write_classifying_page(
         _judged(classes, fields), near.in_features,
     )  # fmt: skip
     settings = [("", to_yaml(classifier.experiment))]
-    device = pages.environment(str(classifier.device))
+    device = pages.environment(str(classifier.device), seconds)
     deliver(path, classifying.classifying_page(found, Origin(settings, device, pages.command())))
 
 
+def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Mapping[str, Any]) -> None:
+    """The folder holds the figures of the answers in `fields`."""
+    from metalearn_cli.report.figures import write_figures
+    from metalearn_cli.report.judging import judged_charts
+
+    classes = [str(name) for name in classifier.classes]
+    probabilities = [row["probability"] for row in fields["predictions"]]
+    write_figures(folder, judged_charts(classes, _judged(classes, fields), probabilities))
+
+
 def _judged(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
-    from metalearn_cli.report.classifying import Judged
+    from metalearn_cli.report.judging import Judged
     from metalearn_cli.runtime.counting import confused
 
     if fields["confusion"] is None:

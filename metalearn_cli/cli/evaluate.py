@@ -3,14 +3,16 @@
 import math
 import shlex
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metalearn_cli.cli import pages, tables
-from metalearn_cli.cli.options import Device, Json, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_page
+from metalearn_cli.cli import pages, tables, testing_page
+from metalearn_cli.cli.options import Device, Figures, Json, Overrides, Quiet, Verbose
+from metalearn_cli.cli.outputs import require_figures, require_page
+from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page of curves, classes and episodes.")
     ] = None,
+    figures: Figures = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -44,20 +47,24 @@ def evaluate(
     _check(split, {"--until-ci": until_ci, "--min-accuracy": min_accuracy})
     if report is not None:
         require_page(report, checkpoints, charts=True)
+    require_figures(figures)
+    for path in checkpoints:
+        require_checkpoint(path)
     with tables.loading(quiet):
         from metalearn_cli.runtime import testing
+    made = pages.Made(pages.command(), time.monotonic(), quiet, figures)
     results = []
     for path in checkpoints:
         started = time.monotonic()
         with tables.bar(quiet) as progress:
-            stages = tables.Stages(progress)
+            stages, say = tables.Stages(progress), partial(tables.warn, progress=progress)
             stages(f"measuring {path}", 0, 1)
-            tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages)
+            tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages, say)
         _warn_of_lost(path, tested)
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
-            _print(path, tested, verbose)
-    _tell(checkpoints, results, report, json, quiet)
+            _print(path, tested, len(checkpoints) > 1, verbose)
+    _tell(checkpoints, results, report, json, made)
     every = [tested for tested, _ in results]
     single = [path for path, tested in zip(checkpoints, every, strict=True) if tested.accuracy and not tested.members]
     if single:
@@ -75,37 +82,50 @@ def _check(split: str, fractions: dict[str, float | None]) -> None:
 
 def _tell(
     checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool,
-    quiet: bool,
+    made: pages.Made,
 ) -> None:  # fmt: skip
     """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
     from metalearn_cli.runtime import testing
 
     every = [tested for tested, _ in results]
     compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
-    if report is not None:
-        pages.write_testing_page(report, checkpoints, every, compared, _line(spread, every[0].accuracy, "±"), quiet)
+    names = list(map(tables.named, checkpoints, every))
+    warnings = [
+        f"{name} was measured otherwise than {names[0]}, so their difference is one of protocols, too: "
+        f"{'; '.join(unlike)}"
+        for name, row in zip(names[1:], compared, strict=True)
+        if (unlike := row["unlike"])
+    ]
+    for warning in warnings:
+        tables.warn(warning)
+    if report is not None or made.figures is not None:
+        notes = [
+            line for line in (_line(spread, every[0].accuracy, "±"), *(f"Warning: {one}." for one in warnings)) if line
+        ]
+        testing_page.write_testing_page(report, checkpoints, every, compared, notes, made)
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
         several["over_seeds"] = spread and spread._asdict()
         one = results[0][1] if len(results) == 1 else several
-        tables.print_json(one | {"report": None if report is None else str(report)})
+        tables.print_json(one | {"report": report and str(report), "figures": made.figures and str(made.figures)})
     else:
-        _print_paired(list(map(tables.named, checkpoints, every)), compared)
-        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), report and f"report {report}"):
+        _print_paired(names, compared)
+        written = [f"{name} {path}" for name, path in (("report", report), ("figures", made.figures)) if path]
+        for line in (_line(spread, every[0].accuracy, tables.plus_minus()), *written):
             if line:
                 tables.console(stderr=False).print(line, markup=False)
 
 
 def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
-    task = tested.spec
+    protocol = tested.protocol
     key = "accuracy" if tested.accuracy else "mse"
     rows = tables.steps_fields(tested.steps, tested.accuracy)
     return {
-        "checkpoint": str(path), "ensemble": _ensemble(tested), "dataset": tested.dataset, "split": tested.part,
-        "ways": task.ways, "shots": task.shots, "queries": task.queries, "episodes": tested.episodes,
-        "statistics": tested.statistics,
+        "checkpoint": str(path), "ensemble": _ensemble(tested), "dataset": protocol.dataset, "split": protocol.part,
+        "ways": protocol.ways, "shots": protocol.shots, "queries": protocol.queries, "episodes": tested.episodes,
+        "statistics": protocol.statistics, "inner_steps": protocol.inner_steps,
         "algorithm": tested.algorithm, "second_order": tested.second_order, "fingerprint": tested.fingerprint,
-        "chance": 1 / task.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
+        "chance": 1 / protocol.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
         "ci95": rows[-1]["ci95"], "not_finite": tested.lost, "seconds": seconds,
     }  # fmt: skip
 
@@ -124,29 +144,36 @@ def _ensemble(tested: "Tested") -> dict[str, Any] | None:
     return {"label": tested.label, "averaged": tested.averaged, "checkpoints": files} if files else None
 
 
-def _print(path: Path, tested: "Tested", verbose: bool) -> None:
+def _print(path: Path, tested: "Tested", several: bool, verbose: bool) -> None:
     out = tables.console(stderr=False)
-    out.print(tables.steps_table(tables.title(tested), tested.steps, tested.accuracy))
+    title = f"{path}\n{tables.title(tested)}" if several else tables.title(tested)
+    out.print(tables.steps_table(title, tested.steps, tested.accuracy))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)
         for member in tested.members:
             out.print(f"{member}, one of the {tested.label}", markup=False)
 
 
-def _paired(first: "Tested", other: "Tested") -> dict[str, float]:
-    """Mean over the common episodes of (other - first), the half-width of its 95 % interval, and how many they are."""
+def _paired(first: "Tested", other: "Tested") -> dict[str, Any]:
+    """Mean over the common episodes of (other - first), the half-width of its 95 % interval, how many they are, and in
+    what the two were measured otherwise: the difference is then one of the protocols, too.
+    """
+    from metalearn_cli.runtime.protocol import unlike
+
     if first.stream != other.stream:
-        raise ConfigError("the checkpoints were measured on different episodes (their datasets or tasks differ)")
+        told = f"{first.protocol}, and {other.protocol}"
+        raise ConfigError(f"the checkpoints were measured on different episodes: {told}; measure each by itself")
     common = min(first.episodes, other.episodes)
     difference = (other.scores[:common] - first.scores[:common]).double()
     return {
         "difference": float(difference.mean()),
         "ci95": 1.96 * float(difference.std()) / math.sqrt(common),
         "episodes": common,
+        "unlike": unlike(first.protocol, other.protocol, first.algorithm == other.algorithm),
     }
 
 
-def _print_paired(names: list[str], compared: list[dict[str, float]]) -> None:
+def _print_paired(names: list[str], compared: list[dict[str, Any]]) -> None:
     out = tables.console(stderr=False)
     for name, row in zip(names[1:], compared, strict=True):
         sign = tables.plus_minus()

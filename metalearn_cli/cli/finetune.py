@@ -1,6 +1,7 @@
 """`metalearn finetune`: a few labelled pictures into a classifier, and its answers for new ones."""
 
 import shlex
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from metalearn_cli.cli import answers, classifying, tables
-from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_page, require_receiver, require_writable
+from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
+from metalearn_cli.cli.outputs import require_figures, require_page, require_receiver, require_writable
+from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import Omission, as_fields, merged
 from metalearn_cli.storage.forms import require_form
@@ -37,6 +39,7 @@ def finetune(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page of the queries and what is near to them.")
     ] = None,
+    figures: Figures = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -47,7 +50,11 @@ def finetune(
     A classifier that was adapted before needs --query alone. With --output and neither --support nor --query, what the
     checkpoint holds is written in another form.
     """
+    started = time.monotonic()
     _check(checkpoint, support, query, output, csv, report)
+    require_figures(figures)
+    if figures is not None and support is None and query is None:
+        raise ConfigError("--figures: there is nothing to draw; give --support or --query")
     with tables.loading(quiet):
         from metalearn_cli.runtime import finetuning  # noqa: F401
     if support is None and query is None and output is not None:
@@ -57,8 +64,11 @@ def finetune(
         fields = found.fields
         _write(found, output, csv)
         if report is not None and found.queries is not None:
-            classifying.write_classifying_page(report, found.classifier, found.support, found.queries, fields)
-    written = (("output", output), ("csv", csv), ("report", report))
+            shown, seconds = (found.support, found.queries, fields), time.monotonic() - started
+            classifying.write_classifying_page(report, found.classifier, *shown, seconds)
+        if figures is not None:
+            classifying.write_classifying_figures(figures, found.classifier, fields)
+    written = (("output", output), ("csv", csv), ("report", report), ("figures", figures))
     fields |= {name: None if path is None else str(path) for name, path in written}
     if json:
         tables.print_json(fields)
@@ -89,6 +99,7 @@ def _check(
     files = [path.resolve() for path in (output, csv, report) if path is not None]
     if len(set(files)) < len(files):
         raise ConfigError("--output, --csv and --report: two of them name the same file; give each its own")
+    require_checkpoint(checkpoint)
 
 
 class Found(NamedTuple):
@@ -191,7 +202,7 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
     if fields["output"]:
         what = "initialisation" if fields["classes"] is None else "adapted classifier"
         out.print(f"{what} {fields['output']}", markup=False)
-    for name, what in (("csv", "probabilities"), ("report", "report")):
+    for name, what in (("csv", "probabilities"), ("report", "report"), ("figures", "figures")):
         if fields[name]:
             out.print(f"{what} {fields[name]}", markup=False)
 

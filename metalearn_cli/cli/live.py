@@ -1,12 +1,12 @@
 """What `train` shows while it runs: rows that stay, and below them one line that moves."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from metalearn_cli.cli.rows import Course, Rows
+from metalearn_cli.cli.rows import Course, Rows, left, rate
 from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 
 if TYPE_CHECKING:
@@ -18,13 +18,15 @@ _SPARKS = 20
 class Live:
     """A training run on the screen: `tick` after each iteration, `report` whenever there is one.
 
-    `scores` are those of the reports before this process took the run up; a validation follows `every` iterations.
+    `scores` are those of the reports before this process took the run up; `validates(iteration)` says after which
+    iterations a validation comes.
     """
 
     def __init__(
-        self, progress: Progress, course: Course, every: int, tasks: int, scores: Sequence[float] = ()
-    ) -> None:
-        self._progress, self._course, self._every, self._tasks = progress, course, every, tasks
+        self, progress: Progress, course: Course, validates: Callable[[int], bool], tasks: int,
+        scores: Sequence[float] = (),
+    ) -> None:  # fmt: skip
+        self._progress, self._course, self._validates, self._tasks = progress, course, validates, tasks
         self._rows = Rows(course, progress.console)
         self._scores = list(scores)
         self._started = self._ticked = time.monotonic()
@@ -36,11 +38,11 @@ class Live:
         now, done = time.monotonic(), max(1, iteration - self._course.first)
         self._training += now - self._ticked
         self._ticked = now
-        left = (self._course.last - iteration) * (now - self._started) / done
-        rate = done * self._tasks / max(self._training, 1e-9)
-        validates = iteration % self._every == 0 or iteration == self._course.last
+        remaining = left(self._course, iteration, now - self._started)
+        speed = done * self._tasks / max(self._training, 1e-9)
+        validates = self._validates(iteration) or iteration == self._course.last
         label = "validating" if validates else "training"
-        notes = [f"{clock(left)} left", f"{rate:,.0f} tasks/s", *self._sparks()]
+        notes = [f"{clock(remaining)} left", f"{rate(speed)} tasks/s", *self._sparks()]
         self._progress.update(self._bar, description=label, completed=iteration, notes=notes)
 
     def report(self, report: "Report") -> None:

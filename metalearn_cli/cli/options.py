@@ -46,6 +46,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the experiment, as YAML; repeat for more."),
 ]
+Figures = Annotated[
+    Path | None,
+    typer.Option("--figures", metavar="DIR", help="Write the page's figures there: SVG, PNG, PDF, numbers as CSV."),
+]
 OneCheckpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="A file that metalearn wrote.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

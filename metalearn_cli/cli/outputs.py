@@ -33,6 +33,22 @@ def require_receiver(option: str, path: Path, example: str, checkpoints: Sequenc
         require_writable(option, path, example, checkpoints)
 
 
+def require_figures(folder: Path | None) -> None:
+    """The same for `--figures`: raise ConfigError where no folder is or can be made, and where nothing draws."""
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--figures {folder}: is a file, expected a folder")
+    place = folder if folder.exists() else folder.parent
+    if not place.is_dir():
+        raise ConfigError(f"--figures {folder}: the folder {place} does not exist")
+    if not os.access(place, os.W_OK):
+        raise ConfigError(f"--figures {folder}: no permission to write there")
+    from metalearn_cli.report.charts import require_matplotlib
+
+    require_matplotlib("--figures")
+
+
 def require_page(path: Path, checkpoints: Sequence[Path], charts: bool) -> None:
     """The same for `--report`: raise ConfigError also for another suffix, and where nothing draws its `charts`."""
     if path.suffix.lower() not in (".html", ".htm"):

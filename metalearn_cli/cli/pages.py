@@ -2,161 +2,158 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metalearn_cli.cli import tables
+from metalearn_cli.cli.signs import clock
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.atomic import write_file
-from metalearn_cli.storage.delivery import deliver
 
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
-    from metalearn_cli.report.testing import Measured
     from metalearn_cli.runtime.episodes import Subject
+    from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.session import Session
-    from metalearn_cli.runtime.testing import Tested
     from metalearn_cli.storage.downloads import Progress
 
 _FITS = 4
+_CURVES_SECONDS = 4.0
+
+
+class Made(NamedTuple):
+    """How a page is made: by which command, that began when (of time.monotonic), whether it shows progress, and the
+    folder that its figures go to besides.
+    """
+
+    command: str
+    began: float
+    quiet: bool
+    figures: Path | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the command began."""
+        return time.monotonic() - self.began
+
+
+class Seen(NamedTuple):
+    """What was seen of a best checkpoint besides its curves: queries, scores of single episodes, and how it was
+    measured on tasks of the training part, with its steps there.
+    """
+
+    looked: "Looked | None" = None
+    scores: Sequence[float] = ()
+    known: "tuple[str, list[dict[str, float]]] | None" = None
 
 
 def write_training_page(
-    session: "Session", title: str, command: str, quiet: bool, stopper: "Stopper"
-) -> Path | None:  # fmt: skip
-    """The run folder has a report.html, whose path this is; None where there is none.
+    session: "Session", title: str, made: Made, stopper: "Stopper"
+) -> tuple[Path | None, list[str]]:  # fmt: skip
+    """The run folder has a report.html, whose path this is (None where there is none), and what was left out of it.
 
-    The best checkpoint answers some validation episodes again, to be looked at, unless a signal has come, or comes in
-    the meantime: the curves alone take no time. What goes wrong is a warning: a page is no reason for a finished run to
+    The best checkpoint answers some validation episodes again, to be looked at, unless the run was stopped, or is in
+    the meantime: the curves alone take seconds. What goes wrong is a warning: a page is no reason for a finished run to
     fail.
     """
-    try:
-        with stopper.abandonable():
-            return _written(session, title, command, quiet, look=stopper.signal is None)
-    except KeyboardInterrupt:
-        return _written(session, title, command, quiet, look=False)
-
-
-def _written(session: "Session", title: str, command: str, quiet: bool, look: bool) -> Path | None:
+    if stopper.signal is None and stopper.left < _CURVES_SECONDS:
+        return None, ["report.html"]
     from metalearn_cli.report import charts
 
     path = session.folder.path / "report.html"
     try:
         charts.require_matplotlib("report.html")
-        with tables.bar(quiet) as progress:
-            content = _training_page(session, title, command, tables.Stages(progress) if look else None)
-        write_file(path, content)
+        there = session.folder.best.exists()
+        seen = _seen(session, made.quiet, stopper) if there else None
+        write_file(path, _training_page(session, title, made, seen or Seen()))
     except ConfigError as error:
-        if not quiet:
+        if not made.quiet:
             tables.console(stderr=True).print(f"no {error}")
-        return None
+        return None, []
     except Exception as error:
         tables.warn(f"no report.html was written: {error}")
-        return None
-    return path
+        return None, []
+    return path, ["what report.html shows besides curves"] if there and seen is None else []
 
 
-def _training_page(session: "Session", title: str, command: str, look: "Progress | None") -> bytes:
+def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> Seen | None:
+    """None where it was stopped before all was seen."""
+    if not stopper():
+        with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
+            best = _best(session)
+            known = _on_training_tasks(session, best)
+            return Seen(*looked_at(best, session.measured, tables.Stages(progress)), known)
+    return None
+
+
+def _training_page(session: "Session", title: str, made: Made, seen: Seen) -> bytes:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
+    from metalearn_cli.report.figures import write_figures
     from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
 
-    kind = ACCURACY if session.data.interface.tells_classes_apart else SQUARED_ERROR
+    kind = ACCURACY if session.measured.accuracy else SQUARED_ERROR
     experiment, rows = session.experiment, session.folder.rows()
-    looked: Looked | None = None
-    scores: list[float] = []
-    known: tuple[int, list[dict[str, float]]] = (0, [])
-    if look is not None and session.folder.best.exists():
-        best = _best(session)
-        known = _on_training_tasks(session, best)
-        looked, scores = _looked(best, experiment.eval.val_episodes, "validation", look)
     outer, last = experiment.outer, rows[-1] if rows else None
     facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
     pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
-    run = training.Run(experiment.name, title, kind, rows, experiment.eval.val_episodes, facts, looked, scores, known)
+    trained, measured = str(session.trained), str(session.measured)
+    run = training.Run(experiment.name, title, kind, rows, trained, measured, facts, *seen)
     settings = [("", to_yaml(experiment))]
-    return training.training_page(run, Origin(settings, environment(str(session.device)), command))
-
-
-def write_testing_page(
-    path: Path, checkpoints: Sequence[Path], results: "Sequence[Tested]", compared: Sequence[Mapping[str, float]],
-    note: str | None, quiet: bool,
-) -> None:  # fmt: skip
-    """`path` is the page of what was measured: of one checkpoint closely, or of several side by side."""
-    from metalearn_cli.report import testing
-    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
-
-    kind = ACCURACY if results[0].accuracy else SQUARED_ERROR
-    measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
-    names = list(map(tables.named, checkpoints, results)) if len(results) > 1 else [""]
-    settings = [(name, one.settings) for name, one in zip(names, results, strict=True)]
-    device = str(next(iter(results[0].subject.meta.params.values())).device)
-    came_from = Origin(settings, environment(device), command())
-    if len(results) == 1:
-        with tables.bar(quiet) as progress:
-            looked, _ = _looked(results[0].subject, results[0].episodes, results[0].part, tables.Stages(progress))
-        content = testing.testing_page(measured[0], kind, looked, came_from)
-    else:
-        differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
-        content = testing.comparison_page(measured, kind, differences, [note] if note else [], came_from)
-    deliver(path, content)
-
-
-def _measured(checkpoint: Path, one: "Tested") -> "Measured":
-    from metalearn_cli.report.testing import Measured
-
-    title = tables.title(one).replace("\n", "; ")
-    steps = [step._asdict() for step in one.steps]
-    lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
-    extent = f"{one.episodes} {one.part} episodes{lost}"
-    name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
-    return Measured(name, title, extent, steps, one.scores.tolist(), one.fingerprint, files)
+    if made.figures is not None:
+        write_figures(made.figures, training.training_charts(run))
+    return training.training_page(run, Origin(settings, environment(str(session.device), made.seconds), made.command))
 
 
 def _best(session: "Session") -> "Subject":
     """The best checkpoint and the episodes that it was validated on."""
-    from metalearn_cli.runtime import assembly, episodes
+    from metalearn_cli.runtime import episodes
     from metalearn_cli.runtime.state import meta_of
     from metalearn_cli.storage import checkpoints
 
-    experiment, data, learner = session.experiment, session.data, session.validator
-    spec, seed = assembly.evaluation_spec(experiment), experiment.eval.seed
+    measured, data, learner = session.measured, session.data, session.validator
+    drawn = measured.part, measured.spec, session.experiment.eval.seed
     meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
-    steps = assembly.evaluation_steps(experiment, learner)
-    sampler, names = data.sampler("val", spec, seed), data.names("val", spec, seed)
-    return episodes.Subject(learner, meta, steps, session.plan, sampler, names, data.interface.preprocessing)
+    sampler, names = data.sampler(*drawn), data.names(*drawn)
+    seen = data.interface.preprocessing
+    return episodes.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names, seen)
 
 
-def _on_training_tasks(session: "Session", best: "Subject") -> tuple[int, list[dict[str, float]]]:
-    """How the best checkpoint adapts to so many tasks like those of the validation, from the training part.
-
-    None where that part cannot give such tasks.
+def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
+    """How the best checkpoint was measured on tasks of the training part, drawn like those of the validation, and its
+    steps there; None where that part cannot give such tasks.
     """
     from metalearn_cli.errors import DataError
-    from metalearn_cli.runtime import assembly, episodes, evaluation
+    from metalearn_cli.runtime import episodes, evaluation
     from metalearn_cli.runtime.execution import running
+    from metalearn_cli.runtime.protocol import evaluation_protocol
 
     experiment, count = session.experiment, min(session.experiment.eval.val_episodes, episodes.MOST)
+    protocol = evaluation_protocol(experiment, session.data.interface, session.validator, "train", count)
     try:
-        tasks = session.data.sampler("train", assembly.evaluation_spec(experiment), experiment.eval.seed)
+        tasks = session.data.sampler("train", protocol.spec, experiment.eval.seed)
     except (ConfigError, DataError):
-        return 0, []
+        return None
     with running(best.plan) as runner:
         scores = evaluation.evaluate(best.learner, runner, best.meta, tasks, best.steps, count)
-    return count, [step._asdict() for step in evaluation.summary(scores)]
+    return str(protocol), [step._asdict() for step in evaluation.summary(scores)]
 
 
-def _looked(subject: "Subject", episodes: int, part: str, progress: "Progress") -> "tuple[Looked, list[float]]":
-    """What there is to see in the first of so many episodes, and the scores of those that were looked at."""
+def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
+    """What there is to see in the first of the measured episodes, and the scores of those that were looked at."""
     from metalearn_cli.report.pictures import Episode
     from metalearn_cli.report.sections import Fitted, Looked
     from metalearn_cli.runtime import episodes as seen
 
+    episodes, part = measured.episodes or 0, {"val": "validation"}.get(measured.part, measured.part)
     if subject.seen is None:
         few = range(min(_FITS, episodes))
         query = subject.sampler(0, [0]).query
@@ -176,12 +173,19 @@ def _looked(subject: "Subject", episodes: int, part: str, progress: "Progress") 
     return Looked(f"{extent} {part} episodes", found.classes(), found.confusions(), shown), found.accuracies
 
 
-def environment(device: str) -> list[tuple[str, str]]:
-    """What the numbers were made with."""
+def environment(device: str, seconds: float | None = None) -> list[tuple[str, str]]:
+    """When, in how long and in how much memory the page was made, and with what."""
+    import torch
+
     from metalearn_cli.runtime.machine import describe
+    from metalearn_cli.runtime.memory import peak_bytes
 
     found: dict[str, Any] = describe()
-    rows = [(name, version) for name, version in found["versions"].items() if version]
+    rows = [("date", datetime.now().astimezone().isoformat(" ", "seconds"))]
+    rows += [] if seconds is None else [("duration", clock(seconds))]
+    peak = peak_bytes(torch.device(device))
+    rows += [] if peak is None else [("peak memory", f"{peak / 1e6:,.0f} MB")]
+    rows += [(name, version) for name, version in found["versions"].items() if version]
     rows += [("platform", found["platform"]), ("device", device)]
     rows += [("cpu", f"{found['cpu']['name']}, {found['cpu']['capability']}, {found['cpu']['cores']} cores")]
     rows += [("cuda device", each["name"]) for each in found["cuda"]["devices"]]

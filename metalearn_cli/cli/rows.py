@@ -1,5 +1,6 @@
 """One row per Report of a training run, under a header that says what the columns are and in which units."""
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
@@ -8,21 +9,16 @@ from metalearn_cli.cli.signs import clock, digits, sign
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.evaluation import Step
+    from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.reports import Report
 
 
 class Course(NamedTuple):
-    """What the rows of one run have in common.
-
-    `first` and `last` are the iterations it goes from and to; `steps` is the last inner step, `episodes` how many a
-    validation has.
-    """
+    """What the rows of one run have in common: the iterations it goes from and to, and how a validation measures."""
 
     first: int
     last: int
-    steps: int
-    episodes: int
-    accuracy: bool
+    measured: "Protocol"
 
 
 class Rows:
@@ -48,16 +44,17 @@ class Rows:
     def _header(self, report: "Report") -> str:
         columns = self._columns(report)
         before = sum(wide for name, wide, _ in columns if name in ("iteration", "loss"))
-        kind = "val accuracy %" if self._course.accuracy else "val squared error"
-        above = f"{'':>{before}}  {kind}, {self._course.episodes} episodes"
-        legend = "; * best so far"
-        above += legend if len(above + legend) < self._width else ""
+        measured = self._course.measured
+        kind = f"{measured.part} accuracy %" if measured.accuracy else f"{measured.part} squared error"
+        above = f"{'':>{before}}  {kind}, {measured.episodes} episodes"
+        for note in (f", {measured.size}", "; * best so far", f"; {measured.statistics} statistics"):
+            above += note if len(above + note) < self._width else ""
         return f"{above}\n{''.join(f'{name:>{wide}}' for name, wide, _ in columns)}"
 
     def _columns(self, report: "Report") -> list[tuple[str, int, str]]:
         """Name, width and cell of each column that fits: the ones that can best be spared have gone."""
         columns = self._all(report)
-        between = [f"step {step}" for step in range(self._course.steps - 1, 0, -1)]
+        between = [f"step {step}" for step in range(self._course.measured.inner_steps - 1, 0, -1)]
         for name in [*between, "left", "loss", "step 0", "tasks/s"]:
             if sum(wide for _, wide, _ in columns) + 2 < self._width:
                 break
@@ -66,21 +63,31 @@ class Rows:
 
     def _all(self, report: "Report") -> list[tuple[str, int, str]]:
         course, val = self._course, report.val
-        done = max(1, report.iteration - course.first)
-        remaining = (course.last - report.iteration) * report.seconds / done
-        wide = 16 if course.accuracy else 20
+        accuracy = course.measured.accuracy
+        wide = 16 if accuracy else 20
         return [
             ("iteration", 9, str(report.iteration)),
             ("loss", 9, f"{report.loss:.4f}" if abs(report.loss) < 1000 else digits(report.loss, 3)),
-            *((f"step {step.step}", 8, number(step.score, course.accuracy)) for step in val[:-1]),
+            *((f"step {step.step}", 8, number(step.score, accuracy)) for step in val[:-1]),
             (
-                f"step {course.steps} {sign(self._console)} 95 %",
+                f"step {course.measured.inner_steps} {sign(self._console)} 95 %",
                 wide,
-                measured(val[-1], course.accuracy, self._console),
+                measured(val[-1], accuracy, self._console),
             ),
-            ("tasks/s", 9, f"{report.tasks_per_second:.0f}"),
-            ("left", 9, clock(remaining)),
+            ("tasks/s", 9, rate(report.tasks_per_second)),
+            ("left", 9, clock(left(course, report.iteration, report.seconds))),
         ]
+
+
+def left(course: Course, iteration: int, seconds: float) -> float:
+    """The seconds that the run still needs if it goes on as in those so far; NaN where nothing was trained in them."""
+    done, remaining = iteration - course.first, course.last - iteration
+    return remaining * seconds / done if done else math.nan if remaining else 0.0
+
+
+def rate(tasks_per_second: float) -> str:
+    """How fast it is; a dash where nothing was trained, as when only a report was due that a stop had put off."""
+    return f"{tasks_per_second:,.0f}" if math.isfinite(tasks_per_second) else "-"
 
 
 def number(score: float, accuracy: bool) -> str:

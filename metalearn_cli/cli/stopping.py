@@ -1,5 +1,6 @@
 """Signals and deadlines: both end a run after the step at hand, with a checkpoint."""
 
+import math
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from types import FrameType
 
 _PATIENCE_SECONDS = 4.0
 _AGAIN_SECONDS = 0.05
+_MOST_AT_THE_END, _SHARE_AT_THE_END = 5.0, 0.1
 _TOLD = b"\nstopping after the step at hand; once more stops at once, and loses what came after the last checkpoint\n"
 _BY_SIGNAL = 128
 
@@ -19,14 +21,17 @@ _BY_SIGNAL = 128
 class Stopper:
     """`stopper()` turns true at SIGINT, SIGTERM, SIGHUP or the deadline; a second SIGINT ends the process at once.
 
+    The deadline lies a little before `max_seconds` after `started` (by default now): what comes at the end takes time.
     A step that takes too long after a signal is given up, where it may be: inside `abandonable()` a
     KeyboardInterrupt comes. Where the process waits for another one inside a library, no signal reaches Python; a
     thread hears it all the same.
     """
 
-    def __init__(self, max_seconds: float | None) -> None:
+    def __init__(self, max_seconds: float | None, started: float | None = None) -> None:
         self.signal: int | None = None
-        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        seconds = math.inf if max_seconds is None else max_seconds
+        self._end = (time.monotonic() if started is None else started) + seconds
+        self._deadline = self._end - min(_MOST_AT_THE_END, seconds * _SHARE_AT_THE_END)
         self._may_abandon = False
         self._last_act: Callable[[], None] | None = None
         self._listen()
@@ -38,7 +43,16 @@ class Stopper:
 
     def __call__(self) -> bool:
         """Whether to stop now."""
-        return self.signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
+        return self.signal is not None or time.monotonic() >= self._deadline
+
+    def fits(self, seconds: float) -> bool:
+        """Whether something that takes so long would be done before the deadline."""
+        return self.signal is None and time.monotonic() + seconds < self._deadline
+
+    @property
+    def left(self) -> float:
+        """The seconds until all must be done; infinite where nobody limited them."""
+        return self._end - time.monotonic()
 
     def signalled(self) -> bool:
         """Whether it was a signal that says so."""
@@ -56,6 +70,19 @@ class Stopper:
     def before_the_end(self, act: Callable[[], None] | None) -> None:
         """When a second SIGINT ends the process, `act()` is called, in another thread, before it does."""
         self._last_act = act
+
+    @contextmanager
+    def within_time(self) -> Iterator[None]:
+        """As `abandonable()`; the deadline ends the block, too."""
+        limited = self.signal is None and math.isfinite(self._deadline)
+        if limited:
+            self._look_again_in(max(self._deadline - time.monotonic(), _AGAIN_SECONDS))
+        try:
+            with self.abandonable():
+                yield
+        finally:
+            if limited and self.signal is None and hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:

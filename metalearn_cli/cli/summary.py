@@ -1,15 +1,15 @@
 """What a training run came to: a table and a few lines for people, one object for scripts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.rows import measured, number
-from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
-from metalearn_cli.runtime import assembly
+from metalearn_cli.cli.rows import measured, number, rate
+from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
 from metalearn_cli.runtime.evaluation import Step
+from metalearn_cli.runtime.forecast import Forecast
 from metalearn_cli.runtime.memory import peak_bytes
 from metalearn_cli.runtime.reports import Report
 from metalearn_cli.runtime.session import Session
@@ -27,13 +27,22 @@ class Validation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What `train` did in this call: up to which iteration, its last Report, in how many seconds, and its page."""
+    """What `train` did in this call: up to which iteration, its last Report if any, in how many seconds, its page, and
+    what was left out for want of time.
+    """
 
     session: Session
     iteration: int
-    last: Report | None
+    reports: Sequence[Report]
     seconds: float
     page: Path | None
+    figures: Path | None = None
+    left_out: Sequence[str] = ()
+
+    @property
+    def last(self) -> Report | None:
+        """The last Report of this call."""
+        return self.reports[-1] if self.reports else None
 
     @property
     def accuracy(self) -> bool:
@@ -71,11 +80,14 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "second_order": session.learner.traits.second_order,
         "device": str(session.device),
         "val": val,
+        "protocol": session.measured.fields(),
         "best": best and {"iteration": best.iteration} | _score(tables.steps_fields(best.steps, outcome.accuracy)[-1]),
         "tasks_per_second": last.tasks_per_second if last else None,
         "peak_memory_bytes": peak_bytes(session.device),
         "seconds": outcome.seconds,
         "report": None if outcome.page is None else str(outcome.page),
+        "figures": None if outcome.figures is None else str(outcome.figures),
+        "left_out": list(outcome.left_out),
     }
 
 
@@ -91,9 +103,31 @@ def show(outcome: Outcome) -> None:
     out.print("\n".join(f"{name:<{width}}{value}" for name, value in told))
 
 
+def forecast_lines(expected: Forecast) -> list[str]:
+    """What the dry run says of time and memory."""
+    peak = [] if expected.peak is None else [f"memory         {expected.peak / 1e6:,.0f} MB at the most so far"]
+    return [
+        f"time           {digits(expected.per_iteration, 2)} s an iteration, "
+        f"{digits(expected.per_validation, 2)} s a validation, measured here on a few of each",
+        f"               first validation after {clock(expected.to_validation)}, end after {clock(expected.to_end)}",
+        *peak,
+    ]
+
+
+def forecast_fields(expected: Forecast) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "seconds_per_iteration": expected.per_iteration,
+        "seconds_per_validation": expected.per_validation,
+        "seconds_to_first_validation": expected.to_validation,
+        "seconds": expected.to_end,
+        "peak_memory_bytes": expected.peak,
+    }
+
+
 def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
     out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else " mse"
-    told, episodes = [], outcome.session.experiment.eval.val_episodes
+    told, episodes = [], outcome.session.measured.episodes
     for name, row in (("best", best), ("last", found[-1] if found else None)):
         if row is not None and (name, row) != ("last", best):
             score = f"{measured(row.steps[-1], outcome.accuracy, out)}{unit}"
@@ -108,7 +142,7 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
 
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     outer, last = outcome.session.experiment.outer, outcome.last
-    cost = [clock(outcome.seconds), *([f"{last.tasks_per_second:,.0f} tasks/s"] if last else [])]
+    cost = [clock(outcome.seconds), *([f"{rate(last.tasks_per_second)} tasks/s"] if last else [])]
     peak = peak_bytes(outcome.session.device)
     cost += [f"peak memory {peak / 1e6:,.0f} MB"] if peak else []
     return [
@@ -117,6 +151,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
         ("checkpoint", str(outcome.checkpoint)),
         *_kept(outcome.session.folder),
         *([] if outcome.page is None else [("report", str(outcome.page))]),
+        *([] if outcome.figures is None else [("figures", str(outcome.figures))]),
     ]
 
 
@@ -140,12 +175,4 @@ def _step(found: Mapping[str, Any]) -> Step:
 
 
 def _protocol(session: Session) -> str:
-    experiment = session.experiment
-    return tables.protocol(
-        (experiment.algorithm.name, session.validator.traits.second_order),
-        (experiment.dataset.name, "val"),
-        assembly.evaluation_spec(experiment),
-        session.data.interface.tells_classes_apart,
-        experiment.eval.val_episodes,
-        assembly.evaluation_statistics(experiment),
-    )
+    return tables.headed(session.experiment.algorithm.name, session.validator.traits.second_order, session.measured)

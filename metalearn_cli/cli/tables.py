@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,8 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from metalearn_cli.cli.progress import Moving, amount
+from metalearn_cli.cli.heartbeat import beating, state_of
+from metalearn_cli.cli.progress import Moving
 from metalearn_cli.cli.signs import decimals, digits, sign
 from metalearn_cli.errors import printable
 from metalearn_cli.storage.runs import as_json
@@ -24,18 +25,26 @@ from metalearn_cli.storage.runs import as_json
 if TYPE_CHECKING:
     from metalearn_cli.omissions import Omission
     from metalearn_cli.runtime.evaluation import Step
-    from metalearn_cli.runtime.sampling import TaskSpec
+    from metalearn_cli.runtime.protocol import Protocol
     from metalearn_cli.runtime.testing import Tested
 
 Row = TypeVar("Row")
 
-SECONDS_BETWEEN_LINES = 30.0
 _PLAIN_COLUMNS = 80
 _MOST_ROWS = 21
 
 
 class _Harmless(Console):
-    """A console for which text is text: names with brackets or terminal escapes in them are shown as they are."""
+    """A console for which text is text: names with brackets or terminal escapes in them are shown as they are.
+
+    `printed` is when something was last printed on any of them, of `time.monotonic`.
+    """
+
+    printed = 0.0
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*objects, **how)
+        _Harmless.printed = time.monotonic()
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(text), **how)
@@ -87,28 +96,14 @@ def left_out(omissions: Iterable["Omission"], remarks: Iterable[str]) -> None:
         warn(remark)
 
 
-def protocol(
-    learner: tuple[str, bool | None],
-    where: tuple[str, str],
-    spec: "TaskSpec",
-    accuracy: bool,
-    episodes: int,
-    statistics: str,
-) -> str:
-    """What was measured, in two lines: an algorithm (name, second order?), where (dataset, part), and how."""
-    (algorithm, second_order), (dataset, part) = learner, where
-    size = f"{spec.ways}-way {spec.shots}-shot" if accuracy else f"{spec.shots}-shot"
-    chance = f", chance {100 / spec.ways:.1f} %" if accuracy else ""
-    return (
-        f"{algorithm}{order(second_order)}: {dataset} {part}, {size}, {spec.queries} queries\n"
-        f"{episodes} episodes, {statistics} statistics{chance}"
-    )
+def headed(algorithm: str, second_order: bool | None, protocol: "Protocol") -> str:
+    """What was measured and how, in two lines, to stand above the numbers."""
+    return f"{algorithm}{order(second_order)}: {protocol.tasks}\n{protocol.how}"
 
 
 def title(tested: "Tested") -> str:
     """What `eval` measured, in two lines; that it is an ensemble, in a line above them."""
-    learner, where = (tested.algorithm, tested.second_order), (tested.dataset, tested.part)
-    told = protocol(learner, where, tested.spec, tested.accuracy, tested.episodes, tested.statistics)
+    told = headed(tested.algorithm, tested.second_order, tested.protocol)
     return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told
 
 
@@ -157,10 +152,14 @@ def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, floa
 
 @contextmanager
 def loading(quiet: bool, what: str = "torch") -> Iterator[None]:
-    """While the block imports `what`, which takes seconds for torch, a terminal says so; nothing of it stays."""
+    """While the block imports `what`, which takes seconds for torch, a terminal says so; nothing of it stays.
+
+    Elsewhere a line says so where it takes very long.
+    """
     terminal = console(stderr=True)
     if not _moves(terminal, quiet):
-        yield
+        with _heard(quiet, lambda: f"loading {what}"):
+            yield
         return
     terminal.file.write(f"loading {what} ...")
     terminal.file.flush()
@@ -173,16 +172,24 @@ def loading(quiet: bool, what: str = "torch") -> Iterator[None]:
 
 @contextmanager
 def bar(quiet: bool, interrupted: Callable[[], str] = str) -> Iterator[Progress]:
-    """A progress bar on stderr, on a terminal that may be written over; nothing elsewhere."""
+    """A progress bar on stderr, on a terminal that may be written over; elsewhere a line now and then."""
     terminal = console(stderr=True)
     terminal.quiet = quiet
     shown = _moves(terminal, quiet)
     # stdout is for the result, and rich's stand-in for it would not know its encoding.
-    with Progress(
+    progress = Progress(
         Moving(terminal, interrupted), console=terminal, disable=not shown, refresh_per_second=4, transient=True,
         redirect_stdout=False,
-    ) as progress:  # fmt: skip
+    )  # fmt: skip
+    with progress, nullcontext() if shown else _heard(quiet, lambda: state_of(progress)):
         yield progress
+
+
+@contextmanager
+def _heard(quiet: bool, line: Callable[[], str]) -> Iterator[None]:
+    """While the block works, somebody who only reads lines hears of it, unless it is to be quiet."""
+    with nullcontext() if quiet else beating(lambda: _Harmless.printed, line, console(stderr=True).print):
+        yield
 
 
 def _moves(terminal: Console, quiet: bool) -> bool:
@@ -192,12 +199,11 @@ def _moves(terminal: Console, quiet: bool) -> bool:
 
 
 class Stages:
-    """A storage.preparation.Progress: one bar, of the stage at hand, or a line now and then where no bar can be."""
+    """A storage.preparation.Progress: one bar, of the stage at hand."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._label, self._task = "", TaskID(0)
-        self._due = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """`done` of `total` at the stage called `label`."""
@@ -206,6 +212,3 @@ class Stages:
                 self._progress.update(self._task, visible=False)
             self._label, self._task = label, self._progress.add_task(label, total=total)
         self._progress.update(self._task, completed=done, total=total)
-        if self._progress.disable and time.monotonic() >= self._due:
-            self._due = time.monotonic() + SECONDS_BETWEEN_LINES
-            self._progress.console.print(f"{label} {amount(label, done, total)}".strip())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import pages, tables
+from metalearn_cli.cli import banner, pages, tables
 from metalearn_cli.cli.live import Live
-from metalearn_cli.cli.options import Config, Device, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.options import Config, Device, Figures, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
 from metalearn_cli.runtime import ranks
@@ -20,6 +20,7 @@ from metalearn_cli.version import own_version
 if TYPE_CHECKING:
     from torch import device
 
+    from metalearn_cli.cli.summary import Outcome
     from metalearn_cli.experiment import Experiment
     from metalearn_cli.runtime.distributed import Group
     from metalearn_cli.runtime.reports import Report
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "CONFIG is a path or the name of a config that ships with metalearn: quickstart, sinusoid, omniglot/5way1shot, "
-    "... `metalearn train list` prints all names; `metalearn train NAME --dry-run > mine.yaml` copies one."
+    "...; with --resume the folder of a run will do. `metalearn train list` prints all names; `metalearn train NAME "
+    "--dry-run > mine.yaml` copies one."
 )
 
 
@@ -42,6 +44,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     max_time: Annotated[str | None, typer.Option(metavar="TIME", help="Stop cleanly after 90s, 55m, 2h.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the experiment, prove the gradient, stop.")] = False,
+    figures: Figures = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -60,6 +63,8 @@ def train(
             print("\n".join(experiments.shipped()))  # noqa: T201
         return
     quiet = quiet or not ranks.leads()
+    config, run_dir = run_to_resume(config, run_dir, resume)
+    require_figures(figures)
     started, seconds = time.monotonic(), seconds_in(max_time)
     if not quiet and (Path(config).exists() or config in experiments.shipped()):
         tables.console(stderr=True).print(f"metalearn {own_version()}: train {config}")
@@ -69,11 +74,15 @@ def train(
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(run_dir)] if run_dir else []
     for_others = ["train", *again, "--device", device, "--quiet", *(["--resume"] if resume else [])]
-    call = Call(shlex.join(again), for_others, json, quiet, verbose, started)
+    again += ["--figures", str(figures)] if figures else []
+    call = Call(shlex.join(again), for_others, json, quiet, verbose, started, figures)
     if dry_run:
-        _dry_run(experiment, device, call)
-    else:
-        _run(experiment, run_dir or Path("runs") / experiment.name, resume, device, Stopper(seconds), call)
+        from metalearn_cli.cli.dry_run import dry_run as tell
+
+        tell(experiment, device, call.again, json, quiet)
+        return
+    folder = run_dir or Path("runs") / experiment.name
+    _run(experiment, folder, resume, device, Stopper(seconds, started), call)
 
 
 class Call(NamedTuple):
@@ -85,6 +94,7 @@ class Call(NamedTuple):
     quiet: bool
     verbose: bool
     started: float
+    figures: Path | None
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
@@ -104,25 +114,25 @@ def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stoppe
 def _run_in(
     group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
 ) -> None:
+    from metalearn_cli.cli import summary
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import card, idle, opening, watching
+    from metalearn_cli.runtime import card, idle, opening, training, watching
     from metalearn_cli.runtime import session as sessions
     from metalearn_cli.storage import runs, sinks
 
-    openers = sinks.found(experiment.sinks)
+    openers, say = sinks.found(experiment.sinks), tables.warn if group.leads else lambda _line: None
     with group.leader_first(), tables.bar(call.quiet) as progress:
         data = opening.open_data(experiment, None, tables.Stages(progress), device=place)
     resume |= ranks.restarted()
     with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
-        session = sessions.open_session(experiment, folder, data, place, group)
-        state = sessions.start(session, resume, tables.warn if group.leads else lambda _line: None)
+        session = sessions.open_session(experiment, folder, data, place, group, say)
+        state = sessions.start(session, resume, say)
         came_from = state.iteration or None
         if group.leads:
             folder.keep_config(to_yaml(experiment))
             idle.tell(session, tables.warn)
         if not call.quiet:
-            lines = [_title(experiment, session.learner.traits.second_order, place, group.size)]
-            lines += [_extent(experiment, state.iteration, path)]
+            lines = [*banner.lines(session), banner.extent(session, state.iteration)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines))
         run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
@@ -132,19 +142,22 @@ def _run_in(
             watching.tell_result(state, reports, receivers)
     if group.leads:
         card.write_card(session, tables.warn)
-        title = _title(experiment, session.learner.traits.second_order, place, group.size).replace("\n", "; ")
-        page = pages.write_training_page(session, title, f"metalearn train {call.again}", call.quiet, stopper)
-        _finish(session, reports, state, came_from, page, stopper, call)
+        made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
+        page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
+        missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
+        drawn = call.figures if page is not None else None
+        seconds, left_out = made.seconds, [*missing, *not_on_it]
+        outcome = summary.Outcome(session, state.iteration, reports[-1:], seconds, page, drawn, left_out)
+        _finish(outcome, came_from, state.reported, stopper, call)
 
 
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
     """Train to the end or to a stop, printing a row for each report."""
     from metalearn_cli.cli import summary
-    from metalearn_cli.runtime import assembly, execution, training
+    from metalearn_cli.runtime import execution, training
 
-    experiment, accuracy = session.experiment, session.data.interface.tells_classes_apart
-    steps, episodes = assembly.evaluation_steps(experiment, session.validator), experiment.eval.val_episodes
-    course = Course(state.iteration, experiment.outer.iterations, steps, episodes, accuracy)
+    experiment = session.experiment
+    course = Course(state.iteration, experiment.outer.iterations, session.measured)
     before = [row.steps[-1].score for row in summary.validations(session)]
     reports: list[Report] = []
 
@@ -157,8 +170,8 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
             if session.group.leads:
                 tables.warn(line, progress)
 
-        live = Live(progress, course, experiment.eval.every, experiment.outer.meta_batch_size, before)
-        watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable)
+        live = Live(progress, course, experiment.eval.validates, experiment.outer.meta_batch_size, before)
+        watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable, stopper.fits, stopper.within_time)
         record = execution.record_for(session.device, experiment.execution)
         with execution.running(state.plan, say, record, experiment.execution.precision) as runner:
             for report in training.train(session, runner, state, watch):
@@ -167,86 +180,22 @@ def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: S
     return reports
 
 
-def _finish(
-    session: "Session", reports: "list[Report]", state: "State", came_from: int | None, page: Path | None,
-    stopper: Stopper, call: Call,
-) -> None:  # fmt: skip
+def _finish(outcome: "Outcome", came_from: int | None, reported: int, stopper: Stopper, call: Call) -> None:
     from metalearn_cli.cli import summary
 
-    last = reports[-1] if reports else None
-    outcome = summary.Outcome(session, state.iteration, last, time.monotonic() - call.started, page)
     try:
         if call.json:
             tables.print_json(summary.fields(outcome) | {"resumed_from": came_from})
         else:
             summary.show(outcome)
         quiet = call.quiet and stopper.signal is None
-        if state.reported < session.experiment.outer.iterations:
+        if outcome.left_out and not call.quiet:
+            why = "--max-time is over" if stopper.signal is None else "it was stopped"
+            tables.console(stderr=True).print(f"left out, as {why}: {'; '.join(outcome.left_out)}; --resume makes it")
+        if reported < outcome.session.experiment.outer.iterations:
             tables.hint(f"metalearn train {call.again} --resume", quiet)
         else:
             tables.hint(f"metalearn eval --checkpoint {shlex.quote(str(outcome.checkpoint))}", quiet)
     finally:  # also where nobody reads the result any more
         if stopper.signal is not None:
             raise typer.Exit(128 + stopper.signal)
-
-
-def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
-    """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
-    from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, idle, opening, proof
-    from metalearn_cli.runtime.session import open_session
-    from metalearn_cli.storage import runs, sinks
-
-    sinks.found(experiment.sinks)
-    if not call.json:
-        print(to_yaml(experiment), end="")  # noqa: T201
-    place = assembly.device_named(device)
-    with tables.bar(call.quiet) as progress:
-        stages = tables.Stages(progress)
-        data = opening.open_data(experiment, None, stages, device=place)
-        session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
-        stages("proving the meta-gradient", 0, 1)
-        proved = proof.prove(experiment, data.interface, place)
-    idle.tell(session, tables.warn)
-    second_order, outer = session.learner.traits.second_order, experiment.outer
-    parameters = sum(value.numel() for value in session.learner.init().params.values())
-    if call.json:
-        tables.print_json({
-            "experiment": experiment.model_dump(mode="json"), "device": str(place), "parameters": parameters,
-            "tasks": outer.iterations * outer.meta_batch_size, "data_sha256": data.sha256,
-            "second_order": second_order,
-            "proof": {"task_parallel_error": proved.parallel, "finite_difference_error": proved.order},
-        })  # fmt: skip
-        return
-    if call.quiet:
-        return
-    exact = (
-        f"{tables.order(second_order).removeprefix(', ') or 'exact'}, finite differences agree to {proved.order:.0e}"
-    )
-    found = f"first order, {proved.order:.0%} off the true one" if second_order is False else exact
-    lines = [
-        _title(experiment, second_order, place),
-        f"parameters     {parameters:,}",
-        f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
-        f"data           {data.sha256[:16]}",
-        f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)",
-        f"meta-gradient  {found} (float64)",
-    ]
-    tables.console(stderr=True).print("\n".join(lines))
-    tables.hint(f"metalearn train {call.again}", quiet=False)
-
-
-def _extent(experiment: "Experiment", iteration: int, path: Path) -> str:
-    outer = experiment.outer
-    begin = f", from iteration {iteration:,}" if iteration else ""
-    return f"{outer.iterations:,} iterations of {outer.meta_batch_size} tasks{begin}, into {path}"
-
-
-def _title(experiment: "Experiment", second_order: bool | None, device: object, processes: int = 1) -> str:
-    task = experiment.task
-    size = f"{task.ways}-way {task.shots}-shot" if task.ways > 1 else f"{task.shots}-shot"
-    return (
-        f"{experiment.algorithm.name}{tables.order(second_order)}; {experiment.backbone.name} on {device}"
-        f"{f' in {processes} processes' if processes > 1 else ''}\n"
-        f"{experiment.dataset.name}, {size}, {task.queries} queries, {task.statistics} statistics"
-    )

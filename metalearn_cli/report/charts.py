@@ -1,71 +1,70 @@
-"""Charts as inline SVG: their colours are the page's, their text is text, and equal numbers give equal bytes.
+"""Charts: what they show, as numbers and in words, and how each kind of them is drawn.
 
 matplotlib, which draws them, is the extra `report`; it is imported when the first chart is drawn.
 """
 
-import io
 import logging
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import chdir, nullcontext
-from html import escape
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metalearn_cli.errors import ConfigError
-from metalearn_cli.report.page import Html, element
+from metalearn_cli.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK = "#0a0b0c"
-_COLOURS = tuple(f"#0a0b1{number}" for number in range(6))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MOST_MARKED = 60
-_RC: dict[Any, Any] = {
-    "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10.5,
-    "font.sans-serif": ["DejaVu Sans"], "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.15, "grid.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK,
-    "xtick.color": _INK, "ytick.color": _INK, "legend.frameon": False, "legend.fontsize": 9.5,
-    "figure.constrained_layout.use": True, "axes.unicode_minus": True, "lines.linewidth": 1.6, "lines.markersize": 4,
-}  # fmt: skip
+_BOUNDS = ("95 % from", "to")
+_LONGEST_NAME = 40
+
+
+class Palette(NamedTuple):
+    """The colour of text and axes, and those of what is drawn."""
+
+    ink: str
+    colours: tuple[str, ...]
 
 
 class Line(NamedTuple):
-    """Points from left to right, with the half-widths of their intervals where they have some."""
+    """Points from left to right, with the half-widths of their intervals, below and above, where they have some."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    half: Sequence[float] | None = None
+    half: Sequence[float | tuple[float, float]] | None = None
 
 
 class Axis(NamedTuple):
-    """The labels of a chart's axes, with units, whether what lies on x is counted, and whether lines are named."""
+    """The labels of a chart's axes, with units, whether what lies on x is counted, whether lines are named, and of how
+    many named rows it consists.
+    """
 
     x: str
     y: str
     whole: bool = True
     legend: bool = False
+    rows: int = 0
 
 
 def require_matplotlib(what: str) -> None:
     """Raise ConfigError, naming what asked for it and what to install, where matplotlib is missing."""
     try:
-        _matplotlib()
+        matplotlib_alone()
     except ImportError:
         raise ConfigError(
             f"{what}: charts need matplotlib, which is not installed: pip install 'metalearn-cli[report]'"
         ) from None
 
 
-def _matplotlib() -> ModuleType:
+def matplotlib_alone() -> ModuleType:
     """The library as nobody has set it up: no matplotlibrc of the folder at hand, no MPLBACKEND of a notebook."""
     if "matplotlib" not in sys.modules:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its caches, on stderr
@@ -79,85 +78,126 @@ def _matplotlib() -> ModuleType:
     return sys.modules["matplotlib"]
 
 
-def lines(description: str, caption: str, axis: Axis, drawn: Sequence[Line], dots: Sequence[Line] = ()) -> Html:
-    """One or more lines, a band around each that has intervals, and loose dots."""
+class Chart(NamedTuple):
+    """A chart: the name of its files, what it shows in words, how it is drawn, and its numbers as a table."""
 
-    def draw(axes: "Axes") -> None:
+    name: str
+    description: str
+    caption: str
+    axis: Axis
+    draw: "Callable[[Axes, Palette], None]"
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+
+
+def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: Sequence[Line] = ()) -> Chart:
+    """One or more lines, a band around each that has intervals, and loose dots; words: name, description, caption."""
+
+    def draw(axes: "Axes", palette: Palette) -> None:
         for place, line in enumerate(drawn):
-            x, y = _drawable(line.x), _drawable(line.y)
-            style: dict[str, Any] = {"color": _COLOURS[place % 6], "linestyle": _DASHES[place % 6]}
+            x, y, colour = _drawable(line.x), _drawable(line.y), palette.colours[place % 6]
+            style: dict[str, Any] = {"color": colour, "linestyle": _DASHES[place % 6]}
             if len(x) <= _MOST_MARKED:
                 style["marker"] = _MARKERS[place % 6]
             if line.half is not None:
-                half = _drawable(line.half)
-                low, high = ([at + sign * by for at, by in zip(y, half, strict=True)] for sign in (-1, 1))
-                axes.fill_between(x, low, high, color=_COLOURS[place % 6], alpha=0.18, linewidth=0)
-            axes.plot(x, y, label=line.name, **style)
+                around = [_drawable(_around(*one)) for one in zip(y, line.half, strict=True)]
+                low, high = ([one[side] for one in around] for side in (0, 1))
+                axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(x, y, label=_in_a_legend(line.name), **style)
         for place, one in enumerate(dots):
-            style = {"color": (_INK, _COLOURS[3])[place % 2], "linestyle": "", "marker": ".X"[place % 2]}
-            axes.plot(_drawable(one.x), _drawable(one.y), label=one.name, markersize=(4, 8)[place % 2], **style)
+            colour = (palette.ink, palette.colours[3])[place % 2]
+            style = {"color": colour, "linestyle": "", "marker": ".X"[place % 2]}
+            axes.plot(
+                _drawable(one.x), _drawable(one.y), label=_in_a_legend(one.name), markersize=(4, 8)[place % 2], **style
+            )
 
-    return _chart(description, caption, axis._replace(legend=len(drawn) + len(dots) > 1), draw)
+    axis = axis._replace(legend=len(drawn) + len(dots) > 1)
+    rows = [
+        [line.name, x, y, *(_around(y, line.half[place]) if line.half else (None, None))]
+        for line in (*drawn, *dots)
+        for place, (x, y) in enumerate(zip(line.x, line.y, strict=True))
+    ]
+    return Chart(*words, axis, draw, ["line", axis.x, axis.y, *_BOUNDS], rows)
 
 
-def histogram(description: str, caption: str, axis: Axis, values: Sequence[float]) -> Html:
+def histogram(words: tuple[str, str, str], axis: Axis, values: Sequence[float]) -> Chart:
     """How often which of the values came; where they are few different ones, a bar for each."""
     found = [value for value in values if math.isfinite(value)]
     different = sorted(set(found))
-    from matplotlib.ticker import MaxNLocator
 
-    def draw(axes: "Axes") -> None:
+    def draw(axes: "Axes", palette: Palette) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         if 1 < len(different) <= 40:
             width = 0.8 * min(right - left for left, right in pairwise(different))
-            axes.bar(different, [found.count(value) for value in different], width, color=_COLOURS[0])
+            axes.bar(different, [found.count(value) for value in different], width, color=palette.colours[0])
         else:
-            axes.hist(found, bins=30 if len(different) > 1 else 1, color=_COLOURS[0])
+            axes.hist(found, bins=30 if len(different) > 1 else 1, color=palette.colours[0])
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if found:
-            axes.axvline(sum(found) / len(found), color=_COLOURS[1], linestyle="--", label="mean")
+            axes.axvline(sum(found) / len(found), color=palette.colours[1], linestyle="--", label="mean")
 
-    return _chart(description, caption, axis._replace(legend=bool(found)), draw)
-
-
-def _chart(description: str, caption: str, axis: Axis, draw: Callable[["Axes"], None]) -> Html:
-    mpl = _matplotlib()
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    with mpl.rc_context():
-        mpl.rcdefaults()  # a person's matplotlibrc is for other charts
-        mpl.rcParams.update(_RC)
-        figure = Figure(figsize=(5.4, 3.3))
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.set_xlabel(axis.x)
-        axes.set_ylabel(axis.y)
-        axes.set_axisbelow(True)
-        if axis.whole:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-        if axis.legend:
-            figure.legend(loc="outside upper center", ncols=4)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return Html(f'<figure class="chart">\n{_inline(buffer.getvalue(), description)}\n{element("figcaption", caption)}'
-                "\n</figure>")  # fmt: skip
+    return Chart(*words, axis._replace(legend=bool(found)), draw, ["number", axis.x], list(enumerate(values)))
 
 
-def _inline(svg: str, description: str) -> str:
-    """The drawing inside a page: without what belongs to a file, in the page's colours, with ids of its own."""
-    view = re.search(r'viewBox="([^"]+)"', svg)
-    assert view is not None
-    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    body = re.sub(r"^<svg[^>]*>", "", body).replace("xlink:href", "href")
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    # Ids that are referred to are digests of what they stand for, so that equal ones in two charts mean the same.
-    for place, colour in enumerate(_COLOURS):
-        body = body.replace(colour, f"var(--c{place})")
-    body = body.replace(_INK, "currentColor")
-    body = re.sub(r"\n\s*\n", "\n", body).strip()
-    return f'<svg viewBox="{view[1]}" role="img" aria-label="{escape(description)}">{body}'
+def forest(
+    words: tuple[str, str, str], axis: Axis, rows: Sequence[tuple[str, float, float | tuple[float, float]]],
+    zero: bool = False,
+) -> Chart:  # fmt: skip
+    """A line for each name, from the first above to the last below: its value, with its interval; with `zero`, where
+    that is.
+    """
+
+    def draw(axes: "Axes", palette: Palette) -> None:
+        for place, (_, value, half) in enumerate(rows):
+            at, (low, high) = _drawable([value]), _drawable(_around(value, half))
+            style: dict[str, Any] = {"color": palette.colours[place % 6], "marker": _MARKERS[place % 6], "capsize": 3}
+            axes.errorbar(at, [place], xerr=[[max(0.0, at[0] - low)], [max(0.0, high - at[0])]], linestyle="", **style)
+        if zero:
+            axes.axvline(0, color=palette.ink, linestyle=":", linewidth=1)
+        axes.set_yticks(range(len(rows)), [_short(name) for name, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+
+    told = [(name, value, *_around(value, half)) for name, value, half in rows]
+    return Chart(*words, axis._replace(whole=False, rows=len(rows)), draw, ["", axis.x, *_BOUNDS], told)
+
+
+def matrix(words: tuple[str, str, str], axis: Axis, names: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
+    """A square for each pair of names, the darker the more often it came; the axes number the names."""
+
+    def draw(axes: "Axes", palette: Palette) -> None:
+        most = max(map(max, counts)) or 1
+        for row, line in enumerate(counts):
+            for column, count in enumerate(line):
+                square: Any = {"facecolor": palette.colours[0], "alpha": 0.75 * count / most, "linewidth": 0}
+                axes.fill([column, column + 1, column + 1, column], [row, row, row + 1, row + 1], **square)
+                axes.text(column + 0.5, row + 0.5, str(count) if count else "", ha="center", va="center", fontsize=8)
+        places = [place + 0.5 for place in range(len(names))]
+        axes.set_xticks(places, [str(place + 1) for place in range(len(names))])
+        axes.set_yticks(places, [f"{_short(name)} {place}" for place, name in enumerate(names, 1)])
+        axes.set_xlim(0, len(names))
+        axes.set_ylim(len(names), 0)
+        axes.grid(visible=False)
+
+    rows: list[list[str | float | None]] = [[name, *line] for name, line in zip(names, counts, strict=True)]
+    return Chart(*words, axis._replace(whole=False, rows=len(names)), draw, ["", *names], rows)
+
+
+def _around(value: float, half: float | tuple[float, float]) -> tuple[float, float]:
+    """The interval around a value."""
+    below, above = half if isinstance(half, tuple) else (half, half)
+    return value - below, value + above
+
+
+def _in_a_legend(name: str) -> str:
+    """Matplotlib leaves names out of a legend that are empty or begin with an underscore."""
+    return f" {_short(name)}" if name[:1] in ("", "_") else _short(name)
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a chart: its end, which tells it from others more often than its beginning."""
+    name = printable(name)
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
 
 
 def _drawable(values: Sequence[float]) -> list[float]:

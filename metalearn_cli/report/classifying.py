@@ -1,21 +1,20 @@
 """The page of `finetune`: every query with its class, its probability and the support pictures nearest to it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metalearn_cli.report.judging import Counts, Judged
 from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
 from metalearn_cli.report.pictures import thumbnail
 from metalearn_cli.report.sections import ACCURACY, Origin, origin
 
 MOST_QUERIES = 500
+_FEW = 60
 _MOST_SUPPORT, _MOST_COLUMNS, _MOST_PAIRS = 200, 30, 30
-
-Counts = Mapping[str, Any]
-"""So many `right` of `pictures`: `accuracy` and its 95 % `interval` as fractions; None of no pictures."""
 
 
 class Known(NamedTuple):
@@ -34,21 +33,6 @@ class Query(NamedTuple):
     probability: float
     known: str | None
     nearest: Sequence[int]
-
-
-class Judged(NamedTuple):
-    """How many answers are right, on what `measured_on` says: after 0..K inner steps, each with its `step`, of each
-    class in their order, and how many of each class (row) were taken for each (column).
-
-    `confused` are (class, taken for, times), the most often first; `note` says how it was measured.
-    """
-
-    measured_on: str
-    note: str
-    steps: Sequence[Counts]
-    classes: Sequence[Counts]
-    confusion: Sequence[Sequence[int]]
-    confused: Sequence[tuple[str, str, int]]
 
 
 class Classified(NamedTuple):
@@ -150,8 +134,26 @@ def _cards(found: Classified) -> Html:
         f"Below each query the support pictures nearest to it, the nearest first, by distance in {space}. The pictures "
         "are what the network sees."
     )
-    cards = [_card(query, found.support) for query in found.queries]
-    return section("Queries", note, _left_out(found), element("div", join(cards), "cards"))
+    if len(found.queries) <= _FEW:
+        return section("Queries", note, _left_out(found), _of(found.queries, found.support))
+    folded = [
+        Html(f'<details class="group"{"" if place else " open"}>{element("summary", f"{name} ({len(group)})")}\n'
+             f"{_of(group, found.support)}</details>")
+        for place, (name, group) in enumerate(_groups(found))
+    ]  # fmt: skip
+    return section("Queries", note, _left_out(found), paragraph("A click unfolds a group."), *folded)
+
+
+def _of(queries: Sequence[Query], support: Sequence[Known]) -> Html:
+    return element("div", join(_card(query, support) for query in queries), "cards")
+
+
+def _groups(found: Classified) -> list[tuple[str, list[Query]]]:
+    """Very many queries, to be looked through: those that are wrong, and then by the class that they were taken for."""
+    wrong = [query for query in found.queries if query.known not in (None, query.label)]
+    others = {name: [q for q in found.queries if q.label == name and q.known in (None, name)] for name in found.classes}
+    named = [("Wrong", wrong), *((f"Taken for {name}", group) for name, group in others.items())]
+    return [(name, group) for name, group in named if group]
 
 
 def _card(query: Query, support: Sequence[Known]) -> Html:

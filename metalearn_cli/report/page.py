@@ -36,6 +36,7 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.long { min-width: 14rem; max-width: 26rem; }
+details.group > summary { cursor: pointer; font-weight: 600; margin: .5rem 0; }
 pre { background: var(--shade); border: 1px solid var(--line); border-radius: 4px; padding: .7rem; margin: .6rem 0;
   font-size: .8rem; line-height: 1.4; white-space: pre-wrap; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem; }

@@ -8,7 +8,8 @@ from html import escape
 from typing import NamedTuple
 
 from metalearn_cli.report import charts
-from metalearn_cli.report.charts import Axis, Line
+from metalearn_cli.report.charts import Axis, Chart, Line
+from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, join, number, paragraph, section, table, verbatim
 from metalearn_cli.report.pictures import Episode, sheet
 
@@ -28,6 +29,11 @@ class Kind(NamedTuple):
     scale: float
     unit: str
     form: str
+
+    @property
+    def file(self) -> str:
+        """The score in the name of a file."""
+        return self.name.replace(" ", "-")
 
     @property
     def label(self) -> str:
@@ -101,17 +107,25 @@ def signs(count: int) -> list[str]:
     return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
 
 
-def adaptation(curves: Sequence[Curve], kind: Kind, extent: str, what: str = "checkpoint") -> Html:
-    """Score and loss against the inner step, as charts and as a table; `what` heads the names of several curves."""
+def adaptation_charts(curves: Sequence[Curve], kind: Kind, extent: str) -> list[Chart]:
+    """Score and loss against the inner step."""
     drawn = [_line(curve, "score", kind.scale) for curve in curves]
+    bands = "Bands: 95 % intervals over episodes."
     scores = charts.lines(
-        f"{kind.name} after each inner step", f"{kind.label.capitalize()} after each inner step, {extent}. "
-        "Bands: 95 % intervals over episodes.", Axis("inner step", kind.label), drawn,
+        (f"adaptation-{kind.file}", f"{kind.name} after each inner step",
+         f"{kind.label.capitalize()} after each inner step, {extent}. {bands}"),
+        Axis("inner step", kind.label), drawn,
     )  # fmt: skip
-    losses = [charts.lines(
-        "query loss after each inner step", "Query loss (cross-entropy) after each inner step, the mean over episodes.",
-        Axis("inner step", "loss"), [Line(curve.name, *_columns(curve, "loss")) for curve in curves],
-    )] if kind is ACCURACY else []  # fmt: skip
+    if kind is not ACCURACY:
+        return [scores]
+    caption = "Query loss (cross-entropy) after each inner step, the mean over episodes."
+    losses = [Line(curve.name, *_columns(curve, "loss")) for curve in curves]
+    words = ("adaptation-loss", "query loss after each inner step", caption)
+    return [scores, charts.lines(words, Axis("inner step", "loss"), losses)]
+
+
+def adaptation(curves: Sequence[Curve], kind: Kind, extent: str, what: str = "checkpoint") -> Html:
+    """The same charts, and their numbers as a table; `what` heads the names of several curves."""
     named = len(curves) > 1
     extra = ["loss"] if kind is ACCURACY else ["median", "diverged %"]
     header = [*([what] if named else []), "inner step", kind.label, "± 95 %", *extra]
@@ -120,16 +134,26 @@ def adaptation(curves: Sequence[Curve], kind: Kind, extent: str, what: str = "ch
         for curve in curves
         for step in curve.steps
     ]
-    both = element("div", join([scores, *losses]), "charts")
-    return section("Adaptation", both, table(header, rows, range(int(named), len(header))))
+    drawn = side_by_side(adaptation_charts(curves, kind, extent))
+    return section("Adaptation", drawn, table(header, rows, range(int(named), len(header))))
 
 
-def distribution(scores: Sequence[float], kind: Kind, extent: str) -> Html:
+def side_by_side(drawn: Sequence[Chart]) -> Html:
+    """Charts, beside each other where there is room."""
+    return element("div", join(map(inline, drawn)), "charts")
+
+
+def distribution_chart(scores: Sequence[float], kind: Kind, extent: str) -> Chart:
     """How the scores of single episodes are spread."""
     axis = Axis(f"{kind.label} of an episode", "episodes", whole=False)
     caption = f"How many episodes had which {kind.name} after the last inner step, {extent}."
-    chart = charts.histogram(f"distribution of {kind.name} over episodes", caption, axis, kind.scaled(scores))
-    return section("Episodes", chart)
+    words = ("episodes", f"distribution of {kind.name} over episodes", caption)
+    return charts.histogram(words, axis, kind.scaled(scores))
+
+
+def fit_charts(looked: Looked) -> list[Chart]:
+    """What a learner of regression makes of some tasks."""
+    return [_fit(fit, place) for place, fit in enumerate(looked.fits)]
 
 
 def seen(looked: Looked) -> list[Html]:
@@ -143,8 +167,7 @@ def seen(looked: Looked) -> list[Html]:
                          "are what the network sees; episodes are counted from 0.")  # fmt: skip
         parts.append(section("Sample episodes", note, *map(sheet, looked.episodes)))
     if looked.fits:
-        drawn = [_fit(fit, place) for place, fit in enumerate(looked.fits)]
-        parts.append(section("Fitted functions", element("div", join(drawn), "charts")))
+        parts.append(section("Fitted functions", side_by_side(fit_charts(looked))))
     return parts
 
 
@@ -191,11 +214,11 @@ def _confusions(looked: Looked) -> Html:
     return section("Most confused", note, table(["shown", "taken for", "times", "of queries", "%"], rows, range(2, 5)))
 
 
-def _fit(fit: Fitted, place: int) -> Html:
+def _fit(fit: Fitted, place: int) -> Chart:
     drawn = [Line("after the last step", fit.grid, fit.after), Line("before the first", fit.grid, fit.before)]
     dots = [Line("query", *fit.query), Line("support", *fit.support)]
-    return charts.lines(f"episode {place}: outputs before and after adaptation", f"Episode {place}.",
-                        Axis("input", "output", whole=False), drawn, dots)  # fmt: skip
+    words = (f"fit-{place}", f"episode {place}: outputs before and after adaptation", f"Episode {place}.")
+    return charts.lines(words, Axis("input", "output", whole=False), drawn, dots)
 
 
 def _line(curve: Curve, key: str, scale: float) -> Line:

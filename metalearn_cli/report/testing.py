@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import NamedTuple
 
+from metalearn_cli.report import charts
+from metalearn_cli.report.charts import Axis, Chart
+from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
@@ -12,8 +15,10 @@ from metalearn_cli.report.sections import (
     Origin,
     Step,
     adaptation,
-    distribution,
+    adaptation_charts,
+    distribution_chart,
     facts,
+    fit_charts,
     origin,
     result,
     seen,
@@ -52,14 +57,20 @@ def testing_page(one: Measured, kind: Kind, looked: Looked, came_from: Origin) -
     rows += [(f"member {number}", file) for number, file in enumerate(one.members, 1)]
     parts = [
         element("p", result(kind.name.capitalize(), last, kind), "big"),
-        paragraph(f"After {last['step']} inner steps, {one.extent}; ± is a 95 % interval over episodes."),
+        paragraph(f"{one.protocol}. ± is a 95 % interval over episodes."),
         facts(rows),
         adaptation([Curve("", one.steps)], kind, one.extent),
-        distribution(one.scores, kind, one.extent),
+        section("Episodes", inline(distribution_chart(one.scores, kind, one.extent))),
         *seen(looked),
         origin(came_from),
     ]
     return page(f"{one.checkpoint}: test", one.protocol, parts)
+
+
+def testing_charts(one: Measured, kind: Kind, looked: Looked) -> list[Chart]:
+    """All charts of the page."""
+    adapted = adaptation_charts([Curve("", one.steps)], kind, one.extent)
+    return [*adapted, distribution_chart(one.scores, kind, one.extent), *fit_charts(looked)]
 
 
 def comparison_page(
@@ -75,19 +86,75 @@ def comparison_page(
         for letter, one in zip(letters, several, strict=True)
     ]  # fmt: skip
     protocol = "" if unlike else f"{several[0].protocol}; "
-    curves = [Curve(letter, one.steps) for letter, one in zip(letters, several, strict=True)]
+    scores, differing, *_ = comparison_charts(several, kind, differences)
     parts = [
         table(header, rows, range(len(header) - 4, len(header))),
         *map(paragraph, notes),
-        _differences(letters, kind, differences),
-        adaptation(curves, kind, several[0].extent),
+        section("Scores", inline(scores)),
+        _differences(letters, kind, differences, differing),
+        adaptation(_curves(several), kind, several[0].extent),
         origin(came_from),
     ]
     return page(f"{len(several)} checkpoints compared", f"{protocol}all on the same episodes.", parts)
 
 
-def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Difference]) -> Html:
-    unit = "points" if kind.unit else kind.name
+def comparison_charts(several: Sequence[Measured], kind: Kind, differences: Sequence[Difference]) -> list[Chart]:
+    """All charts of that page: the scores, the differences to the first, and how each adapts."""
+    names = list(
+        map(" ".join, zip(signs(len(several)), telling_parts([one.checkpoint for one in several]), strict=True))
+    )
+    scores = [(name, *_last(one, kind)) for name, one in zip(names, several, strict=True)]
+    points = [
+        (f"{name} − {signs(len(several))[0]}", kind.scale * one.difference, kind.scale * one.ci95)
+        for name, one in zip(names[1:], differences, strict=True)
+    ]
+    caption = "The score of each after the last inner step, with its 95 % interval over episodes. Intervals that "
+    caption += "overlap say nothing of the difference, which the next chart shows: the episodes are the same."
+    return [
+        charts.forest(("scores", f"{kind.name} of each checkpoint", caption), Axis(kind.label, ""), scores),
+        charts.forest(
+            ("differences", "differences to the first checkpoint", "The paired differences, with 95 % intervals."),
+            Axis(f"difference, {_unit(kind)}", ""), points, zero=True,
+        ),
+        *adaptation_charts(_curves(several), kind, several[0].extent),
+    ]  # fmt: skip
+
+
+def _last(one: Measured, kind: Kind) -> tuple[float, float]:
+    return kind.scale * one.steps[-1]["score"], kind.scale * one.steps[-1]["ci95"]
+
+
+def _curves(several: Sequence[Measured]) -> list[Curve]:
+    return [Curve(name, one.steps) for name, one in zip(_names(several), several, strict=True)]
+
+
+def _names(several: Sequence[Measured]) -> list[str]:
+    """A letter for each, and what tells its file from the others."""
+    telling = telling_parts([one.checkpoint for one in several])
+    return [f"{letter} {name}" for letter, name in zip(signs(len(several)), telling, strict=True)]
+
+
+def telling_parts(names: Sequence[str]) -> list[str]:
+    """Of several paths what tells them apart: without the folders, and the end, that all have in common.
+
+    >>> telling_parts(["runs/maml/checkpoints/best.pt", "runs/protonet/checkpoints/best.pt"])
+    ['maml', 'protonet']
+    >>> telling_parts(["a/best.pt", "a/last.pt"]), telling_parts(["best.pt", "best.pt"])
+    (['best.pt', 'last.pt'], ['best.pt', 'best.pt'])
+    """
+    split = [name.split("/") for name in names]
+    shortest = min(map(len, split))
+    before = next((n for n in range(shortest) if len({parts[n] for parts in split}) > 1), shortest - 1)
+    after = next((n for n in range(shortest - before) if len({parts[-1 - n] for parts in split}) > 1), 0)
+    return ["/".join(parts[before : len(parts) - after]) for parts in split]
+
+
+def _unit(kind: Kind) -> str:
+    return "points" if kind.unit else kind.name
+
+
+def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Difference], chart: Chart) -> Html:
+    unit = _unit(kind)
     header = ["compared", f"difference, {unit}", "± 95 %", "same episodes", "interval"]
     rows = [
         [
@@ -100,4 +167,4 @@ def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Diffe
         for letter, one in zip(letters[1:], differences, strict=True)
     ]
     note = paragraph("Paired: the mean over episodes of the difference in the same episode, after the last inner step.")
-    return section("Differences", note, table(header, rows, range(1, 4)))
+    return section("Differences", note, inline(chart), table(header, rows, range(1, 4)))

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from metalearn_cli.report import charts
-from metalearn_cli.report.charts import Axis, Line
+from metalearn_cli.report.charts import Axis, Chart, Line
+from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
@@ -14,47 +15,71 @@ from metalearn_cli.report.sections import (
     Origin,
     Step,
     adaptation,
-    distribution,
+    adaptation_charts,
+    distribution_chart,
     facts,
+    fit_charts,
     origin,
     result,
     seen,
+    side_by_side,
 )
 
 
 class Run(NamedTuple):
-    """A run: its name and what it trains, the rows of metrics.jsonl, how many episodes a validation has, and `facts`.
+    """A run: its name and what it trains, the rows of metrics.jsonl, how losses and validations were measured, `facts`.
 
     `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
-    nobody looked. `known` are how many tasks of the training part it was tried on besides, and its steps there.
+    nobody looked. `known` is how it was measured on tasks of the training part besides, and its steps there.
     """
 
     name: str
     title: str
     kind: Kind
     rows: Sequence[Mapping[str, Any]]
-    episodes: int
+    trained: str
+    measured: str
     facts: Sequence[tuple[str, str]]
     looked: Looked | None
     scores: Sequence[float]
-    known: tuple[int, Sequence[Step]]
+    known: tuple[str, Sequence[Step]] | None
 
 
 def training_page(run: Run, came_from: Origin) -> bytes:
     """The page as a file."""
     rows = [_finite(row) for row in run.rows]
-    best = next((row for row in reversed(rows) if row["best"]), None)
+    best = _best(rows)
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
-        count, known = run.known
-        curves = [Curve("validation", best["val"])] + ([Curve("training", known)] if count else [])
-        extent = f"best checkpoint, {run.episodes} validation episodes"
-        extent += f", {count} such episodes of the training part" if count else ""
-        parts.append(adaptation(curves, run.kind, extent, "tasks of"))
+        parts.append(adaptation(*_adapted(run, best), "tasks of"))
     if run.looked is not None:
-        parts += [distribution(run.scores, run.kind, run.looked.extent)] if run.scores else []
+        spread = distribution_chart(run.scores, run.kind, run.looked.extent)
+        parts += [section("Episodes", inline(spread))] if run.scores else []
         parts += seen(run.looked)
     return page(f"{run.name}: training", run.title, [*parts, origin(came_from)])
+
+
+def training_charts(run: Run) -> list[Chart]:
+    """All charts of the page."""
+    rows = [_finite(row) for row in run.rows]
+    best = _best(rows)
+    found = _course_charts(run, rows) if rows else []
+    found += adaptation_charts(*_adapted(run, best)) if best is not None else []
+    if run.looked is not None:
+        found += [distribution_chart(run.scores, run.kind, run.looked.extent)] if run.scores else []
+        found += fit_charts(run.looked)
+    return found
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((row for row in reversed(rows) if row["best"]), None)
+
+
+def _adapted(run: Run, best: Mapping[str, Any]) -> tuple[list[Curve], Kind, str]:
+    """How the best checkpoint adapts to tasks of validation and of training, and which these are."""
+    curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
+    extent = f"best checkpoint. Validation: {run.measured}" + (f". Training: {run.known[0]}" if run.known else "")
+    return curves, run.kind, extent
 
 
 def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
@@ -62,34 +87,40 @@ def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
         return join([paragraph("No validation was made, or none was finite."), facts(run.facts)])
     last, kind = best["val"][-1], run.kind
     told = (
-        f"Best checkpoint: after {last['step']} inner steps, {run.episodes} episodes, at iteration "
-        f"{best['iteration']:,}. It was chosen by these episodes, so expect somewhat worse on others: "
-        "metalearn eval measures that."
+        f"Best checkpoint: at iteration {best['iteration']:,}, on {run.measured}. It was chosen by these episodes, so "
+        "expect somewhat worse on others: metalearn eval measures that."
     )
     big = element("p", result(f"Validation {kind.name}", last, kind), "big")
-    return join([big, paragraph(told), facts(run.facts)])
+    return join([big, paragraph(told), facts([*run.facts, ("trained on", run.trained)])])
 
 
 def _course(run: Run, rows: Sequence[Mapping[str, Any]]) -> Html:
     if not rows:
         return section("Learning", paragraph("There is no report yet."))
+    return section("Learning", side_by_side(_course_charts(run, rows)), _numbers(run.kind, rows, _after(rows)))
+
+
+def _after(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"after {rows[-1]['val'][-1]['step']} inner steps"
+
+
+def _course_charts(run: Run, rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     kind, iterations, last = run.kind, [row["iteration"] for row in rows], [row["val"][-1] for row in rows]
-    steps = f"after {last[-1]['step']} inner steps"
-    val = Line(
-        steps, iterations, kind.scaled([one["score"] for one in last]), kind.scaled([one["ci95"] for one in last])
-    )
-    before = Line("before the first", iterations, kind.scaled([row["val"][0]["score"] for row in rows]))
-    drawn = element("div", join([
+    scores, half = (kind.scaled([one[key] for one in last]) for key in ("score", "ci95"))
+    val = [Line(_after(rows), iterations, scores, half)]
+    if last[-1]["step"]:
+        val.append(Line("before the first", iterations, kind.scaled([row["val"][0]["score"] for row in rows])))
+    caption = f"Validation {kind.label}: {run.measured}. Band: 95 % interval."
+    of_loss = f"Training loss on queries, the mean since the report before: {run.trained}."
+    losses = Line("loss", iterations, [row["loss"] for row in rows])
+    return [
         charts.lines(
-            f"validation {kind.name} against iteration", f"Validation {kind.label}, {run.episodes} episodes. "
-            "Band: 95 % interval.", Axis("iteration", kind.label), [val, before] if last[-1]["step"] else [val],
+            ("validation", f"validation {kind.name} against iteration", caption), Axis("iteration", kind.label), val
         ),
         charts.lines(
-            "training loss against iteration", "Training loss on queries, the mean since the report before.",
-            Axis("iteration", "loss"), [Line("loss", iterations, [row["loss"] for row in rows])],
+            ("training-loss", "training loss against iteration", of_loss), Axis("iteration", "loss"), [losses]
         ),
-    ]), "charts")  # fmt: skip
-    return section("Learning", drawn, _numbers(kind, rows, steps))
+    ]
 
 
 def _numbers(kind: Kind, rows: Sequence[Mapping[str, Any]], steps: str) -> Html:

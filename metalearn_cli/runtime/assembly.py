@@ -112,11 +112,11 @@ def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
 
     Raises ConfigError if the learner cannot take as many.
     """
-    steps = experiment.eval.inner_steps
-    if steps is not None and learner.traits.most_steps is not None and steps > learner.traits.most_steps:
+    steps, most = experiment.eval.inner_steps, learner.traits.most_steps
+    if steps is not None and most is not None and steps > most:
         raise ConfigError(
-            f"eval.inner_steps: found {steps}, but {experiment.algorithm.name} learns what is its own for each of "
-            f"{learner.traits.most_steps} steps (algorithm.inner_steps), and no more"
+            f"eval.inner_steps: found {steps}, expected at most {most}: {experiment.algorithm.name} learns rates or "
+            f"norms for each single step, and it was made for {most} (algorithm.inner_steps)"
         )
     return learner.traits.inner_steps if steps is None else steps
 

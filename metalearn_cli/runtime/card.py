@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.experiment import to_yaml
-from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_statistics
 from metalearn_cli.runtime.headers import versions
+from metalearn_cli.runtime.protocol import steps
 from metalearn_cli.storage.atomic import write_file
 from metalearn_cli.storage.runs import RunFolder
 from metalearn_cli.yaml_lines import write as as_yaml
@@ -81,16 +81,16 @@ classes, which training has never seen.
 def _facts(session: "Session", best: Mapping[str, Any]) -> list[tuple[str, str]]:
     experiment, last = session.experiment, best["val"][-1]
     accuracy = session.data.interface.tells_classes_apart
-    spec, task, outer = evaluation_spec(experiment), experiment.task, experiment.outer
+    measured, outer = session.measured, experiment.outer
     interval = f"{100 * last['ci95']:.2f}" if accuracy else f"{last['ci95']:.2g}"
-    measured = f"**{_score(last['score'], accuracy)} ± {interval}**, 95 % interval over {experiment.eval.val_episodes}"
+    score = f"**{_score(last['score'], accuracy)} ± {interval}**, 95 % interval over {measured.episodes} episodes"
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
     before = [("before the first step", _score(best["val"][0]["score"], accuracy))] if last["step"] else []
     return [
-        (f"validation, {_size(session)}", f"{measured} episodes, after {last['step']} inner steps"),
+        (f"validation, {_size(session)}", f"{score}, after {steps(last['step'])}"),
         *before,
-        ("validation tasks", f"{spec.queries} queries, {evaluation_statistics(experiment)} statistics"),
-        ("training tasks", f"{task.ways}-way {task.shots}-shot, {task.queries} queries, {task.statistics} statistics"),
+        ("validation tasks", str(measured)),
+        ("training tasks", str(session.trained)),
         ("iterations", f"{best['iteration']:,} of {outer.iterations:,}, {outer.meta_batch_size} tasks each"),
         ("data", f"{experiment.dataset.name}, SHA-256 `{session.data.sha256[:16]}`, seed {experiment.seed}"),
         ("versions", made_by),
@@ -126,9 +126,7 @@ def _ensemble(session: "Session") -> str:
 
 
 def _size(session: "Session") -> str:
-    spec = evaluation_spec(session.experiment)
-    classes = session.data.interface.tells_classes_apart
-    return f"{spec.ways}-way {spec.shots}-shot" if classes else f"{spec.shots}-shot regression"
+    return session.measured.size if session.measured.accuracy else f"{session.measured.size} regression"
 
 
 def _score(score: float, accuracy: bool) -> str:

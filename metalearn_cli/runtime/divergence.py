@@ -8,6 +8,7 @@ from torch import Tensor
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DivergedError
+from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.execution import OfTasks
 from metalearn_cli.runtime.outer import leaves
 from metalearn_cli.storage.runs import RunFolder
@@ -42,10 +43,24 @@ def of(numbers: Sequence[int]) -> str:
     return f" of task{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_SHOWN]))}{more}"
 
 
-def diverged(folder: RunFolder, iteration: int, what: str, numbers: Sequence[int] = ()) -> DivergedError:
+def diverged(
+    experiment: Experiment, folder: RunFolder, iteration: int, what: str, numbers: Sequence[int] = ()
+) -> DivergedError:
     """The error that ends a run: where, which tasks, what is kept, and what to try."""
     kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint was written yet"
+    skipping = experiment.outer.on_nonfinite == "skip"
+    row = f" for {MOST_IN_A_ROW} steps in a row" if skipping and what != "learner" else ""
     return DivergedError(
-        f"iteration {iteration}: the {what}{of(numbers)} is not finite; {kept}; try a smaller algorithm.inner_lr or "
-        "outer.lr, outer.clip_norm=10, or outer.on_nonfinite=skip"
+        f"iteration {iteration}: the {what}{of(numbers)} is not finite{row}; {kept}; try {_cures(experiment, what)}"
     )
+
+
+def _cures(experiment: Experiment, what: str) -> str:
+    """What to try, of all that is not done yet."""
+    outer = experiment.outer
+    rates = [name for name in ("inner_lr",) if getattr(experiment.algorithm, name, None) is not None]
+    cures = [f"a smaller {' or '.join([*(f'algorithm.{name}' for name in rates), 'outer.lr'])}"]
+    cures += ["outer.clip_norm=10" if outer.clip_norm is None else f"outer.clip_norm below {outer.clip_norm:g}"]
+    if outer.on_nonfinite == "stop" and what != "learner":  # a learner that is lost cannot be left out
+        cures.append("outer.on_nonfinite=skip")
+    return f"{', '.join(cures[:-1])} or {cures[-1]}"

@@ -12,7 +12,6 @@ from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.assembly import (
     evaluation_spec,
     evaluation_statistics,
-    evaluation_steps,
     learner_for,
     plan_of,
     training_spec,
@@ -22,6 +21,7 @@ from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.runtime.ground import differences, ground
 from metalearn_cli.runtime.opening import Data
 from metalearn_cli.runtime.outer import leaves
+from metalearn_cli.runtime.protocol import Protocol, evaluation_protocol, training_protocol
 from metalearn_cli.runtime.reports import Report, row
 from metalearn_cli.runtime.sampling import Sampler
 from metalearn_cli.runtime.state import State, checkpoint_of, fresh, restored
@@ -31,7 +31,10 @@ from metalearn_cli.storage.runs import RunFolder
 
 
 class Session(NamedTuple):
-    """What a run works with; nothing here changes while it runs."""
+    """What a run works with; nothing here changes while it runs.
+
+    `measured` is how validations are, `trained` how the training loss is.
+    """
 
     experiment: Experiment
     data: Data
@@ -41,6 +44,8 @@ class Session(NamedTuple):
     device: torch.device
     folder: RunFolder
     group: Group
+    trained: Protocol
+    measured: Protocol
 
 
 def open_session(
@@ -67,7 +72,7 @@ def open_session(
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     validator = learner_for(experiment, data.interface, statistics)
     training_sampler(experiment, data, validator)
-    evaluation_steps(experiment, validator)
+    measured = evaluation_protocol(experiment, data.interface, validator, "val", experiment.eval.val_episodes)
     if validator.traits.ways not in (None, evaluation_spec(experiment).ways):
         raise ConfigError(
             f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
@@ -85,6 +90,8 @@ def open_session(
         device,
         folder,
         group,
+        training_protocol(experiment, data.interface, learner),
+        measured,
     )
 
 

@@ -18,6 +18,7 @@ from metalearn_cli.runtime.episodes import Subject
 from metalearn_cli.runtime.evaluation import EPISODES_AT_ONCE, Step, evaluate, lost, narrow, summary
 from metalearn_cli.runtime.execution import plan_for, running
 from metalearn_cli.runtime.members import Member, members
+from metalearn_cli.runtime.protocol import Protocol, evaluation_protocol
 from metalearn_cli.runtime.sampling import TaskSpec, fingerprint
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.settings import Choice
@@ -36,11 +37,7 @@ class Tested(NamedTuple):
 
     algorithm: str
     second_order: bool | None
-    dataset: str
-    part: Part
-    spec: TaskSpec
-    statistics: str
-    accuracy: bool
+    protocol: Protocol
     fingerprint: str
     stream: str
     steps: list[Step]
@@ -59,6 +56,11 @@ class Tested(NamedTuple):
         return f"ensemble of {count} checkpoint{'' if count == 1 else 's'}" if count else ""
 
     @property
+    def accuracy(self) -> bool:
+        """Whether it was measured in accuracy, and not in squared error."""
+        return self.protocol.accuracy
+
+    @property
     def averaged(self) -> str:
         """What of its members an ensemble takes the mean of."""
         return "logits" if self.accuracy else "outputs"
@@ -71,7 +73,7 @@ class Tested(NamedTuple):
 
 def tested(
     path: Path, overrides: Sequence[str], split: str, episodes: int | None, until_ci: float | None, device: str,
-    progress: Progress, say: Callable[[str], None] = lambda _line: None,
+    progress: Progress, say: Callable[[str], None],
 ) -> Tested:  # fmt: skip
     """The scores of a checkpoint, or of the ensemble in a folder, on episodes 0, 1, ... of a part.
 
@@ -90,8 +92,9 @@ def tested(
     learners = [_learner(one, spec) for one in opened]
     for line in dict.fromkeys(line for own in learners for line in own.traits.remarks):
         say(line)
-    sampler, names = data.sampler(part, spec, experiment.eval.seed), data.names(part, spec, experiment.eval.seed)
     cap = episodes or experiment.eval.episodes
+    protocol = evaluation_protocol(experiment, interface, learners[0], part, cap)
+    sampler, names = data.sampler(part, spec, experiment.eval.seed), data.names(part, spec, experiment.eval.seed)
     plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)
 
     def enough(scores: Scores) -> bool:
@@ -101,16 +104,14 @@ def tested(
     metas = [meta_of(one.checkpoint, one.path, own, place) for one, own in zip(opened, learners, strict=True)]
     single = not path.is_dir()
     learner, meta = (learners[0], metas[0]) if single else (Ensemble(tuple(learners)), together(metas))
-    steps = assembly.evaluation_steps(experiment, learners[0])
     with running(plan, precision=experiment.execution.precision) as runner:
-        scores = evaluate(learner, runner, meta, sampler, steps, cap, enough)
+        scores = evaluate(learner, runner, meta, sampler, protocol.inner_steps, cap, enough)
     _require_answers(path, scores)
     return Tested(
-        experiment.algorithm.name, learners[0].traits.second_order, experiment.dataset.name, part, spec,
-        assembly.evaluation_statistics(experiment), interface.tells_classes_apart,
+        experiment.algorithm.name, learners[0].traits.second_order, protocol._replace(episodes=len(scores.score)),
         fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1), summary(scores), scores.score[:, -1],
         first.trained.seed, _recipe(opened, single), to_yaml(experiment),
-        Subject(learner, meta, steps, plan, sampler, names, interface.preprocessing),
+        Subject(learner, meta, protocol.inner_steps, plan, sampler, names, interface.preprocessing),
         [] if single else [one.path for one in opened], lost(scores)[-1],
     )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """The training loop: a generator of Reports, one screenful, in the order in which things happen."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -11,7 +10,6 @@ from torch.utils import _pytree as pytree
 
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task
-from metalearn_cli.runtime.assembly import evaluation_spec, evaluation_steps
 from metalearn_cli.runtime.clock import Clock
 from metalearn_cli.runtime.cut_short import cut_short_share
 from metalearn_cli.runtime.divergence import MOST_IN_A_ROW, culprits, diverged, finite, of
@@ -30,7 +28,8 @@ class Watch(NamedTuple):
     """What the caller does while a run goes on: receive numbers, say when to stop, see each iteration pass.
 
     `say` hears what a person should know. Inside `abandonable()` a KeyboardInterrupt may come once `stop()` is true:
-    the step or validation at hand is then given up, as if it had not begun.
+    the step or validation at hand is then given up, as if it had not begun. `fits(seconds)` says whether there is still
+    time for something; validations, which may take long, run inside `within_time()`, which ends them when it is over.
     """
 
     sinks: Sequence[Sink] = ()
@@ -38,13 +37,16 @@ class Watch(NamedTuple):
     tick: Callable[[int], None] = lambda _iteration: None
     say: Callable[[str], None] = lambda _line: None
     abandonable: Callable[[], AbstractContextManager[None]] = nullcontext
+    fits: Callable[[float], bool] = lambda _seconds: True
+    within_time: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def train(session: Session, runner: Runner, state: State, watch: Watch) -> Iterator[Report]:
     """Trains `state` to the experiment's last iteration, yielding a Report whenever one is due.
 
     Checkpoints are written before the yield, so an abandoned iterator loses nothing. When `watch.stop()` says so
-    the loop ends after the current step, with a checkpoint; a report that was due then is made by the next call.
+    the loop ends after the current step, with a checkpoint; a report that was due then is made by the next call. One
+    step is taken in any case; no other, and no validation, is begun that would not fit, as far as one can know.
 
     Raises DivergedError at the first loss or gradient that is not finite, unless these are to be skipped; the
     checkpoints stay those before it. On a GPU it becomes known when there is something to report or to keep, or after
@@ -54,16 +56,19 @@ def train(session: Session, runner: Runner, state: State, watch: Watch) -> Itera
     sampler = training_sampler(session.experiment, session.data, session.learner)
     clock = Clock(session.experiment.checkpoint.minutes)
     unread = Unread() if _reads_later(session) else None
-    while state.iteration < outer.iterations or _report_is_due(session, state):
+    wished, fits = watch.stop, watch.fits
+    watch = watch._replace(stop=lambda: wished() or not fits(clock.step_seconds))
+    while state.iteration < outer.iterations or report_is_due(session, state):
         stopping, report = False, None
         try:
-            if not _report_is_due(session, state):
-                stopping = _step(session, runner, state, sampler, watch, unread)
+            if not report_is_due(session, state):
+                with clock.stepping():
+                    stopping = _step(session, runner, state, sampler, watch, unread)
                 clock.tasks += outer.meta_batch_size
                 watch.tick(state.iteration)
             if unread and len(unread) == MOST:
                 _read(session, runner, state, sampler, unread)
-            if _report_is_due(session, state):
+            if report_is_due(session, state):
                 _read(session, runner, state, sampler, unread)
                 report = _report(session, runner, state, clock, watch)
                 stopping |= report is None
@@ -87,13 +92,13 @@ class _Abandoned(Exception):  # noqa: N818
 
 
 @contextmanager
-def _abandonable(session: Session, watch: Watch) -> Iterator[None]:
+def _abandonable(session: Session, watch: Watch, until: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
     """Inside the block nothing of the state changes, so a stop that cannot wait may end it.
 
     Not where others wait for this process: they stop together, after the step.
     """
     try:
-        with watch.abandonable() if session.group.size == 1 else nullcontext():
+        with until() if session.group.size == 1 else nullcontext():
             yield
     except KeyboardInterrupt:
         if not watch.stop():
@@ -123,11 +128,11 @@ def _culprits(session: Session, state: State, tasks: Task, query: Scores, iterat
     return culprits(meta_gradient, state.meta, tasks, _own_tasks(session), query)
 
 
-def _report_is_due(session: Session, state: State) -> bool:
+def report_is_due(session: Session, state: State) -> bool:
     """Whether there is something to report, and it is time to; still so after a stop that came before the report."""
     experiment, done = session.experiment, state.iteration
     at_end = done == experiment.outer.iterations
-    return done > state.reported and (at_end or _is_round(done, experiment.eval.every))
+    return done > state.reported and (at_end or experiment.eval.validates(done))
 
 
 def _is_round(iteration: int, every: int | None) -> bool:
@@ -139,7 +144,7 @@ def _step(
 ) -> bool:
     """The state has taken one iteration more, or left it out; whether any process wants to stop."""
     outer = session.experiment.outer
-    with _abandonable(session, watch):
+    with _abandonable(session, watch, watch.abandonable):
         tasks = _drawn(session, sampler, state.iteration)
         sums, query = _total(session, runner, state, tasks, state.iteration)
     gradient, loss, score, stopping = _mean(session, sums, query, watch.stop())
@@ -153,7 +158,7 @@ def _step(
         move(outer, state.optimizer, state.meta, gradient, state.iteration)
         # A finite gradient can still take a step to infinity.
         if not finite(*leaves(state.meta).values()):
-            raise diverged(session.folder, state.iteration, "learner")
+            raise diverged(session.experiment, session.folder, state.iteration, "learner")
         state.window, state.skipped_in_a_row = state.window.plus(float(loss), float(score)), 0
     else:
         numbers = session.group.collected(_culprits(session, state, tasks, query, state.iteration))
@@ -179,9 +184,9 @@ def _read(session: Session, runner: Runner, state: State, sampler: Sampler, unre
             tasks = _drawn(session, sampler, iteration)
             _, query = _total(session, runner, state, tasks, iteration)
             numbers = _culprits(session, state, tasks, query, iteration)
-            raise diverged(session.folder, iteration, _what(query.loss), numbers)
+            raise diverged(session.experiment, session.folder, iteration, _what(query.loss), numbers)
         if not row.learner:
-            raise diverged(session.folder, iteration, "learner")
+            raise diverged(session.experiment, session.folder, iteration, "learner")
         state.window = state.window.plus(row.loss, row.score)
 
 
@@ -193,7 +198,7 @@ def _what(loss: Tensor) -> str:
 def _leave_out(session: Session, state: State, what: str, numbers: list[int], watch: Watch) -> None:
     """The step is counted as left out; or it ends the run, if that is asked for or nothing else comes of it."""
     if session.experiment.outer.on_nonfinite == "stop" or state.skipped_in_a_row + 1 >= MOST_IN_A_ROW:
-        raise diverged(session.folder, state.iteration, what, numbers)
+        raise diverged(session.experiment, session.folder, state.iteration, what, numbers)
     if not state.skipped:
         watch.say(f"iteration {state.iteration}: the {what}{of(numbers)} is not finite; such steps are left out")
     state.skipped += 1
@@ -217,10 +222,12 @@ def _mean(session: Session, sums: Meta, query: Scores, stop: bool) -> tuple[Meta
 
 
 def _report(session: Session, runner: Runner, state: State, clock: Clock, watch: Watch) -> Report | None:
-    """Validate, remember the best, and put it all on disk; None if a stop came first, which leaves it for later."""
-    speed, began, seconds = clock.tasks_per_second, time.monotonic(), clock.seconds
+    """Validate, remember the best, and put it all on disk; None if there was no time, or a stop: it is for later."""
+    speed, seconds = clock.tasks_per_second, clock.seconds
+    if session.group.any(not watch.fits(clock.validation_seconds), session.device):
+        return None
     val = _validated(session, runner, state, watch)
-    clock.validating += time.monotonic() - began
+    clock.validated(seconds)
     if val is None:
         return None
     score, objective = val[-1].score, session.data.interface.objective
@@ -236,13 +243,13 @@ def _report(session: Session, runner: Runner, state: State, clock: Clock, watch:
 
 
 def _validated(session: Session, runner: Runner, state: State, watch: Watch) -> list[Step] | None:
-    experiment, validator = session.experiment, session.validator
-    sampler = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
-    steps, episodes = evaluation_steps(experiment, validator), experiment.eval.val_episodes
+    measured, validator = session.measured, session.validator
+    steps, episodes = measured.inner_steps, session.experiment.eval.val_episodes
+    sampler = session.data.sampler(measured.part, measured.spec, session.experiment.eval.seed)
 
     def stopped(_scores: Scores) -> bool:
         return session.group.any(watch.stop(), session.device)
 
-    with _abandonable(session, watch):
+    with _abandonable(session, watch, watch.within_time):
         scores = evaluate(validator, runner, state.meta, sampler, steps, episodes, stopped, session.group)
     return summary(scores) if len(scores.score) == episodes else None

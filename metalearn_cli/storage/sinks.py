@@ -73,6 +73,7 @@ class TensorBoard:
         """Take the numbers of one report; TensorBoard has no place for one that is not finite."""
         for name, value in _finite(values).items():
             self._writer.add_scalar(name, value, iteration)
+        self._writer.flush()  # somebody is watching, and a report may be long in coming
 
     def picture(self, iteration: int, name: str, pixels: NDArray[np.uint8]) -> None:
         """Take a picture."""

@@ -17,8 +17,8 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     promised = (
-        "schema checkpoint ensemble dataset split ways shots queries episodes statistics second_order fingerprint "
-        "chance per_step accuracy ci95 seconds algorithm report not_finite"
+        "schema checkpoint ensemble dataset split ways shots queries episodes statistics inner_steps second_order "
+        "fingerprint chance per_step accuracy ci95 seconds algorithm report figures not_finite"
     )
     assert set(outcome.fields) == set(promised.split())
     assert [row["step"] for row in outcome.fields["per_step"]] == [0, 1, 2]
@@ -66,7 +66,7 @@ def test_two_checkpoints_are_compared_on_the_same_episodes(cli, tiny_run):
     assert left["fingerprint"] == right["fingerprint"]
     difference = outcome.fields["paired"][0]["difference"]
     assert abs(difference - (right["accuracy"] - left["accuracy"])) < 1e-6
-    assert outcome.fields["paired"][1] == {"difference": 0.0, "ci95": 0.0, "episodes": 20}
+    assert outcome.fields["paired"][1] == {"difference": 0.0, "ci95": 0.0, "episodes": 20, "unlike": []}
     assert again["accuracy"] == left["accuracy"]
 
 

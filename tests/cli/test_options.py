@@ -7,10 +7,11 @@ from metalearn_cli.cli import app
 
 FROZEN = {
     "prepare": "--source --data-dir --set --list --verify --force --json --quiet --verbose",
-    "train": "--set --run-dir --resume --max-time --dry-run --device --json --quiet --verbose",
-    "eval": "--checkpoint --set --split --episodes --until-ci --min-accuracy --report "
+    "train": "--set --run-dir --resume --max-time --dry-run --figures --device --json --quiet --verbose",
+    "eval": "--checkpoint --set --split --episodes --until-ci --min-accuracy --report --figures "
     "--device --json --quiet --verbose",
-    "finetune": "--checkpoint --support --query --set --output --csv --report --device --json --quiet --verbose",
+    "finetune": "--checkpoint --support --query --set --output --csv --report --figures "
+    "--device --json --quiet --verbose",
     "info": "--json --schema",
 }
 

@@ -1,8 +1,10 @@
+import csv
 import json
+import re
 import shutil
 import signal
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from metalearn_cli.runtime.session import open_session
 from metalearn_cli.runtime.state import meta_of
 from metalearn_cli.storage import checkpoints
 from metalearn_cli.storage.runs import RunFolder
+from tests.cli.test_max_time import Stopping
 from tests.commands import ROOT
 from tests.report.reading import Page, loads
 from tests.untrained import SINES, checkpoint_of
@@ -50,6 +53,16 @@ def test_the_page_of_a_run_has_the_numbers_of_its_metrics(training_page, rows):
     assert of_part("validation", training_page) == [
         [str(step["step"]), step["score"], step["ci95"], step["loss"]] for step in best["val"]
     ]
+
+
+@pytest.mark.parametrize("name", ["training_page", "tested"])
+def test_each_page_says_when_in_how_long_in_how_much_memory_and_with_what_it_was_made(name, request):
+    page = request.getfixturevalue(name)
+    told = dict((page if name == "training_page" else Page(page[1])).tables[-1])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d", told["date"])
+    assert re.fullmatch(r"\d:\d\d:\d\d", told["duration"])
+    assert told["peak memory"].endswith(" MB")
+    assert {"metalearn", "python", "torch", "platform", "device"} <= told.keys()
 
 
 def of_part(part: str, page: Page) -> list[list]:
@@ -96,10 +109,15 @@ def session(tiny_run, tmp_path, data_dir):
     return open_session(experiment, RunFolder(tmp_path / "copy"), data, torch.device("cpu"))
 
 
-def written(session, number=None, abandonable=nullcontext):
+def written(session, **how):
     """The page of a session after which, or while it is made, a signal came."""
-    stopper = SimpleNamespace(signal=number, abandonable=abandonable)
-    return pages.write_training_page(session, "title", "command", True, stopper)
+    made = pages.Made("command", time.monotonic(), True)
+    return pages.write_training_page(session, "title", made, Stopping(**how))[0]
+
+
+def lasting(content: bytes) -> bytes:
+    """The page but for when and in how long it was made."""
+    return content.partition(b"<h2>Environment</h2>")[0]
 
 
 @contextmanager
@@ -108,7 +126,7 @@ def interrupting():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("how", [{"number": signal.SIGTERM}, {"abandonable": interrupting}])
+@pytest.mark.parametrize("how", [{"number": signal.SIGTERM}, {"within_time": interrupting}])
 def test_a_run_that_was_interrupted_gets_its_curves_alone(session, training_page, how):
     page = Page(written(session, **how).read_bytes())
     assert page.table("iteration", "training loss") == training_page.table("iteration", "training loss")
@@ -119,7 +137,7 @@ def test_a_run_that_was_interrupted_gets_its_curves_alone(session, training_page
 
 def test_the_same_run_gives_the_same_page(session):
     first, second = (written(session).read_bytes() for _ in range(2))
-    assert first == second
+    assert lasting(first) == lasting(second)
 
 
 def test_a_page_that_fails_is_a_warning_and_no_failed_run(session, capsys):
@@ -156,7 +174,7 @@ def test_the_same_measurement_gives_the_same_page(tested):
     _, before, again, folder = tested
     (folder / "page.html").write_bytes(b"an older page")
     assert again().code == 0
-    assert (folder / "page.html").read_bytes() == before
+    assert lasting((folder / "page.html").read_bytes()) == lasting(before)
     assert [file.name for file in folder.iterdir()] == ["page.html"]
 
 
@@ -216,6 +234,78 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(cli, tmp_path,
     assert outcome.err.count("\n") == 1
     assert f"--report {report}: {message}" in outcome.err
     assert (tmp_path / "best.html").read_bytes() == b"stands for a checkpoint"
+
+
+CHARTS = {"validation", "training-loss", "adaptation-accuracy", "adaptation-loss", "episodes"}
+FORMS = ("csv", "pdf", "png", "svg")
+
+
+def names(folder) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_the_figures_of_a_run_are_those_of_its_page(cli, tiny_config, tmp_path, rows):
+    outcome = cli("train", tiny_config, "--figures", "drawn", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["figures"] == "drawn"
+    assert names(tmp_path / "drawn") == {f"{chart}.{form}" for chart in CHARTS for form in FORMS}
+    [_, *told] = csv.reader((tmp_path / "drawn/validation.csv").read_text().splitlines())
+    last = [row["val"][-1] for row in rows]
+    assert [float(row[2]) for row in told[: len(rows)]] == pytest.approx([100 * one["score"] for one in last])
+
+
+def test_the_figures_of_a_test_have_the_score_of_every_episode(cli, tiny_run, tmp_path):
+    best, last = (tiny_run / f"checkpoints/{name}.pt" for name in ("best", "last"))
+    outcome = cli("eval", "--checkpoint", best, "--figures", "one", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["report"] is None
+    assert names(tmp_path / "one") == {f"{c}.{f}" for c in CHARTS - {"validation", "training-loss"} for f in FORMS}
+    [header, *found] = csv.reader((tmp_path / "one/episodes.csv").read_text().splitlines())
+    assert header == ["checkpoint", "episode", "accuracy %"]
+    assert len(found) == 20
+    mean = sum(float(row[2]) for row in found) / 20
+    assert mean == pytest.approx(100 * outcome.fields["accuracy"], abs=1e-3)
+
+    several = cli("eval", "--checkpoint", best, last, "--figures", "several")
+    assert several.out.endswith("figures several\n")
+    charts = {"scores", "differences", "adaptation-accuracy", "adaptation-loss"}
+    assert names(tmp_path / "several") == {f"{c}.{f}" for c in charts for f in FORMS} | {"episodes.csv"}
+    rows = list(csv.reader((tmp_path / "several/episodes.csv").read_text().splitlines()))[1:]
+    assert [row[0] for row in rows] == [str(best)] * 20 + [str(last)] * 20
+
+
+def test_the_figures_of_a_classifier_have_the_numbers_of_its_json(cli, tiny_run, support, query, tmp_path):
+    given = ("finetune", "--checkpoint", tiny_run / "checkpoints/best.pt", "--support", support)
+    outcome = cli(*given, "--query", query, "--figures", "drawn", "--output", "mine.pt", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.fields["figures"] == "drawn"
+    charts = {"accuracy", "classes", "confusion", "probabilities"}
+    assert names(tmp_path / "drawn") == {f"{chart}.{form}" for chart in charts for form in FORMS}
+    [_, *steps] = csv.reader((tmp_path / "drawn/accuracy.csv").read_text().splitlines())
+    for row, step in zip(steps, outcome.fields["per_step"], strict=True):
+        expected = [step["step"], step["accuracy"] * 100, *(100 * bound for bound in step["interval"])]
+        assert [float(cell) for cell in row[1:]] == pytest.approx(expected, rel=1e-5)
+    [_, *confusion] = csv.reader((tmp_path / "drawn/confusion.csv").read_text().splitlines())
+    assert [[int(cell) for cell in row[1:]] for row in confusion] == outcome.fields["confusion"]
+
+    alone = cli("finetune", "--checkpoint", "mine.pt", "--query", query / "one" / "0.png", "--figures", "alone")
+    assert alone.code == 0, alone.err
+    assert names(tmp_path / "alone") == {f"probabilities.{form}" for form in FORMS}
+    nothing = cli("finetune", "--checkpoint", "mine.pt", "--output", "other.pt", "--figures", "nothing")
+    assert nothing.code == 2
+    assert nothing.err.startswith("error: --figures: there is nothing to draw")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("file", "is a file, expected a folder"), ("no/such", "the folder no does not exist")],
+)
+@pytest.mark.parametrize("command", [["train", "quickstart"], ["eval", "--checkpoint", "nowhere.pt"]])
+def test_figures_that_cannot_be_written_are_refused_before_the_work(cli, tmp_path, command, given, message):
+    (tmp_path / "file").touch()
+    outcome = cli(*command, "--figures", given)
+    assert outcome.code == 2
+    assert outcome.err == f"error: --figures {given}: {message}\n"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from metalearn_cli.cli.rows import Course, Rows
 from metalearn_cli.runtime.evaluation import Step
+from metalearn_cli.runtime.protocol import Protocol
 from metalearn_cli.runtime.reports import Report
 from tests.cli.screens import Stream
 
@@ -14,8 +15,13 @@ def report(iteration=120, score=0.653, best=False, steps=3, loss=1.3668) -> Repo
     return Report(iteration, loss, 0.5, val, best, 61.4, 90.0, 0)
 
 
+def course(steps=3, accuracy=True, first=0, episodes=200) -> Course:
+    measured = Protocol("glyphs", "val", 5, 1, 15, "support", steps, episodes, accuracy)
+    return Course(first, 400, measured)
+
+
 def rows(width, steps=3, accuracy=True, encoding="utf-8") -> Rows:
-    return Rows(Course(0, 400, steps, 200, accuracy), Console(file=Stream(encoding=encoding), width=width))
+    return Rows(course(steps, accuracy), Console(file=Stream(encoding=encoding), width=width))
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10])
@@ -33,6 +39,26 @@ def test_every_width_has_the_accuracy_with_its_interval_and_the_number_of_episod
     assert "step 3 ± 95 %" in header
     assert "65.3 ± 2.8" in row
     assert "tasks/s" in header
+
+
+def test_the_header_says_more_of_the_protocol_the_wider_it_is():
+    narrow, usual, wide = (rows(width).lines(report()).splitlines()[0] for width in (60, 80, 120))
+    assert "5-way" not in narrow
+    assert "5-way 1-shot; * best so far" in usual
+    assert "support statistics" in wide
+
+
+def test_a_report_that_only_was_overdue_has_no_speed_and_no_time_left():
+    [row] = Rows(course(first=120), Console(file=Stream(), width=80)).lines(
+        report()._replace(tasks_per_second=math.nan)
+    ).splitlines()[2:]  # fmt: skip
+    assert row.split()[-2:] == ["-", "-"]
+
+
+def test_a_report_of_the_last_iteration_has_no_time_left_wherever_the_run_began():
+    for first in (0, 400):
+        shown = Rows(course(first=first), Console(file=Stream(), width=80)).lines(report(400))
+        assert shown.endswith("0:00:00")
 
 
 def test_cells_end_where_their_headers_end():
@@ -58,7 +84,7 @@ def test_the_header_comes_once_and_again_when_the_window_has_another_width():
 def test_on_a_terminal_the_header_comes_again_after_a_screenful_and_elsewhere_not():
     for terminal, expected in ((True, 3), (False, 1)):
         console = Console(file=Stream(), force_terminal=terminal, width=80, height=10)
-        shown = Rows(Course(0, 400, 3, 200, True), console)
+        shown = Rows(course(), console)
         assert sum("iteration" in shown.lines(report(number)) for number in range(1, 20)) == expected
 
 

@@ -1,12 +1,14 @@
+import re
+import time
+
 import pytest
 from rich.table import Table
 
-from metalearn_cli.cli import tables
+from metalearn_cli.cli import heartbeat, tables
 from metalearn_cli.cli.live import Live
-from metalearn_cli.cli.rows import Course
 from metalearn_cli.runtime.evaluation import Step
 from tests.cli.screens import Stream
-from tests.cli.test_rows import report
+from tests.cli.test_rows import course, report
 
 CURSOR = "\x1b["
 
@@ -32,7 +34,7 @@ def stream(monkeypatch):
 
 def train_a_little(quiet: bool) -> None:
     with tables.bar(quiet) as progress:
-        live = Live(progress, Course(0, 4, 3, 200, True), 2, 8)
+        live = Live(progress, course()._replace(last=4), lambda iteration: iteration % 2 == 0, 8)
         for iteration in (1, 2, 3, 4):
             live.tick(iteration)
             progress.refresh()
@@ -110,12 +112,50 @@ def test_stages_take_one_line_whatever_their_number(stream):
 
 
 def test_a_long_stage_is_heard_of_now_and_then_where_no_bar_can_be(stream, monkeypatch):
-    monkeypatch.setattr(tables, "SECONDS_BETWEEN_LINES", 0.0)
-    for quiet, expected in ((False, "decoding 12/32,460\n"), (True, "")):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.1)
+    for quiet, expected in ((False, "decoding 12/32,460, 0:00:00 so far"), (True, None)):
         err = stream("stderr")
+        began = time.monotonic()
         with tables.bar(quiet) as progress:
             tables.Stages(progress)("decoding", 12, 32460)
-        assert err.getvalue() == expected
+            time.sleep(0.5)
+        lines = err.getvalue().splitlines()
+        assert set(lines) == ({expected} if expected else set())
+        assert len(lines) <= (time.monotonic() - began) / 0.05  # a line is said a little before it is due
+    time.sleep(0.3)
+    assert len(err.getvalue().splitlines()) == 0
+
+
+def test_what_is_said_meanwhile_puts_the_next_line_off(stream, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.4)
+    err = stream("stderr")
+    with tables.bar(quiet=False) as progress:
+        tables.Stages(progress)("decoding", 1, 2)
+        for _ in range(10):
+            time.sleep(0.06)
+            progress.console.print("a row")
+    assert set(err.getvalue().splitlines()) == {"a row"}
+
+
+def test_a_training_that_is_long_in_coming_to_its_report_is_heard_of(stream, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.1)
+    err = stream("stderr")
+    with tables.bar(quiet=False) as progress:
+        live = Live(progress, course(), lambda _iteration: False, 8)
+        time.sleep(0.2)  # the first step
+        live.tick(7)
+        time.sleep(0.3)  # the one after it
+    first, *_, last = err.getvalue().splitlines()
+    assert first.startswith("training 0/400, 0:00:0")
+    assert re.fullmatch(r"training 7/400, \d:\d\d:\d\d left, [\d,]+ tasks/s", last)
+
+
+def test_an_import_that_takes_long_is_heard_of(stream, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_LINES", 0.1)
+    err = stream("stderr")
+    with tables.loading(quiet=False):
+        time.sleep(0.3)
+    assert set(err.getvalue().splitlines()) == {"loading torch"}
 
 
 def test_names_with_markup_or_escapes_are_text_everywhere(stream):

@@ -100,3 +100,22 @@ def test_what_is_left_out_is_said_and_counted():
 
 def test_support_pictures_without_classes_are_shown_as_such():
     assert "not which class each is of" in page([], [Known(PIXELS, None)]).text
+
+
+@pytest.mark.parametrize(("count", "folded"), [(60, 0), (61, 3), (300, 3)])
+def test_very_many_queries_are_folded_by_their_answers_the_wrong_ones_first(count, folded):
+    answers = [("cat", "dog"), ("cat", "cat"), ("dog", None)]
+    queries = [
+        Query(f"{n}.png", PIXELS, known[0], 0.9, known[1], [])
+        for n, known in zip(range(count), answers * 100, strict=False)
+    ]
+    found = page(queries, [])
+    groups = [line for line in found.text.splitlines() if line.startswith(("Wrong (", "Taken for "))]
+    assert len([tag for tag, _ in found.tags if tag == "details"]) == folded
+    third = count // 3
+    assert groups == ([] if not folded else [
+        f"Wrong ({count - 2 * third - (count % 3 == 2)})", f"Taken for cat ({third + (count % 3 == 2)})",
+        f"Taken for dog ({third})",
+    ])  # fmt: skip
+    assert len([tag for tag, _ in found.tags if tag == "img"]) == count
+    assert loads(found) == []

@@ -7,11 +7,14 @@ import torch
 
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import DivergedError
+from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime import divergence, training
 from metalearn_cli.runtime import session as sessions
 from metalearn_cli.runtime.execution import running
 from metalearn_cli.runtime.training import Watch
 from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.storage.runs import RunFolder
+from tests.commands import TINY
 from tests.runtime.test_training import session_in
 
 
@@ -77,5 +80,20 @@ def test_a_run_that_leaves_out_one_step_after_the_other_ends(tmp_path, monkeypat
 
 
 def test_a_long_list_of_tasks_is_cut(tmp_path):
-    folder = session_in(tmp_path).folder
-    assert "tasks 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more is" in str(divergence.diverged(folder, 1, "loss", range(12)))
+    session = session_in(tmp_path)
+    told = str(divergence.diverged(session.experiment, session.folder, 1, "loss", range(12)))
+    assert "tasks 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more is" in told
+
+
+@pytest.mark.parametrize("clipping", [None, 5.0])
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+@pytest.mark.parametrize("what", ["loss", "gradient", "learner"])
+@pytest.mark.parametrize("algorithm", ["maml", "protonet"])
+def test_only_what_is_not_set_and_can_help_is_advised(tmp_path, clipping, on_nonfinite, what, algorithm):
+    outer = {"on_nonfinite": on_nonfinite, "clip_norm": clipping}
+    experiment = from_mapping(TINY | {"algorithm": {"name": algorithm}, "outer": outer}, "test")
+    told = str(divergence.diverged(experiment, RunFolder(tmp_path), 1, what))
+    assert ("on_nonfinite=skip" in told) == (on_nonfinite == "stop" and what != "learner")
+    assert ("outer.clip_norm=10" in told) == (clipping is None)
+    assert ("inner_lr" in told) == (algorithm == "maml")
+    assert ("in a row" in told) == (on_nonfinite == "skip" and what != "learner")

@@ -62,6 +62,15 @@ def test_a_report_is_due_every_so_often_and_at_the_end(tmp_path):
     assert [step.step for step in reports[0].val] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("every", "iterations", "expected"),
+    [(100, 220, [10, 100, 200, 220]), (99, 120, [99, 120]), (500, 60, [50, 60]), (1000, 90, [90])],
+)
+def test_the_first_of_rare_validations_comes_early(tmp_path, every, iterations, expected):
+    settings = {"outer": {"iterations": iterations, "meta_batch_size": 1}, "eval": {"every": every, "val_episodes": 2}}
+    assert [report.iteration for report in reports_of(session_in(tmp_path, **settings))] == expected
+
+
 def test_the_checkpoint_is_there_before_the_report_is_yielded(tmp_path):
     session = session_in(tmp_path)
     with running(session.plan) as runner:
@@ -163,7 +172,8 @@ def test_a_step_or_a_validation_that_is_given_up_has_not_begun(tmp_path, place):
         if len(entered) == place:
             raise KeyboardInterrupt  # as late as can be: all was computed, and nothing of it may count
 
-    reports = reports_of(session, watch=Watch(stop=lambda: len(entered) >= place, abandonable=abandonable))
+    watch = Watch(stop=lambda: len(entered) >= place, abandonable=abandonable, within_time=abandonable)
+    reports = reports_of(session, watch=watch)
     reports += reports_of(session, resume=True)
     assert [report.iteration for report in reports] == [2, 4, 6]
     assert same_bits(session, whole)

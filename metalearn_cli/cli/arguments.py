@@ -1,0 +1,50 @@
+"""How a command line is read beyond what the parser does: several values after one option, and none that is empty."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+from metalearn_cli.errors import ConfigError
+
+
+class Command(TyperCommand):
+    """A command whose repeatable options take several values at once, as a shell's `*.png` gives them.
+
+    So it is where the command has no positional arguments, which such values could be, too.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is left of the arguments. Raises ConfigError for an empty one, which "$UNSET" gives."""
+        if ctx.resilient_parsing:  # the shell asks what could come next
+            return super().parse_args(ctx, args)
+        valued = {name: one for one in self.params for name in one.opts if not getattr(one, "is_flag", True)}
+        positional = any(one.param_type_name == "argument" for one in self.params)
+        repeatable = [] if positional else [name for name, one in valued.items() if getattr(one, "multiple", False)]
+        return super().parse_args(ctx, list(_spelled_out(args, valued, repeatable)))
+
+
+def _spelled_out(args: Sequence[str], valued: Mapping[str, Any], repeatable: Sequence[str]) -> Iterator[str]:
+    """The arguments, with the option's name before each further value of a repeatable one."""
+    left, last = iter(args), ""
+    for word in left:
+        if word == "--":
+            yield from [word, *left]
+        elif word.startswith("-") and word != "-":
+            name, given, value = word.partition("=")
+            last = name if name in repeatable else ""
+            yield word
+            if name in valued and not given:
+                for value in left:
+                    yield _there(value, name)
+                    break
+            elif given:
+                _there(value, name)
+        else:
+            yield from [last, _there(word, last)] if last else [_there(word, "an argument")]
+
+
+def _there(value: str, name: str) -> str:
+    if not value:
+        raise ConfigError(f"{name}: is empty, expected a value; a shell variable may be unset, or a name forgotten")
+    return value

@@ -1,0 +1,31 @@
+"""What `train` says of a run before it begins."""
+
+from typing import TYPE_CHECKING
+
+from metalearn_cli.cli import tables
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.session import Session
+
+
+def title(session: "Session") -> str:
+    """The algorithm, which derivative it takes, the network, and where it runs."""
+    experiment, processes, second_order = session.experiment, session.group.size, session.learner.traits.second_order
+    return (
+        f"{experiment.algorithm.name}{tables.order(second_order)}; {experiment.backbone.name} on "
+        f"{session.device}{f' in {processes} processes' if processes > 1 else ''}"
+    )
+
+
+def lines(session: "Session") -> list[str]:
+    """The title, what is trained on, and how it is measured meanwhile."""
+    trained, measured = session.trained, session.measured
+    rows = [("training", trained.tasks), ("", trained.how), ("validation", measured.tasks), ("", measured.how)]
+    return [title(session), *(f"{name:<12}{told}" for name, told in rows)]
+
+
+def extent(session: "Session", iteration: int) -> str:
+    """How long the run is, where this call begins, and where its files go."""
+    outer = session.experiment.outer
+    begin = f", from iteration {iteration:,}" if iteration else ""
+    return f"{outer.iterations:,} iterations of {outer.meta_batch_size} tasks{begin}, into {session.folder.path}"

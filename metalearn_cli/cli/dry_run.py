@@ -1,0 +1,75 @@
+"""`metalearn train --dry-run`: everything but the training."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metalearn_cli.cli import banner, tables
+
+if TYPE_CHECKING:
+    from metalearn_cli.experiment import Experiment
+    from metalearn_cli.runtime.proof import Proof
+    from metalearn_cli.runtime.session import Session
+
+
+def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet: bool) -> None:
+    """The resolved experiment is on stdout; what it would do, and what was proved of it, on stderr."""
+    from metalearn_cli.cli import summary
+    from metalearn_cli.experiment import to_yaml
+    from metalearn_cli.runtime import assembly, forecast, idle, opening, proof
+    from metalearn_cli.runtime.session import open_session
+    from metalearn_cli.storage import runs, sinks
+
+    sinks.found(experiment.sinks)
+    if not json:
+        print(to_yaml(experiment), end="")  # noqa: T201
+    place = assembly.device_named(device)
+    with tables.bar(quiet) as progress:
+        stages, say = tables.Stages(progress), partial(tables.warn, progress=progress)
+        data = opening.open_data(experiment, None, stages, device=place)
+        folder = runs.RunFolder(Path("runs") / experiment.name)
+        session = open_session(experiment, folder, data, place, say=say)
+        stages("timing a few iterations", 0, 1)
+        expected = forecast.forecast(session)  # before the proof, whose memory is not the run's
+        proved = proof.prove(experiment, data.interface, place, lambda part: stages(f"proof: {part}", 0, 1))
+    idle.tell(session, tables.warn)
+    outer = experiment.outer
+    parameters = sum(value.numel() for value in session.learner.init().params.values())
+    if json:
+        tables.print_json({
+            "experiment": experiment.model_dump(mode="json"), "device": str(place), "parameters": parameters,
+            "tasks": outer.iterations * outer.meta_batch_size, "data_sha256": data.sha256,
+            "second_order": session.learner.traits.second_order,
+            "proof": {
+                "task_parallel_error": proved.parallel, "evaluation_error": proved.evaluation,
+                "finite_difference_error": proved.order,
+            },
+            "forecast": summary.forecast_fields(expected),
+        })  # fmt: skip
+    elif not quiet:
+        lines = [
+            *banner.lines(session),
+            f"parameters     {parameters:,}",
+            f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
+            f"data           {data.sha256[:16]}",
+            *_proved(session, proved),
+            *summary.forecast_lines(expected),
+        ]
+        tables.console(stderr=True).print("\n".join(lines))
+        tables.hint(f"metalearn train {again}", quiet=False)
+
+
+def _proved(session: "Session", proved: "Proof") -> list[str]:
+    """What was proved, a line each."""
+    second_order = session.learner.traits.second_order
+    parallel = f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)"
+    if proved.plan.mode == "loop":
+        parallel = "tasks run      one at a time, as plain modules (execution.mode=loop)"
+    same = f"training loss  is that of evaluation after the same steps to {proved.evaluation or 0:.0e} (float64)"
+    found = (
+        f"{tables.order(second_order).removeprefix(', ') or 'exact'}, finite differences agree to {proved.order:.0e}"
+    )
+    if second_order is False:
+        found = f"first order, {proved.order:.0%} off the true one"
+    # The baselines train without tasks: there is no evaluation of what they train.
+    return [parallel, *([] if proved.evaluation is None else [same]), f"meta-gradient  {found} (float64)"]
