@@ -25,7 +25,7 @@ def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet
         print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)
     with tables.bar(quiet) as progress:
-        stages, say = tables.Stages(progress), partial(tables.warn, progress=progress)
+        stages, say = tables.Stages(progress), partial(tables.warn, above=progress)
         data = opening.open_data(experiment, None, stages, device=place)
         folder = runs.RunFolder(Path("runs") / experiment.name)
         session = open_session(experiment, folder, data, place, say=say)

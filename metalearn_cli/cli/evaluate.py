@@ -57,7 +57,7 @@ def evaluate(
     for path in checkpoints:
         started = time.monotonic()
         with tables.bar(quiet) as progress:
-            stages, say = tables.Stages(progress), partial(tables.warn, progress=progress)
+            stages, say = tables.Stages(progress), partial(tables.warn, above=progress)
             stages(f"measuring {path}", 0, 1)
             tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages, say)
         _warn_of_lost(path, tested)

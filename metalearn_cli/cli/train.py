@@ -12,6 +12,8 @@ import typer
 from metalearn_cli.cli import banner, pages, tables
 from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.options import Config, Device, Figures, Json, Overrides, Quiet, Verbose, seconds_in
+from metalearn_cli.cli.outputs import require_figures
+from metalearn_cli.cli.presence import run_to_resume
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
 from metalearn_cli.runtime import ranks
