@@ -59,13 +59,14 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         self._run = run
-        self._writer: Any = SummaryWriter(str(run.folder))
+        # Somebody is watching: a report is there after a second, not after two minutes. Its `flush` leaves out what the
+        # writer's own thread has not taken up yet.
+        self._writer: Any = SummaryWriter(str(run.folder), flush_secs=1)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Take the numbers of one report; TensorBoard has no place for one that is not finite."""
         for name, value in _finite(values).items():
             self._writer.add_scalar(name, value, iteration)
-        self._writer.flush()  # somebody is watching, and a report may be long in coming
 
     def picture(self, iteration: int, name: str, pixels: NDArray[np.uint8]) -> None:
         """Take a picture."""
