@@ -88,7 +88,7 @@ def test_a_closed_progress_pipe_ends_a_run_with_its_checkpoint(data_dir, tiny_co
         [*COMMAND, "train", str(tiny_config), *ENDLESS], cwd=tmp_path, env=environment(data_dir),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
-    while b"10 episodes" not in process.stderr.readline():
+    while b"val accuracy %" not in process.stderr.readline():
         assert process.poll() is None
     process.stderr.close()
     assert process.wait(timeout=60) == 141
