@@ -67,13 +67,14 @@ class TensorBoard:
             raise OSError(errno.ELOOP, "a symbolic link, and nothing is written through one", _HPARAMS)
         # A name that nobody can foresee: the library would write through a link that lies there already.
         self._suffix = f".{uuid.uuid4().hex}"
-        self._writer: Any = SummaryWriter(str(run.folder), filename_suffix=self._suffix)
+        # Somebody is watching: a report is there after a second, not after two minutes. Its `flush` leaves out what the
+        # writer's own thread has not taken up yet.
+        self._writer: Any = SummaryWriter(str(run.folder), flush_secs=1, filename_suffix=self._suffix)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Take the numbers of one report; TensorBoard has no place for one that is not finite."""
         for name, value in _finite(values).items():
             self._writer.add_scalar(name, value, iteration)
-        self._writer.flush()  # somebody is watching, and a report may be long in coming
 
     def picture(self, iteration: int, name: str, pixels: NDArray[np.uint8]) -> None:
         """Take a picture."""

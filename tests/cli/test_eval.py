@@ -109,6 +109,23 @@ def test_checkpoints_that_need_unlike_numbers_of_episodes_are_compared_on_the_co
     assert outcome.fields["paired"][0]["episodes"] == min(counts)
 
 
+@pytest.mark.parametrize("remedy", ["learned_rates", "per_step_norm"])
+def test_steps_that_were_never_learned_are_refused_with_how_many_there_are(cli, tiny_config, remedy):
+    given = [
+        "--set",
+        "algorithm.name=maml_plus_plus",
+        "--set",
+        "algorithm.inner_steps=2",
+        "--set",
+        "eval.inner_steps=3",
+    ]
+    for one in ("learned_rates", "per_step_norm"):
+        given += ["--set", f"algorithm.{one}={'true' if one == remedy else 'false'}"]
+    outcome = cli("train", tiny_config, *given)
+    assert outcome.code == 2
+    assert "eval.inner_steps: found 3, expected at most 2: maml_plus_plus learns rates or norms" in outcome.err
+
+
 def test_no_inner_step_can_be_asked(cli, tiny_run):
     outcome = cli("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", "--set", "eval.inner_steps=0", "--json")
     assert [row["step"] for row in outcome.fields["per_step"]] == [0]

@@ -56,7 +56,7 @@ def test_the_first_line_is_there_before_torch_is_loaded(data_dir, tmp_path):
 
 
 def test_rows_fit_a_narrow_terminal_and_ctrl_c_says_how_to_go_on(data_dir, tiny_config, tmp_path):
-    code, shown = interrupted_at(b"10 episodes", data_dir, tmp_path, "train", tiny_config, *ENDLESS, columns=50)
+    code, shown = interrupted_at(b"val accuracy %", data_dir, tmp_path, "train", tiny_config, *ENDLESS, columns=50)
     assert code == 130, shown
     assert "\x1b[?25l" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor stayed hidden"
@@ -88,7 +88,7 @@ def test_a_closed_progress_pipe_ends_a_run_with_its_checkpoint(data_dir, tiny_co
         [*COMMAND, "train", str(tiny_config), *ENDLESS], cwd=tmp_path, env=environment(data_dir),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
-    while b"10 episodes" not in process.stderr.readline():
+    while b"val accuracy %" not in process.stderr.readline():
         assert process.poll() is None
     process.stderr.close()
     assert process.wait(timeout=60) == 141

@@ -1,5 +1,6 @@
 import re
 import sys
+import time
 from types import ModuleType
 
 import numpy as np
@@ -55,6 +56,19 @@ def test_tensorboard_gets_numbers_pictures_and_hyperparameters(run):
     for word in (b"train/loss", b"val/episode", b"result/val", b"algorithm.inner_lr"):
         assert word in events
     assert b"train/score" not in events
+
+
+def test_tensorboard_s_file_has_each_report_as_soon_as_it_is_made(run):
+    pytest.importorskip("tensorboardX", reason="the extra metalearn-cli[tensorboard] is not installed")
+    board = sinks.TensorBoard(run)
+    [file] = run.folder.glob("events.*")
+    for iteration in (1, 2, 3):
+        before, until = file.stat().st_size, time.monotonic() + 20
+        board.scalars(iteration, {"train/loss": 0.5})
+        while file.stat().st_size == before and time.monotonic() < until:
+            time.sleep(0.05)
+        assert file.stat().st_size > before
+    board.close()
 
 
 def test_without_a_list_there_is_tensorboard_where_its_library_is(monkeypatch):
