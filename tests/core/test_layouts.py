@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from metalearn_cli.core import first_block, patches
 from metalearn_cli.core.block import Kind, block
 from metalearn_cli.core.convolution import TaskConv2d
-from metalearn_cli.core.meta import summed_over_tasks
+from metalearn_cli.core.inner_loop import summed_over_tasks
 from metalearn_cli.core.network import over_tasks
-from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm, statistics_of_first
+from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
+from metalearn_cli.core.passing import BY_BATCH, Pass
 from metalearn_cli.core.patches import Window
 
 LAYOUTS = [
@@ -83,17 +84,16 @@ def groups(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return scaled.reshape(inputs.shape) * weight.view(shape) + bias.view(shape)
 
 
-def of_norm(layer: nn.Module, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return layer.over_tasks({"weight": weight, "bias": bias}, inputs)
+def of_norm(layer: nn.Module, inputs: Tensor, weight: Tensor, bias: Tensor, how: Pass = BY_BATCH) -> Tensor:
+    return layer.over_tasks({"weight": weight, "bias": bias}, inputs, how)
 
 
 def of_first(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    with statistics_of_first(2):
-        return of_norm(TaskNorm(4), inputs, weight, bias)
+    return of_norm(TaskNorm(4), inputs, weight, bias, Pass(reference=2))
 
 
 def of_conv(layer: nn.Module, inputs: Tensor, weight: Tensor) -> Tensor:
-    return layer.over_tasks({"weight": weight}, inputs)
+    return layer.over_tasks({"weight": weight}, inputs, BY_BATCH)
 
 
 def of_sequence(slope: float, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
