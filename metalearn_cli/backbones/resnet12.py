@@ -14,7 +14,7 @@ from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.dropping import DropBlock
 from metalearn_cli.core.network import below, over_tasks
 from metalearn_cli.core.norm import TaskNorm
-from metalearn_cli.core.passing import Params, Pass
+from metalearn_cli.core.passing import BY_BATCH, Params, Pass
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.settings import Choice, Size
 
@@ -51,7 +51,7 @@ class Residual(nn.Module):
         outputs: Tensor = self.long(inputs) + self.short(inputs)
         return outputs
 
-    def over_tasks(self, params: Params, inputs: Tensor, how: Pass) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, ...] for inputs [T, N, ...] and parameters [T, ...] by name."""
         long, short = (
             over_tasks(self.get_submodule(name), below(f"{name}.", params), inputs, how.at(name))

@@ -17,7 +17,7 @@ from metalearn_cli.core import first_block
 from metalearn_cli.core.block import Kind, block
 from metalearn_cli.core.kinds import has_hooks
 from metalearn_cli.core.norm import TaskNorm
-from metalearn_cli.core.passing import Params, Pass
+from metalearn_cli.core.passing import BY_BATCH, Params, Pass
 from metalearn_cli.core.patches import Window, forms
 
 
@@ -33,7 +33,7 @@ class TaskConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
         self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
 
-    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
         if inputs.device.type == "cpu":
             rows = _Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]

@@ -42,7 +42,7 @@ class DropBlock(nn.Module):
         """Outputs [N, C, H, W] for one task."""
         return self.over_tasks({}, inputs.unsqueeze(0), self.how)[0]
 
-    def over_tasks(self, _params: Params, inputs: Tensor, how: Pass) -> Tensor:
+    def over_tasks(self, _params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, C, H, W] for inputs [T, N, C, H, W].
 
         Raises ConfigError under vmap, which hides from a layer which task is which.

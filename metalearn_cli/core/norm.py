@@ -45,7 +45,7 @@ class TaskNorm(nn.Module):
         alone = F.batch_norm(inputs, None, None, training=True, eps=self.eps) if normalised is None else normalised[0]
         return alone * self.weight.view(shape) + self.bias.view(shape)
 
-    def over_tasks(self, params: Params, inputs: Tensor, how: Pass) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         weight, bias = params["weight"], params["bias"]
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
@@ -88,7 +88,7 @@ class TaskGroupNorm(nn.GroupNorm):
         own = {"weight": self.weight.unsqueeze(0), "bias": self.bias.unsqueeze(0)}
         return self.over_tasks(own, inputs[None], BY_BATCH)[0]
 
-    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
         """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
         # In plain operations: with torch's own group_norm (2.13) second-order gradients of many tasks at once were not

@@ -76,7 +76,7 @@ def _told(network: Network, refused: list[BaseException], idle: list[str], asked
     lines = []
     if network.plain_attention:
         lines.append(f"{asked.key}: attention in plain operations, as torch's fast one has no second derivative")
-    if network.runs_one_by_one:
+    if network.runs_one_by_one and refused:
         lines.append(
             f"{asked.key}: tasks run one after the other, as with execution.mode=loop: torch cannot run this network "
             f"for several at once ({reason(refused[0])})"
