@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.rows import measured, number
-from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
+from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
 from metalearn_cli.runtime import assembly
 from metalearn_cli.runtime.evaluation import Step
+from metalearn_cli.runtime.forecast import Forecast
 from metalearn_cli.runtime.memory import peak_bytes
 from metalearn_cli.runtime.reports import Report
 from metalearn_cli.runtime.session import Session
@@ -89,6 +90,28 @@ def show(outcome: Outcome) -> None:
     told = _scores(outcome, found) + _facts(outcome)
     width = max(len(name) for name, _ in told) + 2
     out.print("\n".join(f"{name:<{width}}{value}" for name, value in told))
+
+
+def forecast_lines(expected: Forecast) -> list[str]:
+    """What the dry run says of time and memory."""
+    peak = [] if expected.peak is None else [f"memory         {expected.peak / 1e6:,.0f} MB at the most so far"]
+    return [
+        f"time           {digits(expected.per_iteration, 2)} s an iteration, "
+        f"{digits(expected.per_validation, 2)} s a validation, measured here on a few of each",
+        f"               first validation after {clock(expected.to_validation)}, end after {clock(expected.to_end)}",
+        *peak,
+    ]
+
+
+def forecast_fields(expected: Forecast) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "seconds_per_iteration": expected.per_iteration,
+        "seconds_per_validation": expected.per_validation,
+        "seconds_to_first_validation": expected.to_validation,
+        "seconds": expected.to_end,
+        "peak_memory_bytes": expected.peak,
+    }
 
 
 def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:

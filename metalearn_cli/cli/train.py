@@ -188,7 +188,8 @@ def _finish(
 def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, opening, proof
+    from metalearn_cli.cli import summary
+    from metalearn_cli.runtime import assembly, forecast, opening, proof
     from metalearn_cli.runtime.session import open_session
     from metalearn_cli.storage import preparation, runs, sinks
 
@@ -200,6 +201,8 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
         stages = tables.Stages(progress)
         data = opening.open_data(experiment, preparation.data_folder(None), stages, device=place)
         session = open_session(experiment, runs.RunFolder(Path("runs") / experiment.name), data, place)
+        stages("timing a few iterations", 0, 1)
+        expected = forecast.forecast(session)  # before the proof, whose memory is not the run's
         stages("proving the meta-gradient", 0, 1)
         proved = proof.prove(experiment, data.interface, place)
     second_order, outer = session.learner.second_order, experiment.outer
@@ -210,6 +213,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
             "tasks": outer.iterations * outer.meta_batch_size, "data_sha256": data.sha256,
             "second_order": second_order,
             "proof": {"task_parallel_error": proved.parallel, "finite_difference_error": proved.order},
+            "forecast": summary.forecast_fields(expected),
         })  # fmt: skip
         return
     if call.quiet:
@@ -225,6 +229,7 @@ def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
         f"data           {data.sha256[:16]}",
         f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)",
         f"meta-gradient  {found} (float64)",
+        *summary.forecast_lines(expected),
     ]
     tables.console(stderr=True).print("\n".join(lines))
     tables.hint(f"metalearn train {call.again}", quiet=False)
