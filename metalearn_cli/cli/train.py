@@ -187,8 +187,8 @@ def _finish(
 
 def _dry_run(experiment: "Experiment", device: str, call: Call) -> None:
     """Everything but the training: the resolved experiment on stdout, what it would do on stderr."""
-    from metalearn_cli.experiment import to_yaml
     from metalearn_cli.cli import summary
+    from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime import assembly, forecast, opening, proof
     from metalearn_cli.runtime.session import open_session
     from metalearn_cli.storage import preparation, runs, sinks
