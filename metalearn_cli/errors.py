@@ -10,7 +10,10 @@ MetalearnError                the user can mend it: one line on stderr, exit cod
 └── DivergedError             a loss or a gradient is not finite: exit code 4
 """
 
+import unicodedata
+
 _LONGEST_REASON = 200
+_JOINERS = "\u200c\u200d"  # they make one sign of several, as in emoji and in Persian
 
 
 class MetalearnError(Exception):
@@ -59,12 +62,20 @@ class DivergedError(MetalearnError):
 def printable(text: str) -> str:
     """The text with everything spelled out that a terminal would act on or not show, such as an escape or a bell.
 
-    Line breaks stay.
+    Line breaks, spaces of any width and joiners stay.
     """
     if text.isprintable():
         return text
-    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return "".join(shown)
+    return "".join(c if c == "\n" or _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def can_be_a_name(text: str) -> bool:
+    """Whether a file or class may be called so: no control character is in it, and nothing that is not Unicode."""
+    return text.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

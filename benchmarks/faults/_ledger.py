@@ -14,7 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from benchmarks.faults import Totals
-from metalearn_cli.errors import MetalearnError
+from metalearn_cli.errors import MetalearnError, printable
 
 _ROOT = Path(__file__).parents[2]
 _MOST_ADDRESSES = 12 << 30
@@ -69,7 +69,7 @@ class Lost(Exception):  # noqa: N818 (it is an outcome)
 def require_one_plain_line(error: MetalearnError, beginning: str = "") -> None:
     """Raise Lost unless each line of the message starts so, can be printed, and is not overlong."""
     for line in str(error).split("\n"):
-        if not line.startswith(beginning) or not line.isprintable() or not 0 < len(line) < _LONGEST_LINE:
+        if not line.startswith(beginning) or printable(line) != line or not 0 < len(line) < _LONGEST_LINE:
             raise Lost(f"the message is {line!r:.{_LONGEST_LINE}}, expected one that starts with {beginning!r}")
 
 

@@ -12,6 +12,7 @@ from metalearn_cli.cli import pages, tables
 from metalearn_cli.cli.options import Device, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_page, require_writable
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.omissions import Omission, as_fields, merged
 from metalearn_cli.storage.forms import require_form
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def finetune(
         tables.print_json(fields)
     else:
         _print(fields, verbose)
+    tables.left_out(map(Omission.model_validate, fields["left_out"]), fields["remarks"])
     _hint(checkpoint, support, output, quiet)
 
 
@@ -116,7 +118,8 @@ def _converted(path: Path, output: Path, overrides: list[str], device: str) -> d
     return {"checkpoint": str(path), "classes": classes} | _NOTHING_ASKED
 
 
-_NOTHING_ASKED: dict[str, Any] = {"support": None, "measured_on": None, "per_step": [], "predictions": []}
+_NOTHING_ASKED: dict[str, Any] = {"support": None, "measured_on": None, "per_step": [], "predictions": [],
+                                  "left_out": [], "remarks": []}  # fmt: skip
 
 
 def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Answers:
@@ -150,6 +153,8 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         "measured_on": measured_on,
         "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
         "predictions": [] if queries is None or rows is None else _predictions(last.classes, queries, rows),
+        "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)),
+        "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks],
     }
     return Answers(fields, last, shown, queries, rows)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.omissions import as_fields
 
 _LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "from": 80, "licence": 72}
 """The columns of --list, and how wide a terminal must be for them."""
@@ -70,6 +71,7 @@ def prepare(
         tables.print_json(fields)
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
+    tables.left_out(manifest.left_out, manifest.remarks)
     tables.hint(_training(dataset, overrides or [], fields["splits"], data_dir), quiet)
 
 
@@ -152,7 +154,8 @@ def _fields(name: str, split: str, manifest: "Manifest", folder: Path, seconds: 
         "dataset": name, "path": str(folder),
         "splits": {p: {"classes": len(c), "images": sum(images[n] for n in c)} for p, c in parts.items()},
         "image_shape": list(manifest.image_shape), "bytes": manifest.bytes, "sha256": manifest.sha256,
-        "sample": manifest.sample, "partial": manifest.partial, "damaged": len(manifest.damaged), "seconds": seconds,
+        "sample": manifest.sample, "partial": manifest.partial, "damaged": len(manifest.damaged),
+        "left_out": as_fields(manifest.left_out), "remarks": manifest.remarks, "seconds": seconds,
     }  # fmt: skip
 
 
@@ -168,8 +171,6 @@ def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: b
     out.print(fields["path"] + (": verified" if verified else ""))
     if manifest.partial:
         out.print(f"partial: {manifest.partial}")
-    if manifest.damaged:
-        out.print(f"{len(manifest.damaged)} damaged pictures left out; manifest.json names them")
     if verbose:
         out.print(f"sha256 {manifest.sha256}\nsource {manifest.source}")
 

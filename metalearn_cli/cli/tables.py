@@ -6,7 +6,7 @@ stdout holds results, stderr holds progress.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from metalearn_cli.errors import printable
 from metalearn_cli.storage.runs import as_json
 
 if TYPE_CHECKING:
+    from metalearn_cli.omissions import Omission
     from metalearn_cli.runtime.evaluation import Step
     from metalearn_cli.runtime.sampling import TaskSpec
     from metalearn_cli.runtime.testing import Tested
@@ -74,6 +75,14 @@ def warn(text: str, above: Progress | None = None) -> None:
     """What a person should know though nothing failed, on stderr, also with --quiet; above a bar that moves there."""
     shown = console(stderr=True) if above is None or above.disable else above.console
     shown.print(f"warning: {text}")
+
+
+def left_out(omissions: Iterable["Omission"], remarks: Iterable[str]) -> None:
+    """What of the input was left out and why, a line for each kind, and remarks, on stderr, also with --quiet."""
+    for omission in omissions:
+        console(stderr=True).print(str(omission))
+    for remark in remarks:
+        warn(remark)
 
 
 def protocol(

@@ -8,13 +8,14 @@ TaskSource   tasks drawn from a distribution, nothing stored (sinusoid)
 Mixture      other datasets, of which each task uses one (mixture)
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from metalearn_cli.omissions import Omissions
 from metalearn_cli.settings import Choice, Settings
 
 Part = Literal["train", "val", "test"]
@@ -23,6 +24,7 @@ Split = Mapping[str, Sequence[str]]
 """Class names by part ("train", "val", "test"); no class is in two parts."""
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
 Resize = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Rotations = Literal["none", "classes", "task"]
 Augmentation = Literal["crop", "flip", "jitter"]
@@ -73,6 +75,9 @@ class Preprocessing(Settings):
     In this order: EXIF orientation, grey or RGB, crop to the target's aspect ratio (`fit: crop`) or not
     (`fit: squash`), resize to `height` x `width`, invert; that is stored as uint8. Then (pixel / 255 - mean) / std
     per channel.
+
+    `ink`, if known: how bright the stored training pictures are from 0 to 1, the mean of their mean pixels and how far
+    these spread (their standard deviation).
     """
 
     channels: Literal[1, 3]
@@ -83,6 +88,7 @@ class Preprocessing(Settings):
     invert: bool = False
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    ink: tuple[_Share, _Share] | None = None
 
 
 class Sampling(NamedTuple):
@@ -130,10 +136,20 @@ Offer = tuple[Download, ...] | Listing
 class Source(Protocol):
     """What a source holds: paths ("a/b/c.png", sorted), and the content of one of them.
 
-    Pictures inside a larger file (pickle, npz, parquet) are members below it: "train.pkl/CLASS/000012".
+    Pictures inside a larger file (pickle, npz, parquet) are members below it: "train.pkl/CLASS/000012". Whoever
+    leaves one of them out adds it to `omissions`.
     """
 
     members: Sequence[str]
+    omissions: Omissions
+
+    def pictures(self) -> Sequence[str]:
+        """The members that are pictures, recognised by suffix or content."""
+        ...
+
+    def require_filled(self, pictures: Iterable[str]) -> None:
+        """Raise DataError for a folder beside those of the `pictures` in which there is none."""
+        ...
 
     def text(self, member: str) -> str:
         """A small text file. Raises DataError if it cannot be read."""

@@ -23,8 +23,8 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import PART_NAMES, is_picture, is_row
-from metalearn_cli.errors import DataError
+from metalearn_cli.datasets.layouts import PART_NAMES, is_row
+from metalearn_cli.errors import DataError, can_be_a_name
 
 _UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
 _FILE_COLUMNS = ("filename", "file_name", "file", "image", "path")
@@ -99,10 +99,12 @@ def arrange(config: Config, source: Source) -> Arrangement:
     Raises DataError if there are no pictures, a picture lies outside any class, a class is in two parts, or there
     are too few classes to split.
     """
-    pictures = sorted(member for member in source.members if is_picture(member))
+    pictures = source.pictures()
     if not pictures:
-        raise DataError("no pictures there (png, jpg, webp, bmp)")
-    classes, part_of = _listed(source, pictures) or _by_folder(pictures)
+        raise DataError("no pictures there (png, jpg, webp, gif, tif, bmp and others)")
+    if (listed := _listed(source, pictures)) is None:
+        source.require_filled(pictures)
+    classes, part_of = listed or _by_folder(pictures)
     if config.val_classes or config.test_classes:
         split = _named(config, classes)
     else:
@@ -169,7 +171,7 @@ def _rows(source: Source, member: str, known: set[str]) -> Iterator[tuple[str, s
             raise DataError(
                 f"{member}:{found.line_num}: {row[file]!r} is not there; expected {places[0]} or {places[1]}"
             )
-        if not row[label] or not row[label].isprintable():
+        if not row[label] or not can_be_a_name(row[label]):
             raise DataError(f"{member}:{found.line_num}: {row[file]!r} has no {label} that can be printed")
         yield picture, row[label], PART_NAMES.get((row[part] or "").lower()) if part else by_name
 

@@ -28,6 +28,7 @@ from metalearn_cli.runtime.sampling import (
     pool_of,
 )
 from metalearn_cli.settings import Choice
+from metalearn_cli.storage import brightness
 from metalearn_cli.storage.downloads import Progress
 from metalearn_cli.storage.preparation import open_or_explain
 from metalearn_cli.storage.prepared import Prepared
@@ -133,8 +134,10 @@ def _stored(settings: Choice, data_dir: Path, progress: Progress) -> _Stored:
         raise ConfigError(f"dataset.of: {settings.name} holds no pictures of its own; expected datasets that do")
     prepared = open_or_explain(settings.name, dataset, data_dir, progress)
     sampling = dataset.sampling
-    preprocessing = prepared.manifest.preprocessing_for(sampling.split, sampling.normalisation)
-    return _Stored(settings.name, sampling, prepared, preprocessing)
+    manifest = prepared.manifest
+    preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)
+    ink = brightness.ink(prepared.images, manifest.classes, manifest.splits.get(sampling.split, {}).get("train", ()))
+    return _Stored(settings.name, sampling, prepared, preprocessing.model_copy(update={"ink": ink}))
 
 
 def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torch.device) -> Data:

@@ -4,49 +4,98 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from metalearn_cli.errors import DataError
-from metalearn_cli.storage.holders import Member, is_junk, read_all
+from metalearn_cli.errors import DataError, printable
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage.holders import Member, is_leftover, read_all, require_name
 
 _DEEPEST = 100
+_LEADS_OUT = "it leads out of the folder; copy what it leads to (cp -rL follows links)"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, or a link to one; a pipe, a device and a name that no disk can hold are none."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for such a name)
+
+
+class _Place(NamedTuple):
+    """A folder being read: its path, that of its members, where it really lies, and whether links led there."""
+
+    folder: str
+    prefix: str
+    real: str
+    linked: bool
 
 
 class Folder:
-    """The files of a folder on disk, in it and below; links that lead out of it are passed over."""
+    """The files of a folder on disk, in it and below.
+
+    Links that stay inside the folder are followed, a linked folder's own linked folders excepted: n folders with links
+    to each other would be n! folders. Links that lead out of it are left out: whoever made the folder could have any
+    picture of its user's taken for one of its own.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def members(self) -> Iterator[Member]:
-        """Each file, with its path on disk as key."""
-        return self._below(str(self._path), "", self._path.resolve())
+    def members(self, omissions: Omissions) -> Iterator[Member]:
+        """Each file, with its path on disk as key, and each folder."""
+        return self._below(_Place(str(self._path), "", os.path.realpath(self._path), False), omissions)
 
-    def _below(self, folder: str, prefix: str, root: Path) -> Iterator[Member]:
+    def _below(self, place: "_Place", omissions: Omissions) -> Iterator[Member]:
         # Millions of files go through here: a Path for each would take longer than reading their names.
         try:
-            entries = [*os.scandir(folder)]
+            entries = [*os.scandir(place.folder)]
         except OSError as error:
-            raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
-        if prefix.count("/") > _DEEPEST:
+            raise DataError(f"{place.folder}: cannot be read: {error.strerror}") from error
+        if place.prefix.count("/") > _DEEPEST:
             raise DataError(f"{self._path}: has folders in folders more than {_DEEPEST} levels deep")
         for entry in entries:
-            path = prefix + unicodedata.normalize("NFC", entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._below(entry.path, path + "/", root)
+            path = place.prefix + unicodedata.normalize("NFC", entry.name)
+            if is_leftover(path, omissions):
                 continue
-            if is_junk(path) or not _is_file(entry):
-                continue
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
-                continue
-            if not path.isprintable():  # a line break, or bytes that are not UTF-8: no manifest could hold it
-                raise DataError(f"{self._path}: {path!r} has a name that cannot be printed; rename it")
-            yield Member(path, entry.path)
+            if entry.is_symlink() and (why := self._trouble_with(entry, place)):
+                omissions.add("link", why, printable(path))
+                if why == _LEADS_OUT and entry.is_dir():
+                    yield Member(path + "/", None)
+            elif entry.is_dir():
+                require_name(f"{self._path}:", path)
+                yield Member(path + "/", None)
+                linked = entry.is_symlink()
+                real = os.path.realpath(entry.path) if linked else f"{place.real}{os.sep}{entry.name}"
+                yield from self._below(_Place(entry.path, path + "/", real, place.linked or linked), omissions)
+            elif entry.is_file():
+                require_name(f"{self._path}:", path)
+                yield Member(path, entry.path)
+            else:
+                omissions.add("pipe, socket or device", "only files are read", printable(path))
+
+    def _trouble_with(self, link: os.DirEntry[str], place: "_Place") -> str:
+        """Why a link is not followed; "" if it is."""
+        try:
+            target = os.path.realpath(link.path, strict=True)
+        except OSError:
+            return "it leads nowhere or to itself"
+        root = os.path.realpath(self._path)
+        if target != root and not target.startswith(root.rstrip(os.sep) + os.sep):
+            return _LEADS_OUT
+        if link.is_dir():
+            if (place.real + os.sep).startswith(target.rstrip(os.sep) + os.sep):
+                return "it leads back to a folder that it lies in"
+            if place.linked:
+                return "it lies in a linked folder and leads to another"
+        return ""
 
     def read(self, key: str) -> bytes:
         """Its content."""
         with self.file(key) as file:
             return read_all(file, f"{key}:")
+
+    def head(self, key: str, size: int) -> bytes:
+        """Its beginning."""
+        with self.file(key) as file:
+            return file.read(size)
 
     def file(self, key: str) -> BinaryIO:
         """The file itself."""
@@ -57,11 +106,3 @@ class Folder:
 
     def close(self) -> None:
         """There is nothing to close."""
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file or a link to one, and not a link that leads to itself."""
-    try:
-        return entry.is_file()
-    except OSError:
-        return False

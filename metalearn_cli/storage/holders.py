@@ -4,12 +4,13 @@ A file has a relative name and is nothing but a file. Anything that would leave 
 (`..`, absolute names, links, devices) makes the whole archive unwelcome.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, can_be_a_name, printable
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage import leftovers
 
 MOST_BYTES = 64 << 20
 """No picture and no list is larger."""
@@ -17,11 +18,10 @@ MOST_BYTES = 64 << 20
 _ALWAYS_FINE = 1 << 30
 _HIGHEST_RATIO = 100
 _MOST_MEMBERS = 5_000_000
-_JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|__MACOSX(/.*)?|desktop\.ini|Icon\r)$", re.IGNORECASE)
 
 
 class Member(NamedTuple):
-    """A file of a Holder: its path there, and the key by which the holder reads it."""
+    """A file of a Holder: its path there, and the key by which the holder reads it; or a folder, "a/b/", without."""
 
     path: str
     key: Any
@@ -30,12 +30,19 @@ class Member(NamedTuple):
 class Holder(Protocol):
     """A folder or an archive."""
 
-    def members(self) -> Iterator[Member]:
-        """Its files, in any order. Raises DataError for one that no archive of pictures has."""
+    def members(self, omissions: Omissions) -> Iterator[Member]:
+        """Its files and folders, in any order, but for those that it adds to `omissions`.
+
+        Raises DataError for one that no archive of pictures has.
+        """
         ...
 
     def read(self, key: Any) -> bytes:
         """The content of a file of at most MOST_BYTES, from any thread. Raises DataError if it cannot be read."""
+        ...
+
+    def head(self, key: Any, size: int) -> bytes:
+        """The first bytes of a file of any size, at most so many. Raises DataError if it cannot be read."""
         ...
 
     def file(self, key: Any) -> BinaryIO:
@@ -47,9 +54,17 @@ class Holder(Protocol):
         ...
 
 
-def is_junk(path: str) -> bool:
-    """Whether a file manager left it there."""
-    return _JUNK.search(path) is not None
+def is_leftover(path: str, omissions: Omissions) -> bool:
+    """Whether a tool left it there; if so, that is added to `omissions`."""
+    if (found := leftovers.leftover(path)) is not None:
+        omissions.add(leftovers.KIND, leftovers.WHY, printable(found))
+    return found is not None
+
+
+def require_name(what: str, path: str) -> None:
+    """Raise DataError, with `what`, for a name that no table, list or manifest can hold."""
+    if not can_be_a_name(path):
+        raise DataError(f"{what} {path!r} has a name that cannot be printed; rename it")
 
 
 def read_all(file: BinaryIO, what: str) -> bytes:
@@ -77,12 +92,32 @@ def require_modest(what: str, unpacked: int, most: int) -> None:
         raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures would")
 
 
+def decoded(raw: bytes, fallback: str, what: str, omissions: Omissions) -> str:
+    """A member's name, which archives keep as bytes in whatever encoding their maker's computer had.
+
+    What is no UTF-8 is read as `fallback`, else as cp437, in which all bytes mean something; and a remark says so.
+    """
+    for encoding in ("utf-8", fallback, "cp437"):
+        try:
+            name = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding != "utf-8":
+            omissions.remark(
+                what,
+                f"{what}: its names are in an old encoding and read as {encoding}, such as {name!r}; if that is wrong, "
+                "unpack it in its own (7z, unar, or unzip -O cp932) and give the folder",
+            )
+        return name
+    raise AssertionError("cp437 has a character for every byte")
+
+
 def plain_path(what: str, name: str) -> str:
     """The member's path without "." and empty parts. Raises DataError if it could mean a place outside the archive."""
     path = unicodedata.normalize("NFC", name)
     parts = path.split("/")
     if path.startswith("/") or ".." in parts or ":" in parts[0]:
         raise DataError(f"{what}: member {name!r} would leave the folder; unpack it by hand if you trust it")
-    if not path.isprintable() and not _JUNK.search(path):
-        raise DataError(f"{what}: member {name!r} has a name that cannot be printed")
+    if leftovers.leftover(path) is None:
+        require_name(f"{what}: member", path)
     return "/".join(part for part in parts if part not in ("", "."))

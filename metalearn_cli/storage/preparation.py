@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from metalearn_cli.datasets import Archive, Generated
@@ -128,9 +129,16 @@ def _drawn(name: str, dataset: Generated, folder: Path, progress: Progress) -> M
 def _converted(
     name: str, dataset: Archive, folder: Path, source: Source, skip_damaged: bool, progress: Progress
 ) -> Manifest:
-    classes, splits, sample, partial = dataset.arrange(source)
+    try:
+        classes, splits, sample, partial = dataset.arrange(source)
+    except DataError as error:
+        source.close_with(source.pictures())
+        told = [str(omission) for omission in source.omissions.listed() if str(omission) not in str(error)]
+        raise DataError("; ".join([str(error), *told])) from error
+    source.close_with(chain.from_iterable(classes.values()))
     contents = Contents(
-        name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial
+        name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial,
+        source.omissions.listed(), source.omissions.remarks,
     )  # fmt: skip
     decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress)
     key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")

@@ -18,12 +18,14 @@ from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
 from metalearn_cli.errors import DataError, reason
+from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
 
 FORMAT = 1
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
 _BLOCK = 1 << 22
-_NEWER = {"moments", "sample", "partial", "damaged", "checksum"}
+_NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "checksum"}
+_SINCE_CHECKSUM = ("left_out", "remarks")
 
 
 class ClassEntry(Settings):
@@ -50,7 +52,8 @@ class Manifest(Settings):
     `settings` are what the pixels and splits depend on, `source` says where the pictures came from, `sha256` and
     `bytes` are those of images.npy. `moments` are those of each split's training classes, where the preprocessing
     has none of its own. `sample` tells collections of one name apart; `partial` says what this one lacks, `damaged`
-    which pictures were left out. `checksum` is that of all these.
+    which pictures were left out, `left_out` what else was; `remarks` is what a person should know of the rest.
+    `checksum` is that of all these.
     """
 
     format: int
@@ -68,6 +71,8 @@ class Manifest(Settings):
     sample: str = ""
     partial: str = ""
     damaged: list[str] = Field(default=[])
+    left_out: list[Omission] = Field(default=[])
+    remarks: list[str] = Field(default=[])
     checksum: str = ""
 
     def sealed(self) -> "Manifest":
@@ -79,7 +84,10 @@ class Manifest(Settings):
         return self.checksum == self._sum() or not self.model_fields_set & _NEWER
 
     def _sum(self) -> str:
-        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
+        # Manifests from before these fields came were summed without them.
+        without: dict[str, Any] = {field: True for field in _SINCE_CHECKSUM if not getattr(self, field)}
+        without |= {"checksum": True, "preprocessing": {"ink"}}
+        return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
         """The preprocessing with the mean and standard deviation to use, over `channels` (default: its own)."""

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,28 +11,38 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from metalearn_cli.datasets.layouts import is_row
 from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.archives import archive, is_archive
 from metalearn_cli.storage.containers import is_container, pictures
 from metalearn_cli.storage.folders import Folder
-from metalearn_cli.storage.holders import Holder
+from metalearn_cli.storage.holders import Holder, require_name
+from metalearn_cli.storage.recognition import HEAD, PICTURE_SUFFIXES, Kind, is_text, recognised
 from metalearn_cli.storage.spool import Spool
 
 _DEEPEST = 2
 _MOST_HASHED = 4 << 30
+_SHOWN = 10
 
 
 class Source:
     """The members of a source by path ("a/b/c.png"), as datasets/ sees them.
 
-    `description` says where they came from, alike for equal sources; `fingerprint` changes when a file does.
+    `folders` are all folders that were seen, "a/b"; `omissions` what is left out of the source, to which whoever leaves
+    out something more adds it. `description` says where they came from, alike for equal sources; `fingerprint` changes
+    when a file does.
     """
 
-    def __init__(self, description: str, places: dict[str, tuple[Holder | Spool, Any]], fingerprint: str) -> None:
+    def __init__(self, description: str, search: "_Search", fingerprint: str) -> None:
         self.description = description
         self.fingerprint = fingerprint
-        self.members: Sequence[str] = sorted(places)
-        self._places = places
+        self.members: Sequence[str] = sorted(search.places)
+        self.folders: Set[str] = search.folders
+        self.omissions = search.omissions
+        self._places = search.places
+        self._read: set[str] = set()
+        self._kinds: dict[str, Kind] = {}
 
     def picture(self, member: str) -> bytes | NDArray[np.uint8]:
         """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
@@ -41,6 +51,7 @@ class Source:
 
     def content(self, member: str) -> bytes:
         """A small file. Raises DataError if it cannot be read."""
+        self._read.add(member)
         return bytes(self.picture(member))
 
     def text(self, member: str) -> str:
@@ -50,21 +61,75 @@ class Source:
         except UnicodeDecodeError as error:
             raise DataError(f"{member}: is no UTF-8 text") from error
 
+    def pictures(self) -> Sequence[str]:
+        """The members that are pictures: by their suffixes, or by their content where these say nothing."""
+        return [member for member in self.members if not self._kind(member).why]
+
+    def require_filled(self, pictures: Iterable[str]) -> None:
+        """Raise DataError for a folder beside those of the `pictures` in which there is none, only texts excepted."""
+        filled = {folder for member in pictures for folder in _above(member)}
+        classes = {member.rpartition("/")[0] for member in pictures}
+        beside = {folder.rpartition("/")[0] for folder in classes if folder}
+        below: dict[str, list[str]] = {folder: [] for folder in self.folders}
+        for member in self.members:
+            for folder in _above(member):
+                below.setdefault(folder, []).append(member)
+        unfilled = (name for name in sorted(below) if name.rpartition("/")[0] in beside and name not in filled)
+        emptied = [f"{name!r} ({why})" for name in unfilled if (why := self._emptiness(name, below[name]))]
+        if emptied:
+            more = f" and {len(emptied) - _SHOWN} more" if len(emptied) > _SHOWN else ""
+            raise DataError(
+                f"no pictures in class folder {', '.join(emptied[:_SHOWN])}{more}; put some there, or take it away"
+            )
+
+    def close_with(self, used: Iterable[str]) -> None:
+        """Members that are neither among the `used` pictures, nor were read, nor left out so far, are left out."""
+        for member in sorted({*self.members} - {*used} - self._read):
+            if member not in self.omissions:
+                name, why = self._kind(member)
+                self.omissions.add(name, why or "it is no part of the dataset", member)
+
+    def _kind(self, member: str) -> Kind:
+        if member not in self._kinds:
+            holder, key = self._places[member]
+            if isinstance(holder, Spool) or is_row(member) or member.lower().endswith(PICTURE_SUFFIXES):
+                self._kinds[member] = Kind("picture")
+            else:
+                self._kinds[member] = recognised(member, holder.head(key, HEAD))
+        return self._kinds[member]
+
+    def _emptiness(self, folder: str, members: Sequence[str]) -> str:
+        """Why there are no pictures in a folder of these members; "" if nobody would look for any."""
+        found = self.omissions.below(folder)
+        for member in members:
+            found.add(*self._kind(member), member)
+        if members and all(is_text(self._kind(member)) for member in members) and len(found.listed()) == 1:
+            return ""
+        return "; ".join(map(str, found.listed())) or "it is empty"
+
+
+def _above(member: str) -> Iterator[str]:
+    while "/" in member:
+        member = member.rpartition("/")[0]
+        yield member
+
 
 @contextmanager
 def open_source(
-    path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None
-) -> Iterator[Source]:
+    path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None,
+    omissions: Omissions | None = None,
+) -> Iterator[Source]:  # fmt: skip
     """The members of a folder, zip or tar that `wants` admits; archives inside it count as unpacked where they lie.
 
-    `scratch` is where compressed tars and containers are unpacked, into files without a name.
+    `scratch` is where compressed tars and containers are unpacked, into files without a name. What is left out is added
+    to `omissions`.
 
     Raises DataError if it is not there, damaged, encrypted, unsafe, or has a member twice.
     """
     with ExitStack() as stack:
-        search = _searched(path, wants, scratch, stack)
+        search = _searched(path, _Search(wants, scratch, stack, Omissions() if omissions is None else omissions))
         search.read_containers()
-        yield Source(search.description(path), search.places, _fingerprint(path, search))
+        yield Source(search.description(path), search, _fingerprint(path, search))
 
 
 def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
@@ -75,11 +140,10 @@ def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scra
     if path.is_file() and is_archive(path.name):
         return _checksum(path)
     with ExitStack() as stack:
-        return _searched(path, wants, scratch, stack).description(path)
+        return _searched(path, _Search(wants, scratch, stack, Omissions())).description(path)
 
 
-def _searched(path: Path, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack) -> "_Search":
-    search = _Search(wants, scratch, stack)
+def _searched(path: Path, search: "_Search") -> "_Search":
     try:
         kind = path.stat().st_mode
     except (OSError, ValueError) as error:  # not there, a name that no disk can hold, a link that leads to itself
@@ -100,8 +164,12 @@ def _searched(path: Path, wants: Callable[[str], bool], scratch: Path | None, st
 class _Search:
     """Collects members, going down into archives."""
 
-    def __init__(self, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack) -> None:
+    def __init__(
+        self, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack, omissions: Omissions
+    ) -> None:
         self.places: dict[str, tuple[Holder | Spool, Any]] = {}
+        self.folders: set[str] = set()
+        self.omissions = omissions
         self.opened_on_disk: list[Path] = []
         self._containers: dict[str, Callable[[], BinaryIO]] = {}
         self._wants, self._scratch, self._stack = wants, scratch, stack
@@ -116,9 +184,13 @@ class _Search:
 
     def look_in(self, holder: Holder, prefix: str, where: Path, depth: int) -> None:
         """All members of a holder."""
-        for path, key in holder.members():
+        for path, key in holder.members(self.omissions):
             member = prefix + path
+            if member.endswith("/"):
+                self.folders.add(member[:-1])
+                continue
             if not self._wants(member):
+                self.omissions.add("file", "this dataset has no use for files of this name", member)
                 continue
             on_disk = Path(key) if isinstance(holder, Folder) and (is_archive(path) or is_container(path)) else None
             if is_archive(path):
@@ -136,8 +208,7 @@ class _Search:
     def read_containers(self) -> None:
         """The pictures inside pickles and the like become members too."""
         for member, span in pictures(self._containers, self._spool):
-            if not member.isprintable():
-                raise DataError(f"{member}: has a name that cannot be printed")
+            require_name("member", member)
             self._add(member, self._spool, span, Path())
 
     def description(self, path: Path) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from metalearn_cli.errors import DataError, reason
-from metalearn_cli.storage.holders import Member, is_junk, plain_path, read_all, require_few
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage.holders import Member, decoded, is_leftover, plain_path, read_all, require_few
 
 
 class Tar:
@@ -16,21 +17,20 @@ class Tar:
     def __init__(self, what: str, file: BinaryIO) -> None:
         self._what, self._file = what, file
         self._lock = threading.Lock()
-        self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
+        self._tar = tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
 
-    def members(self) -> Iterator[Member]:
-        """Each file, with where its bytes lie as key."""
+    def members(self, omissions: Omissions) -> Iterator[Member]:
+        """Each file, with where its bytes lie as key, and each folder."""
         count = 0
         while (entry := self._next()) is not None:
             count += 1
             require_few(self._what, count)
-            if entry.isdir():
-                continue
-            if not entry.isreg() or entry.issparse():
+            if not (entry.isreg() or entry.isdir()) or entry.issparse():
                 raise DataError(f"{self._what}: member {entry.name!r} is a link or a device; unpack it by hand")
-            path = plain_path(self._what, entry.name)
-            if not is_junk(path):
-                yield Member(path, (entry.offset_data, entry.size))
+            raw = entry.name.encode("utf-8", "surrogateescape")
+            path = plain_path(self._what, decoded(raw, "cp1252", self._what, omissions))
+            if not is_leftover(path, omissions):
+                yield Member(path + "/" if entry.isdir() else path, (entry.offset_data, entry.size))
         with self._lock:
             self._file.seek(self._tar.offset)
             if self._file.read(512) != bytes(512):
@@ -40,6 +40,10 @@ class Tar:
         """Its content."""
         offset, size = key
         return read_all(self.file((offset, size)), f"{self._what}: a member")
+
+    def head(self, key: tuple[int, int], size: int) -> bytes:
+        """Its beginning."""
+        return self.file(key).read(size)
 
     def file(self, key: tuple[int, int]) -> BinaryIO:
         """A window on it."""

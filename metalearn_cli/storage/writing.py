@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
+from metalearn_cli.storage import brightness, moments
 from metalearn_cli.storage.atomic import disk_errors, put_in_place, write_file
-from metalearn_cli.storage.prepared import FORMAT, ClassEntry, Manifest, Moments, check_splits, sha256_of
+from metalearn_cli.storage.prepared import FORMAT, ClassEntry, Manifest, check_splits, sha256_of
 from metalearn_cli.version import own_version
 
 _HEADER_BYTES = 128
 _SECONDS_BETWEEN_LINES = 1.0
-_EXACT = 256  # so many squares of bytes add up to a whole number that float32 can hold
 
 
 class Contents(NamedTuple):
@@ -41,6 +42,8 @@ class Contents(NamedTuple):
     source: str
     sample: str = ""
     partial: str = ""
+    left_out: Sequence[Omission] = ()
+    remarks: Sequence[str] = ()
 
 
 class Chunk(NamedTuple):
@@ -123,7 +126,7 @@ def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> 
     """What the journal names, as far as it is whole and its pictures are there; None if it is another work's."""
     if not journal.is_file() or not images.is_file():
         return None
-    first, *lines = journal.read_text().splitlines() or [""]
+    first, *lines = journal.read_text("utf-8").split("\n")
     if first != json.dumps(key):
         return None
     done: list[_Done] = []
@@ -167,7 +170,7 @@ def _note(file: BinaryIO, journal: Path, finished: Sequence[_Done]) -> None:
 
 
 def _plus(done: _Done, chunk: Chunk) -> _Done:
-    sums = sum(_sums(chunk.pictures[start : start + _EXACT]) for start in range(0, max(len(chunk.pictures), 1), _EXACT))
+    sums = moments.sums(chunk.pictures)
     before = np.array(done.sums) if done.sums else np.zeros_like(sums)
     update = {
         "count": done.count + len(chunk.pictures),
@@ -175,16 +178,6 @@ def _plus(done: _Done, chunk: Chunk) -> _Done:
         "damaged": [*done.damaged, *chunk.damaged],
     }
     return done.model_copy(update=update)
-
-
-def _sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """n, sum and sum of squares per channel, [3, C]: whole numbers, so no order of adding changes them."""
-    channels = pictures.shape[3]
-    columns = pictures.reshape(len(pictures), math.prod(pictures.shape[1:])).astype(np.float32)
-    total = columns.sum(0, dtype=np.float32).astype(np.float64).reshape(-1, channels).sum(0)
-    squares = np.einsum("ij,ij->j", columns, columns).astype(np.float64).reshape(-1, channels).sum(0)
-    number = float(len(pictures) * pictures.shape[1] * pictures.shape[2])
-    return np.stack([np.full(channels, number), total, squares])
 
 
 def _finish(file: BinaryIO, done: Sequence[_Done]) -> None:
@@ -210,7 +203,9 @@ def _header(shape: tuple[int, ...]) -> bytes:
 def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifest:
     entries = [ClassEntry(name=one.name, count=one.count) for one in done]
     check_splits(entries, contents.splits)
+    sums = {one.name: np.array(one.sums) for one in done}
     with disk_errors(aside):
+        images = np.load(aside / "images.npy", mmap_mode="r")
         manifest = Manifest(
             format=FORMAT,
             dataset=contents.dataset,
@@ -223,23 +218,20 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
             sha256=sha256_of(aside / "images.npy"),
             bytes=(aside / "images.npy").stat().st_size,
             made_by=f"metalearn {own_version()}",
-            moments={} if contents.preprocessing.mean else _moments(contents.splits, done),
+            moments={} if contents.preprocessing.mean else moments.of_training(contents.splits, sums),
             sample=contents.sample,
             partial=contents.partial,
-            damaged=[line for one in done for line in one.damaged],
+            damaged=(damaged := [line for one in done for line in one.damaged]),
+            left_out=[*contents.left_out, *_damaged(damaged)],
+            remarks=[*contents.remarks, *brightness.alien_parts(images, entries, contents.splits)],
         )
         manifest = manifest.sealed()
         write_file(aside / "manifest.json", manifest.model_dump_json(indent=1).encode())
     return manifest
 
 
-def _moments(splits: Mapping[str, Split], done: Sequence[_Done]) -> dict[str, Moments]:
-    """Mean and standard deviation over the training classes of each split: no other class may have a say."""
-    sums = {one.name: np.array(one.sums) for one in done}
-    moments = {}
-    for split, parts in splits.items():
-        number, total, squares = np.sum([sums[name] for name in parts["train"]], axis=0)
-        mean = total / number / 255
-        std = np.sqrt(np.maximum(squares / number / 255**2 - mean**2, 1e-6))
-        moments[split] = Moments(mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()))
-    return moments
+def _damaged(lines: Sequence[str]) -> list[Omission]:
+    if not lines:
+        return []
+    why = "it cannot be read; manifest.json names each"
+    return [Omission(kind="damaged picture", why=why, count=len(lines), example=lines[0])]

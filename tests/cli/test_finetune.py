@@ -2,8 +2,10 @@ import csv
 import shutil
 
 import pytest
+from PIL import Image, ImageOps
 from safetensors import safe_open
 
+from metalearn_cli.storage import leftovers
 from metalearn_cli.storage.checkpoints import load
 
 
@@ -16,7 +18,7 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
     assert outcome.code == 0, outcome.err
     fields = outcome.fields
-    promised = "schema checkpoint classes support measured_on per_step predictions output csv report"
+    promised = "schema checkpoint classes support measured_on per_step predictions left_out remarks output csv report"
     assert set(fields) == set(promised.split())
     assert fields["classes"] == ["one", "three bars"]
     assert fields["support"] == {"one": 3, "three bars": 3}
@@ -25,6 +27,65 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     right = [row["label"] == row["known"] for row in fields["predictions"]]
     assert sum(right) / 8 == fields["per_step"][-1]["accuracy"]
     assert all(0.5 <= row["probability"] <= 1 for row in fields["predictions"])
+
+
+HEIC = b"\0\0\0\x18ftypheic" + bytes(99)
+
+
+def test_what_is_left_out_of_support_and_query_is_said(cli, best, support, query, monkeypatch):
+    monkeypatch.setattr("metalearn_cli.storage.recognition.reads_heif", lambda: False)
+    (support / "one/.thumbnails").mkdir()
+    shutil.copy(support / "one/0.png", support / "one/.thumbnails/0.png")
+    (support / "notes.txt").write_text("hello")
+    (query / "IMG.HEIC").write_bytes(HEIC)
+    given = ("finetune", "--checkpoint", best, "--support", support, "--query", query, "--quiet")
+    shown, fields = cli(*given), cli(*given, "--json").fields
+    assert shown.err.splitlines() == [
+        f"left out: 1 x file or folder of a tool (one/.thumbnails): {leftovers.WHY}",
+        "left out: 1 x text (notes.txt): only pictures are looked at",
+        "left out: 1 x HEIC picture (IMG.HEIC): pip install pillow-heif, and it is read",
+    ]
+    assert [(one["kind"], one["count"], one["example"]) for one in fields["left_out"]] == [
+        ("file or folder of a tool", 1, "one/.thumbnails"),
+        ("text", 1, "notes.txt"),
+        ("HEIC picture", 1, "IMG.HEIC"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("IMG.HEIC", HEIC, "HEIC picture"),
+        ("a.svg", b"<svg/>", "SVG"),
+        ("a.txt", b"hello", "text"),
+        ("a", b"", "empty file"),
+    ],
+)
+def test_a_query_that_is_no_picture_is_refused_by_what_it_is(name, content, kind, cli, best, support, monkeypatch):
+    monkeypatch.setattr("metalearn_cli.storage.recognition.reads_heif", lambda: False)
+    (support.parent / name).write_bytes(content)
+    outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", support.parent / name)
+    assert outcome.code == 2
+    assert f"{name}: is no picture that is read ({kind}): " in outcome.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "JPEG"])
+def test_a_query_of_any_kind_and_without_a_suffix_is_answered(kind, cli, best, support, query, tmp_path):
+    Image.open(query / "one/0.png").convert("RGB").save(tmp_path / "photo", kind)
+    outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", "photo", "--json")
+    assert [row["file"] for row in outcome.fields["predictions"]] == ["photo"], outcome.err
+
+
+def test_inverted_queries_are_remarked_and_others_are_not(cli, best, support, query):
+    given = ("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
+    assert cli(*given).fields["remarks"] == []
+    for file in query.rglob("*.png"):
+        ImageOps.invert(Image.open(file).convert("L")).save(file)
+    outcome = cli(*given)
+    (told,) = outcome.fields["remarks"]
+    assert told.startswith("8 of 8 queries (")
+    assert "is their ink inverted?" in told
+    assert f"warning: {told}" in outcome.err
 
 
 def test_loose_pictures_are_predicted_without_an_accuracy_of_theirs(cli, best, support, query, tmp_path):

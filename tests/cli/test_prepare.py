@@ -34,7 +34,7 @@ def test_json_is_one_object_with_the_promised_fields(cli, own, tmp_path):
     source = in_folder(tmp_path / "pets", PETS)
     outcome = cli("prepare", "folder", "--source", source, "--set", "dataset.image_size=20", *own, "--json", "--quiet")
     assert (outcome.code, outcome.err) == (0, "")
-    promised = "schema dataset path splits image_shape bytes sha256 sample partial damaged seconds"
+    promised = "schema dataset path splits image_shape bytes sha256 sample partial damaged left_out remarks seconds"
     assert set(outcome.fields) == set(promised.split())
     assert outcome.fields["splits"]["train"] == {"classes": 2, "images": 8}
     assert outcome.fields["image_shape"] == [20, 20, 3]
@@ -117,7 +117,7 @@ def test_damaged_pictures_are_left_out_on_request_and_counted(cli, own, tmp_path
     assert refused.code == 2
     assert "--set dataset.skip_damaged=true: train/train0/bad.jpg" in refused.err
     outcome = cli("prepare", "folder", "--source", source, "--set", "dataset.skip_damaged=true", *own)
-    assert "1 damaged pictures left out" in outcome.out
+    assert "left out: 1 x damaged picture (train/train0/bad.jpg: is no" in outcome.err
 
 
 def test_the_next_command_can_be_typed(cli, own, tmp_path):

@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from metalearn_cli.datasets import PARTS
 from metalearn_cli.datasets.folder import Config, arrange, build
+from metalearn_cli.datasets.layouts import is_picture
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.preparation import prepare
 from metalearn_cli.storage.prepared import verify
@@ -21,6 +22,12 @@ class Listed:
 
     def text(self, member):
         return self._lists[member]
+
+    def pictures(self):
+        return [member for member in self.members if is_picture(member)]
+
+    def require_filled(self, pictures):
+        pass
 
 
 def arranged(members, lists=None, **settings):
@@ -85,12 +92,12 @@ def test_three_classes_are_enough():
 
 
 def test_other_files_are_passed_over():
-    assert arranged([*GIVEN, "readme.txt", "train/ant/notes.md", "anim/x.gif"]) == arranged(GIVEN)
+    assert arranged([*GIVEN, "readme.txt", "train/ant/notes.md", "anim/x.mp4"]) == arranged(GIVEN)
 
 
-@pytest.mark.parametrize("members", [[], ["a/b.txt", "c/d.gif"]])
+@pytest.mark.parametrize("members", [[], ["a/b.txt", "c/d.mp4"]])
 def test_no_pictures_are_an_error_that_says_which_kinds_are_read(members):
-    with pytest.raises(DataError, match=r"no pictures there \(png, jpg, webp, bmp\)"):
+    with pytest.raises(DataError, match=r"no pictures there \(png, jpg, webp, gif, tif, bmp and others\)"):
         arranged(members)
 
 

@@ -1,10 +1,12 @@
 import io
 import os
+import struct
 import tarfile
 import unicodedata
 import warnings
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -310,3 +312,92 @@ def test_a_zip_that_says_its_members_lie_before_its_beginning_is_an_error(tmp_pa
         (tmp_path / "it.zip").write_bytes(whole[cut:])
         with pytest.raises(DataError, match=r"it\.zip"):
             held(tmp_path / "it.zip")
+
+
+def with_raw_names(path: Path, names: Sequence[bytes], flag: int = 0, extra: bytes = b"") -> Path:
+    """A zip whose names are these bytes, as tools of another country and time wrote them."""
+    stand_ins = [f"{number:0{len(name)}}" for number, name in enumerate(names)]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in stand_ins:
+            entry = zipfile.ZipInfo(name)
+            entry.extra, entry.flag_bits = extra, flag
+            archive.writestr(entry, b"one")
+    content = path.read_bytes()
+    for stand_in, name in zip(stand_ins, names, strict=True):
+        content = content.replace(stand_in.encode(), name)
+    if flag:
+        raw = bytearray(content)
+        for start, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+            place = -1
+            while (place := raw.find(start, place + 1)) >= 0:
+                raw[place + at : place + at + 2] = flag.to_bytes(2, "little")
+        content = bytes(raw)
+    path.write_bytes(content)
+    return path
+
+
+def remarks_of(path: Path) -> list[str]:
+    with open_source(path) as source:
+        for member in source.members:
+            source.content(member)
+        return source.omissions.remarks
+
+
+@pytest.mark.parametrize("name", ["Käfer/ä ö ü.png", "花/１.png", "жук/я.png", "🦊/x.png"])
+def test_a_zip_with_utf8_names_is_read_with_its_mark_and_without(name, tmp_path):
+    raw = name.encode()
+    assert list(held(with_raw_names(tmp_path / "a.zip", [raw]))) == [name]
+    assert list(held(with_raw_names(tmp_path / "b.zip", [raw], flag=0x800))) == [name]
+    assert remarks_of(tmp_path / "a.zip") == remarks_of(tmp_path / "b.zip") == []
+
+
+@pytest.mark.parametrize("encoding", ["cp437", "cp850", "cp1252", "cp932", "gbk", "cp1251"])
+def test_a_zip_in_an_old_encoding_is_read_and_says_what_to_do(encoding, tmp_path):
+    word = {"cp932": "ソース", "gbk": "花朵", "cp1251": "жук"}.get(encoding, "Käfer")
+    made = with_raw_names(tmp_path / "it.zip", [f"{word}/{n}.png".encode(encoding) for n in (1, 2)])
+    names = [name.split("/") for name in held(made)]
+    assert len(names) == 2
+    assert names[0][0] == names[1][0]
+    assert [name[1:] for name in names] == [["1.png"], ["2.png"]]
+    (told,) = remarks_of(made)
+    assert "unpack it in its own (7z, unar, or unzip -O cp932) and give the folder" in told
+
+
+def test_old_german_names_are_what_they_were(tmp_path):
+    assert list(held(with_raw_names(tmp_path / "it.zip", ["Käfer/1.png".encode("cp437")]))) == ["Käfer/1.png"]
+
+
+def test_a_zip_that_says_utf8_and_is_not_says_what_to_do(tmp_path):
+    made = with_raw_names(tmp_path / "it.zip", ["Käfer/1.png".encode("cp1252")], flag=0x800)
+    with pytest.raises(DataError, match=r"it\.zip: says that its names are UTF-8, and they are not; unpack it"):
+        held(made)
+
+
+def test_the_unicode_field_of_a_zip_gives_the_name(tmp_path):
+    raw = "ソ/1.png".encode("cp932")
+    body = b"\x01" + zlib.crc32(raw).to_bytes(4, "little") + "ソ/1.png".encode()
+    made = with_raw_names(tmp_path / "it.zip", [raw], extra=struct.pack("<HH", 0x7075, len(body)) + body)
+    assert list(held(made)) == ["ソ/1.png"]
+    assert remarks_of(made) == []
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp932", "koi8-r"])
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_tar_in_an_old_encoding_is_read_and_says_what_to_do(encoding, form, tmp_path):
+    word = {"cp932": "花", "koi8-r": "жук"}.get(encoding, "Käfer")
+    with tarfile.open(tmp_path / "it.tar", "w", format=form, encoding=encoding) as archive:
+        archive.addfile(tarfile.TarInfo(f"{word}/1.png"))
+    (name,) = held(tmp_path / "it.tar")
+    assert name.endswith("/1.png")
+    assert (name == "Käfer/1.png") == (word == "Käfer")
+    (told,) = remarks_of(tmp_path / "it.tar")
+    assert "it.tar: its names are in an old encoding and read as" in told
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", ["Käfer/1.png", "花/1.png", "🦊" * 80 + "/1.png"])
+def test_a_tar_with_utf8_names_needs_no_remark(form, name, tmp_path):
+    with tarfile.open(tmp_path / "it.tar", "w", format=form) as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    assert list(held(tmp_path / "it.tar")) == [name]
+    assert remarks_of(tmp_path / "it.tar") == []

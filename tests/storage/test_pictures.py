@@ -10,6 +10,7 @@ from PIL import Image
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
+from metalearn_cli.storage import recognition
 from metalearn_cli.storage.pictures import decode, from_array
 
 GREY = Preprocessing(channels=1, height=8, width=8)
@@ -155,29 +156,127 @@ def test_any_shape_of_picture_fits(size, fit):
     assert decode(encoded(Image.new("L", size)), GREY.model_copy(update={"fit": fit}), "x").shape == (8, 8, 1)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_the_four_kinds_of_pictures_are_read(kind):
-    assert np.abs(decode(encoded(painted("RGB", "white"), kind), COLOUR, "x").astype(int) - 255).max() <= 2
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+KINDS = {
+    "PNG": {}, "JPEG": {}, "MPO": {}, "WEBP": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "AVIF": {"quality": 100},
+    "PPM": {}, "JPEG2000": {}, "QOI": {}, "TGA": {}, "PCX": {}, "SGI": {}, "DIB": {},
+}  # fmt: skip
+UNKNOWN_BY_CONTENT = {"TGA", "PCX", "SGI", "DIB"}
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM"])
-def test_other_kinds_are_refused_by_name(kind):
-    with pytest.raises(DataError, match=r"^a/b\.gif: is not a png, jpg, webp or bmp picture$"):
-        decode(encoded(painted("L", 0), kind), GREY, "a/b.gif")
+def called(kind):
+    """A name that says nothing, for a kind that its content tells."""
+    return f"x.{kind.lower()}" if kind in UNKNOWN_BY_CONTENT else "x"
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, I am a text", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused_by_name(content):
-    with pytest.raises(DataError, match=r"^a/text\.png: is not a png, jpg, webp or bmp picture$"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_picture_is_read_whatever_its_name(kind):
+    pixels = decode(encoded(painted("RGB", (200, 100, 50)), kind, **KINDS[kind]), COLOUR, called(kind))
+    assert np.abs(pixels.astype(int) - [200, 100, 50]).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
+def test_of_many_frames_the_first_counts(kind):
+    more = {"save_all": True, "append_images": [painted("RGB", (0, 0, 250))] * 2}
+    pixels = decode(encoded(painted("RGB", (200, 0, 0)), kind, **more), COLOUR, "x")
+    assert np.abs(pixels.astype(int) - [200, 0, 0]).max() <= 8
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4"])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_any_compression_is_read(compression, big):
+    picture = painted("1" if compression == "group4" else "RGB", "white")
+    content = encoded(picture, "TIFF", compression=compression, big_tiff=big)
+    assert (decode(content, COLOUR, "x") >= 253).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "I;16B", "F"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_of_any_mode_is_read(mode, compression):
+    if mode == "F":
+        picture = Image.fromarray(np.ones((8, 8), np.float32))
+    elif mode.startswith("I"):
+        picture = Image.frombytes(mode, (8, 8), b"\xff" * 128)
+    elif mode == "LAB":
+        picture = Image.new("LAB", (8, 8), (255, 128, 128))
+    else:
+        picture = painted("RGB", "white").convert(mode)
+    assert (decode(encoded(picture, "TIFF", compression=compression), COLOUR, "x") >= 253).all()
+
+
+def sixteen_bits(values, kind):
+    return encoded(Image.fromarray(np.tile(np.array(values, np.uint16).repeat(2), (8, 1))), kind)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_16_bits_are_scaled_in_every_kind_that_has_them(kind):
+    pixels = decode(sixteen_bits([0, 257, 32768, 65535], kind), GREY, "x")
+    assert pixels[0, ::2, 0].tolist() == [0, 1, 128, 255]
+
+
+def retagged(content, tag, value):
+    """A little-endian TIFF whose short `tag` has another value."""
+    start = content.index(struct.pack("<HHI", tag, 3, 1))
+    return content[: start + 8] + struct.pack("<H", value) + content[start + 10 :]
+
+
+def test_16_bits_of_which_0_is_white_are_turned():
+    inverted = retagged(sixteen_bits([0, 257, 32768, 65535], "TIFF"), 262, 0)
+    assert decode(inverted, GREY, "x")[0, ::2, 0].tolist() == [255, 254, 127, 0]
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((8, 8), 7.5, np.float32), np.full((8, 8), np.nan, np.float32), np.full((8, 8), -1, np.int32)]
+)
+def test_numbers_of_no_known_scale_are_refused_by_name(values):
+    with pytest.raises(DataError, match=r"^a\.tif: has numbers from .* not from 0 to"):
+        decode(encoded(Image.fromarray(values), "TIFF"), GREY, "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI"])
+def test_what_is_transparent_is_white_paper_in_every_kind(kind):
+    assert (decode(encoded(painted("RGBA", (0, 0, 0, 0)), kind), COLOUR, called(kind)) >= 254).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty file"),
+        (b"hello, I am a text", "text"),
+        ("grün".encode(), "text"),
+        (b"\x00\x01\x02\xff" * 9, "file of no known kind"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC picture"),
+        (b"\0\0\0\x18ftypmif1" + bytes(99), "HEIC picture"),
+        (b"\xff\x0a" + bytes(99), "JPEG XL picture"),
+        (b"<?xml version='1.0'?><svg xmlns='x'/>", "SVG"),
+        (b"%PDF-1.7", "PostScript or PDF file"),
+        (b"\0\0\0\x20ftypisom" + bytes(99), "film or sound"),
+        (b"Rar!\x1a\x07", "archive or document"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_what_it_is(content, kind, monkeypatch):
+    monkeypatch.setattr(recognition, "reads_heif", lambda: False)
+    with pytest.raises(DataError, match=rf"^a/text\.png: is no picture that is read \({kind}\): "):
         decode(content, GREY, "a/text.png")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_a_cut_picture_is_refused_as_damaged(kind):
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    content = encoded(noise, kind)
-    with pytest.raises(DataError, match=r"^a/cut\.x: is "):
-        decode(content[: len(content) // 2], COLOUR, "a/cut.x")
+@pytest.mark.parametrize("suffix", ["NEF", "cr2", "dng"])
+def test_a_raw_photo_is_not_taken_for_its_preview(suffix):
+    with pytest.raises(DataError, match="raw photo"):
+        decode(encoded(painted("L", 0), "TIFF"), GREY, f"x.{suffix}")
+
+
+@pytest.mark.parametrize("text", [b"BMW, Audi", b"P3 of 5", b"P5\nresults", b"II. chapter", b"MM", b"GIF8 is a format"])
+def test_a_text_that_begins_like_a_picture_is_a_text(text):
+    assert recognition.recognised("x", text).name == "text"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_a_cut_picture_is_refused_as_damaged(kind, share):
+    content = encoded(NOISE, kind)
+    with pytest.raises(DataError, match=r"^a/x(\.\w+)?: is "):
+        decode(content[: int(len(content) * share)], COLOUR, f"a/{called(kind)}")
 
 
 @pytest.mark.parametrize("size", [(8001, 8000), (9000, 8000)])

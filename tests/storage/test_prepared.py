@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -207,10 +208,32 @@ def test_a_manifest_that_was_edited_into_another_valid_one_is_an_error(folder, c
 
 def test_a_manifest_of_the_first_version_without_a_checksum_is_read(folder):
     fields = json.loads((folder / "manifest.json").read_text())
-    newer = ("checksum", "sample", "partial", "damaged", "moments")
+    newer = ("checksum", "sample", "partial", "damaged", "left_out", "remarks", "moments")
     old = {key: value for key, value in fields.items() if key not in newer}
     (folder / "manifest.json").write_text(json.dumps(old))
     assert open_prepared(folder).manifest.preprocessing_for("one", "dataset").mean == (0.0, 0.0, 0.0)
+
+
+def test_a_manifest_from_before_omissions_were_kept_is_read(folder):
+    """As version 0.1.0 wrote it: summed over the fields that it had, in their order."""
+    fields = json.loads((folder / "manifest.json").read_text())
+    for newer in ("left_out", "remarks", "checksum"):
+        del fields[newer]
+    del fields["preprocessing"]["ink"]
+    summed = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    fields["checksum"] = hashlib.sha256(summed.encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    assert open_prepared(folder).manifest.left_out == []
+
+
+@pytest.mark.parametrize("field", ["left_out", "remarks"])
+def test_what_was_left_out_cannot_be_edited_away(field, folder):
+    fields = json.loads((folder / "manifest.json").read_text())
+    told = {"kind": "link", "why": "it leads out", "count": 1, "example": "a"}
+    fields[field] = {"left_out": [told], "remarks": ["odd"]}[field]
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match="was edited"):
+        open_prepared(folder)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 127, 128, -1])

@@ -1,0 +1,86 @@
+"""What of the user's input is left out, and why: collected while a source is searched, arranged and decoded.
+
+What is taken, but likely is not what its user believes it to be, is a remark beside it.
+
+Open to all rooms, since each of them may leave something out, and whatever does so says it here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from metalearn_cli.settings import Settings
+
+
+class Omission(Settings):
+    """Things of one kind that are left out: why, how many there are, and the name of the first."""
+
+    kind: str
+    why: str
+    count: int = Field(ge=1)
+    example: str
+
+    def __str__(self) -> str:
+        """The line that people read."""
+        return f"left out: {self.count:,} x {self.kind} ({self.example}{', ...' if self.count > 1 else ''}): {self.why}"
+
+
+class Omissions:
+    """A growing list of what is left out; a thing that is added again counts once.
+
+    >>> omissions = Omissions()
+    >>> omissions.add("link", "it leads out of the folder", "cats/1.png")
+    >>> omissions.add("link", "it leads out of the folder", "cats/2.png")
+    >>> [str(omission) for omission in omissions.listed()]
+    ['left out: 2 x link (cats/1.png, ...): it leads out of the folder']
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[str, str]] = {}
+        self._remarks: dict[str, str] = {}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of the input that is taken."""
+        return [*self._remarks.values()]
+
+    def remark(self, about: str, text: str) -> None:
+        """One remark is made about a thing, the first."""
+        self._remarks.setdefault(about, text)
+
+    def add(self, kind: str, why: str, name: str) -> None:
+        """The thing called `name`, of this kind (a singular noun), is left out; `why` says how to have it taken."""
+        self._of.setdefault(name, (kind, why))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._of
+
+    def below(self, folder: str) -> "Omissions":
+        """What of it lies in the folder called `folder`, or is that folder."""
+        found = Omissions()
+        found._of = {name: why for name, why in self._of.items() if f"{name}/".startswith(f"{folder}/")}
+        return found
+
+    def listed(self) -> list[Omission]:
+        """One Omission for each kind and reason, the most numerous first."""
+        names: dict[tuple[str, str], list[str]] = {}
+        for name, told in self._of.items():
+            names.setdefault(told, []).append(name)
+        found = [Omission(kind=kind, why=why, count=len(of), example=min(of)) for (kind, why), of in names.items()]
+        return sorted(found, key=lambda omission: (-omission.count, omission.kind, omission.why))
+
+
+def merged(lists: Iterable[Sequence[Omission]]) -> list[Omission]:
+    """The omissions of several sources, those of one kind and reason added up."""
+    found: dict[tuple[str, str], Omission] = {}
+    for omission in (omission for listed in lists for omission in listed):
+        known = found.get((omission.kind, omission.why))
+        more = omission.count + (known.count if known else 0)
+        found[omission.kind, omission.why] = (known or omission).model_copy(update={"count": more})
+    return [*found.values()]
+
+
+def as_fields(omissions: Iterable[Omission]) -> list[dict[str, Any]]:
+    """The same for JSON."""
+    return [omission.model_dump() for omission in omissions]
