@@ -123,7 +123,7 @@ _NOTHING_ASKED: dict[str, Any] = {"support": None, "measured_on": None, "per_ste
 
 
 def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Answers:
-    from metalearn_cli.runtime import adaptation, assembly, classifier, finetuning
+    from metalearn_cli.runtime import adaptation, assembly, classifier, finetuning, repeats
     from metalearn_cli.storage import checkpoints
 
     file, place = checkpoints.load(path), assembly.device_named(device)
@@ -154,7 +154,8 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         "per_step": [{"step": one.steps, "accuracy": score} for one, score in zip(steps, per_step or [], strict=False)],
         "predictions": [] if queries is None or rows is None else _predictions(last.classes, queries, rows),
         "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)),
-        "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks],
+        "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks]
+        + repeats.remarks_on_repeats(shown, queries),
     }
     return Answers(fields, last, shown, queries, rows)
 

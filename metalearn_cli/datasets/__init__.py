@@ -179,7 +179,8 @@ class Archive(NamedTuple):
     that the stored bytes and splits depend on; a store prepared with others is refused by name. `offers` are the
     places to download from, in order; `by_hand` says where else to get it. `wants` is false for paths, of files as
     of archives inside archives, that need not be looked at. `terms` are to be accepted once, `cut_bottom` is how many
-    pixel rows below each picture are not part of it.
+    pixel rows below each picture are not part of it. `each_once`: a picture that is there twice counts once; published
+    datasets are taken as they are.
     """
 
     store: str
@@ -193,6 +194,7 @@ class Archive(NamedTuple):
     terms: str = ""
     wants: Callable[[str], bool] = lambda _path: True
     cut_bottom: int = 0
+    each_once: bool = False
 
 
 class Generated(NamedTuple):

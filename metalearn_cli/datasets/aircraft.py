@@ -19,6 +19,7 @@ from metalearn_cli.datasets import (
     Source,
 )
 from metalearn_cli.datasets.layouts import is_picture, kept, photos, require_complete, split_list
+from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
 PICTURES = 100
@@ -83,4 +84,5 @@ def arrange(config: Config, source: Source) -> Arrangement:
     expected = {name: PICTURES for part in PARTS for name in split[part]}
     partial = require_complete("aircraft", classes, dict.fromkeys(expected, PICTURES), config.allow_partial)
     ordered = {name: sorted(classes[name]) for name in sorted(classes)}
+    require_agreement("aircraft", parts_of_members(ordered), "default", {"default": split})
     return Arrangement(ordered, {"default": kept(split, ordered, "aircraft")}, "", partial)

@@ -22,6 +22,7 @@ from metalearn_cli.datasets import (
     Split,
 )
 from metalearn_cli.datasets.layouts import is_picture, kept, photos, require_complete, require_total, split_list
+from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
 PICTURES = 11_788
@@ -88,4 +89,5 @@ def arrange(config: Config, source: Source) -> Arrangement:
     partial = require_complete("cub", classes, dict.fromkeys(names), config.allow_partial)
     partial = partial or require_total("cub", classes, PICTURES, config.allow_partial)
     splits = {name: kept(split, classes, f"cub, split {name}") for name, split in lists.items()}
+    require_agreement("cub", parts_of_members(classes), config.split, splits)
     return Arrangement({name: classes[name] for name in sorted(classes)}, splits, "", partial)

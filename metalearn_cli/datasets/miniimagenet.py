@@ -31,12 +31,12 @@ from metalearn_cli.datasets.layouts import (
     in_order,
     is_row,
     kept,
-    part_in,
     photos,
     require_complete,
     split_list,
     table,
 )
+from metalearn_cli.datasets.layouts.parts import part_in
 from metalearn_cli.errors import DataError
 
 PICTURES = 600
@@ -106,6 +106,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
     found = imagenet.by_wnid(source.members, frozenset(names))
     if not found:
         return _anonymous(config, source)
+    imagenet.require_agreement("miniimagenet", source, found, (config.split, split))
     chosen = {name: _chosen(config, name, members) for name, members in found.items()}
     classes = in_order(split, {name: members for name, (members, _sample) in chosen.items()})
     partial = require_complete("miniimagenet", classes, dict.fromkeys(names, PICTURES), config.allow_partial)

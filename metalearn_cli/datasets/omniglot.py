@@ -21,6 +21,7 @@ from metalearn_cli.datasets import (
     Split,
 )
 from metalearn_cli.datasets.layouts import json_list
+from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
 CHARACTERS, DRAWINGS = 1623, 20
@@ -69,7 +70,7 @@ def build(config: Config) -> Archive:
             config.augmentation,
             config.normalisation,
         ),
-        arrange=lambda source: arrange(source.members),
+        arrange=lambda source: _agreed(config, arrange(source.members)),
         offers=(tuple(Download(f, tuple(m + f for m in _MIRRORS), f"sha256:{sha}", n) for f, n, sha in _ARCHIVES),),
         licence="MIT",
     )
@@ -98,6 +99,12 @@ def arrange(members: Sequence[str]) -> Arrangement:
     return Arrangement(
         classes, {"vinyals": _vinyals(classes), "official": _official(classes), "maml1200": _maml(classes)}
     )
+
+
+def _agreed(config: Config, arrangement: Arrangement) -> Arrangement:
+    """The same, if folders train, val and test around the alphabets do not contradict it."""
+    require_agreement("omniglot", parts_of_members(arrangement.classes), config.split, arrangement.splits)
+    return arrangement
 
 
 def _vinyals(classes: Mapping[str, Any]) -> Split:

@@ -77,6 +77,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
     found: Mapping[str, Sequence[str]] = imagenet.by_wnid(source.members, listed().keys()) or _named(source)
     if not found:
         return _anonymous(config, source)
+    imagenet.require_agreement("tieredimagenet", source, found, ("default", split))
     classes = in_order(split, found)
     expected = {wnid: one.pictures for wnid, one in listed().items()}
     partial = require_complete("tieredimagenet", classes, expected, config.allow_partial)

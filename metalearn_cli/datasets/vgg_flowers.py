@@ -22,6 +22,7 @@ from metalearn_cli.datasets import (
     Source,
 )
 from metalearn_cli.datasets.layouts import kept, photos, require_complete, require_total, split_list
+from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
 PICTURES = 8189
@@ -83,6 +84,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
     partial = require_complete("vgg_flowers", classes, dict.fromkeys(names.values()), config.allow_partial)
     partial = partial or require_total("vgg_flowers", classes, PICTURES, config.allow_partial)
     ordered = {name: classes[name] for name in sorted(classes)}
+    require_agreement("vgg_flowers", parts_of_members(ordered), "default", {"default": split})
     return Arrangement(ordered, {"default": kept(split, ordered, "vgg_flowers")}, "", partial)
 
 

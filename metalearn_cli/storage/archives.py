@@ -123,6 +123,10 @@ class Zip:
         with self._opened(key) as (stream, _what):
             return stream.read(size)
 
+    def size(self, key: zipfile.ZipInfo) -> int:
+        """Its bytes, unpacked."""
+        return key.file_size
+
     def file(self, key: zipfile.ZipInfo) -> BinaryIO:
         """A copy of it."""
         with self._opened(key) as (stream, what):

@@ -4,6 +4,7 @@ A file has a relative name and is nothing but a file. Anything that would leave 
 (`..`, absolute names, links, devices) makes the whole archive unwelcome.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -43,6 +44,10 @@ class Holder(Protocol):
 
     def head(self, key: Any, size: int) -> bytes:
         """The first bytes of a file of any size, at most so many. Raises DataError if it cannot be read."""
+        ...
+
+    def size(self, key: Any) -> int:
+        """How many bytes a file has. Raises DataError if that cannot be found out."""
         ...
 
     def file(self, key: Any) -> BinaryIO:
@@ -116,7 +121,8 @@ def plain_path(what: str, name: str) -> str:
     """The member's path without "." and empty parts. Raises DataError if it could mean a place outside the archive."""
     path = unicodedata.normalize("NFC", name)
     parts = path.split("/")
-    if path.startswith("/") or ".." in parts or ":" in parts[0]:
+    # A colon may be in a class's name; the first folder's name is a drive if it is a letter and a colon.
+    if path.startswith("/") or ".." in parts or re.fullmatch("[A-Za-z]:", parts[0]):
         raise DataError(f"{what}: member {name!r} would leave the folder; unpack it by hand if you trust it")
     if leftovers.leftover(path) is None:
         require_name(f"{what}: member", path)

@@ -1,13 +1,14 @@
 """Pickles of arrays and plain values, read without trusting them.
 
-A pickle is a program. This reader admits the few names that numpy arrays need, in stand-ins of its own that can
-build nothing but arrays of numbers and text, and refuses every other name before it is imported.
+A pickle is a program. This reader admits, one by one, the few names that numpy arrays and Python's own collections
+need, in stand-ins of its own that can build nothing but arrays of numbers and text, lists and dicts, and refuses every
+other name before it is imported.
 """
 
 import pickle
 import pickletools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,12 +18,15 @@ from metalearn_cli.errors import DataError, reason
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 _DEEPEST_TUPLE = 16
+_MOST_NUMBERS = 5_000_000
+_RANGES = {("builtins", "range"), ("__builtin__", "range"), ("__builtin__", "xrange")}
 
 
 def unpickled(file: BinaryIO, what: str) -> Any:
     """The value in a pickle: numpy arrays, bytes, str, numbers, None, and lists and dicts of them.
 
-    Strings of Python 2 come as latin-1 text, which keeps every byte.
+    Tuples, ranges and sets come as lists, sets in order; dicts of every kind as plain ones. Strings of Python 2 come as
+    latin-1 text, which keeps every byte.
 
     Raises DataError, with `what`, if the pickle asks for anything else or is damaged.
     """
@@ -37,10 +41,21 @@ def unpickled(file: BinaryIO, what: str) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
+    _numbers_left = _MOST_NUMBERS
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _RANGES:
+            return self._range
         if (module, name) not in _ADMITTED:
             raise DataError(f"asks for {module}.{name}, which a file of pictures has no need of; it was not run")
         return _ADMITTED[module, name]
+
+    def _range(self, *bounds: int) -> list[int]:
+        numbers = range(*bounds)
+        self._numbers_left -= len(numbers)
+        if self._numbers_left < 0:
+            raise DataError(f"holds ranges of more than {_MOST_NUMBERS:,} numbers")
+        return [*numbers]
 
     def persistent_load(self, _reference: Any) -> Any:
         raise DataError("refers to objects outside the file, which a file of pictures has no need of")
@@ -130,6 +145,23 @@ def _no_bytes(*arguments: object) -> bytes:
     return b""
 
 
+def _ordered(items: Any = ()) -> dict[Any, Any]:
+    return dict(items)
+
+
+class _Factory:
+    """Stands for the type that a defaultdict makes its missing values of; nothing is ever made of it."""
+
+    def __new__(cls, *_arguments: object) -> "_Factory":
+        raise DataError("calls a type of Python's own, which a file of pictures has no need of")
+
+
+def _defaulting(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
+    if factory not in (None, _Factory, set, frozenset):
+        raise DataError("holds a defaultdict that makes its values in a way of its own")
+    return dict(items)
+
+
 def _bytes(content: Any) -> bytes:
     return content.encode("latin1") if isinstance(content, str) else content
 
@@ -138,20 +170,43 @@ def _plain(value: Any, known: dict[int, Any]) -> Any:
     """The value with arrays in the place of what stood for them; what is there twice stays one and the same."""
     if isinstance(value, _Array):
         return _plain(value.value, known) if isinstance(value.value, list) else value.value
-    if not isinstance(value, dict | list | tuple):
+    if not isinstance(value, dict | list | tuple | set | frozenset):
         return value
     if id(value) not in known:
         if isinstance(value, dict):
             known[id(value)] = {key: _plain(item, known) for key, item in value.items()}
         else:
-            known[id(value)] = [_plain(item, known) for item in value]
+            items = _sorted(value) if isinstance(value, set | frozenset) else value
+            known[id(value)] = [_plain(item, known) for item in items]
     return known[id(value)]
+
+
+def _sorted(values: Collection[Any]) -> list[Any]:
+    """The members of a set in an order that is the same in every process."""
+    try:
+        return sorted(values)
+    except TypeError:  # of several types
+        return sorted(values, key=lambda value: (type(value).__name__, repr(value)))
 
 
 _ADMITTED: Mapping[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encoded,
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,
+    ("collections", "OrderedDict"): _ordered,
+    ("collections", "defaultdict"): _defaulting,
+    **{
+        (module, name): kind
+        for module in ("builtins", "__builtin__")
+        for name, kind in (
+            ("set", set),
+            ("frozenset", frozenset),
+            *(
+                (factory, _Factory)
+                for factory in ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
+            ),
+        )
+    },
     ("numpy", "ndarray"): _Kind,
     ("numpy", "dtype"): _Dtype,
     **{

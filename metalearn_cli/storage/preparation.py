@@ -15,6 +15,7 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.registry import module_of
 from metalearn_cli.storage.atomic import disk_errors
+from metalearn_cli.storage.copies import without_copies
 from metalearn_cli.storage.decoding import Decoder
 from metalearn_cli.storage.downloads import Progress, fetch_offer
 from metalearn_cli.storage.locks import locked
@@ -131,6 +132,8 @@ def _converted(
 ) -> Manifest:
     try:
         classes, splits, sample, partial = dataset.arrange(source)
+        if dataset.each_once:
+            classes = without_copies(source, classes, splits[dataset.sampling.split], dataset.preprocessing, progress)
     except DataError as error:
         source.close_with(source.pictures())
         told = [str(omission) for omission in source.omissions.listed() if str(omission) not in str(error)]

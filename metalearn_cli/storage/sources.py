@@ -1,7 +1,5 @@
 """Where pictures come from: a folder, a zip or a tar, with what lies in archives and containers inside it."""
 
-import hashlib
-import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
@@ -16,13 +14,13 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.archives import archive, is_archive
 from metalearn_cli.storage.containers import is_container, pictures
+from metalearn_cli.storage.fingerprints import checksum, fingerprint
 from metalearn_cli.storage.folders import Folder
 from metalearn_cli.storage.holders import Holder, require_name
 from metalearn_cli.storage.recognition import HEAD, PICTURE_SUFFIXES, Kind, is_text, recognised
 from metalearn_cli.storage.spool import Spool
 
 _DEEPEST = 2
-_MOST_HASHED = 4 << 30
 _SHOWN = 10
 
 
@@ -48,6 +46,11 @@ class Source:
         """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
         holder, key = self._places[member]
         return holder.read(key)
+
+    def size(self, member: str) -> int:
+        """The bytes of a picture or file."""
+        holder, key = self._places[member]
+        return holder.size(key)
 
     def content(self, member: str) -> bytes:
         """A small file. Raises DataError if it cannot be read."""
@@ -129,7 +132,7 @@ def open_source(
     with ExitStack() as stack:
         search = _searched(path, _Search(wants, scratch, stack, Omissions() if omissions is None else omissions))
         search.read_containers()
-        yield Source(search.description(path), search, _fingerprint(path, search))
+        yield Source(search.description(path), search, search.fingerprint(path))
 
 
 def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
@@ -138,7 +141,7 @@ def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scra
     Raises DataError as `open_source` does.
     """
     if path.is_file() and is_archive(path.name):
-        return _checksum(path)
+        return checksum(path)
     with ExitStack() as stack:
         return _searched(path, _Search(wants, scratch, stack, Omissions())).description(path)
 
@@ -214,8 +217,13 @@ class _Search:
     def description(self, path: Path) -> str:
         """Names and checksums of archives and the like, or a folder's name and count."""
         if self.opened_on_disk:
-            return ", ".join(_checksum(file) for file in sorted(self.opened_on_disk))
+            return ", ".join(checksum(file) for file in sorted(self.opened_on_disk))
         return f"folder {path.name} ({len(self.places)} files)"
+
+    def fingerprint(self, path: Path) -> str:
+        """A digest that changes when a file does."""
+        on_disk = [key for holder, key in self.places.values() if isinstance(holder, Folder)]
+        return fingerprint(path, [*on_disk, *map(str, self.opened_on_disk)], self.places)
 
     def _remember(self, file: Path | None) -> None:
         if file is not None:
@@ -223,24 +231,8 @@ class _Search:
 
     def _add(self, member: str, holder: Holder | Spool, key: Any, where: Path) -> None:
         if member in self.places:
-            raise DataError(f"{where}: {member!r} is there twice, in two archives or beside one")
+            raise DataError(
+                f"{where}: {member!r} is there twice, in two archives or in one and in the folder that it was unpacked "
+                "into; move one of them away"
+            )
         self.places[member] = (holder, key)
-
-
-def _checksum(file: Path) -> str:
-    if (size := file.stat().st_size) > _MOST_HASHED:  # the ImageNet archive would take minutes
-        return f"{file.name} of {size:,} bytes"
-    with file.open("rb") as opened:
-        return f"{file.name} sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()}"
-
-
-def _fingerprint(path: Path, search: _Search) -> str:
-    """A digest of names, sizes and times: what is half prepared goes on only if no file has changed."""
-    digest = hashlib.sha256(str(path.resolve()).encode())
-    on_disk = [key for holder, key in search.places.values() if isinstance(holder, Folder)]
-    for file in sorted([*on_disk, *map(str, search.opened_on_disk)]):
-        state = os.stat(file)  # noqa: PTH116 (a Path for each of a million files takes longer)
-        digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    for member in sorted(search.places):
-        digest.update(member.encode())
-    return digest.hexdigest()

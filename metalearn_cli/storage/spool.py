@@ -47,6 +47,10 @@ class Spool:
             content = self._file.read(span.size)
         return content if span.shape is None else np.frombuffer(content, np.uint8).reshape(span.shape)
 
+    def size(self, span: Span) -> int:
+        """The bytes at `span`."""
+        return span.size
+
     def close(self) -> None:
         """Nothing of it is left."""
         if self._file is not None:

@@ -45,6 +45,10 @@ class Tar:
         """Its beginning."""
         return self.file(key).read(size)
 
+    def size(self, key: tuple[int, int]) -> int:
+        """Its bytes."""
+        return key[1]
+
     def file(self, key: tuple[int, int]) -> BinaryIO:
         """A window on it."""
         return io.BufferedReader(_Window(self._file, self._lock, *key))

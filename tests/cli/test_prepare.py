@@ -138,7 +138,7 @@ def test_the_next_command_can_be_typed(cli, own, tmp_path):
 
 
 def test_killed_at_any_moment_it_leaves_no_dataset_or_a_whole_one(run_cli, tmp_path):
-    members = {f"c{c}/{n}.jpg": picture(f"{c % 5}{n % 7}") for c in range(40) for n in range(60)}
+    members = {f"c{c}/{n}.jpg": picture(f"{c}/{n}", 32) for c in range(40) for n in range(60)}
     source = in_folder(tmp_path / "many", members)
     whole = run_cli("prepare", "folder", "--source", source, "--data-dir", tmp_path / "whole", "--json").fields
     command = [

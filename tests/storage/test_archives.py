@@ -112,6 +112,21 @@ def test_a_member_that_would_leave_the_archive_is_refused(made, name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["Type: A/1.png", "a/b: c/1.png", "ratio 1:2/x.png", "::/1.png", "C:x/1.png"])
+@pytest.mark.parametrize("made", [zipped, tarred])
+def test_a_colon_may_be_in_a_classs_name(made, name, tmp_path):
+    assert held(made(tmp_path / "it.zip" if made is zipped else tmp_path / "it.tar", {name: b"one"})) == {name: b"one"}
+
+
+@pytest.mark.parametrize("made", [zipped, tarred])
+def test_an_archive_beside_what_was_unpacked_from_it_says_what_to_do(made, tmp_path):
+    members = {"birds/wren/1.png": b"one"}
+    unpacked(tmp_path / "all", members)
+    made(tmp_path / "all" / ("birds.zip" if made is zipped else "birds.tar"), members)
+    with pytest.raises(DataError, match=r"'birds/wren/1\.png' is there twice, .* unpacked into; move one of them away"):
+        held(tmp_path / "all")
+
+
 def test_backslashes_of_a_windows_zip_part_folders(tmp_path):
     assert held(zipped(tmp_path / "it.zip", {"a\\1.png": b"one"})) == {"a/1.png": b"one"}
 

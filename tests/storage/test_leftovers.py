@@ -45,9 +45,9 @@ ORDINARY = (
 )
 
 
-def picture() -> bytes:
+def picture(red: int = 9) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (9, 99, 199)).save(buffer, "PNG")
+    Image.new("RGB", (8, 8), (red, 99, 199)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -82,7 +82,7 @@ def test_a_source_may_itself_be_hidden(tmp_path):
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("above", ["", "class0/"])
 def test_prepare_makes_no_class_and_no_picture_of_it(name, above, tmp_path):
-    members = {f"class{c}/{n}.png": PICTURE for c in range(3) for n in range(2)}
+    members = {f"class{c}/{n}.png": picture(10 * c + n) for c in range(3) for n in range(2)}
     source = unpacked(tmp_path / "it", members | {f"{above}{name}/files/old.png": PICTURE})
     dataset = folder.build(folder.Config(image_size=8))
     manifest, _folder = prepare("folder", dataset, tmp_path / "data", source, False, lambda *_moved: None)

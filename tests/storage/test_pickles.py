@@ -50,6 +50,61 @@ def test_plain_values_come_back_as_they_were(protocol):
     assert read(pickle.dumps(PLAIN, protocol)) == PLAIN
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (collections.OrderedDict([("b", 1), ("a", [2])]), {"b": 1, "a": [2]}),
+        (collections.defaultdict(list, {"a": [1]}), {"a": [1]}),
+        (collections.defaultdict(int), {}),
+        (collections.defaultdict(None, {1: 2}), {1: 2}),
+        (range(3), [0, 1, 2]),
+        (range(10, 4, -3), [10, 7]),
+        ({3, 1, 2}, [1, 2, 3]),
+        ({"b", "a"}, ["a", "b"]),
+        ({1, "a"}, [1, "a"]),
+        (frozenset({2, 1}), [1, 2]),
+        (set(), []),
+        (collections.OrderedDict(a=range(2), b=(1, {2})), {"a": [0, 1], "b": [1, [2]]}),
+        (collections.defaultdict(set, {"a": {np.int64(2), np.int64(1)}}), {"a": [1, 2]}),
+    ],
+)
+def test_pythons_own_collections_come_as_plain_ones(value, expected, protocol):
+    found = read(pickle.dumps({"x": value}, protocol))["x"]
+    assert found == expected
+    assert type(found) in (dict, list)
+    if isinstance(value, dict):
+        assert [*found] == [*value]
+
+
+@pytest.mark.parametrize("name", [b"__builtin__\nset", b"__builtin__\nfrozenset", b"ctypes\nset"])
+def test_the_collections_of_python_2_are_read_and_others_of_their_name_are_not(name):
+    found = read_or_error(b"c" + name + b"\n((lI1\naI2\natR.")
+    assert found == [1, 2] if name.startswith(b"__builtin__") else "asks for ctypes.set" in str(found)
+
+
+def test_a_range_of_python_2_is_read():
+    assert read(b"c__builtin__\nxrange\n(I0\nI3\nI1\ntR.") == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cbuiltins\nrange\n(L1000000000000L\ntR.",
+        b"(" + b"cbuiltins\nrange\n(I4000000\ntR" * 2 + b"t.",
+        b"cbuiltins\nlist\n(cbuiltins\nrange\n(I3\ntRtR.",
+        b"cbuiltins\ndict\n(tR.",
+        b"ccollections\ndefaultdict\n(c_codecs\nencode\ntR.",
+        b"ccollections\nOrderedDict\n(I3\ntR.",
+        b"cbuiltins\nset\n(I3\ntR.",
+    ],
+)
+def test_collections_that_no_file_of_pictures_has_are_one_clear_error(content):
+    found = read_or_error(content)
+    assert isinstance(found, DataError), found
+    assert str(found).startswith("it.pkl: ")
+
+
 def test_tuples_come_as_lists_and_object_arrays_as_lists():
     assert read(pickle.dumps((1, (2,)))) == [1, [2]]
     assert read(pickle.dumps(np.array(["a", b"b", None], dtype=object))) == ["a", b"b", None]
@@ -75,7 +130,8 @@ def test_strings_of_python_2_keep_every_byte():
         (np.load, ("x",), "load"),
         (np.memmap, ("x",), "memmap"),
         (datetime.date, (2020, 1, 1), "date"),
-        (collections.OrderedDict, (), "OrderedDict"),
+        (collections.deque, (), "deque"),
+        (collections.Counter, (), "Counter"),
         (bytearray, (b"x",), "bytearray"),
     ],
 )

@@ -185,9 +185,9 @@ def test_official_files_are_fetched_into_one_folder_and_read_there(pictures, sto
 
     def fetch(download, where, progress):
         fetched.append((download.file, where))
-        paint(where / "train" / "ant" / f"{download.file}.png", 1)
-        for part in ("val/cat", "test/dog"):
-            paint(where / part / "a.png", 1)
+        paint(where / "train" / "ant" / f"{download.file}.png", ord(download.file[7]))
+        for colour, part in enumerate(("val/cat", "test/dog")):
+            paint(where / part / "a.png", colour)
         progress(f"downloading {download.file}", 1, 2)
 
     monkeypatch.setattr(downloads, "fetch", fetch)

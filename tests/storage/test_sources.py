@@ -17,14 +17,14 @@ HEIC = b"\0\0\0\x18ftypheic" + bytes(99)
 MADE = pytest.mark.parametrize("made", [zipped, tarred, unpacked])
 
 
-def picture(kind="PNG") -> bytes:
+def picture(kind="PNG", red=9) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (9, 99, 199)).save(buffer, kind)
+    Image.new("RGB", (8, 8), (red, 99, 199)).save(buffer, kind)
     return buffer.getvalue()
 
 
 PNG = picture()
-PETS = {f"{name}/{n}.png": PNG for name in ("ant", "bee", "cat") for n in range(2)}
+PETS = {f"{name}/{n}.png": picture(red=20 * ord(name[0]) % 251 + n) for name in ("ant", "bee", "cat") for n in range(2)}
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +208,7 @@ NAMES = (
 @MADE
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_in_any_letters_is_a_class_and_a_file(name, made, tmp_path):
-    members = {f"{name}/{n}{name}.png": PNG for n in range(2)} | PETS
+    members = {f"{name}/{n}{name}.png": picture(red=n) for n in range(2)} | PETS
     manifest = prepared(made(tmp_path / "it", members), tmp_path)
     assert sorted(entry.count for entry in manifest.classes) == [2, 2, 2, 2]
 

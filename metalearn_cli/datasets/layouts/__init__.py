@@ -10,17 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
-from metalearn_cli.datasets import PARTS, Part, Preprocessing, Resize, Split
+from metalearn_cli.datasets import PARTS, Preprocessing, Resize, Split
 from metalearn_cli.errors import DataError
 
-PART_NAMES: Mapping[str, Part] = {
-    "train": "train", "base": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "novel": "test",
-}  # fmt: skip
-"""What the parts are called on people's disks."""
-
 _PICTURE = re.compile(r"\.(png|jpe?g|webp|bmp)$", re.IGNORECASE)
-_CONTAINER = re.compile(r"\.(pkl|pickle|npz|parquet)$")
 _ROW = re.compile(r"\.(pkl|pickle|npz|parquet)/[^/]+/\d{6,}$|(^|/)(train|test)/[^/]+/\d{6,}$", re.IGNORECASE)
 _SHOWN = 5
 
@@ -33,17 +26,6 @@ def is_picture(member: str) -> bool:
 def is_row(member: str) -> bool:
     """Whether the member is one of many pictures in a larger file."""
     return _ROW.search(member) is not None
-
-
-def part_in(path: str) -> Part | None:
-    """The part that a path names, in a folder ("val/...") or a file ("mini-imagenet-cache-val.pkl/...")."""
-    for name in path.lower().split("/")[:-1]:
-        # Any folder may have a part as a word of its name, such as a class of trains; only a whole name counts there.
-        words = re.split(r"[^a-z]+", name) if _CONTAINER.search(name) else [name]
-        for word in words:
-            if word in PART_NAMES:
-                return PART_NAMES[word]
-    return None
 
 
 def json_list(name: str) -> dict[str, Any]:

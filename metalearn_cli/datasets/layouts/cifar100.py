@@ -1,6 +1,6 @@
 """CIFAR-100, the one store behind CIFAR-FS and FC100, which are two lists of its classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from metalearn_cli.datasets import (
     PARTS,
@@ -14,6 +14,7 @@ from metalearn_cli.datasets import (
     Split,
 )
 from metalearn_cli.datasets.layouts import is_picture, is_row, kept, require_complete, table
+from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
 SPLITS = ("cifar_fs", "fc100")
@@ -35,16 +36,16 @@ def archive(config: Official, split: str) -> Archive:
         settings={},
         preprocessing=Preprocessing(channels=3, height=_SIZE, width=_SIZE, mean=(), std=()),
         sampling=Sampling(split, augmentation=config.augmentation, normalisation=config.normalisation),
-        arrange=lambda source: arrange(config, source),
+        arrange=lambda source: arrange(config, source, split),
         offers=((_OFFICIAL,),),
         licence="not stated",
     )
 
 
-def arrange(config: Official, source: Source) -> Arrangement:
+def arrange(config: Official, source: Source, asked: str) -> Arrangement:
     """The 100 fine classes, from the official files or from folders with their names.
 
-    Raises DataError if the source holds no CIFAR-100, or less of it than `config` allows.
+    Raises DataError if the source holds no CIFAR-100, less of it than `config` allows, or another split than `asked`.
     """
     rows = [*table("cifar100.tsv")][1:]
     names = {fine: fine for _number, fine, *_rest in rows}
@@ -64,7 +65,18 @@ def arrange(config: Official, source: Source) -> Arrangement:
     for column, split in enumerate(SPLITS, start=4):
         parts: Split = {part: sorted(row[1] for row in rows if row[column] == part) for part in PARTS}
         splits[split] = kept(parts, classes, split)
+    _require_agreement(classes, asked, splits)
     return Arrangement({name: classes[name] for name in sorted(classes)}, splits, "", partial)
+
+
+def _require_agreement(classes: Mapping[str, Sequence[str]], asked: str, splits: Mapping[str, Split]) -> None:
+    try:
+        require_agreement(asked, parts_of_members(classes), asked, splits)
+    except DataError as error:
+        numbered = any(is_row(members[0]) for members in classes.values())
+        own = "its labels may be numbered otherwise than CIFAR-100's own (apple 0 to worm 99): give cifar-100-python"
+        hint = f"; {own}" if numbered else ""
+        raise DataError(f"{error}{hint}") from error
 
 
 def _training_first(members: Sequence[str]) -> list[str]:

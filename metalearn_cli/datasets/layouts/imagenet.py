@@ -3,8 +3,10 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from metalearn_cli.datasets import PARTS, Split
-from metalearn_cli.datasets.layouts import is_picture, is_row, part_in
+from metalearn_cli.datasets import PARTS, Source, Split
+from metalearn_cli.datasets.layouts import agreement, is_picture, is_row
+from metalearn_cli.datasets.layouts.parts import part_in
+from metalearn_cli.errors import DataError
 
 TERMS = (
     "ImageNet pictures are for non-commercial research and education only, and may be passed on only to colleagues "
@@ -41,6 +43,31 @@ def by_wnid(members: Sequence[str], classes: Collection[str]) -> dict[str, list[
         else:
             files.setdefault(wnid, {}).setdefault(member.rpartition("/")[2], member)
     return {wnid: [found[name] for name in sorted(found)] for wnid, found in files.items()} or rows
+
+
+def require_agreement(
+    dataset: str, source: Source, classes: Mapping[str, Sequence[str]], asked: tuple[str, Split]
+) -> None:
+    """Raise DataError if the source puts a class into another part than the split asked (its name, its classes) does.
+
+    Of several folders with lists, as {data,splits/a,splits/b}, one that agrees is enough.
+    """
+    name, split = asked
+    named = {wnid for names in split.values() for wnid in names}
+    found = ((wnid, member) for member in source.members if (wnid := wnid_in(member)) in named and is_picture(member))
+    agreement.require_agreement(dataset, agreement.parts_of(found), name, {name: split})
+    agreement.require_agreement(dataset, agreement.parts_of_members(classes), name, {name: split})
+    errors = []
+    for listed in agreement.parts_in_lists(source, named):
+        try:
+            agreement.require_agreement(dataset, listed, name, {name: split})
+        except DataError as error:
+            errors.append(error)
+        else:
+            if listed:
+                return
+    if errors:
+        raise errors[0]
 
 
 def anonymous(members: Sequence[str]) -> tuple[Mapping[str, list[str]], Split]:
