@@ -21,7 +21,7 @@ from rich.text import Text
 IMAGES = Path(__file__).parent.parent / "images"
 _CHECKPOINT = "runs/quickstart/checkpoints/best.pt"
 _COMMANDS = ("metalearn train quickstart", f"metalearn eval --checkpoint {_CHECKPOINT}")
-_COLUMNS = 84
+_COLUMNS = 96
 _PAGE = (1000, 1340)
 """Width and height of the part of the report that is pictured."""
 
@@ -38,7 +38,7 @@ def terminal(folder: Path) -> str:
         console.print(Text(f"$ {command}", style="bold"))
         for line in done.stdout.splitlines():
             if not re.match(r"(report|episodes) \d+/", line):  # progress, which a terminal shows as a bar
-                console.print(Text(line), soft_wrap=True)
+                console.print(Text(line))
     # Without the fonts that rich would have fetched from elsewhere.
     template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title="metalearn", code_format=template)
