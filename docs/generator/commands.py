@@ -45,7 +45,7 @@ def _row(one: Any) -> str:
     """A line of the table; pipes in it would be taken for the ends of cells."""
     option = one.param_type_name == "option"
     names = ", ".join(f"`{name}`" for name in [*one.opts, *one.secondary_opts]) if option else f"`{one.metavar}`"
-    value = "" if not option or one.is_flag else f"`{one.metavar or _KINDS[one.bare_type]}`"
+    value = "" if not option or one.is_flag else f"`{one.metavar or _KINDS[one.bare_type()]}`"
     cells = [names, value, _default(one), (one.help or "").replace("|", "or")]
     return f"| {' | '.join(cells)} |"
 
