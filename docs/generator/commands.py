@@ -12,7 +12,7 @@ import typer.main
 
 from metalearn_cli.cli import app
 
-_KINDS = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}
+_KINDS = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
 PAGE = Path(__file__).parent.parent / "commands.md"
 _HEAD = """\
 <!-- Written by `python -m docs.generator.commands`; change the commands' own help instead. -->
