@@ -34,7 +34,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option"]
     yield f"## `{name}`\n"
-    yield f"```\nmetalearn {' '.join([name, *(one.metavar if one.required else f'[{one.metavar}]' for one in arguments)])} [OPTIONS]\n```\n"
+    usage = [one.metavar if one.required else f"[{one.metavar}]" for one in arguments]
+    yield f"```\nmetalearn {' '.join([name, *usage])} [OPTIONS]\n```\n"
     yield f"{inspect.cleandoc(command.help)}\n"
     yield "| | value | default | what it does |\n|---|---|---|---|"
     yield from (_row(one) for one in [*arguments, *options])
