@@ -10,7 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from metalearn_cli.cli import tables
+from metalearn_cli.cli import proposal, tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import as_fields
@@ -72,7 +72,7 @@ def prepare(
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
     tables.left_out(manifest.left_out, manifest.remarks)
-    tables.hint(_training(dataset, overrides or [], fields["splits"], data_dir), quiet)
+    _next(dataset, overrides or [], description.sampling.split, manifest, data_dir, quiet)
 
 
 def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
@@ -112,21 +112,24 @@ def _verified(folder: Path, quiet: bool) -> "tuple[Manifest, Path]":
         return prepared.verify(folder), folder
 
 
-def _training(dataset: str, overrides: list[str], parts: dict[str, dict[str, int]], data_dir: Path | None) -> str:
-    """The command that trains on the dataset: its own shipped config, or else the first run's with it in there."""
+def _next(
+    dataset: str, overrides: list[str], split: str, manifest: "Manifest", data_dir: Path | None, quiet: bool
+) -> None:
+    """The training to go on with, or what the dataset lacks to be trained on."""
     from metalearn_cli.datasets import PREPARATION_ONLY
-    from metalearn_cli.experiment import shipped
 
-    wanted = [f"{dataset}/5way1shot-short", f"{dataset}/5way1shot", "quickstart"]
-    config = next(name for name in wanted if name in shipped())
-    sets = []
-    if config == "quickstart" and dataset != "glyphs":
-        sets += [f"name={dataset}", f"dataset={{name: {dataset}}}"]
-        fewest = min(part["classes"] for part in parts.values())
-        sets += [f"task.ways={fewest}"] if fewest < 5 else []
-    sets += [one for one in overrides if one.partition("=")[0].removeprefix("dataset.") not in PREPARATION_ONLY]
-    there = f"METALEARN_DATA={shlex.quote(str(data_dir))} " if data_dir is not None else ""
-    return there + shlex.join(["metalearn", "train", config, *(word for one in sets for word in ("--set", one))])
+    counts = {entry.name: entry.count for entry in manifest.classes}
+    parts = {part: {name: counts[name] for name in names} for part, names in manifest.splits[split].items()}
+    room = proposal.Room(parts, manifest.image_shape)
+    lacking = proposal.missing(room)
+    for sentence in lacking:
+        tables.warn(f"too small to train on: {sentence}")
+    if lacking:
+        again = [word for word in sys.argv[1:] if word not in ("--force", "--verify")]
+        tables.hint(shlex.join(["metalearn", *again, "--force"]), quiet)
+        return
+    settings = [one for one in overrides if one.partition("=")[0].removeprefix("dataset.") not in PREPARATION_ONLY]
+    tables.hint(proposal.training(dataset, settings, room, data_dir), quiet)
 
 
 def _require_terms(name: str, description: "Archive | Generated", settings: "Choice", data_dir: Path) -> None:

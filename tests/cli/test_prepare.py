@@ -122,7 +122,7 @@ def test_damaged_pictures_are_left_out_on_request_and_counted(cli, own, tmp_path
 
 def test_the_next_command_can_be_typed(cli, own, tmp_path):
     pets = in_folder(tmp_path / "pets", PETS)
-    drawn = cli("prepare", "glyphs", "--set", "dataset.classes=12", *own)
+    drawn = cli("prepare", "glyphs", "--set", "dataset.classes=24", *own)
     found = cli("prepare", "folder", "--source", pets, "--set", "dataset.title=pets", *own)
     experiments = []
     for outcome in (drawn, found):
@@ -131,13 +131,10 @@ def test_the_next_command_can_be_typed(cli, own, tmp_path):
         assert command == ["metalearn", "train"]
         assert set(words[4::2]) == {"--set"}
         experiments.append(load_experiment(config, words[5::2]))
-    assert experiments[0].dataset.classes == 12
-    assert (experiments[1].name, experiments[1].dataset.name, experiments[1].dataset.title) == (
-        "folder",
-        "folder",
-        "pets",
-    )
-    assert experiments[1].task.ways == 2, "no part of it has more classes"
+    assert experiments[0].dataset.classes == 24
+    own = experiments[1]
+    assert (own.name, own.dataset.name, own.dataset.title) == ("pets", "folder", "pets")
+    assert own.task.ways == 2, "no part of it has more classes"
 
 
 def test_killed_at_any_moment_it_leaves_no_dataset_or_a_whole_one(run_cli, tmp_path):

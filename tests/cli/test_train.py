@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -106,6 +107,8 @@ def test_a_dry_run_proves_the_gradient_prints_a_loadable_experiment_and_writes_n
     (tmp_path / "copy.yaml").write_text(outcome.out)
     assert load_experiment(str(tmp_path / "copy.yaml")) == load_experiment(str(tiny_config))
     assert "finite differences agree" in outcome.err
+    assert re.search(r"time +[\d.e-]+ s an iteration, [\d.e-]+ s a validation", outcome.err)
+    assert re.search(r"first validation after \d+:\d\d:\d\d, end after \d+:\d\d:\d\d", outcome.err)
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,15 +1,18 @@
 """What the how-to pages give to copy works as it stands."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from metalearn_cli.cli.proposal import Room, training
 from metalearn_cli.experiment import load
 from tests.commands import ROOT, environment
 
@@ -55,7 +58,6 @@ def test_a_collection_of_ones_own_is_prepared_trained_on_and_used(tmp_path, data
     coloured(tmp_path / "new_kinds", range(100, 105), 2)
     coloured(tmp_path / "garden", range(100, 105), 1)
     Image.new("RGB", (50, 50), "red").save(tmp_path / "another.jpg")
-    (tmp_path / "birds.yaml").write_text(given["birds.yaml"])
     typed(given["prepare"].rstrip("\n") + SMALL, tmp_path, data_dir)
     dry_run, train, measure = given["train"].splitlines()
     for command in (dry_run, train):
@@ -109,6 +111,21 @@ def test_shell_lines_for_several_gpus_are_shell(name):
     assert "-m metalearn_cli train my.yaml" in text
 
 
-def test_the_experiment_for_ones_own_pictures_is_one(tmp_path):
-    (tmp_path / "birds.yaml").write_text(blocks(OWN)["birds.yaml"])
-    assert load(str(tmp_path / "birds.yaml")).dataset.title == "birds"
+@pytest.mark.parametrize("page", ["README.md", "docs/own-pictures.md", "docs/tutorial.md"])
+def test_every_page_gives_the_one_recipe_for_ones_own_pictures(page):
+    assert "photos/5way5shot" in (ROOT / page).read_text()
+    assert "birds.yaml\n" not in (ROOT / page).read_text()
+
+
+def test_the_recipe_is_what_prepare_proposes():
+    many = {part: {f"{part}{kind}": 30 for kind in range(9)} for part in ("train", "val", "test")}
+    line = training("folder", ["dataset.title=birds"], Room(many, (84, 84, 3)), None)
+    assert line in blocks(OWN)["train"].splitlines()
+    assert line in (ROOT / "README.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("line", [*blocks(OWN)["train"].splitlines()[:2], blocks(OWN)["longer"].strip()])
+def test_the_experiments_for_ones_own_pictures_are_some(line):
+    words = shlex.split(line)
+    sets = [value for option, value in pairwise(words) if option == "--set"]
+    assert load(words[2], sets).dataset.title == "birds"

@@ -1,0 +1,84 @@
+"""The training that `prepare` proposes: a shipped experiment, in the sizes that the prepared dataset has room for."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_PHOTOS = "photos/5way5shot"
+_LEAST = 2
+"""Classes of a part, and pictures of a class, without which there is no task: one to learn from, one to be asked."""
+_LEAST_POOLED_SIDE = 16
+
+
+class Room(NamedTuple):
+    """What tasks can be drawn from: pictures of each class, by part, and the shape [H, W, C] of a picture."""
+
+    parts: Mapping[str, Mapping[str, int]]
+    image_shape: Sequence[int]
+
+    @property
+    def ways(self) -> int:
+        """The classes of the smallest part."""
+        return min(map(len, self.parts.values()))
+
+    @property
+    def pictures(self) -> int:
+        """The pictures of the smallest class of all parts."""
+        return min(count for part in self.parts.values() for count in part.values())
+
+
+def missing(room: Room) -> list[str]:
+    """What the dataset lacks to be trained on, a sentence each; none if there is nothing."""
+    found = [
+        f"part {part} has {len(classes)} class, a task needs {_LEAST} or more: add classes or divide them otherwise"
+        for part, classes in room.parts.items()
+        if len(classes) < _LEAST
+    ]
+    small = [name for classes in room.parts.values() for name, count in classes.items() if count < _LEAST]
+    if small:
+        others = f" and {len(small) - 1} more" if len(small) > 1 else ""
+        found.append(
+            f"class {small[0]!r}{others}: 1 picture, and a task needs {_LEAST} or more, one to learn from and one to "
+            "answer: add pictures, or take the class away"
+        )
+    return found
+
+
+def training(dataset: str, settings: Sequence[str], room: Room, data_dir: Path | None) -> str:
+    """The command that trains on the dataset, `settings` being the `dataset.KEY=VALUE` that it was prepared with."""
+    from metalearn_cli import yaml_lines
+    from metalearn_cli.experiment import shipped
+
+    own = (f"{dataset}/5way1shot-short", f"{dataset}/5way1shot", "quickstart" if dataset == "glyphs" else _PHOTOS)
+    config = next(name for name in own if name in shipped())
+    sets = [*(_photos(dataset, settings, room) if config == _PHOTOS else ()), *settings]
+    sets += _fitted(yaml_lines.read(shipped()[config]).values, room)
+    there = f"METALEARN_DATA={shlex.quote(str(data_dir))} " if data_dir is not None else ""
+    return there + shlex.join(["metalearn", "train", config, *(word for one in sets for word in ("--set", one))])
+
+
+def _photos(dataset: str, settings: Sequence[str], room: Room) -> list[str]:
+    """What makes the recipe for photos one for this dataset, with a run folder of its own."""
+    grey = room.image_shape[-1] == 1
+    title = next((one.partition("=")[2] for one in settings if one.startswith("dataset.title=")), "")
+    sets = [f"name={title}"] if title[:1].isalnum() else [f"name={dataset}"]
+    if dataset != "folder":
+        sets.append(f"dataset={{name: {dataset}, augmentation: [{'crop' if grey else 'crop, flip, jitter'}]}}")
+    elif grey:
+        sets.append("dataset.augmentation=[crop]")  # signs and letters are others when they are mirrored
+    if min(room.image_shape[:2]) < _LEAST_POOLED_SIDE:
+        sets.append("backbone.pool=false")
+    return sets
+
+
+def _fitted(values: Mapping[str, Any], room: Room) -> list[str]:
+    """The sizes of tasks that have to be smaller than in the experiment."""
+    task, test = values["task"], values["eval"]
+    shots = min(task["shots"], room.pictures // 2)
+    left = room.pictures - shots
+    asked = {"task.ways": task["ways"], "task.shots": task["shots"], "task.queries": task["queries"]}
+    asked["eval.queries"] = test["queries"]
+    fits = {"task.ways": min(task["ways"], room.ways), "task.shots": shots}
+    fits |= {"task.queries": min(task["queries"], left), "eval.queries": min(test["queries"], left)}
+    return [f"{key}={value}" for key, value in fits.items() if value != asked[key]]
