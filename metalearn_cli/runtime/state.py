@@ -13,6 +13,7 @@ from metalearn_cli.core.meta import Learner, Meta, Objective, classification
 from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.registry import outside_modules
 from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.runtime.headers import interface_header, require_kind, versions
 from metalearn_cli.runtime.opening import Data
@@ -150,7 +151,8 @@ def restored(
     CheckpointError if the checkpoint is none of training or the dataset is another one.
     """
     require_kind(checkpoint, "meta", path)
-    _require_same(from_mapping(checkpoint.header["experiment"], str(path)), experiment)
+    approved = outside_modules(experiment.model_dump(mode="json"))
+    _require_same(from_mapping(checkpoint.header["experiment"], str(path), approved), experiment)
     if checkpoint.header["data_sha256"] != data.sha256:
         raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
     meta = meta_of(checkpoint, path, learner, device)
