@@ -65,7 +65,8 @@ def require_trusted_modules(names: Sequence[str], source: str) -> None:
         allowed = os.environ.get("METALEARN_TRUST", "").strip()
         listed = ",".join([allowed, *refused] if allowed else refused)
         raise CheckpointError(
-            f"{source}: it would run Python code, the module {', '.join(refused)}; allow it by: METALEARN_TRUST={listed}"
+            f"{source}: it would run Python code, the module {', '.join(refused)}; "
+            f"allow it by: METALEARN_TRUST={listed}"
         )
 
 

@@ -20,7 +20,7 @@ from pydantic import create_model
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.mistakes import Mistake, did_you_mean, found
 from metalearn_cli.references import module_named, neighbours_of
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Settings
 from metalearn_cli.yaml_lines import Location
 
 ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithms"}
@@ -119,7 +119,7 @@ def own_config(module: ModuleType, name: str) -> type[Choice]:
     Raises ConfigError if the module lacks a `Config` or a `build`.
     """
     config, build = getattr(module, "Config", None), getattr(module, "build", None)
-    if not (isinstance(config, type) and issubclass(config, Choice)):
+    if not (isinstance(config, type) and issubclass(config, Settings)):
         raise ConfigError(f"{module.__name__} has no class Config that derives from metalearn_cli.settings.Choice")
     if not callable(build):
         raise ConfigError(f"{module.__name__} has no function build")
@@ -134,10 +134,12 @@ def _required(target: str) -> ModuleType:
 
 
 @functools.cache
-def _called(config: type[Choice], module: str, name: str) -> type[Choice]:
+def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
     """The config with that name for its name, of that module; always the same class for the same."""
     one: Any = {"name": (Literal[name], name)}
-    return create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)
+    named: Any = create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)
+    made: type[Choice] = named
+    return made
 
 
 @functools.cache
