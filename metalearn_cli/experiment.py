@@ -1,8 +1,8 @@
 """The whole experiment, typed and frozen: YAML and `--set` in, `Experiment` out.
 
-`name` in the blocks dataset, backbone and algorithm picks a file of the folder of that name, and the
-block's other keys are that file's `Config`: the folder is the registry. Importing this module imports no
-torch; `load` does, through the files it picks.
+`name` in the blocks dataset, backbone and algorithm picks a file of the folder of that name, or a module outside of
+this package (registry.py), and the block's other keys are that file's `Config`. Importing this module imports no torch;
+`load` does, through the files it picks.
 """
 
 import functools
@@ -20,7 +20,8 @@ from metalearn_cli.blocks import LARGEST_SEED, Eval, Execution, Keeping, Outer, 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.mistakes import Mistake, Source, did_you_mean, found, key, refusal, validated
 from metalearn_cli.overrides import overridden
-from metalearn_cli.registry import ROOMS, chosen_by
+from metalearn_cli.references import require_trusted_modules
+from metalearn_cli.registry import ROOMS, chosen_by, outside_modules
 from metalearn_cli.settings import Choice, Settings
 from metalearn_cli.yaml_lines import Location, shown
 
@@ -91,10 +92,15 @@ def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experime
     return _experiment(values, overrides, "experiment")
 
 
-def from_mapping(values: object, where: str) -> Experiment:
-    """The experiment that `model_dump(mode="json")` gave; `where` is what errors call its source."""
+def from_mapping(values: object, where: str, approved: Sequence[str] = ()) -> Experiment:
+    """The experiment that `model_dump(mode="json")` gave; `where` is what errors call its source, which is a file.
+
+    Raises CheckpointError if it names modules with a dot that neither are `approved`, because the person at this
+    machine has named them already, nor in METALEARN_TRUST: no file may choose what is imported.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: found {found(values)}, expected an experiment")
+    require_trusted_modules([name for name in outside_modules(values) if name not in approved], where)
     return _experiment(values, (), where)
 
 

@@ -1,4 +1,5 @@
-"""Python names in an experiment, `package.module:Name`: the only keys that run somebody else's code (SECURITY.md).
+"""Python names in an experiment, `package.module` and `package.module:Name`: the only keys that run somebody else's
+code (SECURITY.md).
 
 The folder where the command runs is never on Python's path: a file there, in a dataset of a stranger, may be called
 like any module that some library looks for. What a person names in an experiment is found there all the same.
@@ -9,13 +10,14 @@ import importlib
 import importlib.util
 import json
 import os
+import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from metalearn_cli.errors import ConfigError
+from metalearn_cli.errors import CheckpointError, ConfigError
 
 _DIGITS = 16
 
@@ -29,14 +31,48 @@ def imported(reference: str, key: str) -> Callable[..., Any]:
     """
     module, _, attribute = reference.partition(":")
     try:
-        _OWN.admit(module.partition(".")[0])
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(_imported(module), attribute)
     except (Exception, SystemExit) as error:  # an import runs somebody else's code
         raise ConfigError(f"{key}: {reference} cannot be imported: {reason(error)}") from error
     if not callable(found):
         raise ConfigError(f"{key}: {reference} is no class or function")
     made: Callable[..., Any] = found
     return made
+
+
+def module_named(name: str) -> ModuleType:
+    """The module `package.module`, which is looked for where `imported` looks.
+
+    Raises ConfigError, without a key, for one that cannot be imported.
+    """
+    try:
+        return _imported(name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{name} cannot be imported: {reason(error)}") from error
+
+
+def neighbours_of(name: str) -> list[str]:
+    """The modules that lie in the same package as `name`; none where that is not one which was imported."""
+    package = name.rpartition(".")[0]
+    folder = getattr(sys.modules.get(package), "__path__", ())
+    return [f"{package}.{module.name}" for module in pkgutil.iter_modules(folder)]
+
+
+def require_trusted_modules(names: Sequence[str], source: str) -> None:
+    """Raise CheckpointError if METALEARN_TRUST does not approve, by its whole name, every module that a file names."""
+    refused = [name for name in dict.fromkeys(names) if not Call(name, {}).is_trusted()]
+    if refused:
+        allowed = os.environ.get("METALEARN_TRUST", "").strip()
+        listed = ",".join([allowed, *refused] if allowed else refused)
+        raise CheckpointError(
+            f"{source}: it would run Python code, the module {', '.join(refused)}; "
+            f"allow it by: METALEARN_TRUST={listed}"
+        )
+
+
+def _imported(module: str) -> ModuleType:
+    _OWN.admit(module.partition(".")[0])
+    return importlib.import_module(module)
 
 
 class Call(NamedTuple):

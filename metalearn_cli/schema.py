@@ -5,6 +5,7 @@ All is read from the `Config`s and their docstrings, so a new file of a folder i
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, Union, get_args
 
@@ -12,19 +13,26 @@ from pydantic import Field, create_model
 
 from metalearn_cli.backbones.layers import AnyLayer
 from metalearn_cli.datasets import Pictures
+from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.meanings import about, meanings
-from metalearn_cli.registry import ROOMS, names_in
+from metalearn_cli.registry import ROOMS, config_named, known_names
 from metalearn_cli.settings import Choice, Settings
 
 Node = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_OUTSIDE: Node = {
+    "type": "object",
+    "description": "A module of your own, `package.module`; its keys are those of its Config, which only a run reads.",
+    "properties": {"name": {"type": "string", "pattern": r"^[^\W\d]\w*(\.[^\W\d]\w*)+$"}},
+    "required": ["name"],
+}
 
 
 def experiment_schema() -> Node:
     """The schema: blocks as alternatives by `name`, every key described, with its default; unknown keys refused."""
-    configs = {block: _configs(room) for block, room in ROOMS.items()}
+    configs = {block: _configs(block) for block in ROOMS}
     fields: Any = {block: (_one_of(list(found.values())), ...) for block, found in configs.items()}
     model: type[Experiment] = create_model("Experiment", __base__=Experiment, **fields)
     text = json.dumps(model.model_json_schema())
@@ -32,14 +40,15 @@ def experiment_schema() -> Node:
         for name, config in found.items():
             text = text.replace(f"{config.__module__}.Config".replace(".", "__"), f"{block}.{name}")
     schema: Node = json.loads(text)
+    for block in ROOMS:
+        schema["properties"][block] = {"anyOf": [schema["properties"][block], _OUTSIDE]}
     definitions: dict[str, Node] = schema["$defs"]
     for block, found in configs.items():
         for name, config in found.items():
             _complete(definitions[f"{block}.{name}"], config)
     pictures = [name for name, config in configs["dataset"].items() if issubclass(config, Pictures)]
-    definitions["dataset.mixture"]["properties"]["of"]["items"] = {
-        "oneOf": [{"$ref": f"#/$defs/dataset.{name}"} for name in pictures if name != "mixture"]
-    }
+    one_of = [{"$ref": f"#/$defs/dataset.{name}"} for name in pictures if name != "mixture"]
+    definitions["dataset.mixture"]["properties"]["of"]["items"] = {"oneOf": [*one_of, _OUTSIDE]}
     definitions.pop("Choice")
     listed = definitions["backbone.layers"]["properties"]["layers"]
     listed["items"] = _as_written(listed["items"]["discriminator"]["mapping"], definitions)
@@ -50,8 +59,13 @@ def experiment_schema() -> Node:
     return {"$schema": _DIALECT, **_untitled(schema), "title": "An experiment of metalearn"}
 
 
-def _configs(room: str) -> dict[str, type[Choice]]:
-    return {name: import_module(f"metalearn_cli.{room}.{name}").Config for name in names_in(room)}
+def _configs(block: str) -> dict[str, type[Choice]]:
+    """Those of the folder and of installed packages; one that cannot be imported is left out, as it cannot be used."""
+    found = {}
+    for name in known_names(ROOMS[block]):
+        with suppress(ConfigError):
+            found[name] = config_named(block, name)
+    return found
 
 
 def _one_of(configs: Sequence[type[Choice]]) -> Any:

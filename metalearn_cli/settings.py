@@ -20,7 +20,7 @@ class Settings(BaseModel):
 class Choice(Settings):
     """A block whose `name` picks a file of the folder it is about: a dataset, a backbone or an algorithm.
 
-    `name`: the file.
+    `name`: the file, or "package.module" for one of your own.
     """
 
     name: str

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "runtime": {"storage", "experiment", "core", "datasets", "backbones", "algorithms"},
     "report": {"storage", "experiment", "core", "datasets", "backbones", "algorithms"},
     "cli": {"report", "runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
+    "testing": {"runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
 }
 OPEN_TO_ALL = {"errors", "omissions", "references", "settings", "version"}
 EXPERIMENT = {"blocks", "experiment", "meanings", "mistakes", "overrides", "registry", "schema", "yaml_lines"}

@@ -26,9 +26,9 @@ def config_names(incomplete: str) -> list[str]:
 
 def dataset_names(incomplete: str) -> list[str]:
     """The datasets that begin so, for the shell's completion."""
-    from metalearn_cli.registry import names_in
+    from metalearn_cli.registry import known_names
 
-    return [name for name in names_in("datasets") if name.startswith(incomplete)]
+    return [name for name in known_names("datasets") if name.startswith(incomplete)]
 
 
 Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=version_asked, help="Print the version.")]

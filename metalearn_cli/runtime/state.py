@@ -13,6 +13,7 @@ from metalearn_cli.core.meta import Learner, Meta, Objective, classification
 from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.registry import outside_modules
 from metalearn_cli.runtime.contents import require_meta
 from metalearn_cli.runtime.execution import Plan
 from metalearn_cli.runtime.headers import interface_header, interface_of, not_written, training_header, versions
@@ -151,8 +152,9 @@ def restored(
     CheckpointError if the checkpoint is none of training or the dataset is another one.
     """
     header = training_header(checkpoint, path)
+    approved = outside_modules(experiment.model_dump(mode="json"))
     try:
-        trained = from_mapping(header.experiment, str(path))
+        trained = from_mapping(header.experiment, str(path), approved)
     except ConfigError as error:
         raise not_written(path, error) from None
     _require_same(trained, experiment)

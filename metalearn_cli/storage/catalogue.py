@@ -7,7 +7,7 @@ from typing import NamedTuple
 from metalearn_cli.datasets import Archive, Dataset, Generated
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
-from metalearn_cli.registry import module_of, names_in
+from metalearn_cli.registry import known_names, module_of
 from metalearn_cli.storage.prepared import Manifest, open_prepared
 from metalearn_cli.storage.writing import unfinished
 
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 def catalogue(data_dir: Path) -> Sequence[Entry]:
     """Every dataset, also those that are not prepared, and every collection of one's own that is."""
-    return [entry for name in names_in("datasets") for entry in _entries(name, data_dir)]
+    return [entry for name in known_names("datasets") for entry in _entries(name, data_dir)]
 
 
 def _entries(name: str, data_dir: Path) -> Iterator[Entry]:

@@ -1,0 +1,44 @@
+"""The module that a person wants checked, and its settings."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.meanings import meanings
+from metalearn_cli.references import module_named
+from metalearn_cli.registry import own_config
+from metalearn_cli.settings import Choice
+
+Named = ModuleType | str | Path
+
+
+def module_at(named: Named) -> ModuleType:
+    """The module itself, that of the name "package.module", or that of a file which ends in .py.
+
+    Raises ConfigError if it cannot be imported.
+    """
+    if isinstance(named, ModuleType):
+        return named
+    if not str(named).endswith(".py"):
+        return module_named(str(named))
+    spec = importlib.util.spec_from_file_location(Path(named).stem, named)
+    if spec is None or spec.loader is None or not Path(named).is_file():
+        raise ConfigError(f"{named}: no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def checked_settings(module: ModuleType, settings: dict[str, Any]) -> Choice:
+    """The settings, after a look at whether each key is explained and all come back from a file as they were."""
+    config = own_config(module, module.__name__.rpartition(".")[2])
+    chosen = config(**settings)
+    unexplained = [key for key in config.model_fields if key not in meanings(config)]
+    assert not unexplained, f"the docstring of Config has no entry `key`: meaning for {', '.join(unexplained)}"
+    again = config.model_validate_json(chosen.model_dump_json())
+    assert again == chosen, f"the settings do not come back from a file: found {again!r}, expected {chosen!r}"
+    return chosen

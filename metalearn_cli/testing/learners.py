@@ -1,0 +1,106 @@
+"""What holds for every learner, a function for each fact; both outsiders' checks and this package's tests call them."""
+
+import torch
+
+from metalearn_cli.core.meta import LAST, Learner, Meta, checkable, scores_per_step
+from metalearn_cli.core.tasks import Examples, Task, count
+from metalearn_cli.runtime.execution import Plan, running
+from metalearn_cli.testing.problems import flat, slope_by_differences
+from metalearn_cli.testing.rounding import require_equal, rounding_of
+
+PLANS = (Plan("vmap", 2, 1), Plan("vmap", 64, 1), Plan("threads", 2, 2))
+_DISTANCES = (1e-3, 1e-4, 1e-5, 1e-6)
+_CLEAR = 1e-2
+
+
+def require_shapes(learner: Learner, meta: Meta, tasks: Task) -> None:
+    """The meta-gradient is as Meta is, scores are one a task, and every inner step has a state and finite outputs."""
+    before = flat(meta).clone()
+    gradient, result = learner.meta_gradient(meta, tasks)
+    assert torch.equal(flat(meta), before), "meta_gradient changes the Meta that it is given"
+    for part, ours, theirs in zip(Meta._fields, gradient, meta, strict=True):
+        found, expected = ({name: list(value.shape) for name, value in one.items()} for one in (ours, theirs))
+        assert found == expected, f"the meta-gradient's {part} have shapes {found}, expected {expected} as in Meta"
+    for kind, value in result._asdict().items():
+        assert value.shape == (count(tasks),), f"{kind} has shape {list(value.shape)}, expected one number a task"
+        assert value.isfinite().all(), f"{kind} is not finite: {value.tolist()}"
+    steps = learner.traits.inner_steps
+    states = learner.adapt(meta, tasks.support, steps)
+    assert len(states) == steps + 1, f"adapt gives {len(states)} states, expected {steps + 1}: 0 to {steps} steps"
+    again = learner.meta_gradient(meta, tasks)
+    assert torch.equal(flat(again[0]), flat(gradient)), "a second meta_gradient of the same Meta and tasks is another"
+
+
+def require_tasks_at_once_equal_one_at_a_time(
+    learner: Learner, alone: Learner, meta: Meta, tasks: Task, plans: tuple[Plan, ...] = PLANS
+) -> None:
+    """Many tasks in one call have the summed meta-gradient of each by itself; `alone` runs its network one by one."""
+    with running(Plan("loop", 1, 1)) as runner:
+        expected = runner.total(alone.meta_gradient, meta, tasks)
+    allowed = rounding_of(lambda at, some: learner.meta_gradient(at, some)[0], meta, tasks)
+    for plan in plans:
+        with running(plan) as runner:
+            found = runner.total(learner.meta_gradient, meta, tasks)
+        what = f"the meta-gradient of tasks at once ({plan.mode}, {plan.chunk}) and of one task at a time"
+        require_equal(found[0], expected[0], allowed, what)
+        away = float((found[1].loss - expected[1].loss).abs().max())
+        assert away <= max(allowed, 1e-12), f"the losses of tasks at once ({plan.mode}) differ by {away:.2e}"
+
+
+def require_training_is_measured(learner: Learner, meta: Meta, tasks: Task) -> None:
+    """Training's loss is the loss that evaluation computes after the same number of inner steps."""
+    found = learner.meta_gradient(meta, tasks, LAST)[1].loss
+    expected = scores_per_step(learner, learner.traits.inner_steps, meta, tasks).loss[:, -1]
+    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-13), (
+        f"training's query losses are {found.tolist()}, those of evaluation {expected.tolist()}; expected the same"
+    )
+
+
+def require_derivative(learner: Learner, meta: Meta, tasks: Task) -> None:
+    """The meta-gradient is the derivative of the query loss, by finite differences along a random direction.
+
+    How well a difference can be trusted is measured too: at two distances, whose results differ by what is curved, and
+    by rounding of the loss. The distance that can be trusted most is taken.
+    """
+    learner = checkable(learner)
+    gradient, result = learner.meta_gradient(meta, tasks)
+    size = abs(float(result.loss.sum()))
+
+    def loss(at: Meta) -> float:
+        return float(learner.meta_gradient(at, tasks)[1].loss.sum())
+
+    trusted = []
+    for distance in _DISTANCES:
+        (slope, along), (wider, _) = (slope_by_differences(loss, meta, times * distance) for times in (1, 2))
+        trusted.append((abs(slope - wider) + 1000 * torch.finfo(torch.float64).eps * size / distance, slope))
+    doubt, slope = min(trusted)
+    ours, each = float(flat(gradient) @ flat(along)), flat(gradient)
+    scale = max(abs(slope), float(each.norm()) / len(each) ** 0.5)
+    assert doubt <= max(_CLEAR * scale, 1e-8), f"the query loss has kinks; its slope {slope:.3g} is sure to {doubt:.1g}"
+    assert abs(ours - slope) <= doubt, (
+        f"the meta-gradient says a slope of {ours:.9g}, differences of the query loss {slope:.9g}, sure to {doubt:.1g}"
+        "; a first-order learner says so in Traits(second_order=False)"
+    )
+
+
+def require_no_query_changes_another(learner: Learner, meta: Meta, tasks: Task) -> None:
+    """With support statistics an answer does not depend on which other queries are asked."""
+    state = learner.adapt(meta, tasks.support, learner.traits.inner_steps)[-1]
+    together = learner.predict([state], tasks.query.inputs)[0]
+    alone = learner.predict([state], tasks.query.inputs[:, :1])[0]
+    away = float((together[:, :1] - alone).abs().max())
+    assert away <= 1e-10 * max(1.0, float(together.abs().max())), (
+        f"with support statistics a query is answered otherwise when others are asked with it, by {away:.2e}"
+    )
+
+
+def is_tied_to_its_classes(learner: Learner, meta: Meta, tasks: Task) -> bool:
+    """Whether other numbers for the same classes change more than the order of the answers."""
+    ways = int(tasks.support.targets.max()) + 1
+    order = torch.arange(ways).roll(1)
+    permuted = Examples(tasks.support.inputs, order[tasks.support.targets])
+    one, two = (
+        learner.predict([learner.adapt(meta, support, learner.traits.inner_steps)[-1]], tasks.query.inputs)[0]
+        for support in (tasks.support, permuted)
+    )
+    return not torch.allclose(two.softmax(-1)[..., order], one.softmax(-1), rtol=1e-8, atol=1e-10)

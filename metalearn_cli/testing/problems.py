@@ -1,0 +1,96 @@
+"""Small known networks and tasks to check with: everything float64, on the CPU, from fixed seeds."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from metalearn_cli.core.convolution import TaskConv2d
+from metalearn_cli.core.meta import Meta
+from metalearn_cli.core.network import Network
+from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params
+from metalearn_cli.core.tasks import Examples, Task
+
+WAYS, SHAPE = 3, (1, 8, 8)
+
+
+def smooth_module(ways: int = WAYS) -> nn.Sequential:
+    """A convolutional network with norms and without kinks, so that finite differences can be trusted."""
+    body = nn.Sequential(
+        TaskConv2d(1, 4, 3, stride=2, padding=1, bias=False),
+        TaskNorm(4),
+        nn.Softplus(),
+        TaskConv2d(4, 4, 2, stride=1, padding=1),
+        TaskNorm(4),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+    )
+    return nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, ways)))
+
+
+def for_tasks(count: int, params: Params) -> Params:
+    """The same parameters for each of T tasks, [T, ...]."""
+    return {name: value.expand(count, *value.shape) for name, value in params.items()}
+
+
+def smooth_network(ways: int = WAYS) -> Network:
+    """The smooth module as a function of its parameters, always from the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Network(smooth_module(ways))
+
+
+def picture_tasks(
+    count: int,
+    ways: int = WAYS,
+    shots: int = 2,
+    queries: int = 3,
+    shape: tuple[int, ...] = SHAPE,
+    seed: int = 0,
+) -> Task:
+    """Tasks of random pictures, with as many of every class."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def examples(each: int) -> Examples:
+        inputs = torch.rand(count, ways * each, *shape, generator=generator, dtype=torch.float64)
+        return Examples(inputs, torch.arange(ways).repeat_interleave(each).expand(count, -1))
+
+    return Task(examples(shots), examples(queries))
+
+
+def value_tasks(count: int, inputs: int = 1, outputs: int = 1, seed: int = 0) -> Task:
+    """Regression tasks of normal random numbers, 5 examples to learn from and 7 to predict."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def examples(number: int) -> Examples:
+        x = torch.randn(count, number, inputs, generator=generator, dtype=torch.float64)
+        return Examples(x, torch.randn(count, number, outputs, generator=generator, dtype=torch.float64))
+
+    return Task(examples(5), examples(7))
+
+
+def double(meta: Meta) -> Meta:
+    """Meta in float64."""
+    return Meta(*({name: value.double() for name, value in part.items()} for part in meta))
+
+
+def flat(meta: Meta) -> Tensor:
+    """All values of Meta in one row."""
+    return torch.cat([value.reshape(-1) for part in meta for value in part.values()])
+
+
+def slope_by_differences(loss: Callable[[Meta], float], meta: Meta, distance: float = 1e-5) -> tuple[float, Meta]:
+    """(L(m + d v) - L(m - d v)) / 2d along a random unit direction v, and v."""
+    generator = torch.Generator().manual_seed(1)
+    raw = Meta(*({n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in p.items()} for p in meta))
+    length = flat(raw).norm()
+    along = Meta(*({n: v / length for n, v in p.items()} for p in raw))
+
+    def at(signed: float) -> float:
+        moved = ({n: v + signed * d[n] for n, v in p.items()} for p, d in zip(meta, along, strict=True))
+        return loss(Meta(*moved))
+
+    return (at(distance) - at(-distance)) / (2 * distance), along

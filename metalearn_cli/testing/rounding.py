@@ -1,0 +1,51 @@
+"""How far two ways to the same result may differ, measured on the problem itself.
+
+A rounding error is a relative change of about 1e-16. So the problem is done again with its numbers changed by 1e-10 of
+themselves: what that does to the result, 1e-6 times, is what one rounding may do. Long inner loops, many norms or a
+badly conditioned system answer with a larger change, and get a larger allowance.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from metalearn_cli.core.meta import Meta
+from metalearn_cli.core.tasks import Task, with_each
+from metalearn_cli.testing.problems import flat
+
+Gradient = Callable[[Meta, Task], Meta]
+
+_CHANGE, _DRAWS = 1e-10, 2
+_EPSILON = torch.finfo(torch.float64).eps
+_ROUNDINGS = 300
+"""As many roundings as may add up; measured errors of this package's algorithms and networks are far fewer."""
+
+
+def rounding_of(gradient: Gradient, meta: Meta, tasks: Task) -> float:
+    """The largest distance between two meta-gradients of this problem that rounding can explain."""
+    at = flat(gradient(meta, tasks))
+    moved = [flat(gradient(*_changed(meta, tasks, seed))) for seed in range(_DRAWS)]
+    response = max(float((one - at).norm()) for one in moved) / _CHANGE
+    return _ROUNDINGS * _EPSILON * (response + float(at.norm()))
+
+
+def require_equal(found: Meta, expected: Meta, allowed: float, what: str) -> None:
+    """Raise AssertionError, which starts with `what`, if two Metas differ by more than `allowed`."""
+    for part, ours, theirs in zip(Meta._fields, found, expected, strict=True):
+        assert list(ours) == list(theirs), f"{what}: {part} are {list(ours)}, expected {list(theirs)}"
+        for name, value in theirs.items():
+            away = float((ours[name] - value).norm())
+            assert away <= allowed, (
+                f"{what}: {part} {name} differ by {away:.2e}; rounding explains {allowed:.2e} in this problem"
+            )
+
+
+def _changed(meta: Meta, tasks: Task, seed: int) -> tuple[Meta, Task]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(value: torch.Tensor) -> torch.Tensor:
+        if not value.is_floating_point():
+            return value
+        return value * (1 + _CHANGE * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+
+    return Meta(*({name: change(value) for name, value in part.items()} for part in meta)), with_each(tasks, change)
