@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class PlainAttention(TorchFunctionMode):
-    """Inside it, in this thread, `F.scaled_dot_product_attention` is matrix products and a softmax."""
+    """Inside it, in this thread, attention is matrix products and a softmax."""
 
     def __torch_function__(
         self,
@@ -19,9 +19,13 @@ class PlainAttention(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        given = dict(kwargs or {})
         if function is F.scaled_dot_product_attention:
-            return _attention(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+            return _attention(*args, **given)
+        # What it calls is not seen from here, and with weights it takes plain operations by itself.
+        if function is F.multi_head_attention_forward and given.get("need_weights") is False:
+            return function(*args, **given | {"need_weights": True})[0], None
+        return function(*args, **given)
 
 
 def _attention(

@@ -17,6 +17,7 @@ from metalearn_cli.runtime.execution import Plan, Runner, running
 from metalearn_cli.runtime.opening import Interface
 from metalearn_cli.runtime.outer import learned, leaves
 from metalearn_cli.runtime.tiny import tiny_tasks
+from metalearn_cli.runtime.trial import default_type
 
 _PARALLEL_TOLERANCE = 1e-9
 _ORDER_TOLERANCE = 1e-4
@@ -55,7 +56,7 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device, sa
     plan = plan_of(experiment, interface, device)
     meta = _double(learner.init(), device)
     tasks = with_each(tiny_tasks(interface), lambda values: values.to(device))
-    with running(plan) as runner:
+    with default_type(torch.float64), running(plan) as runner:
         say("the gradient of two tasks, each alone")
         try:
             alone, reported = _alone(reference, meta, tasks)

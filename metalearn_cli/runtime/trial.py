@@ -13,16 +13,14 @@ from itertools import product
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from metalearn_cli.core.attention import PlainAttention
 from metalearn_cli.core.network import Network
 from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.references import reason
+from metalearn_cli.runtime.derivatives import EXAMPLES, culprit, require_whole
 
-_EXAMPLES = 4
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 _ATTENTION = "scaled_dot_product"
 
@@ -82,7 +80,7 @@ def _told(network: Network, refused: list[BaseException], idle: list[str], asked
             f"for several at once ({reason(refused[0])})"
         )
     if idle:
-        lines.append(f"{asked.key}: no output depends on {_some(idle)}; they stay as they are")
+        lines.append(f"{asked.key}: no output depends on {_some(idle)}; they learn nothing")
     if network.fixed:
         fixed = sorted(network.fixed)
         lines.append(f"{asked.key}: {_some(fixed)}: fixed (requires_grad=False), nothing moves them")
@@ -122,11 +120,11 @@ Outcome = Mapping[str, Tensor | None]
 def _outcomes(network: Network, params: Params, asked: Asked, kind: torch.dtype) -> dict[str, Outcome]:
     """Outputs and derivatives of two tasks, by what they are; None where nothing depends on a parameter."""
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.rand(2, _EXAMPLES, *asked.shape, generator=generator, dtype=torch.float64).to(kind)
+    inputs = torch.rand(2, EXAMPLES, *asked.shape, generator=generator, dtype=torch.float64).to(kind)
     at = {name: value.to(kind).requires_grad_() for name, value in params.items()}
     # With these the layers must know which task is which.
     how = Pass(keys=torch.arange(2), collected={} if asked.collects else None)
-    with _default_type(kind), torch.enable_grad():
+    with default_type(kind), torch.enable_grad():
         outputs = network(at, inputs, how)
         if asked.order == 0 or not outputs.requires_grad:
             return {"outputs": {"": outputs.detach()}}
@@ -136,6 +134,7 @@ def _outcomes(network: Network, params: Params, asked: Asked, kind: torch.dtype)
         found["first derivatives"] = {n: None if g is None else g.detach() for n, g in zip(at, first, strict=True)}
         length = [one.square().sum() for one in first if one is not None and one.requires_grad]
         if twice and length:
+            require_whole(length)
             second = torch.autograd.grad(torch.stack(length).sum(), list(at.values()), allow_unused=True)
             found["second derivatives"] = dict(zip(at, second, strict=True))
     return found
@@ -166,7 +165,7 @@ def _two_of_each(network: Network) -> Params:
 
 
 @contextmanager
-def _default_type(kind: torch.dtype) -> Iterator[None]:
+def default_type(kind: torch.dtype) -> Iterator[None]:
     """Inside the block, tensors that a network makes for itself are of this type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(kind)
@@ -178,7 +177,7 @@ def _default_type(kind: torch.dtype) -> Iterator[None]:
 
 def _refusal(network: Network, params: Params, asked: Asked, last: BaseException) -> ConfigError:
     """Of a network for which there is no way, with a cure if one works."""
-    layer = culprit(network, params, asked)
+    layer = culprit(network, params, asked.shape, asked.order)
     what = "this network" if layer is None else f"the layer {layer[0]} ({type(layer[1]).__name__})"
     cannot = "be differentiated twice" if asked.order > 1 else "be trained"
     line = f"{asked.key}: {what} cannot {cannot}: {reason(last)}"
@@ -189,40 +188,3 @@ def _refusal(network: Network, params: Params, asked: Asked, last: BaseException
             return ConfigError(line.replace(cannot, "be trained"))
         return ConfigError(f"{line}; once it can: {asked.cure}")
     return ConfigError(line)
-
-
-def culprit(network: Network, params: Params, asked: Asked) -> tuple[str, nn.Module] | None:
-    """The first innermost layer that cannot do by itself what is asked, with the inputs that come to it."""
-    module, came = network.copied(), dict[str, tuple[nn.Module, tuple[object, ...]]]()
-
-    def note(layer: nn.Module, inputs: tuple[object, ...]) -> None:
-        came.setdefault(names[layer], (layer, inputs))
-
-    names = {layer: name for name, layer in module.named_modules()}
-    for layer in names:
-        layer.register_forward_pre_hook(note)
-    own = {name: value[0].float() for name, value in params.items()}
-    try:
-        functional_call(module, own, (torch.rand(_EXAMPLES, *asked.shape),))
-    except (Exception, SystemExit):
-        name, (layer, _) = list(came.items())[-1]  # the last that was entered did not come back
-        return name.removeprefix("body."), layer
-    for name, (layer, inputs) in came.items():
-        if not list(layer.children()) and not _differentiable(layer, inputs, asked.order):
-            return name.removeprefix("body."), layer
-    return None
-
-
-def _differentiable(layer: nn.Module, inputs: tuple[object, ...], order: int) -> bool:
-    at = [one.detach().requires_grad_() for one in inputs if isinstance(one, Tensor) and one.is_floating_point()]
-    at += [value for value in layer.parameters() if value.requires_grad]
-    try:
-        with PlainAttention():
-            outputs = layer(*inputs)
-        total = (outputs if isinstance(outputs, Tensor) else outputs[0]).square().sum()
-        for _ in range(order):
-            first = torch.autograd.grad(total, at, create_graph=True, allow_unused=True)
-            total = torch.stack([one.square().sum() for one in first if one is not None]).sum()
-    except Exception:
-        return False
-    return True

@@ -133,10 +133,26 @@ def test_a_network_without_norms_of_batches_has_none():
         with_running_statistics(pair(maml, False)[0], network)
 
 
+def test_a_norm_that_comes_twice_has_the_mean_of_what_it_saw():
+    norm = TaskNorm(1)
+    body = nn.Sequential(norm, nn.Softplus(), norm, nn.Flatten())
+    network = Network(nn.Sequential(body, nn.Linear(64, problems.WAYS)))
+    inner = maml.build(maml.Config(inner_steps=0), Problem(network, classification, "transductive", problems.WAYS))
+    learner, tasks = with_running_statistics(inner, network), problems.picture_tasks(2)
+    meta = problems.double(learner.init())
+    first = tasks.query.inputs.mean((1, 2, 3, 4))
+    values = (tasks.query.inputs - first[:, None, None, None, None]) / (
+        tasks.query.inputs.var((1, 2, 3, 4), correction=0)[:, None, None, None, None] + 1e-5
+    ).sqrt()
+    second = nn.functional.softplus(values).mean((1, 2, 3, 4))
+    away = learner.meta_gradient(meta, tasks)[0].statistics["0.0.mean"]
+    torch.testing.assert_close(-away, (first + second).sum(0, keepdim=True) / 2, rtol=1e-10, atol=1e-12)
+
+
 def test_a_network_that_runs_under_vmap_is_refused_rather_than_watched_wrongly():
     config = custom.Config(call="tests.modules:Residual")
     network = Network(custom.build(config, (1, 16, 16), problems.WAYS))
     inner = maml.build(maml.Config(), Problem(network, classification, "transductive", problems.WAYS))
     learner = with_running_statistics(inner, network)
-    with pytest.raises(ConfigError, match=r"task\.running_statistics: only for"):
+    with pytest.raises(ConfigError, match=r"task\.running_statistics: torch hides"):
         learner.meta_gradient(problems.double(learner.init()), problems.picture_tasks(2, shape=(1, 16, 16)))
