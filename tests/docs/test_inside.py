@@ -28,5 +28,5 @@ def test_every_value_that_it_names_is_there(names, place):
 def test_it_names_files_that_exist():
     for file in re.findall(r"`((?:core|runtime)/\w+\.py)`", PAGE):
         assert (ROOT / "metalearn_cli" / file).exists(), file
-    assert len(FUNCTIONS) > 10
+    assert len(FUNCTIONS) >= 10
     assert len(VALUES) > 6
