@@ -137,9 +137,7 @@ def _required(target: str) -> ModuleType:
 def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
     """The config with that name for its name, of that module; always the same class for the same."""
     one: Any = {"name": (Literal[name], name)}
-    named: Any = create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)
-    made: type[Choice] = named
-    return made
+    return create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)  # type: ignore[return-value]
 
 
 @functools.cache

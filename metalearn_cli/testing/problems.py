@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.meta import Meta
-from metalearn_cli.core.network import Network, Params
+from metalearn_cli.core.network import Network
 from metalearn_cli.core.norm import TaskNorm
+from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples, Task
 
 WAYS, SHAPE = 3, (1, 8, 8)
