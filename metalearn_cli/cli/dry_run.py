@@ -42,7 +42,7 @@ def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet
             "second_order": session.learner.traits.second_order,
             "proof": {
                 "task_parallel_error": proved.parallel, "evaluation_error": proved.evaluation,
-                "finite_difference_error": proved.order,
+                "finite_difference_error": proved.order, "mode": proved.plan.mode, "inputs": list(proved.shape),
             },
             "forecast": summary.forecast_fields(expected),
         })  # fmt: skip

@@ -1,6 +1,7 @@
 """Is this file a dataset?"""
 
 import json
+import re
 from itertools import combinations
 from typing import Any
 
@@ -33,8 +34,7 @@ def check_dataset(module: Named, **settings: Any) -> None:
 
 
 def _require_storable(dataset: Archive | Generated) -> None:
-    assert dataset.store.strip("/") == dataset.store != "", f"store is {dataset.store!r}, expected the name of a folder"
-    assert "/" not in dataset.store, f"store is {dataset.store!r}, expected the name of a folder"
+    assert re.fullmatch(r"[\w.-]+", dataset.store), f"store is {dataset.store!r}, expected the name of a folder"
     again = json.loads(json.dumps(dict(dataset.settings)))
     assert again == dict(dataset.settings), f"settings are {dataset.settings}, expected values that JSON keeps"
     seen: Preprocessing = dataset.preprocessing

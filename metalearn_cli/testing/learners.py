@@ -78,8 +78,8 @@ def require_derivative(learner: Learner, meta: Meta, tasks: Task) -> None:
     scale = max(abs(slope), float(each.norm()) / len(each) ** 0.5)
     assert doubt <= max(_CLEAR * scale, 1e-8), f"the query loss has kinks; its slope {slope:.3g} is sure to {doubt:.1g}"
     assert abs(ours - slope) <= doubt, (
-        f"the meta-gradient says a slope of {ours:.9g}, differences of the query loss {slope:.9g}, sure to {doubt:.1g}"
-        "; a first-order learner says so in Traits(second_order=False)"
+        f"the meta-gradient says a slope of {ours:.9g}, differences of the query loss {slope:.9g}, "
+        f"sure to {doubt:.1g}; a first-order learner says so in Traits(second_order=False)"
     )
 
 

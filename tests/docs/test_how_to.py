@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -68,36 +67,38 @@ def test_a_collection_of_ones_own_is_prepared_trained_on_and_used(tmp_path, data
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory):
-    """A copy of the package with the three files of the page in their folders, and mine.yaml beside it."""
-    folder = tmp_path_factory.mktemp("extended")
-    shutil.copytree(ROOT / "metalearn_cli", folder / "metalearn_cli", ignore=shutil.ignore_patterns("__pycache__"))
+def own(tmp_path_factory):
+    """A folder that has nothing of the package, with the files of the page in it."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mine").mkdir()
     for name, text in blocks(ADDED).items():
-        (folder / ("metalearn_cli" if "/" in name else "") / name).write_text(text)
+        if name.endswith((".py", ".yaml")):
+            (folder / name).write_text(text)
     return folder
 
 
-def test_the_three_added_files_are_found_and_their_meta_gradient_is_exact(extended, data_dir):
-    here = {"PYTHONPATH": str(extended)}
+def test_the_three_files_of_ones_own_pass_their_checks_as_typed(own, data_dir):
+    typed(blocks(ADDED)["check"].replace("python -c", f"{sys.executable} -c"), own, data_dir)
+    options = "-q -p no:cacheprovider -p no:xdist --rootdir . -c /dev/null"
+    assert "3 passed" in typed(f"{sys.executable} -m pytest {options} mine/test_mine.py", own, data_dir)
+
+
+def test_the_three_files_of_ones_own_are_found_and_their_meta_gradient_is_exact(own, data_dir):
     errors = re.findall(
-        r"(?:error|_error)\": ([\d.e-]+)",
-        typed("metalearn train mine.yaml --dry-run --json", extended, data_dir, **here),
+        r"(?:error|_error)\": ([\d.e-]+)", typed("metalearn train mine.yaml --dry-run --json", own, data_dir)
     )
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert all(float(error) < 1e-6 for error in errors)
-    schema = typed("metalearn info --schema", extended, data_dir, **here)
-    assert all(name in schema for name in ("algorithm.tensor_rates", "backbone.two_convolutions", "dataset.stripes"))
 
 
-def test_the_three_added_files_learn_together(extended, data_dir):
+def test_the_three_files_of_ones_own_learn_together(own, data_dir):
     train = "metalearn train mine.yaml --set outer.iterations=30 --set eval.every=30 --run-dir run --json"
-    found = typed(train, extended, data_dir, PYTHONPATH=str(extended))
-    assert float(re.findall(r'"accuracy": ([\d.]+)', found)[-1]) > 0.4
+    assert float(re.findall(r'"accuracy": ([\d.]+)', typed(train, own, data_dir))[-1]) > 0.4
 
 
-def test_the_added_files_pass_what_the_repository_asks_of_its_own(extended):
+def test_the_files_of_ones_own_pass_what_the_repository_asks_of_its_own(own):
     ruff = pytest.importorskip("ruff", reason="ruff is not installed: pip install 'metalearn-cli[dev]'")
-    files = [str(extended / "metalearn_cli" / name) for name in blocks(ADDED) if "/" in name]
+    files = [str(own / name) for name in blocks(ADDED) if name.endswith(".py") and "test_" not in name]
     for command in (["check"], ["format", "--check"]):
         options = ["--config", str(ROOT / "pyproject.toml"), "--no-cache", *files]
         done = subprocess.run([sys.executable, "-m", ruff.__name__, *command, *options], capture_output=True, text=True)

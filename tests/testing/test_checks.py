@@ -20,7 +20,6 @@ BACKBONES = {
     "custom": {"call": "tests.modules:Residual"},
     "layers": {"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]},
 }
-NOT_ALONE = {"mixture"}
 
 
 @pytest.mark.parametrize("name", names_in("algorithms"))
@@ -30,12 +29,7 @@ def test_every_algorithm_of_the_package_passes(name):
 
 @pytest.mark.parametrize("name", names_in("backbones"))
 def test_every_backbone_of_the_package_passes(name):
-    from metalearn_cli.registry import config_named
-
-    config = config_named("backbone", name).model_validate_json(
-        __import__("json").dumps({"name": name} | BACKBONES[name])
-    )
-    check_backbone(import_module(f"metalearn_cli.backbones.{name}"), **{k: getattr(config, k) for k in BACKBONES[name]})
+    check_backbone(import_module(f"metalearn_cli.backbones.{name}"), **BACKBONES[name])
 
 
 @pytest.mark.parametrize("name", ["glyphs", "sinusoid", "omniglot"])
