@@ -137,7 +137,9 @@ def _required(target: str) -> ModuleType:
 def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
     """The config with that name for its name, of that module; always the same class for the same."""
     one: Any = {"name": (Literal[name], name)}
-    return create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)  # type: ignore[return-value]
+    base: Any = config
+    named: type[Choice] = create_model(config.__name__, __base__=base, __module__=module, __doc__=config.__doc__, **one)
+    return named
 
 
 @functools.cache

@@ -83,7 +83,7 @@ def test_what_is_wrong_with_it_is_a_line_with_file_line_and_key(here, values, sa
 @pytest.mark.parametrize("trust", ["", "mine_here", "mine_here.rates:build", "mine_here.other", "*"])
 def test_a_file_that_names_it_imports_nothing_unless_a_person_approves_that_module(here, monkeypatch, change, trust):
     monkeypatch.setenv("METALEARN_TRUST", trust)
-    with pytest.raises(CheckpointError, match="the module mine_here.rates; allow it by: METALEARN_TRUST="):
+    with pytest.raises(CheckpointError, match=r"the module mine_here\.rates; allow it by: METALEARN_TRUST="):
         from_mapping(TINY | change, "a.pt")
     assert not [name for name in sys.modules if name.startswith("mine_here")]
     monkeypatch.setenv("METALEARN_TRUST", "a:b, mine_here.rates")

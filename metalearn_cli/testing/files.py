@@ -37,7 +37,7 @@ def checked_settings(module: ModuleType, settings: dict[str, Any]) -> Choice:
     """The settings, after a look at whether each key is explained and all come back from a file as they were."""
     config = own_config(module, module.__name__.rpartition(".")[2])
     chosen = config(**settings)
-    unexplained = [key for key in config.model_fields if key not in meanings(config)]
+    unexplained = [key for key in config.model_fields if key not in {"name", *meanings(config)}]
     assert not unexplained, f"the docstring of Config has no entry `key`: meaning for {', '.join(unexplained)}"
     again = config.model_validate_json(chosen.model_dump_json())
     assert again == chosen, f"the settings do not come back from a file: found {again!r}, expected {chosen!r}"

@@ -3,8 +3,8 @@
 A rounding error is a relative change of about 1e-16. So the problem is done again with its numbers changed by 1e-10 of
 themselves: what that does to the result, 1e-6 times, is what one rounding may do. Long inner loops, many norms or a
 badly conditioned system answer with a larger change, and get a larger allowance. Where sums cancel to nothing, as the
-gradient of a bias before a norm does, no such change shows what is left of them; so the examples are also put in another
-order, in which the same sums are rounded otherwise. A bound keeps what depends on the order from allowing everything.
+gradient of a bias before a norm does, no such change shows what is left of them; so the examples are also put in
+another order, in which the same sums are rounded otherwise. A bound keeps what depends on the order from allowing everything.
 """
 
 from collections.abc import Callable
