@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import create_model
 
@@ -138,8 +138,8 @@ def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
     """The config with that name for its name, of that module; always the same class for the same."""
     one: Any = {"name": (Literal[name], name)}
     base: Any = config
-    named: type[Choice] = create_model(config.__name__, __base__=base, __module__=module, __doc__=config.__doc__, **one)
-    return named
+    named: Any = create_model(config.__name__, __base__=base, __module__=module, __doc__=config.__doc__, **one)
+    return cast(type[Choice], named)
 
 
 @functools.cache
