@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 PICTURES = set(names_in("backbones")) - {"mlp"}
 CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
 OPTIONS = {
-    "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 16, "norm": "group"}],
+    "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 32, "norm": "group"}],
     "resnet12": [{"channels": [2, 3, 3, 4]}],
     "mlp": [{"hidden": [6, 5]}],
     "custom": [{"call": "tests.modules:Residual", "arguments": {"norm": norm}} for norm in ("batch", "group")],
