@@ -67,7 +67,9 @@ def scores(experiment: Experiment, inside: Callable[[], AbstractContextManager[A
         state = sessions.start(session, resume=False)
         with running(state.plan) as runner:
             list(training.train(session, runner, state, training.Watch()))
-        return testing.tested(run.best, (), "test", episodes, None, "cpu", lambda *_moved: None).scores.double()
+        return testing.tested(
+            run.best, (), "test", episodes, None, "cpu", lambda *_moved: None, lambda _said: None
+        ).scores.double()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ any module that can be imported. All three export a `Config` and a `build`.
 
 import functools
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -26,6 +27,7 @@ from metalearn_cli.yaml_lines import Location
 ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithms"}
 """The blocks whose `name` picks a file, and the folder it is in."""
 
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _OWN = "a module of your own has a dot in its name, as package.module"
 
 
@@ -80,7 +82,7 @@ def chosen_by(block: str, location: Location, values: object) -> type[Choice] | 
     if "name" not in values:
         return Mistake((*location, "name"), f"missing; expected {expected}")
     name = values["name"]
-    if not isinstance(name, str) or (name not in names and "." not in name):
+    if not isinstance(name, str) or (name not in names and not _DOTTED.fullmatch(name)):
         hint = did_you_mean(name, names) or f"; {_OWN}"
         return Mistake((*location, "name"), f"found {found(name)}, expected {expected}{hint}")
     try:

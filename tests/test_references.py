@@ -57,7 +57,7 @@ def test_a_module_of_the_folder_is_found_with_its_own_imports_and_the_path_stays
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+        ("import sys\nsys.exit(3)\n", r"it ends the program \(SystemExit: 3\)"),
         ("raise ValueError('no')\n", "ValueError: no"),
         ("1 +\n", "SyntaxError"),
         ("import not_anywhere\n", "ModuleNotFoundError"),

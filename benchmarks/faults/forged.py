@@ -93,7 +93,7 @@ def _bases(scratch: Path) -> list[_Base]:
         return load(file).adapt(shown, ["a", "b", "a", "b"]).predict_proba(shown)
 
     def measures(file: Path) -> object:
-        return tested(file, [], "test", 4, None, "cpu", lambda *_moved: None)
+        return tested(file, [], "test", 4, None, "cpu", lambda *_moved: None, lambda _said: None)
 
     load(pictures.folder.last).adapt(shown, ["a", "b", "a", "b"]).save(scratch / "adapted.pt")
     adapted = checkpoints.load(scratch / "adapted.pt")

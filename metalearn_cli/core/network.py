@@ -171,8 +171,16 @@ def _each_alone(module: nn.Module, params: Params, inputs: Tensor, how: Pass) ->
 
 def _called(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
     own = [name for name, _ in module.named_parameters()]  # of a shared parameter functional_call wants one name alone
-    outputs: Tensor = functional_call(module, {name: params[name] for name in own}, (inputs,))
+    given = {name: params[name] for name in own}
+    # a head without a bias gets that of its task, if there is one
+    given |= {name: value for name, value in params.items() if name not in given and _fills_a_gap(module, name)}
+    outputs: Tensor = functional_call(module, given, (inputs,))
     return outputs
+
+
+def _fills_a_gap(module: nn.Module, name: str) -> bool:
+    owner, _, own = name.rpartition(".")
+    return own in (layer := module.get_submodule(owner))._parameters and layer._parameters[own] is None
 
 
 @contextmanager

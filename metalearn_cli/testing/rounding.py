@@ -22,7 +22,7 @@ _EPSILON = torch.finfo(torch.float64).eps
 _MOST = 1e-7
 """However badly conditioned a problem is: the largest difference that is called equal, relative to the gradient."""
 _REPEATED = 30
-_ROUNDINGS = 300
+_ROUNDINGS = 1000
 """As many roundings as may add up: a margin that is chosen, not measured."""
 
 

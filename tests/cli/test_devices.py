@@ -149,8 +149,8 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     def refused(*_arguments, **_options):
         raise PermissionError(13, "Permission denied", "images.npy")
 
-    monkeypatch.setattr(prepared, "open_memmap", refused)
+    monkeypatch.setattr(prepared, "Rows", refused)
     (tmp_path / "images.npy").write_bytes(b"")
     manifest = prepared.Manifest.model_construct(classes=[], image_shape=(1, 1, 1))
     with pytest.raises(DataError, match=r"images\.npy: cannot be read: Permission denied$"):
-        prepared._mapped(tmp_path / "images.npy", manifest)
+        prepared._rows(tmp_path / "images.npy", manifest)

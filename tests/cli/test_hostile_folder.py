@@ -93,10 +93,10 @@ def test_the_workers_that_decode_pictures_run_none_of_it(run, hostile, monkeypat
         folder.mkdir()
         picture = Image.new("L", (8, 8), 50 * number)
         picture.putpixel((1, 1), 255)
-        picture.save(folder / "0.png")
-        content = (folder / "0.png").read_bytes()
-        for copy in range(1, 1400):
-            (folder / f"{copy}.png").write_bytes(content)
+        for copy in range(1400):
+            picture.putpixel((2, 2), copy % 256)
+            picture.putpixel((3, 3), copy // 256)
+            picture.save(folder / f"{copy}.png")
     settings = [f"dataset.{one}" for one in ("image_size=8", "val_classes=[class 1]", "test_classes=[class 2]")]
     prepared = run(
         *("prepare", "folder", "--source", ".", "--data-dir", hostile.parent / "data", "--json"),

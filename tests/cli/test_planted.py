@@ -62,7 +62,7 @@ def every_kind(names, soon):
             yield pytest.param(kind, name, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("kind", "name"), every_kind(RUN_FILES, (".lock", "metrics.jsonl")))
+@pytest.mark.parametrize(("kind", "name"), list(every_kind(RUN_FILES, (".lock", "metrics.jsonl"))))
 def test_nothing_in_a_run_folder_is_written_through_what_was_planted_there(
     cli, tiny_config, tmp_path, precious, kind, name
 ):
@@ -99,7 +99,7 @@ def test_a_run_folder_may_itself_be_a_link(cli, tiny_config, tmp_path):
     assert (tmp_path / "large disk/checkpoints/last.pt").exists()
 
 
-@pytest.mark.parametrize(("kind", "name"), every_kind(DATA_FILES, (".lock", "finished.jsonl")))
+@pytest.mark.parametrize(("kind", "name"), list(every_kind(DATA_FILES, (".lock", "finished.jsonl"))))
 def test_nothing_in_a_data_folder_is_written_through_what_was_planted_there(cli, tmp_path, precious, kind, name):
     plant(kind, tmp_path / "data" / name, precious)
     force = ["--force"] if name.startswith(STORE) else []

@@ -62,8 +62,8 @@ def test_a_task_does_not_depend_on_the_others_that_are_drawn_with_it(store):
     for number in range(6):
         one = tasks_of(mixed(), store, [number])
         assert torch.equal(one.query.inputs[0], whole.query.inputs[number])
-        assert torch.equal(one.keys, whole.keys[number : number + 1])
-    assert len(set(whole.keys.tolist())) == 6
+        assert torch.equal(one.support.keys, whole.support.keys[number : number + 1])
+    assert len(set(whole.support.keys.tolist())) == 6
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, 20), (1, 40)])

@@ -83,6 +83,7 @@ def test_what_goes_wrong_is_a_warning(tmp_path):
     folder, told = RunFolder(tmp_path), []
     folder.best.parent.mkdir()
     folder.best.touch()
+    folder.metrics.write_text('{"iteration": 1, "best": true}\n')
     card.write_card(SimpleNamespace(folder=folder), told.append)
     assert len(told) == 1
     assert told[0].startswith("no model card was written: ")

@@ -34,7 +34,7 @@ def test_a_checkpoint_runs_its_code_only_if_a_person_approves_this_very_call(dat
         ):
             load(path)
     with pytest.raises(CheckpointError, match="would run Python code") as caught:
-        testing.tested(path, (), "test", 8, None, "cpu", silent)
+        testing.tested(path, (), "test", 8, None, "cpu", silent, silent)
     monkeypatch.setenv("METALEARN_TRUST", f"elsewhere:build, {str(caught.value).rpartition('=')[2]}")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     classifier = load(path).adapt(pictures, list("abab"))
@@ -44,7 +44,9 @@ def test_a_checkpoint_runs_its_code_only_if_a_person_approves_this_very_call(dat
     assert np.array_equal(
         load_classifier(tmp_path / "mine.pt").predict_proba(pictures), classifier.predict_proba(pictures)
     )
-    assert len(testing.tested(path, (), "test", 8, None, "cpu", silent).steps) == 1 + TINY["eval"]["inner_steps"]
+    assert (
+        len(testing.tested(path, (), "test", 8, None, "cpu", silent, silent).steps) == 1 + TINY["eval"]["inner_steps"]
+    )
     monkeypatch.delenv("METALEARN_TRUST")
     with pytest.raises(CheckpointError, match="would run Python code"):
         load_classifier(tmp_path / "mine.pt")

@@ -20,7 +20,7 @@ EXACT = {name: 1e-4 for name in names_in("algorithms") if name != "reptile"}
 CPU = torch.device("cpu")
 
 
-def silent(_label, _done, _total):
+def silent(*_told):
     pass
 
 
@@ -74,7 +74,7 @@ def test_training_changes_what_is_learned(trained, data_dir, tmp_path):
 
 def test_it_is_evaluated(trained, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
-    found = testing.tested(trained[1] / "checkpoints/last.pt", (), "test", 8, None, "cpu", silent)
+    found = testing.tested(trained[1] / "checkpoints/last.pt", (), "test", 8, None, "cpu", silent, silent)
     assert len(found.steps) == 1 + TINY["eval"]["inner_steps"]
     assert all(0 <= step.score <= 1 for step in found.steps)
 
@@ -91,7 +91,7 @@ def test_a_learner_that_is_not_tied_to_its_ways_takes_any_number_of_classes(data
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
     train(session_in(tmp_path, data_dir, "protonet", eval=TINY["eval"] | {"ways": 3}))
     last = tmp_path / "checkpoints/last.pt"
-    assert testing.tested(last, (), "test", 8, None, "cpu", silent).spec.ways == 3
+    assert testing.tested(last, (), "test", 8, None, "cpu", silent, silent).protocol.ways == 3
     pictures = np.random.default_rng(0).integers(0, 256, (10, 30, 30), dtype=np.uint8)
     classifier = load(last).adapt(pictures, list("abcde" * 2))
     classifier.save(tmp_path / "mine.pt")
@@ -118,7 +118,7 @@ def test_a_classifier_of_all_training_classes_trains_on_their_numbers(data_dir, 
 
 def test_too_few_rows_for_the_training_classes_are_refused_before_training(data_dir, tmp_path):
     session = session_in(tmp_path, data_dir, "baseline")
-    few = session.validator._replace(classes=5)
+    few = session.validator._replace(traits=session.validator.traits._replace(classes=5))
     with pytest.raises(ConfigError, match=r"algorithm\.classes: found 5, but part 'train' has \d+ classes"):
         sessions.training_sampler(session.experiment, session.data, few)
 
@@ -130,7 +130,7 @@ def test_a_mixture_has_no_class_numbers(data_dir, tmp_path):
 
 
 def test_more_inner_steps_than_there_are_rates_for_are_refused_before_training(data_dir, tmp_path):
-    with pytest.raises(ConfigError, match=r"eval\.inner_steps: found 6, but maml_plus_plus .* 5 steps"):
+    with pytest.raises(ConfigError, match=r"eval\.inner_steps: found 6, expected at most 5: maml_plus_plus learns"):
         session_in(tmp_path, data_dir, "maml_plus_plus", eval=TINY["eval"] | {"inner_steps": 6})
 
 
@@ -192,12 +192,12 @@ def test_with_running_statistics_it_trains_resumes_proves_itself_and_is_used(
         train(session_in(tmp_path / "parts", data_dir, algorithm, **RUNNING), stop=True)
     last, parts = (checkpoints.load(tmp_path / one / "checkpoints/last.pt") for one in ("whole", "parts"))
     assert all(torch.equal(value, parts.tensors[name]) for name, value in last.tensors.items())
-    kept = [name for name in last.tensors if name.startswith("coefficients.running.")]
+    kept = [name for name in last.tensors if name.startswith("statistics.")]
     assert len(kept) == 8
     assert proof.prove(whole.experiment, whole.data.interface, CPU).order < 1e-4
     path = tmp_path / "whole/checkpoints/last.pt"
     found = {
-        one: testing.tested(path, [f"eval.statistics={one}"], "test", 8, None, "cpu", silent).scores.mean()
+        one: testing.tested(path, [f"eval.statistics={one}"], "test", 8, None, "cpu", silent, silent).scores.mean()
         for one in ("running", "support", "transductive")
     }
     assert len(set(map(float, found.values()))) > 1

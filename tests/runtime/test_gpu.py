@@ -93,7 +93,8 @@ def test_a_checkpoint_of_a_gpu_is_tested_on_a_cpu(data_dir, tmp_path, monkeypatc
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
     _, session = run(tmp_path / "run", data_dir, "cuda")
     there, here = (
-        testing.tested(session.folder.best, (), "test", 20, None, device, lambda *_: None) for device in ("cuda", "cpu")
+        testing.tested(session.folder.best, (), "test", 20, None, device, lambda *_: None, lambda _said: None)
+        for device in ("cuda", "cpu")
     )
     assert there.fingerprint == here.fingerprint
     for one, other in zip(there.steps, here.steps, strict=True):

@@ -211,21 +211,21 @@ def test_pictures_are_made_to_fit_what_a_network_expects():
 
 def test_training_tasks_have_keys_that_depend_on_seed_step_and_number_alone():
     sampler = sampling.picture_sampler(pool(), SPEC, 7)
-    found = sampler(3, range(4)).keys
+    found = sampler(3, range(4)).support.keys
     assert found.dtype == torch.int64
-    assert len({*found.tolist(), *sampler(4, range(4)).keys.tolist()}) == 8
-    assert torch.equal(found[2:3], sampler(3, [2]).keys)
-    assert torch.equal(found, sampling.numbered_sampler(pool(), SPEC, 7, 8)(3, range(4)).keys)
-    assert not torch.equal(found, sampling.picture_sampler(pool(), SPEC, 8)(3, range(4)).keys)
+    assert len({*found.tolist(), *sampler(4, range(4)).support.keys.tolist()}) == 8
+    assert torch.equal(found[2:3], sampler(3, [2]).support.keys)
+    assert torch.equal(found, sampling.numbered_sampler(pool(), SPEC, 7, 8)(3, range(4)).support.keys)
+    assert not torch.equal(found, sampling.picture_sampler(pool(), SPEC, 8)(3, range(4)).support.keys)
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_tasks_to_measure_by_have_no_keys(part):
-    assert sampling.picture_sampler(pool(part=part), SPEC, 7)(3, range(4)).keys is None
+    assert sampling.picture_sampler(pool(part=part), SPEC, 7)(3, range(4)).support.keys is None
 
 
 def test_keys_stay_those_of_earlier_versions():
-    assert sampling.picture_sampler(pool(), SPEC, 7)(3, [0, 1]).keys.tolist() == [
+    assert sampling.picture_sampler(pool(), SPEC, 7)(3, [0, 1]).support.keys.tolist() == [
         4569971202151065882,
         3295557791731980942,
     ]

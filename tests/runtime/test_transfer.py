@@ -12,7 +12,7 @@ from tests.commands import TINY
 from tests.lookalikes import in_folder, picture
 
 
-def silent(_label, _done, _total):
+def silent(*_told):
     pass
 
 
@@ -33,7 +33,7 @@ def tested(tiny_run, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
 
     def run(*overrides, path=tiny_run / "checkpoints" / "best.pt"):
-        return testing.tested(path, overrides, "test", 8, None, "cpu", silent)
+        return testing.tested(path, overrides, "test", 8, None, "cpu", silent, silent)
 
     return run
 
@@ -41,7 +41,7 @@ def tested(tiny_run, data_dir, monkeypatch):
 def test_another_dataset_is_seen_in_the_size_and_colours_that_were_trained_on(tested, data_dir, tmp_path):
     collection(data_dir, tmp_path, "flowers")
     found = tested("dataset.name=folder", "dataset.title=flowers", "dataset.image_size=40")
-    assert (found.dataset, found.episodes) == ("folder", 8)
+    assert (found.protocol.dataset, found.protocol.episodes) == ("folder", 8)
     assert 0 <= found.steps[-1].score <= 1
 
 
@@ -72,7 +72,7 @@ def test_classes_that_were_trained_on_cannot_be_tested_on_under_another_name(tes
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     with pytest.raises(ConfigError, match=r"was trained on 2 classes of part 'test' of folder, such as 'a0'"):
         tested("dataset.title=second", path=last)
-    assert tested("dataset.title=third", path=last).episodes == 8
+    assert tested("dataset.title=third", path=last).protocol.episodes == 8
 
 
 def test_a_mixture_trains_and_is_tested_on_itself_and_on_a_member(tested, run_cli, tmp_path, data_dir):
@@ -83,8 +83,8 @@ def test_a_mixture_trains_and_is_tested_on_itself_and_on_a_member(tested, run_cl
     outcome = run_cli("train", tmp_path / "mixed.yaml", "--run-dir", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     last = tmp_path / "run" / "checkpoints" / "last.pt"
-    assert tested(path=last).dataset == "mixture"
-    assert tested("dataset.name=glyphs", "dataset.classes=40", path=last).dataset == "glyphs"
+    assert tested(path=last).protocol.dataset == "mixture"
+    assert tested("dataset.name=glyphs", "dataset.classes=40", path=last).protocol.dataset == "glyphs"
     with pytest.raises(ConfigError, match=r"dataset\.classes: .* was trained with 40"):
         tested("dataset.name=glyphs", "dataset.classes=60", path=last)
 
@@ -95,4 +95,4 @@ def test_what_matters_to_prepare_alone_may_differ(tested, data_dir, run_cli, tmp
     (tmp_path / "x.yaml").write_text(json.dumps(config))
     assert run_cli("train", tmp_path / "x.yaml", "--run-dir", tmp_path / "run").code == 0
     last = tmp_path / "run" / "checkpoints" / "last.pt"
-    assert tested("dataset.skip_damaged=false", path=last).episodes == 8
+    assert tested("dataset.skip_damaged=false", path=last).protocol.episodes == 8
