@@ -73,18 +73,9 @@ def _names_of(block: object) -> Iterator[str]:
 
 def chosen_by(block: str, location: Location, values: object) -> type[Choice] | Mistake:
     """The `Config` that the name at `location` picks for `block`."""
-    names = known_names(ROOMS[block])
-    expected = f"one of {', '.join(names)}"
-    if values is None:
-        return Mistake(location, f"missing; expected a block with a name, {expected}")
-    if not isinstance(values, dict):
-        return Mistake(location, f"found {found(values)}, expected a block with a name, {expected}")
-    if "name" not in values:
-        return Mistake((*location, "name"), f"missing; expected {expected}")
-    name = values["name"]
-    if not isinstance(name, str) or (name not in names and not _DOTTED.fullmatch(name)):
-        hint = did_you_mean(name, names) or f"; {_OWN}"
-        return Mistake((*location, "name"), f"found {found(name)}, expected {expected}{hint}")
+    name = values.get("name") if isinstance(values, dict) else None
+    if not (isinstance(values, dict) and isinstance(name, str) and _is_a_name(name, ROOMS[block])):
+        return _no_choice(block, location, values)
     try:
         config = config_named(block, name)
     except ConfigError as error:
@@ -97,6 +88,26 @@ def chosen_by(block: str, location: Location, values: object) -> type[Choice] | 
                 return mistake
             config = _with_choices(config, field, tuple(one for one in inner if not isinstance(one, Mistake)))
     return config
+
+
+def _is_a_name(name: str, room: str) -> bool:
+    """Whether a block may have that name; the installed packages, which take a while, are asked last."""
+    return name in names_in(room) or _DOTTED.fullmatch(name) is not None or name in known_names(room)
+
+
+def _no_choice(block: str, location: Location, values: object) -> Mistake:
+    """What is wrong with a block that has no name, or one that nothing is called by."""
+    names = known_names(ROOMS[block])
+    expected = f"one of {', '.join(names)}"
+    if values is None:
+        return Mistake(location, f"missing; expected a block with a name, {expected}")
+    if not isinstance(values, dict):
+        return Mistake(location, f"found {found(values)}, expected a block with a name, {expected}")
+    if "name" not in values:
+        return Mistake((*location, "name"), f"missing; expected {expected}")
+    name = values["name"]
+    hint = did_you_mean(name, names) or f"; {_OWN}"
+    return Mistake((*location, "name"), f"found {found(name)}, expected {expected}{hint}")
 
 
 def config_named(block: str, name: str) -> type[Choice]:
