@@ -20,11 +20,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metalearn_cli.experiment import Experiment, load
-from metalearn_cli.runtime import opening, testing, training
-from metalearn_cli.runtime import session as sessions
-from metalearn_cli.runtime.execution import running
-from metalearn_cli.storage.preparation import data_folder
-from metalearn_cli.storage.runs import opened
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.machine.execution import running
+from metalearn_cli.runtime.run import session as sessions
+from metalearn_cli.runtime.run import training
+from metalearn_cli.runtime.use import measurement
+from metalearn_cli.storage.prepared.preparation import data_folder
+from metalearn_cli.storage.runs.run_folder import opened
 
 aten = torch.ops.aten
 FACTORS = {
@@ -67,7 +69,7 @@ def scores(experiment: Experiment, inside: Callable[[], AbstractContextManager[A
         state = sessions.start(session, resume=False)
         with running(state.plan) as runner:
             list(training.train(session, runner, state, training.Watch()))
-        return testing.tested(
+        return measurement.tested(
             run.best, (), "test", episodes, None, "cpu", lambda *_moved: None, lambda _said: None
         ).scores.double()
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from metalearn_cli.datasets.layouts import table
-from metalearn_cli.storage.prepared import open_prepared
+from metalearn_cli.storage.prepared.dataset import open_prepared
 
 ROUNDS = 3
 COMMAND = (sys.executable, "-m", "metalearn_cli", "prepare")

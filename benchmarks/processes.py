@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.tasks import Task, with_each
-from metalearn_cli.runtime.distributed import joined
+from metalearn_cli.runtime.machine.distributed import joined
 
 
 class Processes:

@@ -30,13 +30,13 @@ from benchmarks.processes import started
 from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4, resnet12
-from metalearn_cli.blocks import Execution
 from metalearn_cli.core.meta import Problem as LearningProblem
 from metalearn_cli.core.meta import classification
-from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
-from metalearn_cli.runtime.execution import Plan, Runner, plan_for, running, usable_cores
-from metalearn_cli.runtime.products import products_in
+from metalearn_cli.experiment.blocks import Execution
+from metalearn_cli.layers.network import Network
+from metalearn_cli.runtime.machine.execution import Plan, Runner, plan_for, running, usable_cores
+from metalearn_cli.runtime.machine.matrix_products import products_in
 
 
 class Shape(NamedTuple):

@@ -7,8 +7,8 @@ The command line is the way in; from Python, `load(checkpoint).adapt(images, lab
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.adaptation import Adaptable, load, load_classifier
-    from metalearn_cli.runtime.classifier import Classifier
+    from metalearn_cli.runtime.use.adaptation import Adaptable, load, load_classifier
+    from metalearn_cli.runtime.use.classifier import Classifier
 
 __all__ = ["Adaptable", "Classifier", "load", "load_classifier"]
 
@@ -16,7 +16,7 @@ __all__ = ["Adaptable", "Classifier", "load", "load_classifier"]
 def __getattr__(name: str) -> Any:
     # On first use, so that `metalearn --help` does not wait for torch.
     if name in __all__:
-        from metalearn_cli.runtime import adaptation
+        from metalearn_cli.runtime.use import adaptation
 
         return getattr(adaptation, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,27 +8,39 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "metalearn_cli"
+# Each room may import the rooms before it that are named here; `errors` and its like are open to all.
+_BELOW_EXPERIMENT = {"layers", "core", "datasets", "backbones", "algorithms"}
 MAY_IMPORT = {
-    "core": set(),
-    "datasets": {"core"},
-    "backbones": {"core"},
-    "algorithms": {"core"},
-    "experiment": {"core", "datasets", "backbones", "algorithms"},
-    "storage": {"experiment", "core", "datasets", "backbones", "algorithms"},
-    "runtime": {"storage", "experiment", "core", "datasets", "backbones", "algorithms"},
-    "report": {"storage", "experiment", "core", "datasets", "backbones", "algorithms"},
-    "cli": {"report", "runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
-    "testing": {"runtime", "storage", "experiment", "core", "datasets", "backbones", "algorithms"},
+    "layers": set(),
+    "core": {"layers"},
+    "datasets": {"core", "layers"},
+    "backbones": {"core", "layers"},
+    "algorithms": {"core", "layers"},
+    "experiment": _BELOW_EXPERIMENT,
+    "storage": {"experiment"} | _BELOW_EXPERIMENT,
+    "runtime": {"storage", "experiment"} | _BELOW_EXPERIMENT,
+    "report": {"storage", "experiment"} | _BELOW_EXPERIMENT,
+    "cli": {"report", "runtime", "storage", "experiment"} | _BELOW_EXPERIMENT,
+    "testing": {"runtime", "storage", "experiment"} | _BELOW_EXPERIMENT,
+}
+# The same inside the rooms that have rooms of their own.
+MAY_IMPORT_INSIDE = {
+    "layers": {"cpu": set()},
+    "runtime": {"data": set(), "machine": set(), "run": {"data", "machine"}, "use": {"data", "machine", "run"}},
+    "storage": {
+        "files": set(),
+        "pictures": set(),
+        "inputs": {"files", "pictures"},
+        "prepared": {"files", "pictures", "inputs"},
+        "runs": {"files"},
+    },
 }
 OPEN_TO_ALL = {"errors", "omissions", "references", "settings", "version"}
-EXPERIMENT = {"blocks", "experiment", "meanings", "mistakes", "overrides", "registry", "schema", "yaml_lines"}
-EXPERIMENT |= {"readings"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(module: str) -> str:
-    name = module.split(".")[1] if "." in module else ""
-    return "experiment" if name in EXPERIMENT else name
+    return module.split(".")[1] if "." in module else ""
 
 
 def imports(file: Path) -> set[str]:
@@ -53,6 +65,17 @@ def test_imports_point_one_way(file):
         pytest.skip("the package's own face")
     rooms = {room_of(name) for name in imports(file)} - {room, ""} - OPEN_TO_ALL
     assert rooms <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT_INSIDE)
+def test_imports_between_the_rooms_of_a_room_point_one_way(room):
+    inner = MAY_IMPORT_INSIDE[room]
+    assert {folder.name for folder in (PACKAGE / room).iterdir() if (folder / "__init__.py").exists()} == set(inner)
+    for name, allowed in inner.items():
+        for file in (PACKAGE / room / name).glob("*.py"):
+            imported = {part.split(".")[2] for part in imports(file) if part.startswith(f"metalearn_cli.{room}.")}
+            siblings = imported & set(inner) if room != "layers" else imported
+            assert siblings - {name} <= allowed, file
 
 
 @pytest.mark.parametrize("room", ["algorithms", "backbones", "datasets"])

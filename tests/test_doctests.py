@@ -23,5 +23,5 @@ def test_examples_in_docstrings_are_true(name, tiny_run, tmp_path, monkeypatch):
 
 
 def test_there_is_an_example_of_the_public_way_in():
-    module = importlib.import_module("metalearn_cli.runtime.adaptation")
+    module = importlib.import_module("metalearn_cli.runtime.use.adaptation")
     assert any(test.examples for test in doctest.DocTestFinder().find(module.load))

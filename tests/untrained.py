@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import assembly, opening, state
-from metalearn_cli.runtime.execution import Plan
-from metalearn_cli.storage import checkpoints
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.machine.execution import Plan
+from metalearn_cli.runtime.run import assembly, state
+from metalearn_cli.storage.runs import checkpoints
 from tests.commands import TINY
 
 SINES = {

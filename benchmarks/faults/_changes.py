@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from metalearn_cli import yaml_lines
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.experiment import yaml_lines
 
 _HERE = "here-it-stands"
 """In the place of a literal that no writer of YAML would write."""

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metalearn_cli.storage.checkpoints import FORMAT, Checkpoint, _digest
+from metalearn_cli.storage.runs.checkpoints import FORMAT, Checkpoint, _digest
 
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2, 7, 255, 65_536, 65_537, 2**31, 2**63, 10**30, 10**400, -(10**400)),

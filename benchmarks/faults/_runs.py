@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from metalearn_cli.errors import MetalearnError
-from metalearn_cli.storage.checkpoints import Checkpoint, load
-from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent.parent
 EXPERIMENT = {

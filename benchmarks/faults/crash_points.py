@@ -17,11 +17,12 @@ from benchmarks.faults import Totals
 from benchmarks.faults._disk import Call, Disk, recorded
 from benchmarks.faults._runs import EXPERIMENT, rows, same
 from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.runtime import opening, training
-from metalearn_cli.runtime import session as sessions
-from metalearn_cli.runtime.execution import running
-from metalearn_cli.storage import runs
-from metalearn_cli.storage.checkpoints import Checkpoint, load
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.machine.execution import running
+from metalearn_cli.runtime.run import session as sessions
+from metalearn_cli.runtime.run import training
+from metalearn_cli.storage.runs import run_folder
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
 
 SHORT, LONG = 40, 100_000
 
@@ -58,7 +59,7 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
     experiment = load_experiment(str(path), _CHANGES)
     data = opening.open_data(experiment, scratch, lambda *_stage: None)
     kept: dict[int, Checkpoint] = {}
-    with runs.opened(scratch / "run", resume=False) as folder:
+    with run_folder.opened(scratch / "run", resume=False) as folder:
         session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
         with recorded(scratch / "run") as calls, running(session.plan) as runner:
             state = sessions.start(session, resume=False)
@@ -74,7 +75,7 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
     return session, calls, kept
 
 
-def _remember(folder: runs.RunFolder, kept: dict[int, Checkpoint]) -> None:
+def _remember(folder: run_folder.RunFolder, kept: dict[int, Checkpoint]) -> None:
     if folder.last.exists():
         found = load(folder.last)
         kept[found.header["iteration"]] = found
@@ -105,7 +106,7 @@ def recovers(session: sessions.Session, kept: dict[int, Checkpoint], state: Stat
     (place / "checkpoints").mkdir(parents=True)
     for name, content in state.content.items():
         (place / name).write_bytes(content)
-    with runs.opened(place, resume=True) as folder:
+    with run_folder.opened(place, resume=True) as folder:
         found = sessions.start(session._replace(folder=folder), resume=True)
         reported = rows(place) if folder.metrics.exists() else []
         untidy = [file.name for file in folder.last.parent.iterdir() if file.name.startswith(".")]

@@ -20,10 +20,10 @@ from benchmarks.faults._honest import class_folders
 from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
-from metalearn_cli.runtime.pixels import pixels_on
-from metalearn_cli.runtime.sampling import TaskSpec, draw, gather, pool_of
-from metalearn_cli.storage.preparation import prepare
-from metalearn_cli.storage.prepared import Prepared, open_checked, open_prepared, verify
+from metalearn_cli.runtime.data.pixels import pixels_on
+from metalearn_cli.runtime.data.sampling import TaskSpec, draw, gather, pool_of
+from metalearn_cli.storage.prepared.dataset import Prepared, open_checked, open_prepared, verify
+from metalearn_cli.storage.prepared.preparation import prepare
 
 SHORT, LONG = 30, 200
 _CONFIG = pictures.Config(image_size=8)

@@ -14,10 +14,9 @@ from typing import Any
 from benchmarks.faults import Totals
 from benchmarks.faults._changes import written, wrong
 from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
-from metalearn_cli import yaml_lines
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import load, shipped, to_yaml
-from metalearn_cli.yaml_lines import shown
+from metalearn_cli.experiment import load, shipped, to_yaml, yaml_lines
+from metalearn_cli.experiment.yaml_lines import shown
 
 SHORT, LONG = 100, 2000
 

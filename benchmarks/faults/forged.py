@@ -24,12 +24,13 @@ from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_l
 from benchmarks.faults._runs import PICTURES
 from metalearn_cli.errors import MetalearnError
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime import opening, training
-from metalearn_cli.runtime import session as sessions
-from metalearn_cli.runtime.adaptation import load, load_classifier
-from metalearn_cli.runtime.execution import running
-from metalearn_cli.runtime.testing import tested
-from metalearn_cli.storage import checkpoints, runs
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.machine.execution import running
+from metalearn_cli.runtime.run import session as sessions
+from metalearn_cli.runtime.run import training
+from metalearn_cli.runtime.use.adaptation import load, load_classifier
+from metalearn_cli.runtime.use.measurement import tested
+from metalearn_cli.storage.runs import checkpoints, run_folder
 
 SHORT, LONG = 60, 1500
 _MOST_GROWTH, _SECONDS = 512 << 20, 60
@@ -114,7 +115,7 @@ def _session(scratch: Path, blocks: dict[str, Any]) -> sessions.Session:
     """A small run that was trained to its end."""
     experiment = from_mapping(json.loads(json.dumps(blocks)), "forged")
     data = opening.open_data(experiment, scratch / "data", lambda *_moved: None)
-    folder = runs.RunFolder(scratch / experiment.name)
+    folder = run_folder.RunFolder(scratch / experiment.name)
     folder.last.parent.mkdir(parents=True)
     session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
     _trained(session, resume=False)

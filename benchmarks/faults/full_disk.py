@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.faults import Totals
 from benchmarks.faults._runs import command, config, environment, same, train, whole
-from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.storage.runs.run_folder import RunFolder
 
 SHORT, LONG = 2, 20
 

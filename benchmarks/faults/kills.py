@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.faults import Totals
 from benchmarks.faults._runs import command, config, environment, rows, same, train, whole
-from metalearn_cli.storage.checkpoints import Checkpoint
-from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.storage.runs.checkpoints import Checkpoint
+from metalearn_cli.storage.runs.run_folder import RunFolder
 
 SHORT, LONG = 2, 100
 

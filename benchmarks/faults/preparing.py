@@ -18,9 +18,9 @@ from PIL import Image
 from benchmarks.faults import Totals
 from benchmarks.faults._ledger import Ledger, Lost, environment
 from metalearn_cli.datasets import folder as pictures
-from metalearn_cli.storage.preparation import prepare
-from metalearn_cli.storage.prepared import verify
-from metalearn_cli.storage.writing import unfinished
+from metalearn_cli.storage.prepared.dataset import verify
+from metalearn_cli.storage.prepared.preparation import prepare
+from metalearn_cli.storage.prepared.writing import unfinished
 
 SHORT, LONG = 2, 30
 _AT_ONCE = 4

@@ -17,10 +17,10 @@ from benchmarks.faults._ledger import Ledger, Lost, require_one_plain_line
 from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
-from metalearn_cli.runtime.finetuning import queries_in, support_in
-from metalearn_cli.runtime.opening import Interface
-from metalearn_cli.storage.preparation import prepare
-from metalearn_cli.storage.prepared import verify
+from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.use.finetuning import queries_in, support_in
+from metalearn_cli.storage.prepared.dataset import verify
+from metalearn_cli.storage.prepared.preparation import prepare
 
 SHORT, LONG = 40, 500
 _MOST_GROWTH = 1 << 30

@@ -14,9 +14,9 @@ from typing import Any, get_args
 from metalearn_cli.backbones.layers import AnyLayer
 from metalearn_cli.datasets import Files, Official, Pictures
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.meanings import about, meanings
-from metalearn_cli.mistakes import words
-from metalearn_cli.registry import ROOMS, names_in
+from metalearn_cli.experiment.meanings import about, meanings
+from metalearn_cli.experiment.mistakes import words
+from metalearn_cli.experiment.registry import ROOMS, names_in
 from metalearn_cli.settings import Choice, Settings
 
 PAGE = Path(__file__).parent.parent / "reference.md"

@@ -12,9 +12,9 @@ from torch import nn
 from metalearn_cli.core.heads import features_of, is_head, require_classes, require_room
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.pretraining import descent, pretrained, shuffled_batches
 from metalearn_cli.core.tasks import Examples, ways_of
+from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice, Size, Steps
 
 

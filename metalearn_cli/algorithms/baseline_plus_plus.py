@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from metalearn_cli.core.heads import directions, features_of, prototypes, require_classes, require_room
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.pretraining import descent, pretrained, shuffled_batches
 from metalearn_cli.core.tasks import Examples
+from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice, Size, Steps
 
 

@@ -12,11 +12,11 @@ from pydantic import Field
 from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
-from metalearn_cli.core.norm import NORMS
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.norm import NORMS
+from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice, Size, Steps
 
 CONTEXT, READS = "context", "reads."

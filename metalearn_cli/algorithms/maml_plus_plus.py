@@ -11,10 +11,10 @@ from pydantic import Field
 from metalearn_cli.core.gradient import gradient_learner, reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt
 from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, Traits, scores
-from metalearn_cli.core.norm import NORMS
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.rules import fixed_rate, rates_per_step
 from metalearn_cli.core.tasks import Task
+from metalearn_cli.layers.norm import NORMS
+from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice, Steps
 
 _LEAST_SHARE = 0.03

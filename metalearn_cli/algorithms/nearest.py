@@ -14,8 +14,8 @@ from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.heads import nearest_prototype, prototypes, require_classes
 from metalearn_cli.core.inner_loop import InnerLoop, nothing
 from metalearn_cli.core.meta import LAST, Adapted, Learner, Meta, Problem, Scores, Traits, scores
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice
 
 

@@ -13,8 +13,8 @@ from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.heads import require_classes, ridge, support_features
 from metalearn_cli.core.inner_loop import InnerLoop, nothing
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples
+from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metalearn_cli.core.convolution import TaskConv2d
-from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.settings import Choice, Size
 
 _GROUPS = 8

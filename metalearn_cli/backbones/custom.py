@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.references import imported, reason
 from metalearn_cli.settings import Choice
 

@@ -18,9 +18,9 @@ import torch
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 from torch import nn
 
-from metalearn_cli.core.convolution import TaskConv2d
-from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.settings import Settings, Size
 
 Shape = tuple[int, ...]

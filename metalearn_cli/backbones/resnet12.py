@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from metalearn_cli.core.convolution import TaskConv2d
-from metalearn_cli.core.dropping import DropBlock
-from metalearn_cli.core.network import below, over_tasks
-from metalearn_cli.core.norm import TaskNorm
-from metalearn_cli.core.passing import BY_BATCH, Params, Pass
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.drop_block import DropBlock
+from metalearn_cli.layers.network import below, over_tasks
+from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
 from metalearn_cli.settings import Choice, Size
 
 _SLOPE = 0.1

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from metalearn_cli.runtime.counting import Share
-    from metalearn_cli.runtime.finetuning import Labelled, Measured
+    from metalearn_cli.runtime.use.answer_counts import Share
+    from metalearn_cli.runtime.use.finetuning import Labelled, Measured
 
 Fields = dict[str, Any]
 
@@ -188,7 +188,7 @@ def _matrix(fields: Mapping[str, Any]) -> Table:
 
 def _pairs(fields: Mapping[str, Any], verbose: bool) -> Table:
     """Which classes were taken for another, the most often first."""
-    from metalearn_cli.runtime.counting import confused
+    from metalearn_cli.runtime.use.answer_counts import confused
 
     pairs = confused([str(name) for name in fields["classes"]], fields["confusion"])
     table = Table(title="taken for another class", **_TITLE)

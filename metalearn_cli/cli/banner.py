@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from metalearn_cli.cli import tables
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.session import Session
+    from metalearn_cli.runtime.run.session import Session
 
 
 def title(session: "Session") -> str:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.cli import answers, pages
-from metalearn_cli.storage.delivery import deliver
+from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
     from metalearn_cli.report.judging import Judged
-    from metalearn_cli.runtime.classifier import Classifier
-    from metalearn_cli.runtime.finetuning import Labelled
+    from metalearn_cli.runtime.use.classifier import Classifier
+    from metalearn_cli.runtime.use.finetuning import Labelled
 
 _NEAREST = 3
 
@@ -26,8 +26,8 @@ def write_classifying_page(
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import classifying
     from metalearn_cli.report.sections import Origin
-    from metalearn_cli.runtime.episodes import pixels
-    from metalearn_cli.runtime.neighbours import neighbours
+    from metalearn_cli.runtime.use.episode_answers import pixels
+    from metalearn_cli.runtime.use.neighbours import neighbours
 
     seen = classifier.interface.preprocessing
     assert seen is not None
@@ -64,7 +64,7 @@ def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Ma
 
 def _judged(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
     from metalearn_cli.report.judging import Judged
-    from metalearn_cli.runtime.counting import confused
+    from metalearn_cli.runtime.use.answer_counts import confused
 
     if fields["confusion"] is None:
         return None

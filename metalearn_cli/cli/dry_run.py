@@ -8,17 +8,18 @@ from metalearn_cli.cli import banner, tables
 
 if TYPE_CHECKING:
     from metalearn_cli.experiment import Experiment
-    from metalearn_cli.runtime.proof import Proof
-    from metalearn_cli.runtime.session import Session
+    from metalearn_cli.runtime.run.gradient_proof import Proof
+    from metalearn_cli.runtime.run.session import Session
 
 
 def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet: bool) -> None:
     """The resolved experiment is on stdout; what it would do, and what was proved of it, on stderr."""
     from metalearn_cli.cli import summary
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import assembly, forecast, idle, opening, proof
-    from metalearn_cli.runtime.session import open_session
-    from metalearn_cli.storage import runs, sinks
+    from metalearn_cli.runtime.data import opening
+    from metalearn_cli.runtime.run import assembly, forecast, gradient_proof, settings_without_effect
+    from metalearn_cli.runtime.run.session import open_session
+    from metalearn_cli.storage.runs import run_folder, sinks
 
     sinks.found(experiment.sinks)
     if not json:
@@ -27,12 +28,12 @@ def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet
     with tables.bar(quiet) as progress:
         stages, say = tables.Stages(progress), partial(tables.warn, above=progress)
         data = opening.open_data(experiment, None, stages, device=place)
-        folder = runs.RunFolder(Path("runs") / experiment.name)
+        folder = run_folder.RunFolder(Path("runs") / experiment.name)
         session = open_session(experiment, folder, data, place, say=say)
         stages("timing a few iterations", 0, 1)
         expected = forecast.forecast(session)  # before the proof, whose memory is not the run's
-        proved = proof.prove(experiment, data.interface, place, lambda part: stages(f"proof: {part}", 0, 1))
-    idle.tell(session, tables.warn)
+        proved = gradient_proof.prove(experiment, data.interface, place, lambda part: stages(f"proof: {part}", 0, 1))
+    settings_without_effect.tell(session, tables.warn)
     outer = experiment.outer
     parameters = sum(value.numel() for value in session.learner.init().params.values())
     if json:

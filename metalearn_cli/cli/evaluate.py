@@ -16,7 +16,7 @@ from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.testing import Spread, Tested
+    from metalearn_cli.runtime.use.measurement import Spread, Tested
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
     for path in checkpoints:
         require_checkpoint(path)
     with tables.loading(quiet):
-        from metalearn_cli.runtime import testing
+        from metalearn_cli.runtime.use import measurement
     made = pages.Made(pages.command(), time.monotonic(), quiet, figures)
     results = []
     for path in checkpoints:
@@ -59,7 +59,7 @@ def evaluate(
         with tables.bar(quiet) as progress:
             stages, say = tables.Stages(progress), partial(tables.warn, above=progress)
             stages(f"measuring {path}", 0, 1)
-            tested = testing.tested(path, overrides or [], split, episodes, until_ci, device, stages, say)
+            tested = measurement.tested(path, overrides or [], split, episodes, until_ci, device, stages, say)
         _warn_of_lost(path, tested)
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
@@ -85,10 +85,10 @@ def _tell(
     made: pages.Made,
 ) -> None:  # fmt: skip
     """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
-    from metalearn_cli.runtime import testing
+    from metalearn_cli.runtime.use import measurement
 
     every = [tested for tested, _ in results]
-    compared, spread = [_paired(every[0], other) for other in every[1:]], testing.over_seeds(every)
+    compared, spread = [_paired(every[0], other) for other in every[1:]], measurement.over_seeds(every)
     names = list(map(tables.named, checkpoints, every))
     warnings = [
         f"{name} was measured otherwise than {names[0]}, so their difference is one of protocols, too: "
@@ -158,7 +158,7 @@ def _paired(first: "Tested", other: "Tested") -> dict[str, Any]:
     """Mean over the common episodes of (other - first), the half-width of its 95 % interval, how many they are, and in
     what the two were measured otherwise: the difference is then one of the protocols, too.
     """
-    from metalearn_cli.runtime.protocol import unlike
+    from metalearn_cli.runtime.run.protocol import unlike
 
     if first.stream != other.stream:
         told = f"{first.protocol}, and {other.protocol}"

@@ -14,14 +14,14 @@ from metalearn_cli.cli.outputs import require_figures, require_page, require_rec
 from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import Omission, as_fields, merged
-from metalearn_cli.storage.forms import require_form
+from metalearn_cli.storage.runs.classifier_forms import require_form
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from metalearn_cli.runtime.classifier import Classifier
-    from metalearn_cli.runtime.finetuning import Labelled, Measured
+    from metalearn_cli.runtime.use.classifier import Classifier
+    from metalearn_cli.runtime.use.finetuning import Labelled, Measured
 
 
 def finetune(
@@ -56,7 +56,7 @@ def finetune(
     if figures is not None and support is None and query is None:
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")
     with tables.loading(quiet):
-        from metalearn_cli.runtime import finetuning  # noqa: F401
+        from metalearn_cli.runtime.use import finetuning  # noqa: F401
     if support is None and query is None and output is not None:
         fields = _converted(checkpoint, output, overrides or [], device)
     else:
@@ -114,8 +114,9 @@ class Found(NamedTuple):
 
 def _converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:
     """What a checkpoint holds, an adapted classifier or the initialisation of a learner, in the form of `output`."""
-    from metalearn_cli.runtime import assembly, classifier, export
-    from metalearn_cli.storage import checkpoints
+    from metalearn_cli.runtime.run import assembly
+    from metalearn_cli.runtime.use import classifier, export
+    from metalearn_cli.storage.runs import checkpoints
 
     if overrides:
         raise ConfigError("--set: has no effect without --support")
@@ -135,8 +136,9 @@ _NOTHING_ASKED: dict[str, Any] = {
 
 
 def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Found:
-    from metalearn_cli.runtime import adaptation, assembly, classifier, finetuning, repeats
-    from metalearn_cli.storage import checkpoints
+    from metalearn_cli.runtime.run import assembly
+    from metalearn_cli.runtime.use import adaptation, classifier, finetuning, repeated_pictures
+    from metalearn_cli.storage.runs import checkpoints
 
     file, place = checkpoints.load(path), assembly.device_named(device)
     if support is None:
@@ -167,7 +169,7 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         else answers.prediction_fields(last.classes, queries, rows),
         "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)),
         "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks]
-        + repeats.remarks_on_repeats(shown, queries),
+        + repeated_pictures.remarks_on_repeats(shown, queries),
     }
     return Found(fields, last, shown, queries, rows)
 
@@ -185,7 +187,7 @@ def _warn_of_lost(measured: "Measured", steps: list[int]) -> None:
 
 
 def _write(found: Found, output: Path | None, csv: Path | None) -> None:
-    from metalearn_cli.storage.delivery import deliver
+    from metalearn_cli.storage.files.delivery import deliver
 
     if output is not None:
         found.classifier.save(output)

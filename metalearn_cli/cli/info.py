@@ -24,7 +24,7 @@ def info(
     Versions, devices and prepared data, as a report of a fault should have them.
     """
     if schema:
-        from metalearn_cli.schema import experiment_schema
+        from metalearn_cli.experiment.schema import experiment_schema
 
         print(json_text.dumps(experiment_schema(), indent=1))  # noqa: T201
         return
@@ -36,9 +36,9 @@ def info(
 
 
 def _fields() -> dict[str, Any]:
-    from metalearn_cli.runtime.machine import describe
-    from metalearn_cli.storage.catalogue import catalogue
-    from metalearn_cli.storage.preparation import data_folder
+    from metalearn_cli.runtime.machine.inventory import describe
+    from metalearn_cli.storage.prepared.catalogue import catalogue
+    from metalearn_cli.storage.prepared.preparation import data_folder
 
     try:
         folder: Path | None = data_folder(None)

@@ -10,7 +10,7 @@ from metalearn_cli.cli.rows import Course, Rows, left, rate
 from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.reports import Report
+    from metalearn_cli.runtime.run.reports import Report
 
 _SPARKS = 20
 

@@ -26,7 +26,7 @@ def config_names(incomplete: str) -> list[str]:
 
 def dataset_names(incomplete: str) -> list[str]:
     """The datasets that begin so, for the shell's completion."""
-    from metalearn_cli.registry import known_names
+    from metalearn_cli.experiment.registry import known_names
 
     return [name for name in known_names("datasets") if name.startswith(incomplete)]
 

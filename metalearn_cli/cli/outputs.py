@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.storage.delivery import is_stream
+from metalearn_cli.storage.files.delivery import is_stream
 
 
 def require_writable(option: str, path: Path, example: str, checkpoints: Sequence[Path]) -> None:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.signs import clock
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.files.atomic import write_file
 
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
-    from metalearn_cli.runtime.episodes import Subject
-    from metalearn_cli.runtime.protocol import Protocol
-    from metalearn_cli.runtime.session import Session
-    from metalearn_cli.storage.downloads import Progress
+    from metalearn_cli.runtime.run.protocol import Protocol
+    from metalearn_cli.runtime.run.session import Session
+    from metalearn_cli.runtime.use.episode_answers import Subject
+    from metalearn_cli.storage.inputs.downloads import Progress
 
 _FITS = 4
 _CURVES_SECONDS = 4.0
@@ -115,16 +115,16 @@ def _training_page(session: "Session", title: str, made: Made, seen: Seen) -> by
 
 def _best(session: "Session") -> "Subject":
     """The best checkpoint and the episodes that it was validated on."""
-    from metalearn_cli.runtime import episodes
-    from metalearn_cli.runtime.state import meta_of
-    from metalearn_cli.storage import checkpoints
+    from metalearn_cli.runtime.run.state import meta_of
+    from metalearn_cli.runtime.use import episode_answers
+    from metalearn_cli.storage.runs import checkpoints
 
     measured, data, learner = session.measured, session.data, session.validator
     drawn = measured.part, measured.spec, session.experiment.eval.seed
     meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
     sampler, names = data.sampler(*drawn), data.names(*drawn)
     seen = data.interface.preprocessing
-    return episodes.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names, seen)
+    return episode_answers.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names, seen)
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
@@ -132,11 +132,12 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
     steps there; None where that part cannot give such tasks.
     """
     from metalearn_cli.errors import DataError
-    from metalearn_cli.runtime import episodes, evaluation
-    from metalearn_cli.runtime.execution import running
-    from metalearn_cli.runtime.protocol import evaluation_protocol
+    from metalearn_cli.runtime.machine.execution import running
+    from metalearn_cli.runtime.run import evaluation
+    from metalearn_cli.runtime.run.protocol import evaluation_protocol
+    from metalearn_cli.runtime.use import episode_answers
 
-    experiment, count = session.experiment, min(session.experiment.eval.val_episodes, episodes.MOST)
+    experiment, count = session.experiment, min(session.experiment.eval.val_episodes, episode_answers.MOST)
     protocol = evaluation_protocol(experiment, session.data.interface, session.validator, "train", count)
     try:
         tasks = session.data.sampler("train", protocol.spec, experiment.eval.seed)
@@ -151,7 +152,7 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
     """What there is to see in the first of the measured episodes, and the scores of those that were looked at."""
     from metalearn_cli.report.pictures import Episode
     from metalearn_cli.report.sections import Fitted, Looked
-    from metalearn_cli.runtime import episodes as seen
+    from metalearn_cli.runtime.use import episode_answers as seen
 
     episodes, part = measured.episodes or 0, {"val": "validation"}.get(measured.part, measured.part)
     if subject.seen is None:
@@ -177,8 +178,8 @@ def environment(device: str, seconds: float | None = None) -> list[tuple[str, st
     """When, in how long and in how much memory the page was made, and with what."""
     import torch
 
-    from metalearn_cli.runtime.machine import describe
-    from metalearn_cli.runtime.memory import peak_bytes
+    from metalearn_cli.runtime.machine.inventory import describe
+    from metalearn_cli.runtime.machine.memory import peak_bytes
 
     found: dict[str, Any] = describe()
     rows = [("date", datetime.now().astimezone().isoformat(" ", "seconds"))]

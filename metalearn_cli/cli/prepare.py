@@ -21,7 +21,7 @@ _LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "f
 if TYPE_CHECKING:
     from metalearn_cli.datasets import Archive, Generated
     from metalearn_cli.settings import Choice
-    from metalearn_cli.storage.prepared import Manifest
+    from metalearn_cli.storage.prepared.dataset import Manifest
 
 
 def prepare(
@@ -50,7 +50,7 @@ def prepare(
     Pictures of your own: `metalearn prepare folder --source DIR`, with one sub-folder per class.
     """
     with tables.loading(quiet, "datasets"):
-        from metalearn_cli.storage.preparation import data_folder
+        from metalearn_cli.storage.prepared.preparation import data_folder
 
     data_dir_found = data_folder(data_dir)
     if list_:
@@ -78,7 +78,7 @@ def prepare(
 def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
     from metalearn_cli.datasets import Archive, Generated
     from metalearn_cli.experiment import dataset_settings
-    from metalearn_cli.registry import module_of
+    from metalearn_cli.experiment.registry import module_of
 
     settings = dataset_settings(name, overrides)
     description = module_of(settings).build(settings)
@@ -91,7 +91,7 @@ def _prepared(
     name: str, description: "Archive | Generated", settings: "Choice", data_dir: Path, source: Path | None,
     force: bool, quiet: bool,
 ) -> "tuple[Manifest, Path]":  # fmt: skip
-    from metalearn_cli.storage import preparation
+    from metalearn_cli.storage.prepared import preparation
 
     skip_damaged = getattr(settings, "skip_damaged", False)
     try:
@@ -105,11 +105,11 @@ def _prepared(
 
 
 def _verified(folder: Path, quiet: bool) -> "tuple[Manifest, Path]":
-    from metalearn_cli.storage import prepared
+    from metalearn_cli.storage.prepared import dataset
 
     with tables.bar(quiet) as progress:
         tables.Stages(progress)(f"reading {folder}", 0, 1)
-        return prepared.verify(folder), folder
+        return dataset.verify(folder), folder
 
 
 def _next(
@@ -134,7 +134,7 @@ def _next(
 
 def _require_terms(name: str, description: "Archive | Generated", settings: "Choice", data_dir: Path) -> None:
     """The terms of use are accepted, now or at some time before; a script says so with --set."""
-    from metalearn_cli.storage import terms
+    from metalearn_cli.storage.inputs import terms
 
     text = getattr(description, "terms", "")
     if not text or terms.accepted(data_dir, text):
@@ -179,7 +179,7 @@ def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: b
 
 
 def _list(data_dir: Path, json: bool) -> None:
-    from metalearn_cli.storage.catalogue import catalogue
+    from metalearn_cli.storage.prepared.catalogue import catalogue
 
     rows = catalogue(data_dir)
     if json:

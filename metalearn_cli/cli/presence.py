@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from metalearn_cli import yaml_lines
-from metalearn_cli.blocks import Eval
 from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment import yaml_lines
+from metalearn_cli.experiment.blocks import Eval
 
 _MOST_NAMED = 5
 

@@ -47,8 +47,7 @@ def missing(room: Room) -> list[str]:
 
 def training(dataset: str, settings: Sequence[str], room: Room, data_dir: Path | None) -> str:
     """The command that trains on the dataset, `settings` being the `dataset.KEY=VALUE` that it was prepared with."""
-    from metalearn_cli import yaml_lines
-    from metalearn_cli.experiment import shipped
+    from metalearn_cli.experiment import shipped, yaml_lines
 
     own = (f"{dataset}/5way1shot-short", f"{dataset}/5way1shot", "quickstart" if dataset == "glyphs" else _PHOTOS)
     config = next(name for name in own if name in shipped())

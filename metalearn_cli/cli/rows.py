@@ -8,9 +8,9 @@ from rich.console import Console
 from metalearn_cli.cli.signs import clock, digits, sign
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.evaluation import Step
-    from metalearn_cli.runtime.protocol import Protocol
-    from metalearn_cli.runtime.reports import Report
+    from metalearn_cli.runtime.run.evaluation import Step
+    from metalearn_cli.runtime.run.protocol import Protocol
+    from metalearn_cli.runtime.run.reports import Report
 
 
 class Course(NamedTuple):

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.rows import measured, number, rate
 from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
-from metalearn_cli.runtime.evaluation import Step
-from metalearn_cli.runtime.forecast import Forecast
-from metalearn_cli.runtime.memory import peak_bytes
-from metalearn_cli.runtime.reports import Report
-from metalearn_cli.runtime.session import Session
-from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.runtime.machine.memory import peak_bytes
+from metalearn_cli.runtime.run.evaluation import Step
+from metalearn_cli.runtime.run.forecast import Forecast
+from metalearn_cli.runtime.run.reports import Report
+from metalearn_cli.runtime.run.session import Session
+from metalearn_cli.storage.runs.run_folder import RunFolder
 
 _SPARKS = 40
 

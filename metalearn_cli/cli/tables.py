@@ -20,13 +20,13 @@ from metalearn_cli.cli.heartbeat import beating, state_of
 from metalearn_cli.cli.progress import Moving
 from metalearn_cli.cli.signs import decimals, digits, sign
 from metalearn_cli.errors import printable
-from metalearn_cli.storage.runs import as_json
+from metalearn_cli.storage.runs.run_folder import as_json
 
 if TYPE_CHECKING:
     from metalearn_cli.omissions import Omission
-    from metalearn_cli.runtime.evaluation import Step
-    from metalearn_cli.runtime.protocol import Protocol
-    from metalearn_cli.runtime.testing import Tested
+    from metalearn_cli.runtime.run.evaluation import Step
+    from metalearn_cli.runtime.run.protocol import Protocol
+    from metalearn_cli.runtime.use.measurement import Tested
 
 Row = TypeVar("Row")
 

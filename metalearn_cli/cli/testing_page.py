@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.cli import pages, tables
-from metalearn_cli.storage.delivery import deliver
+from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
     from metalearn_cli.report.charts import Chart
     from metalearn_cli.report.sections import Kind
     from metalearn_cli.report.testing import Measured
-    from metalearn_cli.runtime.testing import Tested
+    from metalearn_cli.runtime.use.measurement import Tested
 
 
 def write_testing_page(

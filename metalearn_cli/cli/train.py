@@ -16,7 +16,7 @@ from metalearn_cli.cli.outputs import require_figures
 from metalearn_cli.cli.presence import run_to_resume
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
-from metalearn_cli.runtime import ranks
+from metalearn_cli.runtime.machine import ranks
 from metalearn_cli.version import own_version
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from metalearn_cli.cli.summary import Outcome
     from metalearn_cli.experiment import Experiment
-    from metalearn_cli.runtime.distributed import Group
-    from metalearn_cli.runtime.reports import Report
-    from metalearn_cli.runtime.session import Session
-    from metalearn_cli.runtime.state import State
-    from metalearn_cli.storage.sinks import Sink
+    from metalearn_cli.runtime.machine.distributed import Group
+    from metalearn_cli.runtime.run.reports import Report
+    from metalearn_cli.runtime.run.session import Session
+    from metalearn_cli.runtime.run.state import State
+    from metalearn_cli.storage.runs.sinks import Sink
 
 EPILOG = (
     "CONFIG is a path or the name of a config that ships with metalearn: quickstart, sinusoid, omniglot/5way1shot, "
@@ -72,7 +72,7 @@ def train(
         tables.console(stderr=True).print(f"metalearn {own_version()}: train {config}")
     with tables.loading(quiet):
         experiment = experiments.load(config, overrides or [])
-        from metalearn_cli.runtime import training  # noqa: F401  (torch comes with it, if it has not come before)
+        from metalearn_cli.runtime.run import training  # noqa: F401  (torch comes with it, if it has not come before)
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(run_dir)] if run_dir else []
     for_others = ["train", *again, "--device", device, "--quiet", *(["--resume"] if resume else [])]
@@ -100,7 +100,8 @@ class Call(NamedTuple):
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
-    from metalearn_cli.runtime import assembly, distributed, processes
+    from metalearn_cli.runtime.machine import distributed, processes
+    from metalearn_cli.runtime.run import assembly
 
     place = distributed.own_device(assembly.device_named(device))
     try:
@@ -118,32 +119,33 @@ def _run_in(
 ) -> None:
     from metalearn_cli.cli import summary
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime import card, idle, opening, training, watching
-    from metalearn_cli.runtime import session as sessions
-    from metalearn_cli.storage import runs, sinks
+    from metalearn_cli.runtime.data import opening
+    from metalearn_cli.runtime.run import model_card, settings_without_effect, sink_feed, training
+    from metalearn_cli.runtime.run import session as sessions
+    from metalearn_cli.storage.runs import run_folder, sinks
 
     openers, say = sinks.found(experiment.sinks), tables.warn if group.leads else lambda _line: None
     with group.leader_first(), tables.bar(call.quiet) as progress:
         data = opening.open_data(experiment, None, tables.Stages(progress), device=place)
     resume |= ranks.restarted()
-    with runs.opened(path, resume) if group.leads else nullcontext(runs.RunFolder(path)) as folder:
+    with run_folder.opened(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
         session = sessions.open_session(experiment, folder, data, place, group, say)
         state = sessions.start(session, resume, say)
         came_from = state.iteration or None
         if group.leads:
             folder.keep_config(to_yaml(experiment))
-            idle.tell(session, tables.warn)
+            settings_without_effect.tell(session, tables.warn)
         if not call.quiet:
             lines = [*banner.lines(session), banner.extent(session, state.iteration)]
             lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
             tables.console(stderr=True).print("\n".join(lines))
         run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
         with sinks.opened(openers, run, tables.warn) as receivers:
-            watching.show_episode(session, state.iteration, receivers)
+            sink_feed.show_episode(session, state.iteration, receivers)
             reports = _reports(session, state, receivers, stopper, call.quiet)
-            watching.tell_result(state, reports, receivers)
+            sink_feed.tell_result(state, reports, receivers)
     if group.leads:
-        card.write_card(session, tables.warn)
+        model_card.write_card(session, tables.warn)
         made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
         page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
         missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
@@ -156,7 +158,8 @@ def _run_in(
 def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
     """Train to the end or to a stop, printing a row for each report."""
     from metalearn_cli.cli import summary
-    from metalearn_cli.runtime import execution, training
+    from metalearn_cli.runtime.machine import execution
+    from metalearn_cli.runtime.run import training
 
     experiment = session.experiment
     course = Course(state.iteration, experiment.outer.iterations, session.measured)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalearn_cli.core.meta import Meta, Objective, Problem, classification
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.passing import Params, Pass
 
 HEAD = "head."
 """What the names of a head's parameters start with."""

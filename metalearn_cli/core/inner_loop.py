@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from metalearn_cli.core.meta import Adapted, Meta, Problem
-from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.core.rules import Rule, unmoved
 from metalearn_cli.core.tasks import Examples
+from metalearn_cli.layers.passing import Params, Pass
 
 
 def everything(_name: str) -> bool:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.passing import Params
 
 Statistics = Literal["transductive", "support", "running"]
 """Whose statistics the norms take when queries are predicted: the queries' own, the support set's, or training's."""

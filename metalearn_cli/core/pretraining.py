@@ -9,13 +9,13 @@ from functools import partial
 
 import torch
 
-from metalearn_cli.core.chance import random_bits
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, for_tasks, predict
 from metalearn_cli.core.meta import Learner, Meta, Scores, Traits, classification
-from metalearn_cli.core.passing import Params, Pass
 from metalearn_cli.core.rules import Rule, averaged, chain, decayed, fixed_rate
 from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.layers.passing import Params, Pass
+from metalearn_cli.layers.random_bits import random_bits
 
 _MOMENTUM = 0.9
 

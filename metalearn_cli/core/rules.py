@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.passing import Params
+from metalearn_cli.layers.passing import Params
 
 Memory = dict[str, Params]
 """What a rule remembers of a task from step to step, by a name of its own."""

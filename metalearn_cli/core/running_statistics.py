@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.meta import LAST, Learner, Meta, Scores, with_settled
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskNorm
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Task, count
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.layers.passing import Params
 
 SHARE = 0.1
 """The share of the running statistics that an outer step replaces."""

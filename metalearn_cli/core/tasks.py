@@ -16,7 +16,7 @@ class Examples(NamedTuple):
 
     `ways` is known to those who drew the classes; without it one has to look, and wait for the device that holds them.
     Examples to train on also have the `keys` [T] of their tasks, int64: what is random in training is a function of
-    them (core/chance.py).
+    them (layers/random_bits.py).
     """
 
     inputs: Tensor

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from metalearn_cli.report.charts import Chart, Palette
 from metalearn_cli.report.drawing import drawn
 from metalearn_cli.report.spreadsheet import as_csv
-from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.files.atomic import write_file
 
 _ON_PAPER = Palette("#1c2128", ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#6e5c00"))
 # Without the date of making, equal numbers give equal bytes.

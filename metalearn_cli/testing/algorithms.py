@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from metalearn_cli.core.meta import Learner, Meta, Problem, Statistics, classification
-from metalearn_cli.core.network import Network
-from metalearn_cli.runtime.outer import leaves
+from metalearn_cli.layers.network import Network
+from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.settings import Choice
-from metalearn_cli.storage.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
 from metalearn_cli.testing import learners, problems
 from metalearn_cli.testing.files import Named, checked_settings, module_at
 

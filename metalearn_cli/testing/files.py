@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.meanings import meanings
+from metalearn_cli.experiment.meanings import meanings
+from metalearn_cli.experiment.registry import own_config
 from metalearn_cli.references import module_named
-from metalearn_cli.registry import own_config
 from metalearn_cli.settings import Choice
 
 Named = ModuleType | str | Path

@@ -4,7 +4,7 @@ import torch
 
 from metalearn_cli.core.meta import LAST, Learner, Meta, checkable, scores_per_step
 from metalearn_cli.core.tasks import Examples, Task, count
-from metalearn_cli.runtime.execution import Plan, running
+from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.testing.problems import flat, slope_by_differences
 from metalearn_cli.testing.rounding import require_equal, rounding_of
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.meta import Meta
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskNorm
-from metalearn_cli.core.passing import Params
 from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.layers.passing import Params
 
 WAYS, SHAPE = 3, (1, 8, 8)
 

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from metalearn_cli.algorithms import baseline, baseline_plus_plus
 from metalearn_cli.core import heads, inner_loop
 from metalearn_cli.core.meta import Learner, Meta, Problem, classification
-from metalearn_cli.core.network import Network
 from metalearn_cli.core.pretraining import shuffled_batches
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.network import Network
 from tests import problems
 
 BOTH = [baseline, baseline_plus_plus]

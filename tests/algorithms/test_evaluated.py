@@ -36,10 +36,10 @@ from metalearn_cli.algorithms import (
 from metalearn_cli.backbones import conv4, custom, layers, mlp, resnet12
 from metalearn_cli.core import inner_loop
 from metalearn_cli.core.meta import Learner, Meta, Problem, classification
-from metalearn_cli.core.network import Network
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import Task, keyed
-from metalearn_cli.registry import names_in
+from metalearn_cli.experiment.registry import names_in
+from metalearn_cli.layers.network import Network
 from tests import problems, reference
 
 RATE = 0.3
@@ -168,7 +168,7 @@ def learner_of(case: Case) -> Learner:
 def losses_per_step(learner: Learner, meta: Meta, tasks: Task) -> Tensor:
     """The query losses [T, K + 1] that evaluation computes, with what is random in training as it is there.
 
-    `scores_per_step` is the same function of tasks without keys (tests/core/test_dropping.py).
+    `scores_per_step` is the same function of tasks without keys (tests/layers/test_drop_block.py).
     """
     with torch.no_grad():
         states = learner.adapt(meta, tasks.support, learner.traits.inner_steps)

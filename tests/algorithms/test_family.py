@@ -25,15 +25,15 @@ from metalearn_cli.algorithms import (
     unicorn_maml,
 )
 from metalearn_cli.core import heads
-from metalearn_cli.core.convolution import TaskConv2d
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
 from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classification, regression
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskGroupNorm
 from metalearn_cli.core.rules import chain, curvature, fixed_rate, of_gradient
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskGroupNorm
 from tests import problems
 
 EXACT = {

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import imaml, maml
+from metalearn_cli.core.conjugate_gradients import conjugate_gradients
 from metalearn_cli.core.meta import Learner, Meta, Problem, checkable, classification, regression
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.solving import conjugate_gradients
 from metalearn_cli.core.tasks import Task
+from metalearn_cli.layers.network import Network
 from tests import problems
 
 UNDAMPED = {"cg_damping": 0.0, "strength_damping": 0.0}

@@ -9,9 +9,9 @@ from torch import nn
 
 from metalearn_cli.backbones import custom, layers, mlp
 from metalearn_cli.core.meta import Learner, Problem, classification, scores_per_step
-from metalearn_cli.core.network import Network
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.registry import names_in
+from metalearn_cli.experiment.registry import names_in
+from metalearn_cli.layers.network import Network
 from tests import problems
 
 BODIES = {

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from metalearn_cli.backbones import conv4
-from metalearn_cli.core.network import Network
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.network import Network
 
 
 def test_with_group_norms_no_picture_sees_another():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from metalearn_cli.backbones import custom
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from tests import modules
 
 SHAPE = (1, 16, 16)

@@ -3,11 +3,11 @@ import torch
 from torch import nn
 
 from metalearn_cli.backbones.layers import Config, build
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping, to_yaml
-from metalearn_cli.yaml_lines import parse
+from metalearn_cli.experiment.yaml_lines import parse
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskNorm
 
 OMNIGLOT = [
     {"conv2d": {"channels": 64, "kernel": 3, "stride": 2}},

@@ -5,10 +5,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from metalearn_cli.backbones import resnet12
-from metalearn_cli.core.dropping import DropBlock
-from metalearn_cli.core.network import over_tasks
-from metalearn_cli.core.passing import Pass
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.drop_block import DropBlock
+from metalearn_cli.layers.network import over_tasks
+from metalearn_cli.layers.passing import Pass
 
 
 def batch_norm(norm, inputs):

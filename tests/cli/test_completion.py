@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from metalearn_cli.experiment import shipped
-from metalearn_cli.registry import names_in
+from metalearn_cli.experiment.registry import names_in
 
 CODE = (
     "import sys\nfrom metalearn_cli.cli import app\n"

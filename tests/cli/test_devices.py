@@ -144,13 +144,13 @@ def test_no_pipe_of_a_dataset_is_waited_for(cli, tmp_path, name):
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     from metalearn_cli.errors import DataError
-    from metalearn_cli.storage import prepared
+    from metalearn_cli.storage.prepared import dataset
 
     def refused(*_arguments, **_options):
         raise PermissionError(13, "Permission denied", "images.npy")
 
-    monkeypatch.setattr(prepared, "Rows", refused)
+    monkeypatch.setattr(dataset, "Rows", refused)
     (tmp_path / "images.npy").write_bytes(b"")
-    manifest = prepared.Manifest.model_construct(classes=[], image_shape=(1, 1, 1))
+    manifest = dataset.Manifest.model_construct(classes=[], image_shape=(1, 1, 1))
     with pytest.raises(DataError, match=r"images\.npy: cannot be read: Permission denied$"):
-        prepared._rows(tmp_path / "images.npy", manifest)
+        dataset._rows(tmp_path / "images.npy", manifest)

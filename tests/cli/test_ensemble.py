@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from metalearn_cli.core.meta import accuracy
-from metalearn_cli.runtime import assembly, members, testing
-from metalearn_cli.runtime.evaluation import on_device
-from metalearn_cli.runtime.state import meta_of
-from metalearn_cli.storage.checkpoints import Checkpoint, load, save
+from metalearn_cli.runtime.run import assembly
+from metalearn_cli.runtime.run.evaluation import on_device
+from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.runtime.use import ensemble_members, measurement
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
 from tests.commands import TINY
 from tests.report.reading import Page
 from tests.untrained import SINES, checkpoint_of
@@ -95,11 +96,11 @@ def test_of_two_copies_it_is_the_one(cli, run, tmp_path):
 
 def test_its_accuracy_is_that_of_the_mean_of_the_members_logits(run, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
-    found = testing.tested(run, [], "test", 16, None, "cpu", lambda *_: None, lambda _said: None)
+    found = measurement.tested(run, [], "test", 16, None, "cpu", lambda *_: None, lambda _said: None)
     assert found.members == files(run)
     logits = []
     tasks = on_device(found.subject.sampler(0, range(16)), torch.device("cpu"))
-    for one in (members.members(path, [])[0] for path in files(run)):
+    for one in (ensemble_members.members(path, [])[0] for path in files(run)):
         learner = assembly.learner_for(one.asked, one.interface, "transductive")
         meta = meta_of(one.checkpoint, one.path, learner, torch.device("cpu"))
         with torch.no_grad():

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from metalearn_cli.errors import CheckpointError
-from metalearn_cli.runtime import testing
-from metalearn_cli.runtime.evaluation import Step
-from metalearn_cli.storage.checkpoints import Checkpoint, load, save
+from metalearn_cli.runtime.run.evaluation import Step
+from metalearn_cli.runtime.use import measurement
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
 from tests.report.reading import Page
 from tests.untrained import SINES, checkpoint_of
 
@@ -98,7 +98,7 @@ def test_a_dataset_that_was_prepared_otherwise_since_is_refused(tiny_run, tmp_pa
     checkpoint = load(tiny_run / "checkpoints/best.pt")
     save(tmp_path / "other.pt", Checkpoint({**checkpoint.header, "data_sha256": "0" * 64}, checkpoint.tensors))
     with pytest.raises(CheckpointError, match="trained on other data than the prepared glyphs holds now"):
-        testing.tested(tmp_path / "other.pt", [], "test", 4, None, "cpu", lambda *_: None, lambda _said: None)
+        measurement.tested(tmp_path / "other.pt", [], "test", 4, None, "cpu", lambda *_: None, lambda _said: None)
 
 
 def test_checkpoints_that_need_unlike_numbers_of_episodes_are_compared_on_the_common_ones(cli, tiny_run):
@@ -152,7 +152,7 @@ def test_a_seed_whose_error_is_not_finite_has_no_spread_and_is_no_fault(diverged
         SimpleNamespace(seed=seed, recipe="", steps=[Step(0, score, 0.1, score, score, 0.0)])
         for seed, score in enumerate((0.5, 0.7, diverged))
     ]
-    found = testing.over_seeds(results)
+    found = measurement.over_seeds(results)
     assert found.seeds == [0, 1, 2]
     assert math.isnan(found.std)
     assert not math.isfinite(found.mean)

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import load
 from tests.commands import ROOT, TINY, environment
 
 

@@ -7,8 +7,8 @@ from PIL import Image, ImageOps
 from safetensors import safe_open
 
 import metalearn_cli as learning
-from metalearn_cli.storage import leftovers
-from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.storage.inputs import leftovers
+from metalearn_cli.storage.runs.checkpoints import load
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ HEIC = b"\0\0\0\x18ftypheic" + bytes(99)
 
 
 def test_what_is_left_out_of_support_and_query_is_said(cli, best, support, query, monkeypatch):
-    monkeypatch.setattr("metalearn_cli.storage.recognition.reads_heif", lambda: False)
+    monkeypatch.setattr("metalearn_cli.storage.pictures.recognition.reads_heif", lambda: False)
     (support / "one/.thumbnails").mkdir()
     shutil.copy(support / "one/0.png", support / "one/.thumbnails/0.png")
     (support / "notes.txt").write_text("hello")
@@ -74,7 +74,7 @@ def test_what_is_left_out_of_support_and_query_is_said(cli, best, support, query
     ],
 )
 def test_a_query_that_is_no_picture_is_refused_by_what_it_is(name, content, kind, cli, best, support, monkeypatch):
-    monkeypatch.setattr("metalearn_cli.storage.recognition.reads_heif", lambda: False)
+    monkeypatch.setattr("metalearn_cli.storage.pictures.recognition.reads_heif", lambda: False)
     (support.parent / name).write_bytes(content)
     outcome = cli("finetune", "--checkpoint", best, "--support", support, "--query", support.parent / name)
     assert outcome.code == 2

@@ -6,13 +6,13 @@ from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
+from tests.runtime.test_training import reports_of, same_bits, session_in, whole_run
 
 from metalearn_cli.cli import pages, stopping
 from metalearn_cli.cli.stopping import Stopper
-from metalearn_cli.runtime import clock, training
-from metalearn_cli.runtime.evaluation import evaluate
-from metalearn_cli.runtime.training import Watch
-from tests.runtime.test_training import reports_of, same_bits, session_in, whole_run
+from metalearn_cli.runtime.run import clock, training
+from metalearn_cli.runtime.run.evaluation import evaluate
+from metalearn_cli.runtime.run.training import Watch
 
 BLOCKS = {"eval": {"every": 3, "val_episodes": 80}}
 """A validation of three blocks of episodes."""

@@ -11,14 +11,14 @@ import torch
 
 from metalearn_cli.cli import pages
 from metalearn_cli.experiment import load
-from metalearn_cli.runtime import opening
-from metalearn_cli.runtime.assembly import evaluation_spec
-from metalearn_cli.runtime.evaluation import evaluate, summary
-from metalearn_cli.runtime.execution import Plan, running
-from metalearn_cli.runtime.session import open_session
-from metalearn_cli.runtime.state import meta_of
-from metalearn_cli.storage import checkpoints
-from metalearn_cli.storage.runs import RunFolder
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.machine.execution import Plan, running
+from metalearn_cli.runtime.run.assembly import evaluation_spec
+from metalearn_cli.runtime.run.evaluation import evaluate, summary
+from metalearn_cli.runtime.run.session import open_session
+from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.storage.runs import checkpoints
+from metalearn_cli.storage.runs.run_folder import RunFolder
 from tests.cli.test_max_time import Stopping
 from tests.commands import ROOT
 from tests.report.reading import Page, loads

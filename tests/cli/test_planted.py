@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metalearn_cli.storage.writing import _journalled
+from metalearn_cli.storage.prepared.writing import _journalled
 
 PRECIOUS = "the only copy\n"
 FEW = ["--set", "outer.iterations=2", "--set", "eval.val_episodes=4", "--quiet"]

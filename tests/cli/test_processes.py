@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from metalearn_cli.errors import ConfigError, RunError
-from metalearn_cli.runtime.processes import beside
-from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.runtime.machine.processes import beside
+from metalearn_cli.storage.runs.checkpoints import load
 from tests.commands import SECONDS, environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux alone")

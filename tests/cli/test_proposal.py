@@ -7,7 +7,7 @@ import pytest
 
 from metalearn_cli.cli.proposal import Room, missing, training
 from metalearn_cli.experiment import load
-from metalearn_cli.runtime.sampling import Pool, TaskSpec, check
+from metalearn_cli.runtime.data.sampling import Pool, TaskSpec, check
 from tests.lookalikes import in_folder, picture
 
 PARTS = ("train", "val", "test")

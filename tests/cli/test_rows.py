@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 
 from metalearn_cli.cli.rows import Course, Rows
-from metalearn_cli.runtime.evaluation import Step
-from metalearn_cli.runtime.protocol import Protocol
-from metalearn_cli.runtime.reports import Report
+from metalearn_cli.runtime.run.evaluation import Step
+from metalearn_cli.runtime.run.protocol import Protocol
+from metalearn_cli.runtime.run.reports import Report
 from tests.cli.screens import Stream
 
 

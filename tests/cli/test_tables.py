@@ -6,7 +6,7 @@ from rich.table import Table
 
 from metalearn_cli.cli import heartbeat, tables
 from metalearn_cli.cli.live import Live
-from metalearn_cli.runtime.evaluation import Step
+from metalearn_cli.runtime.run.evaluation import Step
 from tests.cli.screens import Stream
 from tests.cli.test_rows import course, report
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import load
 from tests.commands import environment
 
 COMMAND = [sys.executable, "-m", "metalearn_cli"]

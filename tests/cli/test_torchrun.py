@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import load
 from tests.commands import ROOT, Outcome, environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux alone")

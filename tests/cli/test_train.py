@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.storage.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import load
 
 
 def tensors(path):

@@ -10,10 +10,10 @@ from torch import nn
 from metalearn_cli.algorithms import maml, protonet
 from metalearn_cli.core.ensemble import Ensemble, together
 from metalearn_cli.core.meta import Meta, Problem, classification, regression, scores_per_step
-from metalearn_cli.core.network import Network
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.runtime.evaluation import evaluate
-from metalearn_cli.runtime.execution import Plan, running
+from metalearn_cli.layers.network import Network
+from metalearn_cli.runtime.machine.execution import Plan, running
+from metalearn_cli.runtime.run.evaluation import evaluate
 from tests import problems
 
 STEPS, RATE, HIDDEN = 2, 0.5, 6

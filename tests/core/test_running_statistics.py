@@ -7,14 +7,14 @@ from torch import nn
 from metalearn_cli.algorithms import baseline, imaml, maml, maml_plus_plus, meta_sgd, protonet
 from metalearn_cli.backbones import custom
 from metalearn_cli.core.meta import Learner, Meta, Problem, classification
-from metalearn_cli.core.network import Network
-from metalearn_cli.core.norm import TaskNorm
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Outer
-from metalearn_cli.runtime.execution import Plan, running
-from metalearn_cli.runtime.outer import move, optimizer_for
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.runtime.machine.execution import Plan, running
+from metalearn_cli.runtime.run.outer_step import move, optimizer_for
 from tests import problems
 
 MODULES = [maml, protonet, baseline, meta_sgd, maml_plus_plus, imaml]

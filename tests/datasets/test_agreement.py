@@ -8,7 +8,7 @@ import pytest
 from metalearn_cli.datasets import PARTS, aircraft, cifar_fs, cub, fc100, miniimagenet, omniglot, tieredimagenet
 from metalearn_cli.datasets.layouts import split_list, table
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.prepared.preparation import prepare
 from tests import lookalikes
 from tests.lookalikes import CHOSEN, in_folder, picture
 

@@ -4,7 +4,7 @@ import pytest
 from metalearn_cli.datasets import cifar_fs, fc100
 from metalearn_cli.datasets.layouts import table
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.prepared.preparation import prepare
 from tests.lookalikes import cifar_python, in_folder, in_tgz, picture, pixels
 
 ROWS = [*table("cifar100.tsv")][1:]

@@ -6,8 +6,8 @@ from metalearn_cli.datasets.folder import Config, arrange, build
 from metalearn_cli.datasets.layouts import is_picture
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omissions
-from metalearn_cli.storage.preparation import prepare
-from metalearn_cli.storage.prepared import verify
+from metalearn_cli.storage.prepared.dataset import verify
+from metalearn_cli.storage.prepared.preparation import prepare
 
 GIVEN = ["train/ant/1.png", "train/ant/2.png", "train/bee/1.jpg", "val/cat/1.webp", "test/dog/1.bmp"]
 SPLIT = {"train": ["ant", "bee"], "val": ["cat"], "test": ["dog"]}

@@ -7,7 +7,7 @@ import pytest
 
 from metalearn_cli.datasets.miniimagenet import Config, build
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.prepared.preparation import prepare
 from tests import lookalikes
 from tests.lookalikes import CHOSEN, PER_CLASS, RAVI, in_folder, in_tar, in_tgz, in_zip, picture
 

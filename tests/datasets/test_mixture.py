@@ -5,8 +5,8 @@ import torch
 from metalearn_cli.datasets import glyphs
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import from_mapping, load, to_yaml
-from metalearn_cli.runtime import opening
-from metalearn_cli.runtime.sampling import TaskSpec
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.data.sampling import TaskSpec
 from tests.commands import TINY
 
 SPEC = TaskSpec(ways=2, shots=1, queries=2)
@@ -76,7 +76,7 @@ def test_pictures_of_all_datasets_get_one_shape(store, channels, size):
 
 def test_the_mean_and_spread_are_those_of_a_picture_drawn_from_the_mixture(tmp_path):
     from metalearn_cli.datasets import folder
-    from metalearn_cli.storage.preparation import prepare
+    from metalearn_cli.storage.prepared.preparation import prepare
     from tests.lookalikes import in_folder, picture, pixels
 
     blocks, images = [], {}

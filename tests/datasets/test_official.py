@@ -7,8 +7,8 @@ from PIL import Image
 from metalearn_cli.datasets import PARTS, aircraft, cub, vgg_flowers
 from metalearn_cli.datasets.layouts import split_list
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.pictures import decode
-from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.pictures.conversion import decode
+from metalearn_cli.storage.prepared.preparation import prepare
 from tests.lookalikes import in_folder, in_tgz, matlab, picture, pixels
 
 CUB_SPLITS = {name: split_list(f"cub_{name}") for name in ("closerlook", "feat", "metadataset")}

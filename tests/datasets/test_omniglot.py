@@ -5,9 +5,9 @@ from pydantic import ValidationError
 from metalearn_cli.datasets import PARTS, omniglot
 from metalearn_cli.datasets.omniglot import Config, arrange, build
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.pictures import decode
-from metalearn_cli.storage.preparation import prepare
-from metalearn_cli.storage.sources import open_source
+from metalearn_cli.storage.inputs.sources import open_source
+from metalearn_cli.storage.pictures.conversion import decode
+from metalearn_cli.storage.prepared.preparation import prepare
 
 # Alphabets and how many characters each has, counted in the official archives.
 BACKGROUND = {

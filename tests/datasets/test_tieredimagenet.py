@@ -6,7 +6,7 @@ import pytest
 
 from metalearn_cli.datasets.tieredimagenet import Config, build, listed
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.preparation import prepare
+from metalearn_cli.storage.prepared.preparation import prepare
 from tests.lookalikes import in_folder, in_tar, in_tgz, picture, pixels, tar
 
 PARTS = ("train", "val", "test")

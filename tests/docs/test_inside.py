@@ -9,9 +9,9 @@ from tests.commands import ROOT
 
 PAGE = (ROOT / "docs/inside.md").read_text()
 FUNCTIONS = sorted({
-    tuple(found) for found in re.findall(r"\b((?:core|runtime|storage)/\w+)\.(\w+)", PAGE) if found[1] != "py"
+    tuple(found) for found in re.findall(r"\b((?:core|layers|runtime|storage)/[\w/]+)\.(\w+)", PAGE) if found[1] != "py"
 })  # fmt: skip
-VALUES = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `(\w+/\w+)\.py` \|", PAGE, re.MULTILINE)
+VALUES = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `([\w/]+)\.py` \|", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("place", "name"), FUNCTIONS, ids=str)
@@ -26,7 +26,7 @@ def test_every_value_that_it_names_is_there(names, place):
 
 
 def test_it_names_files_that_exist():
-    for file in re.findall(r"`((?:core|runtime)/\w+\.py)`", PAGE):
+    for file in re.findall(r"`((?:core|layers|runtime|storage)/[\w/]+\.py)`", PAGE):
         assert (ROOT / "metalearn_cli" / file).exists(), file
     assert len(FUNCTIONS) >= 10
     assert len(VALUES) > 6

@@ -8,7 +8,7 @@ import yaml
 from torch import nn
 
 from metalearn_cli.experiment import Experiment, from_mapping
-from metalearn_cli.registry import ROOMS, names_in
+from metalearn_cli.experiment.registry import ROOMS, names_in
 from tests.commands import ROOT, TINY
 
 PAGES = {page.name: page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))} | {

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.faults import crash_points
 from benchmarks.faults._disk import Call, Disk, recorded
-from metalearn_cli.storage.atomic import write_file
+from metalearn_cli.storage.files.atomic import write_file
 
 
 def disk_after(*calls):

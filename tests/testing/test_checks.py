@@ -10,7 +10,7 @@ import torch
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4
 from metalearn_cli.datasets import glyphs, sinusoid
-from metalearn_cli.registry import names_in
+from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.testing import check_algorithm, check_backbone, check_dataset
 
 BACKBONES = {

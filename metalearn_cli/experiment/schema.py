@@ -1,0 +1,120 @@
+"""A JSON Schema of the experiment file, so that an editor completes and checks it as one types.
+
+All is read from the `Config`s and their docstrings, so a new file of a folder is in it at once.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Any, Union, get_args
+
+from pydantic import Field, create_model
+
+from metalearn_cli.backbones.layers import AnyLayer
+from metalearn_cli.datasets import Pictures
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.experiment.meanings import about, meanings
+from metalearn_cli.experiment.registry import ROOMS, config_named, known_names
+from metalearn_cli.settings import Choice, Settings
+
+Node = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_OUTSIDE: Node = {
+    "type": "object",
+    "description": "A module of your own, `package.module`; its keys are those of its Config, which only a run reads.",
+    "properties": {"name": {"type": "string", "pattern": r"^[^\W\d]\w*(\.[^\W\d]\w*)+$"}},
+    "required": ["name"],
+}
+
+
+def experiment_schema() -> Node:
+    """The schema: blocks as alternatives by `name`, every key described, with its default; unknown keys refused."""
+    configs = {block: _configs(block) for block in ROOMS}
+    fields: Any = {block: (_one_of(list(found.values())), ...) for block, found in configs.items()}
+    model: type[Experiment] = create_model("Experiment", __base__=Experiment, **fields)
+    text = json.dumps(model.model_json_schema())
+    for block, found in configs.items():
+        for name, config in found.items():
+            text = text.replace(f"{config.__module__}.Config".replace(".", "__"), f"{block}.{name}")
+    schema: Node = json.loads(text)
+    for block in ROOMS:
+        schema["properties"][block] = {"anyOf": [schema["properties"][block], _OUTSIDE]}
+    definitions: dict[str, Node] = schema["$defs"]
+    for block, found in configs.items():
+        for name, config in found.items():
+            _complete(definitions[f"{block}.{name}"], config)
+    pictures = [name for name, config in configs["dataset"].items() if issubclass(config, Pictures)]
+    one_of = [{"$ref": f"#/$defs/dataset.{name}"} for name in pictures if name != "mixture"]
+    definitions["dataset.mixture"]["properties"]["of"]["items"] = {"oneOf": [*one_of, _OUTSIDE]}
+    definitions.pop("Choice")
+    listed = definitions["backbone.layers"]["properties"]["layers"]
+    listed["items"] = _as_written(listed["items"]["discriminator"]["mapping"], definitions)
+    written: list[type[Settings]] = [*_blocks(model), *get_args(AnyLayer)]
+    _describe(schema, model)
+    for one in written:
+        _describe(definitions[one.__name__], one)
+    return {"$schema": _DIALECT, **_untitled(schema), "title": "An experiment of metalearn"}
+
+
+def _configs(block: str) -> dict[str, type[Choice]]:
+    """Those of the folder and of installed packages; one that cannot be imported is left out, as it cannot be used."""
+    found = {}
+    for name in known_names(ROOMS[block]):
+        with suppress(ConfigError):
+            found[name] = config_named(block, name)
+    return found
+
+
+def _one_of(configs: Sequence[type[Choice]]) -> Any:
+    return Annotated[Union[tuple(configs)], Field(discriminator="name")]  # noqa: UP007
+
+
+def _blocks(experiment: type[Experiment]) -> list[type[Settings]]:
+    """The blocks of an experiment that are the same whatever files it picks."""
+    types = [field.annotation for field in experiment.model_fields.values()]
+    return [one for one in types if isinstance(one, type) and issubclass(one, Settings)]
+
+
+def _complete(node: Node, config: type[Settings]) -> None:
+    """A block needs its name, which says what it is."""
+    _describe(node, config)
+    node["required"] = ["name", *node.get("required", [])]
+    node["properties"]["name"]["description"] = (import_module(config.__module__).__doc__ or "").partition("\n")[0]
+
+
+def _describe(node: Node, block: type[Settings]) -> None:
+    """The block and each of its keys, as its docstrings say."""
+    node["description"] = about(block)
+    for key, meaning in meanings(block).items():
+        text = f"{meaning.unit}: {meaning.text}" if meaning.unit else meaning.text
+        node["properties"].get(key, {})["description"] = text[:1].upper() + text[1:]
+
+
+def _as_written(kinds: Mapping[str, str], definitions: dict[str, Node]) -> Node:
+    """A layer as people write it, `relu` or `conv2d: {channels: 64}`, and not as it is once read."""
+    names = {kind: reference.removeprefix("#/$defs/") for kind, reference in kinds.items()}
+    for name in set(names.values()):
+        definitions[name]["properties"].pop("kind")
+        definitions[name]["required"].remove("kind")
+    bare = [kind for kind, name in names.items() if not definitions[name]["required"]]
+    with_arguments = {
+        "type": "object",
+        "properties": {kind: {"$ref": reference} for kind, reference in kinds.items()},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    return {"anyOf": [{"enum": bare}, with_arguments]}
+
+
+def _untitled(node: Any) -> Any:
+    """Without the titles that are nothing but the key once more."""
+    if isinstance(node, list):
+        return [_untitled(one) for one in node]
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if key != "title" or not isinstance(value, str)}
+        return {key: _untitled(value) for key, value in kept.items()}
+    return node

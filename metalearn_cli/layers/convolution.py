@@ -1,0 +1,169 @@
+"""Convolution for many tasks that each have weights of their own.
+
+On a CPU by cpu/patches.py, together with the norm and the activation that follow it where they can be one function
+(cpu/block.py); elsewhere as one convolution in T groups.
+
+Legend: T tasks, N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from metalearn_cli.layers.cpu import first_block
+from metalearn_cli.layers.cpu.block import Kind, block
+from metalearn_cli.layers.cpu.patches import Window, forms
+from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
+from metalearn_cli.layers.task_layers import has_hooks
+
+
+class TaskConv2d(nn.Conv2d):
+    """`nn.Conv2d` with dilation 1, one group and zeros around, that also runs many tasks at once.
+
+    On a CPU its outputs lie channels-last in memory.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
+        self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
+
+    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
+        """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
+        if inputs.device.type == "cpu":
+            rows = _Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]
+            outputs = self._unfolded(rows, inputs)
+        else:
+            outputs = self._in_groups(params["weight"], inputs)
+        return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
+
+    def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
+        """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, H, W]."""
+        if self.bias is not None or inputs.device.type != "cpu" or not following:
+            return 0
+        norm, *others = following
+        if type(norm) is not TaskNorm or has_hooks(norm) or not how.by_batch:
+            return 0
+        return 2 if others and _is_leaky(others[0]) else 1
+
+    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+        """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
+        norm, *activation = following
+        assert isinstance(norm, TaskNorm)
+        slope = 1.0
+        if activation:
+            slope = activation[0].negative_slope if isinstance(activation[0], nn.LeakyReLU) else 0.0
+        kind = Kind(self.window, norm.eps, slope)
+        weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
+        if first_block.suits(inputs, self.out_channels, self.window):
+            rows = first_block.first_block(inputs, weight, scale, shift, kind)
+        else:
+            rows = block(_pictures(inputs), weight, scale, shift, kind)
+        return self._unfolded(rows, inputs)
+
+    def _unfolded(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs [T, M, O] as [T, N, O, h, w]."""
+        size = self.window.steps(*inputs.shape[3:])
+        return rows.view(*inputs.shape[:2], *size, -1).permute(0, 1, 4, 2, 3)
+
+    def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        tasks, examples = inputs.shape[:2]
+        beside = inputs.transpose(0, 1).flatten(1, 2)
+        outputs = F.conv2d(beside, weight.flatten(0, 1), None, self.window.stride, self.window.padding, groups=tasks)
+        return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
+
+
+def _is_leaky(layer: nn.Module) -> bool:
+    """Whether it is a ReLU, or a leaky one whose outputs have the signs of its inputs."""
+    rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
+    return rises and not has_hooks(layer)
+
+
+def _pictures(inputs: Tensor) -> Tensor:
+    """[T, N, C, H, W] as [T, N, H, W, C]."""
+    return inputs.permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _matrices(weight: Tensor) -> Tensor:
+    """[T, O, C, k, l] as [T, O, S]."""
+    return weight.permute(0, 1, 3, 4, 2).flatten(2)
+
+
+class _Convolved(Function):
+    """Outputs [T, M, O] for inputs [T, N, H, W, C] and a weight [T, O, S]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(inputs, weight)
+        inputs, here = inputs.contiguous(), forms(inputs.shape, inputs.element_size(), window)
+        outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
+        for tile in here.tiles:
+            here.see(inputs[tile]).forward(weight[tile], outputs[tile])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        inputs, weight = ctx.saved_tensors
+        of_inputs, of_weight, _ = ctx.needs_input_grad
+        return (
+            _ToInputs.apply(gradient, weight, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
+            _ToWeight.apply(gradient, inputs, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
+            None,
+        )
+
+
+class _ToInputs(Function):
+    """The derivative of sum(gradient * outputs) for the inputs, which is linear in gradient and weight."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, shape: tuple[int, ...], window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(gradient, weight)
+        gradient, here = gradient.contiguous(), forms(shape, gradient.element_size(), window)
+        of_inputs = gradient.new_empty(shape)
+        for tile in here.tiles:
+            here.to_inputs(gradient[tile], weight[tile], of_inputs[tile])
+        return of_inputs
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        gradient, weight = ctx.saved_tensors
+        of_gradient, of_weight = ctx.needs_input_grad[:2]
+        return (
+            _Convolved.apply(cotangent, weight, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
+            _ToWeight.apply(gradient, cotangent, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
+            None,
+            None,
+        )
+
+
+class _ToWeight(Function):
+    """The same for the weight, which is linear in gradient and inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, inputs: Tensor, window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(gradient, inputs)
+        gradient, inputs = gradient.contiguous(), inputs.contiguous()
+        here = forms(inputs.shape, inputs.element_size(), window)
+        size = window.kernel[0] * window.kernel[1] * inputs.shape[-1]
+        of_weight = inputs.new_empty(len(inputs), gradient.shape[-1], size)
+        for tile in here.tiles:
+            here.see(inputs[tile]).to_weight(gradient[tile], of_weight[tile])
+        return of_weight
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        gradient, inputs = ctx.saved_tensors
+        of_gradient, of_inputs, _ = ctx.needs_input_grad
+        return (
+            _Convolved.apply(inputs, cotangent, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
+            _ToInputs.apply(gradient, cotangent, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
+            None,
+        )

@@ -1,0 +1,174 @@
+"""Convolution, batch norm and ReLU of many tasks as one function, differentiable twice, on a CPU.
+
+Some tasks at a time go through all three, so that what one gives is still in the core's cache when the next takes it.
+
+Legend: T tasks, N examples, C channels in, O channels out, H x W input size, S values in a patch, M patches of a task.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from metalearn_cli.layers.cpu.activation import activate_, let_through
+from metalearn_cli.layers.cpu.normalising import Known, gradients, normalise, second_gradients
+from metalearn_cli.layers.cpu.patches import Forms, Window, forms
+
+
+class Kind(NamedTuple):
+    """What is not learned in a block; negative values are multiplied by `slope` (0: ReLU, 1: nothing follows)."""
+
+    window: Window
+    eps: float
+    slope: float
+
+
+class Passed(NamedTuple):
+    """A block's inputs [T, N, H, W, C], weight [T, O, S] and scale [T, O], and what came of them, [T, M, O]."""
+
+    inputs: Tensor
+    weight: Tensor
+    scale: Tensor
+    outputs: Tensor
+    convolved: Tensor
+    mean: Tensor
+    root: Tensor
+
+    def known(self, tile: slice) -> Known:
+        """What the norm's derivatives need of a tile's tasks."""
+        return Known(self.convolved[tile], self.mean[tile], self.root[tile])
+
+
+def block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
+    """Outputs [T, M, O] for contiguous inputs [T, N, H, W, C], a weight [T, O, S], scale and shift [T, O].
+
+    A third derivative raises RuntimeError.
+    """
+    outputs: Tensor = _Block.apply(inputs, weight, scale, shift, kind)[0]  # type: ignore[no-untyped-call]
+    return outputs
+
+
+class _Block(Function):
+    """Outputs, and what the convolution gave, by which a second derivative comes back by itself."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind
+    ) -> tuple[Tensor, Tensor]:
+        here = forms(inputs.shape, inputs.element_size(), kind.window)
+        outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
+        convolved, mean, root = torch.empty_like(outputs), scale.new_empty(scale.shape), scale.new_empty(scale.shape)
+        for tile in here.tiles:
+            known = Known(convolved[tile], mean[tile], root[tile])
+            here.see(inputs[tile]).forward(weight[tile], known.inputs)
+            normalise(known, scale[tile], shift[tile], kind.eps, out := outputs[tile])
+            activate_(out, kind.slope)
+        ctx.kind = kind
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*Passed(inputs, weight, scale, outputs, convolved, mean, root))
+        return outputs, convolved
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, of_convolved: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None and of_convolved is None:
+            return (None,) * 5
+        passed, down = Passed(*ctx.saved_tensors), ctx.needs_input_grad[0]
+        if not torch.is_grad_enabled():
+            return *_gradients(gradient, of_convolved, passed, ctx.kind, down), None
+        if gradient is None or of_convolved is not None:
+            raise RuntimeError("a block can be differentiated twice, not three times")
+        return *_Gradients.apply(gradient, *passed, ctx.kind, down), None  # type: ignore[no-untyped-call]
+
+
+def _gradients(
+    gradient: Tensor | None,
+    more: Tensor | None,
+    passed: Passed,
+    kind: Kind,
+    down: bool,
+    keep: list[Tensor] | None = None,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """For inputs (where they go `down`), weight, scale and shift; `keep` gets those of what the convolution gave.
+
+    `more` is a gradient for what the convolution gave that does not come through the norm.
+    """
+    here = forms(passed.inputs.shape, passed.inputs.element_size(), kind.window)
+    of_inputs = torch.empty_like(passed.inputs) if down else None
+    of_weight, of_scale, of_shift = (one.new_empty(one.shape) for one in (passed.weight, passed.scale, passed.scale))
+    gradient = torch.zeros_like(passed.outputs) if gradient is None else gradient.contiguous()
+    for tile in here.tiles:
+        through = let_through(gradient[tile], passed.outputs[tile], kind.slope)
+        found = gradients(through, passed.scale[tile], passed.known(tile), kind.eps)
+        back, of_scale[tile], of_shift[tile] = found
+        if more is not None:
+            back.add_(more[tile])
+        here.see(passed.inputs[tile]).to_weight(back, of_weight[tile])
+        if of_inputs is not None:
+            here.to_inputs(back, passed.weight[tile], of_inputs[tile])
+        if keep is not None:
+            keep.append(back)
+    return of_inputs, of_weight, of_scale, of_shift
+
+
+class _Gradients(Function):
+    """Of a block, for its inputs (where they go down), weight, scale and shift."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
+        *tensors, kind, down = arguments
+        passed = Passed(*tensors)
+        backs: list[Tensor] = []
+        found = _gradients(gradient, None, passed, kind, down, backs)
+        ctx.kind = kind
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(gradient.contiguous(), *found[2:], *passed, *backs)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor | None, v: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # what follows has no graph
+            raise RuntimeError("a block can be differentiated twice, not three times")
+        gradient, of_scale, of_shift, *tensors = ctx.saved_tensors
+        passed, backs = Passed(*tensors[: len(Passed._fields)]), tensors[len(Passed._fields) :]
+        here = forms(passed.inputs.shape, passed.inputs.element_size(), ctx.kind.window)
+        v_scale, v_shift = (torch.zeros_like(passed.scale) if one is None else one for one in others)
+        of_gradient, of_convolved, again = (one.new_empty(one.shape) for one in (gradient, gradient, passed.scale))
+        of_weight = None if u is None else passed.weight.new_empty(passed.weight.shape)
+        of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[1] and v is not None else None
+        u = None if u is None else u.contiguous()
+        for tile, back in zip(here.tiles, backs, strict=True):
+            pushed = _pushed(here, passed, tile, back, u, v, of_weight, of_inputs)
+            through = let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
+            cotangents, sums = (pushed, v_scale[tile], v_shift[tile]), (of_scale[tile], of_shift[tile])
+            of_through, again[tile] = second_gradients(
+                cotangents, through, passed.scale[tile], passed.known(tile), sums, ctx.kind.eps, of_convolved[tile]
+            )
+            of_gradient[tile] = let_through(of_through, passed.outputs[tile], ctx.kind.slope)
+        return of_gradient, of_inputs, of_weight, again, None, of_convolved, *(None,) * 4
+
+
+def _pushed(
+    here: Forms,
+    passed: Passed,
+    tile: slice,
+    back: Tensor,
+    u: Tensor | None,
+    v: Tensor | None,
+    of_weight: Tensor | None,
+    of_inputs: Tensor | None,
+) -> Tensor:
+    """The derivative for `back`, [t, M, O], by the cotangents u of its form to the inputs and v of that to the weight.
+
+    Those for weight and inputs are in their places.
+    """
+    pushed = torch.zeros_like(back) if u is None else torch.empty_like(back)
+    if u is not None and of_weight is not None:
+        seen = here.see(u[tile])
+        seen.forward(passed.weight[tile], pushed)
+        seen.to_weight(back, of_weight[tile])
+    if v is not None:
+        here.see(passed.inputs[tile]).forward(v[tile], pushed, add=True)
+        if of_inputs is not None:
+            here.to_inputs(back, v[tile], of_inputs[tile])
+    return pushed

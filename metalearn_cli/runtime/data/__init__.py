@@ -1,0 +1,1 @@
+"""From a prepared dataset to the tensors of a batch of tasks."""

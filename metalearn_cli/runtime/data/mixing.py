@@ -1,0 +1,61 @@
+"""Tasks from one of several datasets each, whose pictures are made alike."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.datasets import Mixture, Part, Preprocessing
+from metalearn_cli.runtime.data.random_streams import generator_for
+from metalearn_cli.runtime.data.sampling import Names, Sampler
+from metalearn_cli.storage.prepared.dataset import Manifest
+
+
+def common_preprocessing(mixture: Mixture, members: Sequence[tuple[Manifest, str]]) -> Preprocessing:
+    """One preprocessing for all members, each with its split: the mixture's shape, and the moments of a picture drawn
+    by its weights.
+    """
+    channels, height, width = mixture.shape
+    chosen = [manifest.preprocessing_for(split, mixture.normalisation, channels) for manifest, split in members]
+    shares = np.array(mixture.weights) / sum(mixture.weights)
+    mean = shares @ np.array([one.mean for one in chosen])
+    square = shares @ np.array([np.square(one.std) + np.square(one.mean) for one in chosen])
+    std = np.sqrt(square - np.square(mean))
+    return Preprocessing(
+        channels=channels, height=height, width=width, invert=all(one.invert for one in chosen),
+        mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()),
+    )  # fmt: skip
+
+
+def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part: Part, seed: int) -> Sampler:
+    """A Sampler whose task i of step s is that of one of the `samplers`, drawn by `weights` for this s and i."""
+
+    def sampler(step: int, numbers: Sequence[int]) -> Task:
+        choices = [_member(weights, part, seed, step, number) for number in numbers]
+        tasks = [samplers[choice](step, [number]) for choice, number in zip(choices, numbers, strict=True)]
+        return Task(*(_together(halves) for halves in zip(*tasks, strict=True)))
+
+    return sampler
+
+
+def _together(each: Sequence[Examples]) -> Examples:
+    inputs, targets = (torch.cat(values) for values in ([one.inputs for one in each], [one.targets for one in each]))
+    keys = [one.keys for one in each if one.keys is not None]
+    return Examples(inputs, targets, each[0].ways, torch.cat(keys) if keys else None)
+
+
+def mixture_names(members: Sequence[tuple[str, Names]], weights: Sequence[float], part: Part, seed: int) -> Names:
+    """The names of the classes in the tasks of `mixture_sampler`, with that of the dataset they are from."""
+
+    def names(step: int, number: int) -> list[str]:
+        dataset, of_member = members[_member(weights, part, seed, step, number)]
+        return [f"{dataset}: {name}" for name in of_member(step, number)]
+
+    return names
+
+
+def _member(weights: Sequence[float], part: Part, seed: int, step: int, number: int) -> int:
+    """Which member of a mixture a task comes from."""
+    shares = np.array(weights, dtype=np.float64) / np.sum(weights)
+    return int(generator_for(seed, f"{part} mixture", step, number).choice(len(shares), p=shares))

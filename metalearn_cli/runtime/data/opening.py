@@ -1,0 +1,192 @@
+"""What an experiment is learned from: its dataset opened, or several of them as one."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from metalearn_cli.core.meta import Objective, classification, regression
+from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.experiment.registry import module_of
+from metalearn_cli.runtime.data.mixing import common_preprocessing, mixture_names, mixture_sampler
+from metalearn_cli.runtime.data.pixels import CPU, pixels_on
+from metalearn_cli.runtime.data.sampling import (
+    Names,
+    Pool,
+    Sampler,
+    TaskSpec,
+    check,
+    function_sampler,
+    numbered_sampler,
+    picture_names,
+    picture_sampler,
+    pool_of,
+)
+from metalearn_cli.settings import Choice
+from metalearn_cli.storage.inputs.downloads import Progress
+from metalearn_cli.storage.prepared import brightness
+from metalearn_cli.storage.prepared.dataset import Prepared
+from metalearn_cli.storage.prepared.preparation import data_folder, open_or_explain
+
+
+class Interface(NamedTuple):
+    """What a network sees and gives: input shape (C, H, W) or (F,), number of outputs, and how they are judged.
+
+    `preprocessing` is None where inputs are not pictures.
+    """
+
+    input_shape: tuple[int, ...]
+    outputs: int
+    objective: Objective
+    preprocessing: Preprocessing | None
+
+    @property
+    def tells_classes_apart(self) -> bool:
+        """Whether it is judged by accuracy, and not by squared error."""
+        return self.objective is classification
+
+
+class Data(NamedTuple):
+    """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
+
+    `classes(part)` are the names of a part's classes, `names(part, spec, seed)` those in each task that the sampler
+    draws; a distribution of tasks has none. `numbered(spec, seed, most)` draws training tasks by class number, of
+    `most` classes or fewer; None where classes have no numbers.
+    """
+
+    interface: Interface
+    sha256: str
+    sampler: Callable[[Part, TaskSpec, int], Sampler]
+    classes: Callable[[Part], frozenset[str]]
+    names: Callable[[Part, TaskSpec, int], Names]
+    numbered: Callable[[TaskSpec, int, int], Sampler] | None = None
+
+
+def dataset_of(settings: Choice) -> Dataset:
+    """The description that the dataset's own file gives for its settings."""
+    dataset: Dataset = module_of(settings).build(settings)
+    return dataset
+
+
+def open_data(
+    experiment: Experiment,
+    data_dir: Path | None,
+    progress: Progress,
+    seen: Preprocessing | None = None,
+    device: torch.device = CPU,
+) -> Data:
+    """The experiment's dataset, opened to be worked on by a device; a generated one is made on first use.
+
+    Without `data_dir` it is looked for in the user's data folder; one that is not stored at all needs none.
+
+    A network that was trained on pictures `seen` otherwise (another size, another mean) gets them so.
+
+    Raises DataError with the `metalearn prepare` command to type if it is missing, ConfigError if the experiment
+    asks for tasks that it cannot give.
+    """
+    name, ways = experiment.dataset.name, experiment.task.ways
+    dataset = dataset_of(experiment.dataset)
+    if isinstance(dataset, TaskSource):
+        if ways != 1:
+            raise ConfigError(f"task.ways: found {ways}, but {name} has no classes; set it to 1")
+        interface = Interface(dataset.input_shape, dataset.outputs, regression, None)
+        return Data(
+            interface,
+            name,
+            lambda part, spec, seed: function_sampler(dataset, part, spec, seed),
+            lambda _part: frozenset(),
+            lambda _part, _spec, _seed: lambda _step, _number: [],
+        )
+    if ways < 2:
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+    if isinstance(dataset, Mixture):
+        return _mixed(dataset, ways, data_dir, progress, seen, device)
+    return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen, device)
+
+
+class _Stored(NamedTuple):
+    """A prepared dataset, how tasks are drawn from it, and what `prepare` and its normalisation make of a picture."""
+
+    name: str
+    sampling: Sampling
+    prepared: Prepared
+    preprocessing: Preprocessing
+
+    def classes(self, part: Part) -> frozenset[str]:
+        """The names of a part's classes."""
+        return frozenset(self.prepared.manifest.splits.get(self.sampling.split, {}).get(part, ()))
+
+
+def class_names(settings: Choice, data_dir: Path | None, part: Part) -> frozenset[str]:
+    """The names of the classes in a part of a dataset; none where it is not prepared here, or has no classes."""
+    try:
+        return _stored(settings, data_dir, lambda *_moved: None).classes(part)
+    except (ConfigError, DataError):
+        return frozenset()
+
+
+def _stored(settings: Choice, data_dir: Path | None, progress: Progress) -> _Stored:
+    dataset = dataset_of(settings)
+    if not isinstance(dataset, Archive | Generated):
+        raise ConfigError(f"dataset.of: {settings.name} holds no pictures of its own; expected datasets that do")
+    prepared = open_or_explain(settings.name, dataset, data_folder(data_dir), progress)
+    sampling = dataset.sampling
+    manifest = prepared.manifest
+    preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)
+    trained_on = manifest.splits.get(sampling.split, {}).get("train", ())
+    ink = brightness.ink(prepared.images.picture, manifest.classes, trained_on)
+    return _Stored(settings.name, sampling, prepared, preprocessing.model_copy(update={"ink": ink}))
+
+
+def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torch.device) -> Data:
+    seen = seen or stored.preprocessing
+    pixels = cache(partial(pixels_on, stored.prepared.images, device))
+
+    def pool(part: Part) -> Pool:
+        return pool_of(stored.prepared, pixels(), stored.sampling, part, seen)
+
+    def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
+        check(classes := pool(part), spec, stored.name)
+        return picture_sampler(classes, spec, seed)
+
+    def names(part: Part, spec: TaskSpec, seed: int) -> Names:
+        return picture_names(pool(part), spec, seed)
+
+    def numbered(spec: TaskSpec, seed: int, most: int) -> Sampler:
+        return numbered_sampler(pool("train"), spec, seed, most)
+
+    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
+    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered)
+
+
+def _mixed(
+    mixture: Mixture,
+    ways: int,
+    data_dir: Path | None,
+    progress: Progress,
+    seen: Preprocessing | None,
+    device: torch.device,
+) -> Data:
+    members = [_stored(settings, data_dir, progress) for settings in mixture.of]
+    common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
+    opened = [_opened(stored, ways, common, device) for stored in members]
+
+    def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
+        samplers = [data.sampler(part, spec, seed) for data in opened]
+        return mixture_sampler(samplers, mixture.weights, part, seed)
+
+    sha256 = hashlib.sha256(" ".join(data.sha256 for data in opened).encode()).hexdigest()
+
+    def classes(part: Part) -> frozenset[str]:
+        return frozenset().union(*(data.classes(part) for data in opened))
+
+    def names(part: Part, spec: TaskSpec, seed: int) -> Names:
+        each = [(one.name, data.names(part, spec, seed)) for one, data in zip(members, opened, strict=True)]
+        return mixture_names(each, mixture.weights, part, seed)
+
+    return Data(opened[0].interface, sha256, sampler, classes, names)

@@ -1,0 +1,27 @@
+"""The smallest tasks that an experiment's learner can be tried on."""
+
+import torch
+
+from metalearn_cli.core.meta import classification
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.runtime.data.opening import Interface
+
+_CLASSES, _LEAST = 5, 4
+
+
+def tiny_tasks(interface: Interface) -> Task:
+    """Two tasks of random numbers in float64, the same every time: a handful of examples of a few classes.
+
+    Support and query set differ in size, and a norm has examples enough in both.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def examples(classes: int, each: int) -> Examples:
+        inputs = torch.rand(2, classes * each, *interface.input_shape, generator=generator, dtype=torch.float64)
+        if interface.objective is classification:
+            return Examples(inputs, torch.arange(classes).repeat_interleave(each).expand(2, -1))
+        values = torch.rand(2, classes * each, interface.outputs, generator=generator, dtype=torch.float64)
+        return Examples(inputs, values)
+
+    classes = min(interface.outputs, _CLASSES) if interface.objective is classification else _LEAST
+    return Task(examples(classes, 1 if classes >= _LEAST else 2), examples(min(classes, 3), 2))

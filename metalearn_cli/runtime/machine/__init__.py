@@ -1,0 +1,1 @@
+"""How a batch of tasks is computed: chunks, threads, processes, devices, memory."""

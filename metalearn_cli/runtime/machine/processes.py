@@ -1,0 +1,151 @@
+"""More processes of this machine for a run: started by the first, which prints and writes, and gone with it.
+
+They find each other as those of torchrun do (runtime/machine/distributed.py).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from metalearn_cli.errors import ConfigError, RunError
+from metalearn_cli.runtime.machine import ranks
+from metalearn_cli.runtime.machine.ranks import MEETING_POINT, Rank
+
+_FOLDER = "metalearn-run-"
+# It finds modules where this process does, and not in the folder where it runs.
+_COMMAND = "import sys; sys.path[:] = {!r}; from metalearn_cli.__main__ import main; main()"
+_SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 10, 0.02
+
+
+@contextmanager
+def beside(
+    size: int | None, arguments: Sequence[str], device: torch.device, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Callable[[], None] | None]:
+    """Inside the block this process is the first of `size`; the others run `metalearn ARGUMENTS`.
+
+    With a size of None, or under torchrun, it is whatever it was before. The block gets a function that ends the others
+    at once, whatever they do, and takes their folder along; any thread may call it. It is None where none was started.
+
+    Raises ConfigError for another device than a CPU, RunError if one of the others does not start, and
+    KeyboardInterrupt if `stop()` is true before they have.
+    """
+    rank = ranks.own()
+    if rank is not None and rank.meeting_point:
+        with _one_of_the_others(rank):
+            yield None
+        return
+    if size in (None, 1) or rank is not None:
+        yield None
+        return
+    assert size
+    if device.type != "cpu":
+        raise ConfigError(f"execution.processes: found {size}, but on GPUs it is torchrun that starts them")
+    with (
+        TemporaryDirectory(prefix=_FOLDER, ignore_cleanup_errors=True) as folder,
+        _first_of(size, arguments, Path(folder), stop) as end,
+    ):
+        yield end
+
+
+@contextmanager
+def _first_of(
+    size: int, arguments: Sequence[str], folder: Path, stop: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
+    # It stays so: the group of processes is not taken apart either.
+    os.environ.update(_surroundings(size, folder))
+    others = [_started(rank, arguments, folder) for rank in range(1, size)]
+
+    def end() -> None:
+        for other in others:
+            other.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        _meet(others, folder, stop)
+        yield end
+        with suppress(subprocess.TimeoutExpired):
+            for other in others:
+                other.wait(_SECONDS_TO_END)
+    except RunError:
+        sys.stderr.write("".join(_errors(rank, folder).read_text() for rank in range(1, size)))
+        raise
+    finally:
+        for other in others:
+            other.kill()
+            with other:  # which waits for it
+                pass
+
+
+def _surroundings(size: int, folder: Path) -> dict[str, str]:
+    """What a process learns of the run from its environment; gloo talks over the loopback alone."""
+    return {
+        "RANK": "0",
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0"),
+        MEETING_POINT: str(folder / "store"),
+    }
+
+
+def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    with _errors(rank, folder).open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", _COMMAND.format(sys.path), *arguments],
+            env=os.environ | {"RANK": str(rank)},
+            stdin=subprocess.PIPE,  # it closes when this process ends, however that comes about
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+
+def _meet(others: list[subprocess.Popen[bytes]], folder: Path, stop: Callable[[], bool]) -> None:
+    """Every process has come as far as this one.
+
+    Raises RunError if one of them ends before.
+    """
+    for rank, other in enumerate(others, 1):
+        while not _here(rank, folder).exists():
+            if other.poll() is not None:
+                raise RunError(f"process {rank} of this run ended with {other.returncode} before it had begun")
+            if stop():
+                raise KeyboardInterrupt
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _here(rank: int, folder: Path) -> Path:
+    return folder / f"{rank}.here"
+
+
+def _errors(rank: int, folder: Path) -> Path:
+    return folder / f"{rank}.err"
+
+
+@contextmanager
+def _one_of_the_others(rank: Rank) -> Iterator[None]:
+    """Inside the block this process ends at once when the first one is no more, and takes their folder along."""
+    folder = Path(rank.meeting_point).parent
+    _here(rank.number, folder).touch()
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        if folder.name.startswith(_FOLDER):
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    try:
+        yield
+    except RunError:  # whichever process is gone, the first one knows it, too
+        waiting.join(_SECONDS_TO_END)
+        raise

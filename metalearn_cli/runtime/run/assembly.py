@@ -1,0 +1,141 @@
+"""From an experiment and its data to the learner of a run, and how it is trained and measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from metalearn_cli.core.gradient import with_fixed
+from metalearn_cli.core.meta import Learner, Problem, Statistics, classification
+from metalearn_cli.core.running_statistics import with_running_statistics
+from metalearn_cli.errors import ConfigError, DeviceError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.experiment.registry import module_of
+from metalearn_cli.layers.network import Network
+from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.sampling import TaskSpec
+from metalearn_cli.runtime.machine.execution import Plan, plan_for
+from metalearn_cli.runtime.machine.memory import require_memory_for_network
+from metalearn_cli.runtime.run.fixed_parameters import require_movement
+from metalearn_cli.runtime.run.network_trial import Asked, tried
+
+
+def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
+    """The experiment's learner, with initial weights that depend on its seed alone.
+
+    With `execution.mode` "loop" its network runs every task by itself. A network that is not this package's is tried
+    before anybody gets it (runtime/run/network_trial.py).
+
+    Raises ConfigError if the network does not fit the inputs, is larger than this machine's memory, or cannot be
+    trained as the experiment asks.
+    """
+    ways = interface.outputs if interface.objective is classification else None
+    backbone, algorithm = module_of(experiment.backbone).build, module_of(experiment.algorithm).build
+    shape = (interface.input_shape, interface.outputs)
+    with _seeded(experiment.seed):
+        require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
+        network = Network(backbone(experiment.backbone, *shape), one_by_one=experiment.execution.mode == "loop")
+        drawn = torch.get_rng_state()
+        problem = Problem(network, interface.objective, statistics, ways)
+        learner: Learner = algorithm(experiment.algorithm, problem)
+        way, remarks = _tried(experiment, network, learner, interface)
+        if way is not network:
+            torch.set_rng_state(drawn)  # so that the weights are those of the first time
+            network, learner = way, algorithm(experiment.algorithm, problem._replace(network=way))
+    if experiment.task.running_statistics:
+        learner = with_running_statistics(learner, network)
+    elif statistics == "running":
+        raise ConfigError("eval.statistics: running needs task.running_statistics=true in training")
+    if network.fixed and learner.traits.reads != "pixels":
+        learner = with_fixed(learner, network.fixed)
+        if not _is_outline(network):
+            require_movement(learner, interface)
+    return learner._replace(traits=learner.traits._replace(remarks=tuple(remarks)))
+
+
+def _tried(
+    experiment: Experiment, network: Network, learner: Learner, interface: Interface
+) -> tuple[Network, list[str]]:
+    """The network as it will run, and what a person should know of that."""
+    own = experiment.backbone.name != "custom" and not network.foreign_layers()
+    if own or learner.traits.reads == "pixels" or _is_outline(network):
+        return network, []
+    chosen, order = experiment.algorithm.name, 2 if learner.traits.second_order else 1
+    by_choice = "second_order" in type(experiment.algorithm).model_fields
+    cure = "algorithm.second_order=false" if by_choice else f"another algorithm than {chosen}, such as reptile"
+    call = getattr(experiment.backbone, "call", None)
+    key = f"backbone.call: {call}" if call else f"backbone.name: {experiment.backbone.name}"
+    return tried(network, Asked(interface.input_shape, order, key, cure, experiment.task.running_statistics))
+
+
+def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:
+    """The experiment's network as its file builds it, with the weights that its seed starts from."""
+    with _seeded(experiment.seed):
+        network: nn.Module = module_of(experiment.backbone).build(
+            experiment.backbone, interface.input_shape, interface.outputs
+        )
+    return network
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside the block torch's own generator starts at a seed; outside it knows nothing of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def training_spec(experiment: Experiment) -> TaskSpec:
+    """The size of a training task."""
+    return TaskSpec(experiment.task.ways, experiment.task.shots, experiment.task.queries)
+
+
+def _is_outline(network: Network) -> bool:
+    """Whether its parameters have shapes alone and no numbers."""
+    return any(value.is_meta for value in network.initial().values())
+
+
+def plan_of(experiment: Experiment, interface: Interface, device: torch.device, processes: int = 1) -> Plan:
+    """How the training tasks of one of so many processes run."""
+    values, tasks = training_spec(experiment).values(interface.input_shape), experiment.outer.meta_batch_size
+    return plan_for(device, experiment.execution, values, tasks // processes)
+
+
+def evaluation_spec(experiment: Experiment) -> TaskSpec:
+    """The size of a validation or test task."""
+    return TaskSpec(experiment.eval.ways or experiment.task.ways, experiment.task.shots, experiment.eval.queries)
+
+
+def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
+    """How many inner steps validation, test and finetune take.
+
+    Raises ConfigError if the learner cannot take as many.
+    """
+    steps, most = experiment.eval.inner_steps, learner.traits.most_steps
+    if steps is not None and most is not None and steps > most:
+        raise ConfigError(
+            f"eval.inner_steps: found {steps}, expected at most {most}: {experiment.algorithm.name} learns rates or "
+            f"norms for each single step, and it was made for {most} (algorithm.inner_steps)"
+        )
+    return learner.traits.inner_steps if steps is None else steps
+
+
+def evaluation_statistics(experiment: Experiment) -> Statistics:
+    """What the norms see in validation and test."""
+    return experiment.eval.statistics or experiment.task.statistics
+
+
+def device_named(name: str) -> torch.device:
+    """The device: `auto` is CUDA where there is one.
+
+    Raises DeviceError if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).add(1).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise DeviceError(f"--device {name}: no such device here; use --device cpu or --device auto") from None
+    return device

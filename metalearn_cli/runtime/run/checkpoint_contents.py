@@ -1,0 +1,171 @@
+"""The tensors of a checkpoint, checked against its header before anything of their size is built.
+
+What the header's experiment would build is built without memory, on torch's meta device, which knows shapes and types
+alone. So a small file cannot ask for a large network.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metalearn_cli.core.meta import Learner
+from metalearn_cli.core.tasks import Examples
+from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.experiment.yaml_lines import brief
+from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.machine.memory import WithoutDraws
+from metalearn_cli.runtime.run.assembly import backbone_for, learner_for
+from metalearn_cli.runtime.run.checkpoint_headers import (
+    AdaptedHeader,
+    TrainingHeader,
+    adapted_header,
+    experiment_in,
+    interface_of,
+    not_written,
+    training_header,
+)
+from metalearn_cli.runtime.run.outer_step import learned, leaves
+from metalearn_cli.storage.runs.checkpoints import Checkpoint
+
+Tensors = Mapping[str, Tensor]
+
+_LARGEST_MAP = 1 << 26
+"""The most values that a layer gives for one picture: four times what the widest of this package does at 512 x 512."""
+
+_SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "adamw": ("step", "exp_avg", "exp_avg_sq")}
+_SCALAR, _NOT_NEGATIVE, _MAY_OVERFLOW = "step", ("step", "exp_avg_sq"), ("exp_avg_sq",)
+
+
+class Trained(NamedTuple):
+    """A training checkpoint's header, the experiment it was trained with, and what its network sees."""
+
+    header: TrainingHeader
+    experiment: Experiment
+    interface: Interface
+
+
+class AdaptedTo(NamedTuple):
+    """An adapted classifier's header, its experiment, what its network sees, and its support inputs [N, C, H, W]."""
+
+    header: AdaptedHeader
+    experiment: Experiment
+    interface: Interface
+    support: Tensor
+
+
+def trained_in(checkpoint: Checkpoint, path: Path) -> Trained:
+    """What a training checkpoint says, of which all fits together.
+
+    Raises CheckpointError otherwise, or if it names Python code that METALEARN_TRUST does not.
+    """
+    header = training_header(checkpoint, path)
+    experiment = experiment_in(checkpoint, path)
+    interface = interface_of(header, experiment, path)
+    require_meta(checkpoint, path, experiment, interface)
+    return Trained(header, experiment, interface)
+
+
+def require_meta(checkpoint: Checkpoint, path: Path, experiment: Experiment, interface: Interface) -> None:
+    """Raise CheckpointError unless its tensors are the experiment's meta-parameters and its optimizer's own."""
+    start = _outline(path, experiment, interface).init()
+    momentum = ("momentum_buffer",) if experiment.outer.momentum else ()
+    slots = {
+        f"optimizer.{slot}.{name}": torch.empty((), device="meta") if slot == _SCALAR else value
+        for slot in _SLOTS.get(experiment.outer.optimizer, momentum)
+        for name, value in learned(start).items()
+    }
+    begun = any(name.startswith("optimizer.") for name in checkpoint.tensors)  # before the first step it has none
+    _require_like(checkpoint.tensors, leaves(start) | (slots if begun else {}), path)
+    for name, value in checkpoint.tensors.items():
+        slot = name.split(".")[1] if name.startswith("optimizer.") else ""
+        if slot in _NOT_NEGATIVE and bool((value < 0).any()):
+            raise CheckpointError(f"{path}: {name} holds negative numbers; metalearn did not write it")
+
+
+def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
+    """What an adapted classifier says, of which all fits together. Raises CheckpointError as `trained_in` does."""
+    header = adapted_header(checkpoint, path)
+    experiment = experiment_in(checkpoint, path)
+    interface = interface_of(header, experiment, path)
+    if interface.preprocessing is None:
+        raise not_written(path, "interface.preprocessing: found none, but it tells pictures apart")
+    support = checkpoint.tensors.get("support", torch.empty(0))
+    if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
+        raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
+    params = _adapted_like(checkpoint.tensors, path, experiment, interface)
+    adapted = {f"adapted.{name}": value[0] for name, value in params.items()}
+    _require_like(checkpoint.tensors, adapted | {"support": torch.empty(support.shape, device="meta")}, path)
+    return AdaptedTo(header, experiment, interface, support)
+
+
+def _adapted_like(found: Tensors, path: Path, experiment: Experiment, interface: Interface) -> Tensors:
+    """The parameters [1, ...] of the learner adapted to as many pictures as `found` has."""
+    support, learner = found["support"], _outline(path, experiment, interface)
+    if getattr(experiment.backbone, "call", None) is None:
+        with _shapes_alone():
+            return _adapted(learner, torch.empty(1, *support.shape), interface.outputs)
+    # Somebody else's network may look at its numbers, which the meta device has not. Its size is known without.
+    own = {f"adapted.{name}": value for name, value in learner.init().params.items() if not name.startswith("head.")}
+    _require_like({name: value for name, value in found.items() if name in own}, own, path)
+    return _adapted(learner_for(experiment, interface, "support"), support.unsqueeze(0), interface.outputs)
+
+
+def _adapted(learner: Learner, inputs: Tensor, ways: int) -> Tensors:
+    with torch.no_grad():
+        targets = (torch.arange(inputs.shape[1], device=inputs.device) % ways).unsqueeze(0)
+        return learner.adapt(learner.init(), Examples(inputs, targets, ways), 0)[0].params
+
+
+def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learner:
+    """The learner, all of whose tensors have a shape and a type, and no memory."""
+    try:
+        with _shapes_alone():
+            if getattr(experiment.backbone, "call", None) is None:
+                _require_small_maps(path, backbone_for(experiment, interface), interface)
+            return learner_for(experiment, interface, "support")
+    except ConfigError as error:
+        raise not_written(path, error) from None
+
+
+def _require_small_maps(path: Path, network: nn.Module, interface: Interface) -> None:
+    """Raise CheckpointError for a layer without parameters of its own, such as upsample, that makes a picture huge."""
+
+    def compared(layer: nn.Module, _inputs: object, outputs: Tensor) -> None:
+        if (values := outputs[0].numel()) > _LARGEST_MAP:
+            found = f"backbone: a {type(layer).__name__} of it gives {values:,} values for a picture"
+            raise not_written(path, f"{found}, expected at most {_LARGEST_MAP:,}")
+
+    for layer in network.modules():
+        layer.register_forward_hook(compared)
+    network(torch.empty(2, *interface.input_shape))
+
+
+@contextmanager
+def _shapes_alone() -> Iterator[None]:
+    with torch.device("meta"), WithoutDraws():
+        yield
+
+
+def _require_like(found: Tensors, wanted: Tensors, path: Path) -> None:
+    """Raise CheckpointError unless names, shapes and types are the same, and all numbers are finite."""
+    for name in sorted(found.keys() | wanted.keys()):
+        there, right = (_described(part.get(name)) for part in (found, wanted))
+        if there != right:
+            raise CheckpointError(
+                f"{path}: does not fit the experiment in its header: {brief(name)} is {there} in the file, {right} in "
+                "the learner; metalearn did not write it"
+            )
+    for name, value in found.items():
+        overflows = name.startswith(tuple(f"optimizer.{slot}." for slot in _MAY_OVERFLOW))
+        if bool((value.isnan() if overflows else ~value.isfinite()).any()):
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity; take a checkpoint from before it diverged")
+
+
+def _described(value: Tensor | None) -> str:
+    kind = "" if value is None or value.dtype is torch.float32 else f" of {str(value.dtype).removeprefix('torch.')}"
+    return "absent" if value is None else f"{list(value.shape)}{kind}"

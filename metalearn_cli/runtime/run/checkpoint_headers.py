@@ -1,0 +1,205 @@
+"""What the header of a checkpoint says: its kind, what its network sees, which versions wrote it.
+
+Every field is read as strictly as an experiment file, whoever wrote it: a checksum says that a file is whole, not that
+it is true.
+"""
+
+import platform
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import Field, StringConstraints
+
+from metalearn_cli.core.meta import classification, regression
+from metalearn_cli.datasets import Mixture, Preprocessing, TaskSource
+from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.experiment.mistakes import Source, validated
+from metalearn_cli.experiment.yaml_lines import brief
+from metalearn_cli.references import Call
+from metalearn_cli.runtime.data.opening import Interface, dataset_of
+from metalearn_cli.settings import Settings, Size, Steps
+from metalearn_cli.storage.runs.checkpoints import Checkpoint
+from metalearn_cli.version import own_version
+
+_Count = Annotated[int, Field(ge=0, le=10**9)]
+_Word = Annotated[str, StringConstraints(max_length=100, pattern=r"^[ -~]*$")]
+_NAMES = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
+
+
+class _Interface(Settings):
+    """An Interface as `interface_header` writes it."""
+
+    input_shape: tuple[Size, ...] = Field(min_length=1)
+    outputs: Size
+    objective: Literal["accuracy", "mse"]
+    preprocessing: Preprocessing | None
+
+
+class _Header(Settings):
+    """What the headers of all kinds hold. The experiment is read by itself, as one from a file is."""
+
+    format: int
+    kind: str
+    experiment: dict[str, Any]
+    interface: _Interface
+    versions: dict[_Word, _Word] = Field(default={})
+
+
+class TrainingHeader(_Header):
+    """The header of a training checkpoint: how far the run was, and what it goes on with (runtime.state.State)."""
+
+    data_sha256: _Word
+    iteration: _Count
+    best: float | None
+    kept: list[tuple[_Count, float]] = Field(default=[], max_length=100)
+    window: tuple[_Count, float, float]
+    reported: _Count
+    plan: tuple[Literal["loop", "vmap", "threads"], Size] | None
+    ground: dict[_Word, _Word | int]
+    skipped: _Count
+    skipped_in_a_row: _Count
+
+    def mistake(self) -> str:
+        """What cannot be true of it, or nothing."""
+        kept = [iteration for iteration, _ in self.kept]
+        times = {"window": self.window[0], "reported": self.reported, "skipped": self.skipped, "kept": max([0, *kept])}
+        for name, time in times.items():
+            if time > self.iteration:
+                return f"{name}: found {time}, but only {self.iteration} iterations were done"
+        if len(set(kept)) < len(kept):
+            return f"kept: found {kept}, expected each iteration once"
+        if self.skipped_in_a_row > self.skipped:
+            return f"skipped_in_a_row: found {self.skipped_in_a_row}, but only {self.skipped} steps were left out"
+        return ""
+
+
+class AdaptedHeader(_Header):
+    """The header of an adapted classifier: its labels, in the order of its probabilities, and its inner steps."""
+
+    classes: list[str | bool | int | float] = Field(min_length=1)
+    inner_steps: Steps
+
+    def mistake(self) -> str:
+        """What cannot be true of it, or nothing."""
+        if len(set(self.classes)) < len(self.classes):
+            return "classes: found a label twice, expected each once"
+        if len(self.classes) != self.interface.outputs:
+            return f"classes: found {len(self.classes)}, but the network tells {self.interface.outputs} apart"
+        return ""
+
+
+Header = TypeVar("Header", TrainingHeader, AdaptedHeader)
+
+
+def training_header(checkpoint: Checkpoint, path: Path) -> TrainingHeader:
+    """The header of a training checkpoint. Raises CheckpointError for another kind, or a field that cannot be true."""
+    return _read(checkpoint, "meta", TrainingHeader, path)
+
+
+def adapted_header(checkpoint: Checkpoint, path: Path) -> AdaptedHeader:
+    """The header of an adapted classifier. Raises CheckpointError as `training_header` does."""
+    return _read(checkpoint, "adapted", AdaptedHeader, path)
+
+
+def _read(checkpoint: Checkpoint, kind: str, model: type[Header], path: Path) -> Header:
+    found = checkpoint.header.get("kind")
+    if found != kind:
+        hint = "; use it with --query alone, in Python with load_classifier"
+        if found != "adapted":
+            hint = "; give --support to adapt it first, in Python with load"
+        held = _NAMES.get(str(found), brief(repr(found)))
+        raise CheckpointError(f"{path}: holds {held}, {_NAMES[kind]} is needed{hint}")
+    try:
+        header = validated(model, dict(checkpoint.header), Source(str(path), {}))
+    except ConfigError as error:
+        raise not_written(path, error) from None
+    if mistake := header.mistake():
+        raise not_written(path, mistake)
+    return header
+
+
+def not_written(path: Path, mistake: ConfigError | str) -> CheckpointError:
+    """The error for a checkpoint with this mistake in its header, or the first of these."""
+    first = str(mistake).partition("\n")[0].removeprefix(f"{path}: ")
+    return CheckpointError(f"{path}: its header has no usable {first}; metalearn did not write it")
+
+
+def experiment_in(checkpoint: Checkpoint, path: Path) -> Experiment:
+    """The Experiment in a checkpoint's header.
+
+    Raises CheckpointError if it is none, or names Python code that METALEARN_TRUST does not: no file may choose what
+    is run.
+    """
+    try:
+        experiment = from_mapping(checkpoint.header.get("experiment"), str(path))
+    except ConfigError as error:
+        raise not_written(path, error) from None
+    code = getattr(experiment.backbone, "call", None)
+    if code is not None:
+        call = Call(code, getattr(experiment.backbone, "arguments", {}))
+        if not call.is_trusted():
+            raise CheckpointError(
+                f"{path}: it would run Python code, {call.shown()}; allow it by: METALEARN_TRUST={call.approval()}"
+            )
+    return experiment
+
+
+def interface_header(interface: Interface) -> dict[str, Any]:
+    """An Interface as JSON."""
+    pictures = interface.preprocessing
+    return {
+        "input_shape": list(interface.input_shape),
+        "outputs": interface.outputs,
+        "objective": interface.objective.name,
+        "preprocessing": None if pictures is None else pictures.model_dump(mode="json"),
+    }
+
+
+def interface_of(header: TrainingHeader | AdaptedHeader, experiment: Experiment, path: Path) -> Interface:
+    """The Interface in a header.
+
+    Raises CheckpointError if it is not that of the header's experiment.
+    """
+    fields = header.interface
+    objective = classification if fields.objective == "accuracy" else regression
+    interface = Interface(fields.input_shape, fields.outputs, objective, fields.preprocessing)
+    if mistake := _unlike(interface, experiment, isinstance(header, TrainingHeader)):
+        raise not_written(path, f"interface.{mistake}")
+    return interface
+
+
+def _unlike(interface: Interface, experiment: Experiment, training: bool) -> str:
+    """What of an interface cannot be that of the experiment; nothing if all can."""
+    try:
+        dataset = dataset_of(experiment.dataset)
+    except ConfigError as error:
+        return str(error)
+    shape, outputs, seen = interface.input_shape, interface.outputs, interface.preprocessing
+    numbers = isinstance(dataset, TaskSource)
+    if numbers != (seen is None) or numbers == interface.tells_classes_apart:
+        return f"preprocessing: found {'none' if seen is None else 'one'}, but {experiment.dataset.name} differs"
+    if isinstance(dataset, TaskSource):
+        wanted, own_outputs = tuple(dataset.input_shape), dataset.outputs
+    else:
+        wanted = dataset.shape if isinstance(dataset, Mixture) else _stored(dataset.preprocessing)
+        own_outputs = experiment.task.ways if training else outputs
+    if shape != wanted:
+        return f"input_shape: found {brief(str(list(shape)))}, but the experiment has {list(wanted)}"
+    if outputs != own_outputs:
+        return f"outputs: found {outputs}, but the experiment has {own_outputs}"
+    if seen is not None and (_stored(seen) != shape or not len(seen.mean) == len(seen.std) == seen.channels):
+        return f"preprocessing: is not one for inputs of {list(shape)}"
+    if seen is not None and min(seen.std) <= 0:
+        return f"preprocessing.std: found {min(seen.std)}, expected numbers greater than 0"
+    return ""
+
+
+def _stored(pictures: Preprocessing) -> tuple[int, int, int]:
+    return (pictures.channels, pictures.height, pictures.width)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a checkpoint remembers."""
+    return {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()}

@@ -1,0 +1,66 @@
+"""A step that is not finite: which tasks it comes from, and what becomes of the run."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Meta, Scores
+from metalearn_cli.core.tasks import Task, count, tasks_between
+from metalearn_cli.errors import DivergedError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.runtime.machine.execution import OfTasks
+from metalearn_cli.runtime.run.outer_step import leaves
+from metalearn_cli.storage.runs.run_folder import RunFolder
+
+MOST_IN_A_ROW = 100
+"""So many steps left out one after the other, and the run ends: it would learn nothing more."""
+
+_SHOWN = 10
+
+
+def finite(*tensors: Tensor) -> Tensor:
+    """Whether every number of all tensors is finite: one bool, on their device."""
+    return torch.stack([value.isfinite().all() for value in tensors]).all()
+
+
+def culprits(
+    meta_gradient: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task, numbers: Sequence[int], query: Scores
+) -> list[int]:
+    """The numbers of the tasks whose loss or gradient is not finite; each is done once more by itself if need be."""
+    found = [number for number, loss in zip(numbers, query.loss.tolist(), strict=True) if not abs(loss) < float("inf")]
+    if found:
+        return found
+    alone = (meta_gradient(meta, tasks_between(tasks, i, i + 1))[0] for i in range(count(tasks)))
+    return [number for number, own in zip(numbers, alone, strict=True) if not finite(*leaves(own).values())]
+
+
+def of(numbers: Sequence[int]) -> str:
+    """Whose fault it is: " of task 3", " of tasks 1, 2"; nothing where it is nobody's alone."""
+    if not numbers:
+        return ""
+    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return f" of task{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_SHOWN]))}{more}"
+
+
+def diverged(
+    experiment: Experiment, folder: RunFolder, iteration: int, what: str, numbers: Sequence[int] = ()
+) -> DivergedError:
+    """The error that ends a run: where, which tasks, what is kept, and what to try."""
+    kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint was written yet"
+    skipping = experiment.outer.on_nonfinite == "skip"
+    row = f" for {MOST_IN_A_ROW} steps in a row" if skipping and what != "learner" else ""
+    return DivergedError(
+        f"iteration {iteration}: the {what}{of(numbers)} is not finite{row}; {kept}; try {_cures(experiment, what)}"
+    )
+
+
+def _cures(experiment: Experiment, what: str) -> str:
+    """What to try, of all that is not done yet."""
+    outer = experiment.outer
+    rates = [name for name in ("inner_lr",) if getattr(experiment.algorithm, name, None) is not None]
+    cures = [f"a smaller {' or '.join([*(f'algorithm.{name}' for name in rates), 'outer.lr'])}"]
+    cures += ["outer.clip_norm=10" if outer.clip_norm is None else f"outer.clip_norm below {outer.clip_norm:g}"]
+    if outer.on_nonfinite == "stop" and what != "learner":  # a learner that is lost cannot be left out
+        cures.append("outer.on_nonfinite=skip")
+    return f"{', '.join(cures[:-1])} or {cures[-1]}"

@@ -1,0 +1,82 @@
+"""How long a run will take and how much memory it needs, from a few real steps of it on this machine."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from metalearn_cli.runtime.machine.execution import record_for, running
+from metalearn_cli.runtime.machine.memory import peak_bytes
+from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps
+from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, evaluate, on_device
+from metalearn_cli.runtime.run.outer_step import move
+from metalearn_cli.runtime.run.session import Session, training_sampler
+from metalearn_cli.runtime.run.state import fresh
+
+_STEPS, _SECONDS = 5, 10.0
+"""How many meta-steps are timed at the most, and for how long: a slow one is timed once."""
+
+
+class Forecast(NamedTuple):
+    """Seconds of a meta-step and of a validation, and the most bytes of memory that both have held so far.
+
+    `to_validation` and `to_end` are the seconds that the run will need until its first validation is done and in all;
+    start-up, checkpoints and the report at the end are not counted. `peak` is None where the system does not tell.
+    """
+
+    per_iteration: float
+    per_validation: float
+    to_validation: float
+    to_end: float
+    peak: int | None
+
+
+def forecast(session: Session) -> Forecast:
+    """Take a few meta-steps and validation episodes of the session's run and count them up; nothing is kept of them.
+
+    The first step, in which libraries set themselves up, is not timed. One process is measured: a run in several
+    (`execution.processes`, torchrun) is faster.
+    """
+    experiment, device = session.experiment, session.device
+    state = fresh(experiment, session.learner, device, session.plan)
+    sampler = training_sampler(experiment, session.data, session.learner)
+    tasks = range(experiment.outer.meta_batch_size)
+    meta_gradient = partial(session.learner.meta_gradient, iteration=0)
+    validation = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    episodes, steps = experiment.eval.val_episodes, evaluation_steps(experiment, session.validator)
+    few = min(episodes, EPISODES_AT_ONCE)
+    execution = experiment.execution
+    with running(state.plan, record=record_for(device, execution), precision=execution.precision) as runner:
+
+        def step() -> None:
+            gradient, scores = runner.total(meta_gradient, state.meta, on_device(sampler(0, tasks), device))
+            move(experiment.outer, state.optimizer, state.meta, gradient, state.iteration)
+            float(scores.loss.sum())  # waits for a GPU
+
+        step()
+        per_iteration = statistics.median(_timed(step))
+        begun = time.monotonic()
+        evaluate(session.validator, runner, state.meta, validation, steps, few)
+        per_validation = (time.monotonic() - begun) * episodes / few
+    iterations, measures = experiment.outer.iterations, experiment.eval
+    first = min(measures.first, iterations)
+    rounds = range(measures.every, iterations + 1, measures.every)
+    validations = len({first, iterations, *rounds})
+    return Forecast(
+        per_iteration,
+        per_validation,
+        to_validation=first * per_iteration + per_validation,
+        to_end=iterations * per_iteration + validations * per_validation,
+        peak=peak_bytes(device),
+    )
+
+
+def _timed(step: Callable[[], None]) -> list[float]:
+    """The seconds of up to `_STEPS` calls, or of as many as begin within `_SECONDS`; one or more."""
+    begun, taken = time.monotonic(), list[float]()
+    while not taken or (len(taken) < _STEPS and time.monotonic() - begun < _SECONDS):
+        before = time.monotonic()
+        step()
+        taken.append(time.monotonic() - before)
+    return taken

@@ -1,0 +1,77 @@
+"""Which layer of a network has no derivative, and whether one would silently leave an operation out.
+
+Legend: N examples.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalearn_cli.layers.attention import PlainAttention
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.passing import Params
+
+EXAMPLES = 4
+"""How many a network is tried on."""
+
+
+def require_whole(values: list[Tensor]) -> None:
+    """Raise RuntimeError if a derivative of the values would leave out an operation.
+
+    One that is marked with `once_differentiable` ends the graph in a node that raises, but torch.autograd.grad (2.13)
+    never comes to that node, as none of its inputs lies behind it.
+    """
+    nodes = [value.grad_fn for value in values]
+    known = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if node is None:
+            continue
+        if node.name().endswith("Error"):
+            raise RuntimeError("an operation is marked with once_differentiable")
+        further = {following for following, _ in node.next_functions} - known
+        known |= further
+        nodes += further
+
+
+def culprit(network: Network, params: Params, shape: tuple[int, ...], order: int) -> tuple[str, nn.Module] | None:
+    """The first innermost layer that cannot do by itself what is asked, with the inputs that come to it."""
+    module, came = network.copied(), dict[str, tuple[nn.Module, tuple[object, ...]]]()
+
+    def note(layer: nn.Module, inputs: tuple[object, ...]) -> None:
+        came.setdefault(names[layer], (layer, inputs))
+
+    names = {layer: name for name, layer in module.named_modules()}
+    for layer in names:
+        layer.register_forward_pre_hook(note)
+    own = {name: value[0].float() for name, value in params.items()}
+    try:
+        functional_call(module, own, (torch.rand(EXAMPLES, *shape),))
+    except (Exception, SystemExit):
+        name, (layer, _) = list(came.items())[-1]  # the last that was entered did not come back
+        return name.removeprefix("body."), layer
+    for name, (layer, inputs) in came.items():
+        if not list(layer.children()) and not _differentiable(layer, inputs, order):
+            return name.removeprefix("body."), layer
+    return None
+
+
+def _differentiable(layer: nn.Module, inputs: tuple[object, ...], order: int) -> bool:
+    came = [_leaf(one) for one in inputs]
+    at = [one for one in came if isinstance(one, Tensor) and one.requires_grad]
+    at += [value for value in layer.parameters() if value.requires_grad]
+    try:
+        with PlainAttention():
+            outputs = layer(*came)
+        total = (outputs if isinstance(outputs, Tensor) else outputs[0]).square().sum()
+        for _ in range(order):
+            first = torch.autograd.grad(total, at, create_graph=True, allow_unused=True)
+            total = torch.stack([one.square().sum() for one in first if one is not None]).sum()
+        require_whole([total])
+    except Exception:
+        return False
+    return True
+
+
+def _leaf(value: object) -> object:
+    return value.detach().requires_grad_() if isinstance(value, Tensor) and value.is_floating_point() else value

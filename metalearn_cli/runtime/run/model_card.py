@@ -1,0 +1,162 @@
+"""A model card beside the best checkpoint: what it is, how good, what for, and how to make it again.
+
+Markdown with a YAML head in the form that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from metalearn_cli.experiment import to_yaml
+from metalearn_cli.experiment.yaml_lines import write as as_yaml
+from metalearn_cli.runtime.run.checkpoint_headers import versions
+from metalearn_cli.runtime.run.protocol import steps
+from metalearn_cli.storage.files.atomic import write_file
+from metalearn_cli.storage.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.run.session import Session
+
+NAME = "MODEL_CARD.md"
+
+
+def write_card(session: "Session", warn: Callable[[str], None]) -> None:
+    """The run folder has a card of its best checkpoint beside it; none where there is no such checkpoint.
+
+    What goes wrong is told to `warn`: a card is no reason for a finished run to fail.
+    """
+    try:
+        best = _best(session.folder)
+        if best is not None:
+            write_file(session.folder.best.with_name(NAME), _card(session, best).encode())
+    except Exception as error:
+        warn(f"no model card was written: {error}")
+
+
+def _best(folder: RunFolder) -> Mapping[str, Any] | None:
+    """The row of metrics.jsonl that the best checkpoint was written with."""
+    if not folder.best.exists():
+        return None
+    return next((row for row in reversed(folder.rows()) if row.get("best")), None)
+
+
+def _card(session: "Session", best: Mapping[str, Any]) -> str:
+    experiment = session.experiment
+    order = {True: " (second order)", False: " (first order)", None: ""}[session.learner.traits.second_order]
+    parameters = sum(value.numel() for value in session.learner.init().params.values())
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(session, best))
+    return f"""---
+{as_yaml(_head(session, best)).rstrip()}
+---
+
+# {experiment.name}
+
+A few-shot learner: {experiment.algorithm.name}{order} with the backbone {experiment.backbone.name} of
+{parameters:,} parameters, meta-trained on {experiment.dataset.name} by metalearn.
+
+| | |
+|---|---|
+{rows}
+
+The validation classes picked this checkpoint, so expect somewhat less on others; `metalearn eval` measures it on test
+classes, which training has never seen.
+{_ensemble(session)}
+## What it is good for
+
+{_purpose(session)}
+
+## How to use it
+
+{_use(session)}
+
+## How to make it again
+
+`metalearn train config.yaml`, with this as `config.yaml`:
+
+```yaml
+{to_yaml(experiment).rstrip()}
+```
+"""
+
+
+def _facts(session: "Session", best: Mapping[str, Any]) -> list[tuple[str, str]]:
+    experiment, last = session.experiment, best["val"][-1]
+    accuracy = session.data.interface.tells_classes_apart
+    measured, outer = session.measured, experiment.outer
+    interval = f"{100 * last['ci95']:.2f}" if accuracy else f"{last['ci95']:.2g}"
+    score = f"**{_score(last['score'], accuracy)} ± {interval}**, 95 % interval over {measured.episodes} episodes"
+    made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
+    before = [("before the first step", _score(best["val"][0]["score"], accuracy))] if last["step"] else []
+    return [
+        (f"validation, {_size(session)}", f"{score}, after {steps(last['step'])}"),
+        *before,
+        ("validation tasks", str(measured)),
+        ("training tasks", str(session.trained)),
+        ("iterations", f"{best['iteration']:,} of {outer.iterations:,}, {outer.meta_batch_size} tasks each"),
+        ("data", f"{experiment.dataset.name}, SHA-256 `{session.data.sha256[:16]}`, seed {experiment.seed}"),
+        ("versions", made_by),
+    ]  # fmt: skip
+
+
+def _head(session: "Session", best: Mapping[str, Any]) -> dict[str, Any]:
+    experiment, accuracy = session.experiment, session.data.interface.tells_classes_apart
+    task, metric = ("image-classification", "accuracy") if accuracy else ("tabular-regression", "mse")
+    result = {
+        "task": {"type": task, "name": _size(session)},
+        "dataset": {"type": experiment.dataset.name, "name": experiment.dataset.name, "split": "validation"},
+        "metrics": [{"type": metric, "value": round(best["val"][-1]["score"], 4)}],
+    }
+    return {
+        "library_name": "metalearn",
+        "pipeline_tag": task,
+        "tags": ["few-shot-learning", "meta-learning", experiment.algorithm.name, experiment.backbone.name],
+        "metrics": [metric],
+        "model-index": [{"name": experiment.name, "results": [result]}],
+    }
+
+
+def _ensemble(session: "Session") -> str:
+    """That the card speaks of one checkpoint, where there are more to be taken together."""
+    count = len(session.folder.all_kept)
+    if not count:
+        return ""
+    return (
+        f"\nThis is the figure of one checkpoint. `metalearn eval` with this folder for `--checkpoint` measures the "
+        f"ensemble of {count}\ncheckpoints that the run kept (best-*.pt), which is another one.\n"
+    )
+
+
+def _size(session: "Session") -> str:
+    return session.measured.size if session.measured.accuracy else f"{session.measured.size} regression"
+
+
+def _score(score: float, accuracy: bool) -> str:
+    return f"{100 * score:.2f} %" if accuracy else f"mean squared error {score:.4g}"
+
+
+def _purpose(session: "Session") -> str:
+    name, ways = session.experiment.dataset.name, session.validator.traits.ways
+    if session.data.interface.preprocessing is None:
+        return f"Functions like those of {name}: it adapts to a new one from a few of its points, and to nothing else."
+    number = "any number of" if ways is None else f"exactly {ways}"
+    return (
+        f"Telling {number} new classes of pictures apart from a few examples of each, where they resemble those of "
+        f"{name}.\nIt is not made to say that a picture shows none of the classes, its probabilities are not "
+        "calibrated, and for pictures\nunlike its training data nothing was measured: try it on labelled ones first "
+        "(`--query` with class folders)."
+    )
+
+
+def _use(session: "Session") -> str:
+    if session.data.interface.preprocessing is None:
+        return "```sh\nmetalearn eval --checkpoint best.pt\n```"
+    return """```sh
+metalearn eval --checkpoint best.pt
+metalearn finetune --checkpoint best.pt --support CLASS_FOLDERS --query PICTURES --output mine.pt2
+```
+
+```python
+from metalearn_cli import load
+
+classifier = load("best.pt").adapt(pictures, labels)
+classifier.predict(more_pictures)
+```"""

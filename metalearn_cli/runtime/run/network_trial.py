@@ -1,0 +1,190 @@
+"""A network that is not this package's is tried once, before anybody trains it: what torch cannot do with it is known.
+
+Two tasks with parameters of their own run at once and one after the other; outputs and derivatives must agree. The way
+that agrees is the way the network goes from then on.
+
+Legend: T tasks, N examples.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.passing import Params, Pass
+from metalearn_cli.references import reason
+from metalearn_cli.runtime.run.missing_derivatives import EXAMPLES, culprit, require_whole
+
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+_ATTENTION = "scaled_dot_product"
+
+
+class Asked(NamedTuple):
+    """What is asked of a network: derivatives up to `order` for inputs of a shape; `key` is that of its experiment.
+
+    `cure` is what to set where the second derivative is too much; `collects`, whether running statistics are kept.
+    """
+
+    shape: tuple[int, ...]
+    order: int
+    key: str
+    cure: str
+    collects: bool
+
+
+def tried(network: Network, asked: Asked) -> tuple[Network, list[str]]:
+    """The network as it will run, by the first way that is right, and what a person should know of that.
+
+    At once, then with attention in plain operations, then one task after the other.
+
+    Raises ConfigError, with the layer, the reason and a cure, if there is no way.
+    """
+    params = _two_of_each(network)
+    refused: list[BaseException] = []
+    for one_by_one, attention in product((False, True), repeat=2):
+        if attention and _ATTENTION not in str(refused[-1]):
+            continue
+        way = network.with_plain_attention() if attention else network
+        way = way.one_by_one() if one_by_one else way
+        try:
+            with _strictly():
+                idle = _require_right(way, params, asked)
+        except (Exception, SystemExit) as error:  # somebody else's code, in whatever torch makes of it
+            refused.append(error)
+        else:
+            return way, _told(way, refused, idle, asked)
+    raise _refusal(network, params, asked, refused[-1])
+
+
+@contextmanager
+def _strictly() -> Iterator[None]:
+    """Inside the block what torch would do slowly is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "There is a performance drop")
+        yield
+
+
+def _told(network: Network, refused: list[BaseException], idle: list[str], asked: Asked) -> list[str]:
+    lines = []
+    if network.plain_attention:
+        lines.append(f"{asked.key}: attention in plain operations, as torch's fast one has no second derivative")
+    if network.runs_one_by_one and refused:
+        lines.append(
+            f"{asked.key}: tasks run one after the other, as with execution.mode=loop: torch cannot run this network "
+            f"for several at once ({reason(refused[0])})"
+        )
+    if idle:
+        lines.append(f"{asked.key}: no output depends on {_some(idle)}; they learn nothing")
+    if network.fixed:
+        fixed = sorted(network.fixed)
+        lines.append(f"{asked.key}: {_some(fixed)}: fixed (requires_grad=False), nothing moves them")
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    shown = [name.removeprefix("body.") for name in names]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more parameters" if len(shown) > 3 else "")
+
+
+def _require_right(network: Network, params: Params, asked: Asked) -> list[str]:
+    """Raise whatever torch raises, or a RuntimeError of ours if two tasks at once are not two tasks.
+
+    In float32 because that is what will run, and there are kernels for it alone; in float64, which tells a wrong
+    gradient from a rounded one, unless the network itself insists on float32. Names of idle parameters come back.
+    """
+    single = _outcomes(network, params, asked, torch.float32)
+    kind = torch.float64
+    try:
+        found_at_once = _outcomes(network, params, asked, kind)
+    except (Exception, SystemExit):
+        kind, found_at_once = torch.float32, single
+    alone = network.one_by_one()
+    expected = found_at_once if network.runs_one_by_one else _outcomes(alone, params, asked, kind)
+    for what, found in found_at_once.items():
+        off = _distance(found, expected[what])
+        if not off < _TOLERANCE[kind]:
+            raise RuntimeError(f"{what} of two tasks at once are {off:.0e} off those of one at a time")
+    gradients = expected.get("first derivatives", {})
+    return sorted(name for name, value in gradients.items() if value is None and name not in network.fixed)
+
+
+Outcome = Mapping[str, Tensor | None]
+
+
+def _outcomes(network: Network, params: Params, asked: Asked, kind: torch.dtype) -> dict[str, Outcome]:
+    """Outputs and derivatives of two tasks, by what they are; None where nothing depends on a parameter."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(2, EXAMPLES, *asked.shape, generator=generator, dtype=torch.float64).to(kind)
+    at = {name: value.to(kind).requires_grad_() for name, value in params.items()}
+    # With these the layers must know which task is which.
+    how = Pass(keys=torch.arange(2), collected={} if asked.collects else None)
+    with default_type(kind), torch.enable_grad():
+        outputs = network(at, inputs, how)
+        if asked.order == 0 or not outputs.requires_grad:
+            return {"outputs": {"": outputs.detach()}}
+        loss, twice = outputs.square().sum(), asked.order > 1
+        first = torch.autograd.grad(loss, list(at.values()), create_graph=twice, allow_unused=True)
+        found: dict[str, Outcome] = {"outputs": {"": outputs.detach()}}
+        found["first derivatives"] = {n: None if g is None else g.detach() for n, g in zip(at, first, strict=True)}
+        length = [one.square().sum() for one in first if one is not None and one.requires_grad]
+        if twice and length:
+            require_whole(length)
+            second = torch.autograd.grad(torch.stack(length).sum(), list(at.values()), allow_unused=True)
+            found["second derivatives"] = dict(zip(at, second, strict=True))
+    return found
+
+
+def _distance(found: Outcome, expected: Outcome) -> float:
+    scale = max((float(value.abs().max()) for value in expected.values() if value is not None), default=0.0) or 1.0
+    off = [_zero_for(value, found[name]) for name, value in expected.items()]
+    return max((float(one.abs().max()) for one in off if one is not None), default=0.0) / scale
+
+
+def _zero_for(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The difference of two tensors, either of which may be None for zero."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one - other
+
+
+def _two_of_each(network: Network) -> Params:
+    """The network's parameters for two tasks, [2, ...], in float64: near the initial ones, and not the same."""
+    generator = torch.Generator().manual_seed(1)
+    params = {}
+    for name, value in network.initial().items():
+        twice = value.detach().double().expand(2, *value.shape)
+        noise = torch.randn(twice.shape, generator=generator, dtype=torch.float64)
+        params[name] = twice.clone() if name in network.fixed else twice + 0.1 * noise * value.double().abs().mean()
+    return params
+
+
+@contextmanager
+def default_type(kind: torch.dtype) -> Iterator[None]:
+    """Inside the block, tensors that a network makes for itself are of this type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _refusal(network: Network, params: Params, asked: Asked, last: BaseException) -> ConfigError:
+    """Of a network for which there is no way, with a cure if one works."""
+    layer = culprit(network, params, asked.shape, asked.order)
+    what = "this network" if layer is None else f"the layer {layer[0]} ({type(layer[1]).__name__})"
+    cannot = "be differentiated twice" if asked.order > 1 else "be trained"
+    line = f"{asked.key}: {what} cannot {cannot}: {reason(last)}"
+    if asked.order > 1:
+        try:
+            _require_right(network.one_by_one(), params, asked._replace(order=1))
+        except (Exception, SystemExit):
+            return ConfigError(line.replace(cannot, "be trained"))
+        return ConfigError(f"{line}; once it can: {asked.cure}")
+    return ConfigError(line)

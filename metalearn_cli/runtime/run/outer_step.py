@@ -1,0 +1,82 @@
+"""The outer step: how Meta follows the meta-gradient."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Meta
+from metalearn_cli.core.running_statistics import SHARE
+from metalearn_cli.experiment.blocks import Outer
+
+
+def leaves(meta: Meta) -> dict[str, Tensor]:
+    """Every tensor of Meta, sorted by names that are stable: "params.<name>", "coefficients.<name>", ...
+
+    Sorted, because sums over them must have one order, whether Meta is new or comes from a checkpoint.
+    """
+    named = zip(Meta._fields, meta, strict=True)
+    return dict(sorted((f"{part}.{name}", value) for part, values in named for name, value in values.items()))
+
+
+def learned(meta: Meta) -> dict[str, Tensor]:
+    """Those of them that the outer optimizer moves: all but running statistics."""
+    return leaves(meta._replace(statistics={}))
+
+
+def optimizer_for(settings: Outer, meta: Meta) -> torch.optim.Optimizer:
+    """The outer optimizer, which changes the tensors of `meta` in place."""
+    tensors = list(learned(meta).values())
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(tensors, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(tensors, settings.lr, weight_decay=settings.weight_decay)
+
+
+def rate(settings: Outer, iteration: int) -> float:
+    """The outer learning rate of an iteration, 0 to `settings.iterations` - 1; a function, so resume needs no state.
+
+    cosine: min_lr + (lr - min_lr) * (1 + cos(pi * iteration / iterations)) / 2 (Loshchilov & Hutter 2017, eq. 5).
+    linear: min_lr + (lr - min_lr) * (1 - iteration / iterations) (Nichol et al. 2018, with min_lr = 0).
+    """
+    if settings.schedule == "cosine":
+        share = (1 + math.cos(math.pi * iteration / settings.iterations)) / 2
+        return settings.min_lr + (settings.lr - settings.min_lr) * share
+    if settings.schedule == "linear":
+        return settings.min_lr + (settings.lr - settings.min_lr) * (1 - iteration / settings.iterations)
+    if settings.schedule == "step":
+        return settings.lr * settings.step_factor ** (iteration // settings.step_every)
+    return settings.lr
+
+
+def clipped(settings: Outer, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gradient with each element within clip_value (10 in the MAML paper's code on miniImageNet).
+
+    After that its norm, over all tensors, is within clip_norm.
+    """
+    if settings.clip_value is not None:
+        bound = settings.clip_value
+        gradient = {name: value.clamp(-bound, bound) for name, value in gradient.items()}
+    if settings.clip_norm is not None:
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in gradient.values()]))
+        share = (settings.clip_norm / norm).clamp(max=1.0)
+        gradient = {name: value * share for name, value in gradient.items()}
+    return gradient
+
+
+def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient: Meta, iteration: int) -> None:
+    """`meta` has taken one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10).
+
+    What the gradient leaves out stays as it is, whatever the optimizer.
+    """
+    grads, tensors = clipped(settings, learned(gradient)), learned(meta)
+    still = {name: value.clone() for name, value in tensors.items() if name not in grads}
+    for name, value in tensors.items():
+        value.grad = grads[name] if name in grads else torch.zeros_like(value)
+    for group in optimizer.param_groups:
+        group["lr"] = rate(settings, iteration)
+    optimizer.step()
+    for name, value in still.items():
+        tensors[name].copy_(value)
+    for name, away in gradient.statistics.items():
+        meta.statistics[name].sub_(SHARE * away)

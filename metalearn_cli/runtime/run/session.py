@@ -1,0 +1,180 @@
+"""What a run works with, where it starts, and how it is kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from metalearn_cli.core.meta import Learner
+from metalearn_cli.errors import ConfigError, RunError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.sampling import Sampler
+from metalearn_cli.runtime.machine.distributed import ALONE, Group
+from metalearn_cli.runtime.machine.execution import Plan
+from metalearn_cli.runtime.machine.numerics import differences, ground
+from metalearn_cli.runtime.run.assembly import (
+    evaluation_spec,
+    evaluation_statistics,
+    learner_for,
+    plan_of,
+    training_spec,
+)
+from metalearn_cli.runtime.run.outer_step import leaves
+from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol, training_protocol
+from metalearn_cli.runtime.run.reports import Report, row
+from metalearn_cli.runtime.run.state import State, checkpoint_of, fresh, restored
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, save
+from metalearn_cli.storage.runs.recovery import newest
+from metalearn_cli.storage.runs.run_folder import RunFolder
+
+
+class Session(NamedTuple):
+    """What a run works with; nothing here changes while it runs.
+
+    `measured` is how validations are, `trained` how the training loss is.
+    """
+
+    experiment: Experiment
+    data: Data
+    learner: Learner
+    validator: Learner
+    plan: Plan
+    device: torch.device
+    folder: RunFolder
+    group: Group
+    trained: Protocol
+    measured: Protocol
+
+
+def open_session(
+    experiment: Experiment,
+    folder: RunFolder,
+    data: Data,
+    device: torch.device,
+    group: Group = ALONE,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Session:
+    """The learner, the plan and all else that a run of the experiment needs; `say` hears what is special about it.
+
+    Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
+    """
+    tasks = experiment.outer.meta_batch_size
+    if tasks < group.size:
+        raise ConfigError(
+            f"outer.meta_batch_size: found {tasks}, expected a task or more for each of {group.size} processes"
+        )
+    group.require_same("data", data.sha256)
+    statistics = evaluation_statistics(experiment)
+    spec = training_spec(experiment)
+    data.sampler("train", spec, experiment.seed)
+    data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    validator = learner_for(experiment, data.interface, statistics)
+    training_sampler(experiment, data, validator)
+    measured = evaluation_protocol(experiment, data.interface, validator, "val", experiment.eval.val_episodes)
+    if validator.traits.ways not in (None, evaluation_spec(experiment).ways):
+        raise ConfigError(
+            f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
+            f"{experiment.task.ways} classes of task.ways"
+        )
+    learner = learner_for(experiment, data.interface, experiment.task.statistics)
+    for line in learner.traits.remarks:
+        say(line)
+    return Session(
+        experiment,
+        data,
+        learner,
+        validator,
+        plan_of(experiment, data.interface, device, group.size),
+        device,
+        folder,
+        group,
+        training_protocol(experiment, data.interface, learner),
+        measured,
+    )
+
+
+def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sampler:
+    """The tasks that a run trains on, by class number where the learner tells all training classes apart.
+
+    Raises ConfigError or DataError if they cannot be drawn so.
+    """
+    spec = training_spec(experiment)
+    tasks = data.sampler("train", spec, experiment.seed)
+    if learner.traits.classes is None:
+        return tasks
+    if data.numbered is None:
+        raise ConfigError(f"algorithm.name: {experiment.algorithm.name} trains on one dataset, not on a mixture")
+    return data.numbered(spec, experiment.seed, learner.traits.classes)
+
+
+def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _line: None) -> State:
+    """The state to train from: a new one, or with `resume` that of the run's newest whole checkpoint, if it has one.
+
+    `say` hears of a checkpoint that is damaged, and of a machine whose sums are rounded otherwise than before.
+
+    Raises ConfigError or CheckpointError if the checkpoint does not fit the session, RunError if the disk is full.
+    """
+    folder, experiment, group = session.folder, session.experiment, session.group
+    with group.leader_first():
+        found = newest(folder, say) if resume else None
+    if found is None:
+        state = fresh(experiment, session.learner, session.device, session.plan)
+    else:
+        path, checkpoint = found
+        fixed = experiment, session.data, session.learner, session.device, session.plan
+        state = restored(checkpoint, path, *fixed)
+        if changed := differences(checkpoint.header["ground"], _ground(session, state)):
+            say(f"the last bits may differ from those of a run that never stopped ({changed})")
+    group.require_same("checkpoints", state.iteration)
+    if group.leads:
+        folder.forget_after(state.iteration)
+        folder.keep_only([one.iteration for one in state.kept])
+        checkpoint_bytes = 3 * sum(value.nbytes for value in leaves(state.meta).values())
+        folder.require_room(checkpoint_bytes, experiment.checkpoint.keep_best)
+    return state
+
+
+def keep_last(session: Session, state: State) -> None:
+    """last.pt is the state; the one before it stays as previous.pt. The process that leads writes."""
+    if session.group.leads:
+        with _told(session.folder):
+            save(session.folder.last, _checkpoint(session, state), predecessor=session.folder.previous)
+
+
+def keep_report(session: Session, report: Report, state: State) -> None:
+    """The report is on disk, and so is the state: as best.pt too if it is the best, and by its iteration if it is kept.
+
+    One that is kept no longer goes only when last.pt does not name it any more. The process that leads writes.
+    """
+    folder, kept = session.folder, [one.iteration for one in state.kept]
+    if session.group.leads:
+        with _told(folder):
+            folder.append(row(report))
+            if report.best:
+                save(folder.best, _checkpoint(session, state))
+            if state.iteration in kept:
+                save(folder.kept(state.iteration), _checkpoint(session, state))
+    keep_last(session, state)
+    if session.group.leads:
+        with _told(folder):
+            folder.keep_only(kept)
+
+
+@contextmanager
+def _told(folder: RunFolder) -> Iterator[None]:
+    """An error of the disk inside the block also says what is left of the run."""
+    try:
+        yield
+    except RunError as error:
+        kept = f"; {folder.last} is whole, go on from it with --resume" if folder.last.exists() else ""
+        raise RunError(f"{error}{kept}") from error
+
+
+def _checkpoint(session: Session, state: State) -> Checkpoint:
+    return checkpoint_of(session.experiment, session.data, state, _ground(session, state))
+
+
+def _ground(session: Session, state: State) -> dict[str, str | int]:
+    return ground(state.plan, session.device, session.group.size)

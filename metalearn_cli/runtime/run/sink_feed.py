@@ -1,0 +1,65 @@
+"""What the sinks of a run see besides its reports: a sample of its tasks at the start, its result at the end.
+
+Legend: W ways, S shots, Q queries of a class, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metalearn_cli.core.tasks import Task
+from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.runtime.run.assembly import evaluation_spec
+from metalearn_cli.runtime.run.state import State
+from metalearn_cli.storage.runs.sinks import Sink
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.run.reports import Report
+    from metalearn_cli.runtime.run.session import Session
+
+_GAP = 2
+_GREY = 128
+
+
+def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> None:
+    """Every sink has seen the pictures of the first validation task, as the network sees them."""
+    seen = session.data.interface.preprocessing
+    if seen is None or not sinks:
+        return
+    spec = evaluation_spec(session.experiment)
+    task = session.data.sampler("val", spec, session.experiment.eval.seed)(0, [0])
+    pixels = sheet(task, spec.ways, seen)
+    for sink in sinks:
+        sink.picture(iteration, "val/episode", pixels)
+
+
+def tell_result(state: State, reports: "Sequence[Report]", sinks: Sequence[Sink]) -> None:
+    """Every sink has the numbers of the run's last report, and the best validation score of the whole run."""
+    if not reports:
+        return
+    last = reports[-1]
+    metrics = {"result/iterations": float(last.iteration), "result/val": last.val[-1].score, "result/loss": last.loss}
+    if state.best is not None:
+        metrics["result/best val"] = state.best
+    for sink in sinks:
+        sink.result(metrics)
+
+
+def sheet(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8]:
+    """The first task of a batch as one RGB picture: a row for each class, its S shots, a gap, its Q queries."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
+
+    def rows(inputs: Tensor) -> NDArray[np.uint8]:
+        pixels = ((inputs[0].cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        each = pixels.reshape(ways, -1, *pixels.shape[1:])
+        tall: NDArray[np.uint8] = each.transpose(0, 3, 1, 4, 2).reshape(ways * seen.height, -1, seen.channels)
+        return tall
+
+    support, query = rows(task.support.inputs), rows(task.query.inputs)
+    gap = np.full((len(support), _GAP, seen.channels), _GREY, np.uint8)
+    beside = np.concatenate([support, gap, query], 1)
+    return beside.repeat(3, -1) if seen.channels == 1 else beside

@@ -1,0 +1,238 @@
+"""What changes while a run goes on, and how it becomes a checkpoint and comes back."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Learner, Meta, Objective, classification
+from metalearn_cli.datasets import PREPARATION_ONLY
+from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment import Experiment, from_mapping
+from metalearn_cli.experiment.registry import outside_modules
+from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.machine.execution import Plan
+from metalearn_cli.runtime.run.checkpoint_contents import require_meta
+from metalearn_cli.runtime.run.checkpoint_headers import (
+    interface_header,
+    interface_of,
+    not_written,
+    training_header,
+    versions,
+)
+from metalearn_cli.runtime.run.outer_step import learned, leaves, optimizer_for
+from metalearn_cli.storage.runs.checkpoints import Checkpoint
+
+_MAY_CHANGE = {
+    ("name",),
+    ("sinks",),
+    ("outer", "iterations"),
+    ("outer", "on_nonfinite"),
+    ("eval", "episodes"),
+    ("eval", "every"),
+    ("checkpoint", "minutes"),
+    ("checkpoint", "every"),
+    ("execution", "threads"),
+    ("execution", "processes"),
+    ("execution", "cuda_graph"),
+    *(("dataset", key) for key in PREPARATION_ONLY),
+}
+_SCHEDULE_READS = ("outer", "iterations")
+_READ_THE_END = ("cosine", "linear")
+
+
+class Window(NamedTuple):
+    """Means of the training loss and score over the iterations since the last report."""
+
+    iterations: int = 0
+    loss: float = 0.0
+    score: float = 0.0
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Loss and score; no numbers where every iteration was left out."""
+        return (self.loss, self.score) if self.iterations else (math.nan, math.nan)
+
+    def plus(self, loss: float, score: float) -> "Window":
+        """The window with one iteration more."""
+        n = self.iterations + 1
+        return Window(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
+
+
+class Kept(NamedTuple):
+    """One of the best checkpoints: its iteration and validation score."""
+
+    iteration: int
+    score: float
+
+
+@dataclass
+class State:
+    """Iterations done, meta-parameters, outer optimizer, best validation score so far, and when it was last reported.
+
+    `plan` is how tasks run, so that a resumed run adds them up as before; `skipped` steps were left out as they were
+    not finite, the last `skipped_in_a_row` of them without one between. `kept` are the best checkpoints that are kept
+    besides best.pt, the best first.
+    """
+
+    iteration: int
+    meta: Meta
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+    best: float | None = None
+    window: Window = field(default_factory=Window)
+    kept: list[Kept] = field(default_factory=list)
+    reported: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+    def improves(self, score: float, objective: Objective) -> bool:
+        """Whether a validation score beats the best so far: a larger accuracy, a smaller error."""
+        if not math.isfinite(score):
+            return False
+        if self.best is None:
+            return True
+        return score > self.best if objective is classification else score < self.best
+
+    def best_with(self, score: float, objective: Objective, most: int) -> list[Kept]:
+        """The `most` best of those that are kept and one of this iteration; of equal ones the earlier is better.
+
+        None are kept where it is one: that is best.pt.
+        """
+        if most == 1 or not math.isfinite(score):
+            return self.kept
+        sign = -1 if objective is classification else 1
+        found = [*self.kept, Kept(self.iteration, score)]
+        return sorted(found, key=lambda one: (sign * one.score, one.iteration))[:most]
+
+
+def fresh(experiment: Experiment, learner: Learner, device: torch.device, plan: Plan) -> State:
+    """The state before the first iteration."""
+    meta = on(learner.init(), device)
+    return State(0, meta, optimizer_for(experiment.outer, meta), plan)
+
+
+def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapping[str, object]) -> Checkpoint:
+    """All that a run needs to go on from the state as if it had never stopped."""
+    header = {
+        "kind": "meta",
+        "experiment": experiment.model_dump(mode="json"),
+        "interface": interface_header(data.interface),
+        "data_sha256": data.sha256,
+        "iteration": state.iteration,
+        "best": state.best,
+        "kept": [list(one) for one in state.kept],
+        "window": list(state.window),
+        "reported": state.reported,
+        "plan": list(state.plan[:2]),
+        "ground": dict(ground),
+        "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
+        "versions": versions(),
+    }
+    tensors = leaves(state.meta)
+    slots_of = state.optimizer.state_dict()["state"]
+    for number, name in enumerate(learned(state.meta)):
+        slots = slots_of.get(number, {}).items()
+        tensors |= {f"optimizer.{slot}.{name}": value for slot, value in slots if value is not None}
+    return Checkpoint(header, tensors)
+
+
+def restored(
+    checkpoint: Checkpoint,
+    path: Path,
+    experiment: Experiment,
+    data: Data,
+    learner: Learner,
+    device: torch.device,
+    plan: Plan,
+) -> State:
+    """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
+
+    Of the plan only the threads are taken: tasks go on in the chunks that the run began with.
+    Raises ConfigError, by name, if the experiment changed in a way that would end in other weights or files,
+    CheckpointError if the checkpoint is none of training or the dataset is another one.
+    """
+    header = training_header(checkpoint, path)
+    approved = outside_modules(experiment.model_dump(mode="json"))
+    try:
+        trained = from_mapping(header.experiment, str(path), approved)
+    except ConfigError as error:
+        raise not_written(path, error) from None
+    _require_same(trained, experiment)
+    if header.data_sha256 != data.sha256:
+        raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
+    require_meta(checkpoint, path, trained, interface_of(header, trained, path))
+    meta = meta_of(checkpoint, path, learner, device)
+    optimizer = optimizer_for(experiment.outer, meta)
+    slots: dict[int, dict[str, Tensor]] = {}
+    numbers = {name: number for number, name in enumerate(learned(meta))}
+    for name, value in checkpoint.below("optimizer.").items():
+        slot, leaf = name.split(".", 1)
+        slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    if header.plan is not None and header.ground.get("device", device.type) == device.type:
+        plan = Plan(*header.plan, plan.threads)
+    kept, counts = [Kept(*one) for one in header.kept], (header.reported, header.skipped, header.skipped_in_a_row)
+    return State(header.iteration, meta, optimizer, plan, header.best, Window(*header.window), kept, *counts)
+
+
+def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
+    """The meta-parameters in a checkpoint.
+
+    Raises CheckpointError if they are not those of the learner.
+    """
+    like = learner.init()
+    parts = (fitted(checkpoint.below(f"{part}."), own, path) for part, own in zip(Meta._fields, like, strict=True))
+    return on(Meta(*parts), device)
+
+
+def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors from a file in the order and the memory layout of a learner's, which a file does not keep.
+
+    Raises CheckpointError if names or shapes are not the learner's.
+    """
+    for name in sorted(stored.keys() | like.keys()):
+        found, wanted = (part[name].shape if name in part else None for part in (stored, like))
+        if found != wanted:
+            raise CheckpointError(
+                f"{path}: does not fit the experiment: {name} is {_shape(found)} in the file, "
+                f"{_shape(wanted)} in the learner; leave backbone and algorithm as they were in training"
+            )
+    return {name: _laid_out(stored[name], value) for name, value in like.items()}
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """The same numbers in the memory layout of `like`, which a file does not keep and a sum's last bit depends on."""
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else str(list(shape))
+
+
+def on(meta: Meta, device: torch.device) -> Meta:
+    """The same meta-parameters on a device."""
+    moved = ({name: value.to(device) for name, value in part.items()} for part in meta)
+    return Meta(*moved)
+
+
+def _require_same(trained: Experiment, asked: Experiment) -> None:
+    before, after = _flat(trained.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    may_change = _MAY_CHANGE - ({_SCHEDULE_READS} if asked.outer.schedule in _READ_THE_END else set())
+    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    broken = [key for key in changed if key not in may_change]
+    if broken:
+        listed = "; ".join(f"{'.'.join(key)}: {before.get(key)!r} before, {after.get(key)!r} now" for key in broken)
+        raise ConfigError(f"--resume: the run was started with other settings: {listed}")
+
+
+def _flat(values: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, (*above, key)) if isinstance(value, dict) else {(*above, key): value}
+    return flat

@@ -1,0 +1,243 @@
+"""Pictures in, probabilities out: the classifier that an adapted learner is, and the files it is kept in.
+
+Every picture is answered by itself: the norms take their statistics from the support set, whatever the checkpoint
+was trained with, so one query never changes another's answer.
+
+Legend: N pictures, W classes.
+"""
+
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from metalearn_cli.core.heads import CosineHead
+from metalearn_cli.core.meta import Adapted, Learner
+from metalearn_cli.core.tasks import Examples
+from metalearn_cli.errors import ConfigError, DivergedError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.pixels import inputs_of_stored
+from metalearn_cli.runtime.run.assembly import backbone_for, learner_for
+from metalearn_cli.runtime.run.checkpoint_contents import adapted_in
+from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
+from metalearn_cli.runtime.run.state import fitted
+from metalearn_cli.runtime.use import export
+from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
+from metalearn_cli.runtime.use.plain_network import plain, without_body
+from metalearn_cli.runtime.use.python_arguments import Pictures, pictures_in
+from metalearn_cli.storage.pictures.conversion import decode
+from metalearn_cli.storage.runs import checkpoints
+from metalearn_cli.storage.runs.classifier_forms import require_form
+
+_PICTURES_AT_ONCE = 256
+
+
+class Classifier:
+    """Tells the classes of one support set apart, after `steps` inner steps.
+
+    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        interface: Interface,
+        learner: Learner,
+        classes: Sequence[Any],
+        adapted: Adapted,
+        steps: int,
+    ) -> None:
+        self.classes = list(classes)
+        self.steps = steps
+        self._experiment = experiment
+        self._interface = interface
+        self._learner = learner
+        self._adapted = adapted
+
+    def __repr__(self) -> str:
+        pictures = f"{self._adapted.support.shape[1]} support pictures of {size_of(self._interface)}"
+        return f"<Classifier of {reprlib.repr(self.classes)} after {self.steps} inner steps on {pictures}>"
+
+    def predict(self, images: Pictures) -> list[Any]:
+        """The most probable label of each picture; of a single one a list of one.
+
+        Raises DivergedError if it answers with no finite numbers, DataError for what is no picture.
+        """
+        return [self.classes[best] for best in self.predict_proba(images).argmax(1)]
+
+    def predict_proba(self, images: Pictures) -> NDArray[np.float32]:
+        """The probability of each class for each picture, [N, W]; rows sum to 1.
+
+        Raises as `predict` does.
+        """
+        return self.probabilities(inputs_of(images, self._interface))
+
+    def probabilities(self, inputs: Tensor) -> NDArray[np.float32]:
+        """The same for pictures that `inputs_of` has prepared."""
+        outputs = self._outputs(inputs)
+        if not bool(outputs.isfinite().all()):
+            raise diverged(self.steps, "answers")
+        found: NDArray[np.float32] = outputs.softmax(-1).cpu().numpy()
+        return found
+
+    def places(self, inputs: Tensor) -> NDArray[np.int64]:
+        """The place in `classes` of the most probable class of each picture; NO_ANSWER where no output is finite."""
+        outputs = self._outputs(inputs)
+        found = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
+        answers: NDArray[np.int64] = found.cpu().numpy()
+        return answers
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """What the adapted learner says to prepared pictures, [N, W]."""
+        inputs = inputs.to(self._adapted.support.device)
+        starts = range(0, len(inputs), _PICTURES_AT_ONCE)
+        parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
+        with torch.no_grad():
+            return torch.cat([self._learner.predict([self._adapted], part.unsqueeze(0))[0][0] for part in parts])
+
+    @property
+    def lost(self) -> str:
+        """What of it is not finite, "weights" or "answers" to its own support set; nothing if all is."""
+        if not all(bool(value.isfinite().all()) for value in self._adapted.params.values()):
+            return "weights"
+        return "" if bool(self._outputs(self._adapted.support[0]).isfinite().all()) else "answers"
+
+    @property
+    def interface(self) -> Interface:
+        """What its network sees."""
+        return self._interface
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of how its network runs."""
+        return self._learner.traits.remarks
+
+    @property
+    def experiment(self) -> Experiment:
+        """What its learner was made by."""
+        return self._experiment
+
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return self._adapted.support.device
+
+    @property
+    def support(self) -> Tensor:
+        """The inputs [N, C, H, W] that it was adapted to, on the CPU."""
+        return self._adapted.support[0].cpu()
+
+    def module(self) -> nn.Module:
+        """The same classifier in plain torch layers on the CPU: normalised inputs [N, C, H, W] to logits [N, W].
+
+        Its parameters have the names of the backbone's own; its norms hold the statistics of the support set, which
+        itself it does not need.
+
+        Raises ConfigError if it has no such form.
+        """
+        adapted = Adapted(*({n: v.cpu() for n, v in self._adapted.params.items()}, self._adapted.support.cpu()))
+        params = {name: value[0] for name, value in adapted.params.items()}
+        with torch.no_grad():
+            outputs = self._learner.predict([adapted], adapted.support)[0][0]
+        reads = self._learner.traits.reads
+        if reads != "pixels":
+            network = backbone_for(self._experiment, self._interface)
+            if reads == "directions":
+                network.head = CosineHead(1, 1)
+        else:
+            network = without_body(math.prod(self._interface.input_shape))
+            params = {name: value for name, value in params.items() if name.startswith("head.")}
+        return plain(network, params, adapted.support[0], outputs)
+
+    def save(self, path: str | Path) -> None:
+        """`path` holds the classifier, in the form that its suffix says.
+
+        `.pt`, what `load_classifier` reads; `.safetensors`, the parameters of `module()`; `.pt2`, a `torch.export`
+        program of it, from uint8 pictures [N, H, W, C] to logits (docs/export.md).
+
+        Raises ConfigError for another suffix, if a label is neither a string nor a number, or if the classifier has no
+        such form; DivergedError if it has no finite answers; RunError if the disk refuses.
+        """
+        path = Path(path)
+        require_form(path)
+        if lost := self.lost:
+            raise diverged(self.steps, lost)
+        odd = [label for label in self.classes if not isinstance(label, str | int | float)]
+        if odd:
+            raise ConfigError(f"a label is {odd[0]!r}; only strings and numbers can be saved")
+        if path.suffix == ".pt":
+            checkpoints.save(path, self._checkpoint())
+            return
+        network, seen = self.module(), self._interface.preprocessing
+        about = export.about(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
+        about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)}
+        if path.suffix == ".safetensors":
+            export.write_weights(path, network.state_dict(), about)
+        else:
+            assert seen is not None
+            export.write_program(path, network, seen, about)
+
+    def _checkpoint(self) -> checkpoints.Checkpoint:
+        header: Mapping[str, Any] = {
+            "kind": "adapted",
+            "experiment": self._experiment.model_dump(mode="json"),
+            "interface": interface_header(self._interface._replace(outputs=len(self.classes))),
+            "classes": self.classes,
+            "inner_steps": self.steps,
+            "versions": versions(),
+        }
+        tensors = {f"adapted.{name}": value[0] for name, value in self._adapted.params.items()}
+        return checkpoints.Checkpoint(header, tensors | {"support": self._adapted.support[0]})
+
+
+def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path: Path) -> Classifier:
+    """The adapted classifier in a checkpoint."""
+    header, experiment, interface, support = adapted_in(checkpoint, path)
+    learner = learner_for(experiment, interface, "support")
+    # What an adapted learner holds is the learner's own affair: so it says, for the same pictures of any classes.
+    like = Examples(support.unsqueeze(0), (torch.arange(len(support)) % interface.outputs).unsqueeze(0))
+    unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
+    stored = fitted(checkpoint.below("adapted."), unadapted, path)
+    adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
+    return Classifier(experiment, interface, learner, header.classes, adapted, header.inner_steps)
+
+
+def inputs_of(images: Pictures, interface: Interface) -> Tensor:
+    """Pictures as network inputs [N, C, H, W], through exactly what `prepare` did to the training pictures.
+
+    Raises DataError for a picture that cannot be read.
+    """
+    preprocessing = interface.preprocessing
+    assert preprocessing is not None
+    pictures = pictures_in(images, preprocessing.channels)
+    return inputs_of_stored([decode(one.content, preprocessing, one.name) for one in pictures], preprocessing)
+
+
+def require_finite(steps: Sequence[Classifier]) -> None:
+    """Raise DivergedError, with the first inner step that went wrong, unless the last of 0..K classifiers answers."""
+    if steps[-1].lost:
+        first = next(one for one in steps if one.lost)
+        raise diverged(first.steps, first.lost)
+
+
+def diverged(step: int, what: str) -> DivergedError:
+    """The error for an adaptation that went wrong at an inner step."""
+    if step == 0:
+        return DivergedError(f"before the first inner step the {what} are not finite; take another checkpoint")
+    fewer = f", or eval.inner_steps={step - 1}" if step > 1 else ""
+    return DivergedError(
+        f"inner step {step}: the {what} of the adapted learner are not finite; try a smaller algorithm.inner_lr{fewer}"
+    )
+
+
+def size_of(interface: Interface) -> str:
+    """What pictures a network sees: 28 x 28 pixels, grey."""
+    channels, height, width = interface.input_shape
+    return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"

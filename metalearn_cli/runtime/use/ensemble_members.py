@@ -1,0 +1,112 @@
+"""The checkpoints that are measured as one: a file by itself, or those of a folder, if they belong together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metalearn_cli.datasets import PREPARATION_ONLY, TaskSource
+from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment import Experiment, with_overrides
+from metalearn_cli.runtime.data.opening import Interface, dataset_of
+from metalearn_cli.runtime.run.checkpoint_contents import trained_in
+from metalearn_cli.runtime.run.checkpoint_headers import training_header
+from metalearn_cli.settings import Choice
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.run_folder import kept_in, kept_name
+
+_TRAINED_ALIKE = ("dataset", "task", "backbone", "algorithm")
+_MAY_DIFFER = {"every", "episodes", "val_episodes", *PREPARATION_ONLY}
+
+
+class Member(NamedTuple):
+    """A checkpoint, the experiment it was trained with, the one it is measured with, and what its network sees."""
+
+    path: Path
+    checkpoint: Checkpoint
+    trained: Experiment
+    asked: Experiment
+    interface: Interface
+
+
+def members(path: Path, overrides: Sequence[str]) -> list[Member]:
+    """The checkpoint in a file; those in a folder, which are an ensemble, in the order of their names.
+
+    In the folder of a run they are the best that it kept (`checkpoint.keep_best`), in any other folder all `*.pt`.
+
+    Raises CheckpointError or ConfigError if one cannot be measured so, or not together with the others.
+    """
+    found = [_opened(file, overrides) for file in (_files(path) if path.is_dir() else [path])]
+    for other in found[1:]:
+        _require_alike(found[0], other)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    if not any((place / name).exists() for name in ("last.pt", "best.pt")):
+        if files := sorted(place.glob("*.pt")):
+            return files
+        raise CheckpointError(f"{folder}: holds no checkpoints, expected the folder of a run, or *.pt files in it")
+    kept = kept_in(place)
+    if not kept:
+        raise CheckpointError(
+            f"{folder}: this run kept no checkpoints for an ensemble, which checkpoint.keep_best=5 does in training; "
+            f"measure {place / 'best.pt'} by itself"
+        )
+    return _named_by(kept[-1])
+
+
+def _named_by(newest: Path) -> list[Path]:
+    """The checkpoints of a run's list when its newest was added; a crash may have left others that fell out."""
+    kept = training_header(load(newest), newest).kept
+    files = sorted(newest.with_name(kept_name(iteration)) for iteration, _ in kept)
+    for file in files:
+        if not file.exists():
+            raise CheckpointError(f"{file}: is not there, but {newest.name} names it as one of the best of its run")
+    return files
+
+
+def _opened(path: Path, overrides: Sequence[str]) -> Member:
+    checkpoint = load(path)
+    _header, trained, interface = trained_in(checkpoint, path)
+    asked = with_overrides(trained, overrides)
+    _require_as_trained(path, trained, asked)
+    _require_inputs(path, interface, asked.dataset)
+    return Member(path, checkpoint, trained, asked, interface)
+
+
+def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:
+    """What was trained cannot be changed afterwards, only renamed, which would make every table a lie."""
+    for part in ("algorithm", "backbone"):
+        before, after = getattr(trained, part).model_dump(), getattr(asked, part).model_dump()
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                raise ConfigError(
+                    f"{part}.{key}: {path} was trained with {before.get(key)!r}, which --set cannot change now"
+                )
+
+
+def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
+    """Pictures of any size can be made to fit, numbers cannot."""
+    numbers = isinstance(dataset_of(asked), TaskSource)
+    if numbers != (interface.preprocessing is None):
+        trained = "numbers" if interface.preprocessing is None else "pictures"
+        raise ConfigError(f"dataset.name: {path} was trained on {trained}, and {asked.name} has none")
+
+
+def _require_alike(first: Member, other: Member) -> None:
+    """A mean of outputs means something only where all but weights, seeds and the training itself is the same."""
+    pairs = [(block, getattr(first.trained, block), getattr(other.trained, block)) for block in _TRAINED_ALIKE]
+    for block, wanted, found in [*pairs, ("eval", first.asked.eval, other.asked.eval)]:
+        before, after = wanted.model_dump(), found.model_dump()
+        for key in sorted((before.keys() | after.keys()) - _MAY_DIFFER, key=lambda key: (key != "name", key)):
+            if before.get(key) != after.get(key):
+                raise _unlike(first, other, f"{block}.{key}: {after.get(key)!r}", f"{before.get(key)!r}")
+    if first.checkpoint.header["data_sha256"] != other.checkpoint.header["data_sha256"]:
+        raise _unlike(first, other, "trained on other data", "the same")
+    if first.interface != other.interface:
+        raise _unlike(first, other, "a network with other inputs or outputs", "the same")
+
+
+def _unlike(first: Member, other: Member, found: str, expected: str) -> ConfigError:
+    return ConfigError(f"{other.path}: no ensemble with {first.path}: found {found}, expected {expected}")

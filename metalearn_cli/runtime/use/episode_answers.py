@@ -1,0 +1,181 @@
+"""What a learner answered, query by query, in the first episodes of a part: the facts behind a mean.
+
+Legend: E episodes, W ways, N queries of an episode, Q queries of a class, S shots, C channels.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.tasks import Task
+from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.runtime.data.sampling import Names, Sampler
+from metalearn_cli.runtime.machine.execution import Plan, running
+from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
+from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
+
+MOST = 200
+
+
+class Subject(NamedTuple):
+    """A learner with what it has learned, ready to be looked at on the tasks of a sampler; no episode is new to it.
+
+    `names(step, number)` are the classes of a task; `seen` is None where inputs are not pictures.
+    """
+
+    learner: Answering
+    meta: Meta
+    steps: int
+    plan: Plan
+    sampler: Sampler
+    names: Names
+    seen: Preprocessing | None
+
+
+class ClassFacts(NamedTuple):
+    """How a class fared: in how many episodes it was drawn, how many queries it had there, how many were right."""
+
+    name: str
+    episodes: int
+    queries: int
+    right: int
+
+
+class Confusion(NamedTuple):
+    """How often queries of one class were taken for another, of all those asked where both were drawn."""
+
+    shown: str
+    taken_for: str
+    times: int
+    queries: int
+
+
+class Answered(NamedTuple):
+    """E episodes: the names of their classes, and for each query the right place in them and the answer [E, N].
+
+    An answer may be NO_ANSWER, which is wrong, and confused with nothing.
+    """
+
+    names: list[list[str]]
+    targets: NDArray[np.int64]
+    answers: NDArray[np.int64]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The share of right answers in each episode."""
+        return [float(share) for share in (self.targets == self.answers).mean(1)]
+
+    def classes(self) -> list[ClassFacts]:
+        """Every class that was drawn, the hardest first."""
+        drawn, queries, right = Counter[str](), Counter[str](), Counter[str]()
+        for names, targets, answers in zip(self.names, self.targets, self.answers, strict=True):
+            drawn.update(names)
+            queries.update(names[target] for target in targets)
+            right.update(names[target] for target, answer in zip(targets, answers, strict=True) if target == answer)
+        facts = [ClassFacts(name, drawn[name], queries[name], right[name]) for name in drawn]
+        return sorted(facts, key=lambda one: (one.right / max(1, one.queries), one.name))
+
+    def confusions(self) -> list[Confusion]:
+        """Every pair that was confused, the most often first."""
+        times, queries = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for names, targets, answers in zip(self.names, self.targets, self.answers, strict=True):
+            asked = Counter(names[target] for target in targets)
+            queries.update({(shown, other): asked[shown] for shown in asked for other in names if shown != other})
+            pairs = zip(targets, answers, strict=True)
+            times.update(
+                (names[target], names[answer]) for target, answer in pairs if answer not in (target, NO_ANSWER)
+            )
+        found = [Confusion(*pair, count, queries[pair]) for pair, count in times.items()]
+        return sorted(found, key=lambda one: (-one.times, one.shown, one.taken_for))
+
+    def telling(self) -> list[int]:
+        """The numbers of the episodes with the lowest, the middle and the highest accuracy."""
+        order = sorted(range(len(self.targets)), key=lambda number: (self.accuracies[number], number))
+        return list(dict.fromkeys([order[0], order[len(order) // 2], order[-1]]))
+
+
+class Shown(NamedTuple):
+    """The pictures of one episode, uint8, class after class: support [W, S, H, W, C] and query [W, Q, H, W, C]."""
+
+    support: NDArray[np.uint8]
+    query: NDArray[np.uint8]
+
+
+class Fit(NamedTuple):
+    """One regression task of one input: its points, and a line through each learner's outputs on a grid."""
+
+    support: tuple[list[float], list[float]]
+    query: tuple[list[float], list[float]]
+    grid: list[float]
+    before: list[float]
+    after: list[float]
+
+
+def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lambda _done: None) -> Answered:
+    """The answers in episodes 0, 1, ... after the last inner step: those that the measured accuracy counts.
+
+    `tick` hears how many are done.
+    """
+    learner, device = subject.learner, _device(subject.meta)
+
+    def outputs(meta: Meta, tasks: Task) -> Tensor:
+        with torch.no_grad():
+            return learner.answers(meta, tasks.support, tasks.query.inputs, [subject.steps])[0]
+
+    targets, answers = [], []
+    with running(subject.plan) as runner:
+        for start in range(0, episodes, EPISODES_AT_ONCE):
+            tasks = subject.sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes)))
+            found = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
+            answers.append(found.argmax(-1).where(found.isfinite().all(-1), NO_ANSWER).cpu().numpy())
+            targets.append(tasks.query.targets.cpu().numpy())
+            tick(min(start + EPISODES_AT_ONCE, episodes))
+    names = [subject.names(0, number) for number in range(episodes)]
+    return Answered(names, np.concatenate(targets), np.concatenate(answers))
+
+
+def shown(subject: Subject, number: int) -> Shown:
+    """The pictures of an episode as the network sees them."""
+    task, seen, ways = subject.sampler(0, [number]), subject.seen, len(subject.names(0, number))
+    assert seen is not None
+    parts = (pixels(half.inputs[0], seen) for half in task)
+    return Shown(*(part.reshape(ways, -1, *part.shape[1:]) for part in parts))
+
+
+def pixels(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
+    """Network inputs [N, C, H, W] as the pictures that they are, [N, H, W, C]."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
+    grey = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    found: NDArray[np.uint8] = grey.movedim(1, -1).contiguous().numpy()
+    return found
+
+
+def fits(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
+    """What the learner makes of regression tasks of one input and one output, before its first inner step and after
+    its last.
+    """
+    return [_fit(subject, number) for number in numbers]
+
+
+def _fit(subject: Subject, number: int) -> Fit:
+    learner, task = subject.learner, on_device(subject.sampler(0, [number]), _device(subject.meta))
+    every = torch.cat([task.support.inputs, task.query.inputs], 1)
+    grid = torch.linspace(float(every.min()), float(every.max()), 101).to(every).view(1, -1, 1)
+    with torch.no_grad():
+        before, after = map(_flat, learner.answers(subject.meta, task.support, grid, [0, subject.steps]))
+    support, query = ((_flat(half.inputs), _flat(half.targets)) for half in task)
+    return Fit(support, query, _flat(grid), before, after)
+
+
+def _flat(values: Tensor) -> list[float]:
+    return [float(value) for value in values.flatten().cpu()]
+
+
+def _device(meta: Meta) -> torch.device:
+    return next(iter(meta.params.values())).device

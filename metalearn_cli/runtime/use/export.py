@@ -1,0 +1,102 @@
+"""What leaves metalearn: weights that safetensors alone opens, and programs that torch alone runs.
+
+Legend: N pictures, C channels, H height, W width.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.run.checkpoint_contents import trained_in
+from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
+from metalearn_cli.storage.files.atomic import write_file
+from metalearn_cli.storage.runs.checkpoints import Checkpoint
+
+ABOUT = "about.json"
+"""The file inside a program that says what it is."""
+
+
+def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> None:
+    """`path` is a safetensors file of the meta-parameters in a checkpoint, before they adapt to anything.
+
+    The network's parameters have the backbone's own names; what else was learned or
+    counted stands below "coefficients." and "statistics.".
+
+    Raises ConfigError for another suffix, RunError if the disk refuses.
+    """
+    trained = trained_in(checkpoint, source)
+    if path.suffix != ".safetensors":
+        raise ConfigError(
+            f"{path}: without --support there is no classifier to write, only the initialisation, which "
+            "has the form .safetensors"
+        )
+    beside = ("coefficients.", "statistics.")
+    others = {name: value for name, value in checkpoint.tensors.items() if name.startswith(beside)}
+    described = about(trained.experiment, trained.interface, "meta")
+    described |= {"iteration": trained.header.iteration}
+    write_weights(path, checkpoint.below("params.") | others, described)
+
+
+def about(experiment: Experiment, interface: Interface, kind: str) -> dict[str, Any]:
+    """What a stranger needs to know of a file that left metalearn."""
+    return {"kind": kind, **interface_header(interface), "experiment": experiment.model_dump(mode="json"),
+            "versions": versions()}  # fmt: skip
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """`path` is a safetensors file with the tensors by name, and `description` as its metadata, every value as JSON.
+
+    Raises RunError if the disk refuses.
+    """
+    # A copy each: some share their memory, which the format cannot say.
+    stored = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    metadata = {"format": "pt"} | {key: json.dumps(value, allow_nan=False) for key, value in description.items()}
+    write_file(path, safetensors.torch.save(stored, metadata))
+
+
+def write_program(path: Path, network: nn.Module, seen: Preprocessing, description: Mapping[str, Any]) -> None:
+    """`path` is a `torch.export` program: uint8 pictures [N, H, W, C] to outputs, for any N; ABOUT lies inside.
+
+    Raises ConfigError if torch cannot export the network, RunError if the disk refuses.
+    """
+    example = torch.zeros(2, seen.height, seen.width, seen.channels, dtype=torch.uint8)
+    batch = torch.export.Dim("batch")
+    try:
+        program = torch.export.export(Pixels(network, seen).eval(), (example,), dynamic_shapes=({0: batch},))
+    except Exception as error:  # torch documents no type for what it cannot export
+        raise ConfigError(f"{path}: torch cannot export this network: {str(error).splitlines()[0]}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={ABOUT: json.dumps(description, allow_nan=False, indent=1)})
+    write_file(path, file.getvalue())
+
+
+class Pixels(nn.Module):
+    """A network that takes plain pictures, uint8 [N, H, W, C]: inverts them if need be, normalises, and classifies."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, seen: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
+        scale, shift = 1 / (255 * std), -mean / std
+        self.register_buffer("scale", -scale if seen.invert else scale)
+        self.register_buffer("shift", shift + 255 * scale if seen.invert else shift)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Outputs [N, ...] of pictures [N, H, W, C]."""
+        outputs: Tensor = self.network(pictures.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift)
+        return outputs

@@ -1,0 +1,96 @@
+"""An adapted learner as a network of plain torch layers that needs neither metalearn nor its support set.
+
+After adaptation the statistics of the support set are constants, so a norm that takes them is a batch norm in
+evaluation mode: what training never had, running statistics, are here those of the support set.
+
+Legend: N pictures, C channels, W classes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.drop_block import DropBlock
+from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
+
+_TOLERANCE = 1e-4
+
+
+def without_body(inputs: int) -> nn.Module:
+    """The network of a learner that looks at the inputs themselves: its body only flattens."""
+    return nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(inputs, 1)))
+
+
+def plain(network: nn.Module, params: dict[str, Tensor], support: Tensor, outputs: Tensor) -> nn.Module:
+    """The backbone's module in plain layers, in evaluation mode, with adapted parameters by its own names.
+
+    Inputs [N, C, H, W] to outputs [N, W], each by itself. `support` are the inputs that the norms know, `outputs` what
+    the learner says to them, to which this module's answers are compared before anybody gets it.
+
+    Raises ConfigError if the module cannot take the parameters, or answers otherwise than the learner.
+    """
+    if isinstance(head := getattr(network, "head", None), nn.Linear):
+        ways, features = params["head.weight"].shape
+        network.head = type(head)(features, ways, bias=head.bias is not None)
+    with torch.no_grad():
+        try:
+            network.load_state_dict(params)
+            statistics = _statistics(network, support)
+            layers = _replaced(network, lambda layer: _plain_layer(layer, statistics)).eval()
+            found = layers(support)
+        except RuntimeError as error:
+            raise ConfigError(f"its backbone has no plain form: {str(error).splitlines()[0]}") from error
+    off = float((found - outputs).abs().max() / outputs.abs().max().clamp(min=1)) if found.shape == outputs.shape else 1
+    if not off < _TOLERANCE:
+        raise ConfigError(f"in plain layers it would answer otherwise (by {off:.0e}); only the form .pt can hold it")
+    return layers
+
+
+def _statistics(network: nn.Module, support: Tensor) -> dict[nn.Module, tuple[Tensor, Tensor, int]]:
+    """For each TaskNorm: mean and variance [C] of what the support set is there, and how many axes that has."""
+    found: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].movedim(1, -1).flatten(0, -2)
+        mean = rows.mean(0)
+        found[layer] = mean, (rows - mean).square().mean(0), inputs[0].dim()
+
+    hooks = [one.register_forward_pre_hook(note) for one in network.modules() if isinstance(one, TaskNorm)]
+    network(support)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _replaced(module: nn.Module, layer: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    for name, child in module.named_children():
+        setattr(module, name, _replaced(child, layer))
+    return layer(module)
+
+
+def _plain_layer(layer: nn.Module, statistics: dict[nn.Module, tuple[Tensor, Tensor, int]]) -> nn.Module:
+    """A layer of torch itself in the place of one of this package's; any other stays."""
+    own: nn.Module
+    match layer:
+        case TaskConv2d():
+            window = layer.window
+            own = nn.Conv2d(
+                layer.in_channels, layer.out_channels, window.kernel, window.stride, window.padding,
+                bias=layer.bias is not None,
+            )  # fmt: skip
+        case TaskGroupNorm():
+            own = nn.GroupNorm(layer.num_groups, layer.num_channels, layer.eps)
+        case TaskNorm():
+            mean, variance, axes = statistics[layer]
+            own = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[axes](len(mean), layer.eps)
+            own.load_state_dict({"running_mean": mean, "running_var": variance}, strict=False)
+        case DropBlock():  # only training drops
+            return nn.Identity()
+        case _:
+            return layer
+    own.load_state_dict(layer.state_dict(), strict=False)
+    return own

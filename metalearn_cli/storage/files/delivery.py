@@ -1,0 +1,58 @@
+"""Files that a person named to be written: a plain one is replaced as a whole, a pipe or a terminal is written to."""
+
+import os
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from metalearn_cli.storage.files.atomic import disk_errors, write_file
+
+_OPEN_ALREADY = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")
+
+
+def deliver(path: Path, content: bytes) -> None:
+    """`path` holds `content`, or has taken it where it is a pipe, a terminal or another device.
+
+    Raises RunError if that is refused.
+    """
+    if not is_stream(path):
+        write_file(path, content)
+        return
+    with disk_errors(path):
+        descriptor = _opened(path)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether bytes are written to what has this name, or to what a link of this name leads to, one after the other.
+
+    True of /dev/stdout whatever that is, also a plain file: the shell has opened it.
+    """
+    if _own_descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _opened(path: Path) -> int:
+    own = _own_descriptor(path)
+    return os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)) if own is None else os.dup(own)
+
+
+def _own_descriptor(path: Path) -> int | None:
+    """The descriptor of this process that the path leads to; its place in the file is shared only through itself."""
+    named = _OPEN_ALREADY.fullmatch(str(path))
+    for number in (int(named[1]),) if named else (1, 2):
+        with suppress(OSError, ValueError):
+            if (named or path.is_symlink()) and os.path.samestat(path.stat(), os.fstat(number)):
+                return number
+    return None

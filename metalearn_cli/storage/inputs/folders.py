@@ -1,0 +1,115 @@
+"""A folder as a holder of files."""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from metalearn_cli.errors import DataError, printable
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage.inputs.holders import Member, is_leftover, read_all, require_name
+
+_DEEPEST = 100
+_LEADS_OUT = "it leads out of the folder; copy what it leads to (cp -rL follows links)"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, or a link to one; a pipe, a device and a name that no disk can hold are none."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for such a name)
+
+
+class _Place(NamedTuple):
+    """A folder being read: its path, that of its members, where it really lies, and whether links led there."""
+
+    folder: str
+    prefix: str
+    real: str
+    linked: bool
+
+
+class Folder:
+    """The files of a folder on disk, in it and below.
+
+    Links that stay inside the folder are followed, a linked folder's own linked folders excepted: n folders with links
+    to each other would be n! folders. Links that lead out of it are left out: whoever made the folder could have any
+    picture of its user's taken for one of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def members(self, omissions: Omissions) -> Iterator[Member]:
+        """Each file, with its path on disk as key, and each folder."""
+        return self._below(_Place(str(self._path), "", os.path.realpath(self._path), False), omissions)
+
+    def _below(self, place: "_Place", omissions: Omissions) -> Iterator[Member]:
+        # Millions of files go through here: a Path for each would take longer than reading their names.
+        try:
+            entries = [*os.scandir(place.folder)]
+        except OSError as error:
+            raise DataError(f"{place.folder}: cannot be read: {error.strerror}") from error
+        if place.prefix.count("/") > _DEEPEST:
+            raise DataError(f"{self._path}: has folders in folders more than {_DEEPEST} levels deep")
+        for entry in entries:
+            path = place.prefix + unicodedata.normalize("NFC", entry.name)
+            if is_leftover(path, omissions):
+                continue
+            if entry.is_symlink() and (why := self._trouble_with(entry, place)):
+                omissions.add("link", why, printable(path))
+                if why == _LEADS_OUT and entry.is_dir():
+                    yield Member(path + "/", None)
+            elif entry.is_dir():
+                require_name(f"{self._path}:", path)
+                yield Member(path + "/", None)
+                linked = entry.is_symlink()
+                real = os.path.realpath(entry.path) if linked else f"{place.real}{os.sep}{entry.name}"
+                yield from self._below(_Place(entry.path, path + "/", real, place.linked or linked), omissions)
+            elif entry.is_file():
+                require_name(f"{self._path}:", path)
+                yield Member(path, entry.path)
+            else:
+                omissions.add("pipe, socket or device", "only files are read", printable(path))
+
+    def _trouble_with(self, link: os.DirEntry[str], place: "_Place") -> str:
+        """Why a link is not followed; "" if it is."""
+        try:
+            target = os.path.realpath(link.path, strict=True)
+        except OSError:
+            return "it leads nowhere or to itself"
+        root = os.path.realpath(self._path)
+        if target != root and not target.startswith(root.rstrip(os.sep) + os.sep):
+            return _LEADS_OUT
+        if link.is_dir():
+            if (place.real + os.sep).startswith(target.rstrip(os.sep) + os.sep):
+                return "it leads back to a folder that it lies in"
+            if place.linked:
+                return "it lies in a linked folder and leads to another"
+        return ""
+
+    def read(self, key: str) -> bytes:
+        """Its content."""
+        with self.file(key) as file:
+            return read_all(file, f"{key}:")
+
+    def head(self, key: str, size: int) -> bytes:
+        """Its beginning."""
+        with self.file(key) as file:
+            return file.read(size)
+
+    def size(self, key: str) -> int:
+        """Its bytes."""
+        try:
+            return os.stat(key).st_size  # noqa: PTH116 (a Path for each of a million files takes longer)
+        except OSError as error:
+            raise DataError(f"{key}: cannot be read: {error.strerror}") from error
+
+    def file(self, key: str) -> BinaryIO:
+        """The file itself."""
+        try:
+            return open(key, "rb")  # noqa: PTH123 (a Path for each of a million files takes longer)
+        except OSError as error:
+            raise DataError(f"{key}: cannot be read: {error.strerror}") from error
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,238 @@
+"""Where pictures come from: a folder, a zip or a tar, with what lies in archives and containers inside it."""
+
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_cli.datasets.layouts import is_row
+from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage.files.fingerprints import checksum, fingerprint
+from metalearn_cli.storage.inputs.archives import archive, is_archive
+from metalearn_cli.storage.inputs.containers import is_container, pictures
+from metalearn_cli.storage.inputs.folders import Folder
+from metalearn_cli.storage.inputs.holders import Holder, require_name
+from metalearn_cli.storage.inputs.spool import Spool
+from metalearn_cli.storage.pictures.recognition import HEAD, PICTURE_SUFFIXES, Kind, is_text, recognised
+
+_DEEPEST = 2
+_SHOWN = 10
+
+
+class Source:
+    """The members of a source by path ("a/b/c.png"), as datasets/ sees them.
+
+    `folders` are all folders that were seen, "a/b"; `omissions` what is left out of the source, to which whoever leaves
+    out something more adds it. `description` says where they came from, alike for equal sources; `fingerprint` changes
+    when a file does.
+    """
+
+    def __init__(self, description: str, search: "_Search", fingerprint: str) -> None:
+        self.description = description
+        self.fingerprint = fingerprint
+        self.members: Sequence[str] = sorted(search.places)
+        self.folders: Set[str] = search.folders
+        self.omissions = search.omissions
+        self._places = search.places
+        self._read: set[str] = set()
+        self._kinds: dict[str, Kind] = {}
+
+    def picture(self, member: str) -> bytes | NDArray[np.uint8]:
+        """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
+        holder, key = self._places[member]
+        return holder.read(key)
+
+    def size(self, member: str) -> int:
+        """The bytes of a picture or file."""
+        holder, key = self._places[member]
+        return holder.size(key)
+
+    def content(self, member: str) -> bytes:
+        """A small file. Raises DataError if it cannot be read."""
+        self._read.add(member)
+        return bytes(self.picture(member))
+
+    def text(self, member: str) -> str:
+        """A small text file. Raises DataError if it cannot be read or is no text."""
+        try:
+            return self.content(member).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{member}: is no UTF-8 text") from error
+
+    def pictures(self) -> Sequence[str]:
+        """The members that are pictures: by their suffixes, or by their content where these say nothing."""
+        return [member for member in self.members if not self._kind(member).why]
+
+    def require_filled(self, pictures: Iterable[str]) -> None:
+        """Raise DataError for a folder beside those of the `pictures` in which there is none, only texts excepted."""
+        filled = {folder for member in pictures for folder in _above(member)}
+        classes = {member.rpartition("/")[0] for member in pictures}
+        beside = {folder.rpartition("/")[0] for folder in classes if folder}
+        below: dict[str, list[str]] = {folder: [] for folder in self.folders}
+        for member in self.members:
+            for folder in _above(member):
+                below.setdefault(folder, []).append(member)
+        unfilled = (name for name in sorted(below) if name.rpartition("/")[0] in beside and name not in filled)
+        emptied = [f"{name!r} ({why})" for name in unfilled if (why := self._emptiness(name, below[name]))]
+        if emptied:
+            more = f" and {len(emptied) - _SHOWN} more" if len(emptied) > _SHOWN else ""
+            raise DataError(
+                f"no pictures in class folder {', '.join(emptied[:_SHOWN])}{more}; put some there, or take it away"
+            )
+
+    def close_with(self, used: Iterable[str]) -> None:
+        """Members that are neither among the `used` pictures, nor were read, nor left out so far, are left out."""
+        for member in sorted({*self.members} - {*used} - self._read):
+            if member not in self.omissions:
+                name, why = self._kind(member)
+                self.omissions.add(name, why or "it is no part of the dataset", member)
+
+    def _kind(self, member: str) -> Kind:
+        if member not in self._kinds:
+            holder, key = self._places[member]
+            if isinstance(holder, Spool) or is_row(member) or member.lower().endswith(PICTURE_SUFFIXES):
+                self._kinds[member] = Kind("picture")
+            else:
+                self._kinds[member] = recognised(member, holder.head(key, HEAD))
+        return self._kinds[member]
+
+    def _emptiness(self, folder: str, members: Sequence[str]) -> str:
+        """Why there are no pictures in a folder of these members; "" if nobody would look for any."""
+        found = self.omissions.below(folder)
+        for member in members:
+            found.add(*self._kind(member), member)
+        if members and all(is_text(self._kind(member)) for member in members) and len(found.listed()) == 1:
+            return ""
+        return "; ".join(map(str, found.listed())) or "it is empty"
+
+
+def _above(member: str) -> Iterator[str]:
+    while "/" in member:
+        member = member.rpartition("/")[0]
+        yield member
+
+
+@contextmanager
+def open_source(
+    path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None,
+    omissions: Omissions | None = None,
+) -> Iterator[Source]:  # fmt: skip
+    """The members of a folder, zip or tar that `wants` admits; archives inside it count as unpacked where they lie.
+
+    `scratch` is where compressed tars and containers are unpacked, into files without a name. What is left out is added
+    to `omissions`.
+
+    Raises DataError if it is not there, damaged, encrypted, unsafe, or has a member twice.
+    """
+    with ExitStack() as stack:
+        search = _searched(path, _Search(wants, scratch, stack, Omissions() if omissions is None else omissions))
+        search.read_containers()
+        yield Source(search.description(path), search, search.fingerprint(path))
+
+
+def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
+    """The description that `open_source` would give, without reading what archives and containers hold.
+
+    Raises DataError as `open_source` does.
+    """
+    if path.is_file() and is_archive(path.name):
+        return checksum(path)
+    with ExitStack() as stack:
+        return _searched(path, _Search(wants, scratch, stack, Omissions())).description(path)
+
+
+def _searched(path: Path, search: "_Search") -> "_Search":
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:  # not there, a name that no disk can hold, a link that leads to itself
+        missing = isinstance(error, FileNotFoundError)
+        raise DataError(
+            f"{path}: {'no such file or folder' if missing else getattr(error, 'strerror', None) or error}"
+        ) from error
+    if stat.S_ISDIR(kind):
+        search.look_in(Folder(path), "", path, 0)
+    elif stat.S_ISREG(kind) and is_archive(path.name):
+        search.opened_on_disk.append(path)
+        search.open(str(path), Folder(path.parent).file(str(path)), "", path, 0)
+    else:
+        raise DataError(f"{path}: expected a folder, a .zip or a .tar")
+    return search
+
+
+class _Search:
+    """Collects members, going down into archives."""
+
+    def __init__(
+        self, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack, omissions: Omissions
+    ) -> None:
+        self.places: dict[str, tuple[Holder | Spool, Any]] = {}
+        self.folders: set[str] = set()
+        self.omissions = omissions
+        self.opened_on_disk: list[Path] = []
+        self._containers: dict[str, Callable[[], BinaryIO]] = {}
+        self._wants, self._scratch, self._stack = wants, scratch, stack
+        self._spool = Spool(scratch)
+        stack.callback(self._spool.close)
+
+    def open(self, what: str, file: BinaryIO, prefix: str, where: Path, depth: int) -> None:
+        """All members of an archive, as if it were unpacked at `prefix`."""
+        holder = archive(what, file, self._scratch)
+        self._stack.callback(holder.close)
+        self.look_in(holder, prefix, where, depth)
+
+    def look_in(self, holder: Holder, prefix: str, where: Path, depth: int) -> None:
+        """All members of a holder."""
+        for path, key in holder.members(self.omissions):
+            member = prefix + path
+            if member.endswith("/"):
+                self.folders.add(member[:-1])
+                continue
+            if not self._wants(member):
+                self.omissions.add("file", "this dataset has no use for files of this name", member)
+                continue
+            on_disk = Path(key) if isinstance(holder, Folder) and (is_archive(path) or is_container(path)) else None
+            if is_archive(path):
+                # People keep their downloads beside their pictures; deeper down an archive is nobody's dataset.
+                if depth < _DEEPEST and path.count("/") <= 1:
+                    self._remember(on_disk)
+                    above = member.rpartition("/")[0]
+                    self.open(str(where / path), holder.file(key), above and above + "/", where / path, depth + 1)
+            elif is_container(path):
+                self._remember(on_disk)
+                self._containers[member] = lambda holder=holder, key=key: holder.file(key)  # type: ignore[misc]
+            else:
+                self._add(member, holder, key, where)
+
+    def read_containers(self) -> None:
+        """The pictures inside pickles and the like become members too."""
+        for member, span in pictures(self._containers, self._spool):
+            require_name("member", member)
+            self._add(member, self._spool, span, Path())
+
+    def description(self, path: Path) -> str:
+        """Names and checksums of archives and the like, or a folder's name and count."""
+        if self.opened_on_disk:
+            return ", ".join(checksum(file) for file in sorted(self.opened_on_disk))
+        return f"folder {path.name} ({len(self.places)} files)"
+
+    def fingerprint(self, path: Path) -> str:
+        """A digest that changes when a file does."""
+        on_disk = [key for holder, key in self.places.values() if isinstance(holder, Folder)]
+        return fingerprint(path, [*on_disk, *map(str, self.opened_on_disk)], self.places)
+
+    def _remember(self, file: Path | None) -> None:
+        if file is not None:
+            self.opened_on_disk.append(file)
+
+    def _add(self, member: str, holder: Holder | Spool, key: Any, where: Path) -> None:
+        if member in self.places:
+            raise DataError(
+                f"{where}: {member!r} is there twice, in two archives or in one and in the folder that it was unpacked "
+                "into; move one of them away"
+            )
+        self.places[member] = (holder, key)

@@ -1,0 +1,1 @@
+"""Prepared datasets: how they are made, written, opened and checked."""

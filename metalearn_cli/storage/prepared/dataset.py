@@ -1,0 +1,224 @@
+"""A prepared dataset: one folder with one array of all pictures, class after class, and a manifest.
+
+Legend: N pictures, H height, W width, C channels.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from metalearn_cli.datasets import Normalisation, Preprocessing, Split
+from metalearn_cli.errors import DataError, RunError, reason
+from metalearn_cli.omissions import Omission
+from metalearn_cli.settings import Settings
+from metalearn_cli.storage.files.atomic import write_file
+from metalearn_cli.storage.files.reading import content_of, require_plain
+from metalearn_cli.storage.prepared.rows import Rows
+
+FORMAT = 1
+_READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
+_BLOCK = 1 << 22
+_NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "checksum"}
+_SINCE_CHECKSUM = ("left_out", "remarks")
+
+
+class ClassEntry(Settings):
+    """One class: its name and how many pictures it has."""
+
+    name: str
+    count: int = Field(ge=1)
+
+
+class Moments(Settings):
+    """Mean and standard deviation of pixels from 0 to 1, per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_IMAGENET = Moments(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_NONE = Moments(mean=(0.0,), std=(1.0,))
+
+
+class Manifest(Settings):
+    """What a prepared dataset holds. Class c starts after the pictures of the classes before it.
+
+    `settings` are what the pixels and splits depend on, `source` says where the pictures came from, `sha256` and
+    `bytes` are those of images.npy. `moments` are those of each split's training classes, where the preprocessing
+    has none of its own. `sample` tells collections of one name apart; `partial` says what this one lacks, `damaged`
+    which pictures were left out, `left_out` what else was; `remarks` is what a person should know of the rest.
+    `checksum` is that of all these.
+    """
+
+    format: int
+    dataset: str
+    classes: list[ClassEntry]
+    image_shape: tuple[int, int, int]
+    splits: dict[str, dict[str, list[str]]]
+    preprocessing: Preprocessing
+    settings: dict[str, Any]
+    source: str
+    sha256: str
+    bytes: int
+    made_by: str
+    moments: dict[str, Moments] = Field(default={})
+    sample: str = ""
+    partial: str = ""
+    damaged: list[str] = Field(default=[])
+    left_out: list[Omission] = Field(default=[])
+    remarks: list[str] = Field(default=[])
+    checksum: str = ""
+
+    def sealed(self) -> "Manifest":
+        """The same with the checksum of all the rest."""
+        return self.model_copy(update={"checksum": self._sum()})
+
+    def is_as_written(self) -> bool:
+        """Whether nobody edited it since; a manifest of the first version has no checksum, nor what came with it."""
+        return self.checksum == self._sum() or not self.model_fields_set & _NEWER
+
+    def _sum(self) -> str:
+        # Manifests from before these fields came were summed without them.
+        without: dict[str, Any] = {field: True for field in _SINCE_CHECKSUM if not getattr(self, field)}
+        without |= {"checksum": True, "preprocessing": {"ink"}}
+        return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
+
+    def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
+        """The preprocessing with the mean and standard deviation to use, over `channels` (default: its own)."""
+        named = {"imagenet": _IMAGENET, "none": _NONE}.get(normalisation)
+        chosen = named or self.moments.get(split) or Moments(mean=self.preprocessing.mean, std=self.preprocessing.std)
+        channels = channels or self.preprocessing.channels
+        if len(chosen.mean) != channels:
+            chosen = Moments(mean=_over(chosen.mean, channels), std=_over(chosen.std, channels))
+        return self.preprocessing.model_copy(update=chosen.model_dump())
+
+
+class Prepared(NamedTuple):
+    """An opened dataset: its manifest and its pictures, uint8 [N, H, W, C], read on demand."""
+
+    manifest: Manifest
+    images: Rows
+
+
+def _over(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A value per channel: the same for each, or for one grey channel the mean of three."""
+    return (round(sum(values) / len(values), 4),) * channels
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """The dataset in `folder`, in milliseconds whatever its size.
+
+    Raises DataError if there is none, if it is of a newer format, or if it was edited or cut.
+    """
+    path = folder / "manifest.json"
+    try:
+        fields = json.loads(content_of(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder}: no prepared dataset there") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: damaged; prepare the dataset again with --force") from None
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if found != FORMAT:
+        raise DataError(f"{path}: has format {found!r}, this metalearn reads {FORMAT}; prepare again with --force")
+    try:
+        manifest = Manifest.model_validate_json(json.dumps(fields))
+        check_splits(manifest.classes, manifest.splits)
+        if not manifest.is_as_written():
+            raise DataError("was edited")
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise DataError(f"{path}: {where} was edited or cut; prepare the dataset again with --force") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}; prepare the dataset again with --force") from None
+    return Prepared(manifest, _rows(folder / "images.npy", manifest))
+
+
+def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Prepared:
+    """The dataset in `folder`, to learn from: its pictures are as they were written.
+
+    Up to 64 MiB are read each time; a larger array once, and again when its file is another or has changed since.
+    What decays on the disk later than that is found by `verify` alone.
+
+    Raises DataError as `open_prepared` and `verify` do.
+    """
+    opened = open_prepared(folder)
+    stamp, file = folder / ".checked", f"{opened.manifest.sha256} {opened.images.stamp}"
+    large = opened.images.bytes > _READ_ALWAYS
+    if not large or _content(stamp) != file:
+        _require_sum(folder, opened, progress)
+        if large:
+            with suppress(RunError):  # a folder of somebody else's is read each time
+                write_file(stamp, file.encode())
+    return opened
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of `folder`, after reading every byte and finding it as it was written.
+
+    Raises DataError otherwise.
+    """
+    opened = open_prepared(folder)
+    _require_sum(folder, opened, lambda *_moved: None)
+    return opened.manifest
+
+
+def _require_sum(folder: Path, opened: Prepared, progress: Callable[[str, int, int], None]) -> None:
+    found = opened.images.sha256(lambda done: progress("checking pictures", done, opened.images.bytes))
+    if found != opened.manifest.sha256:
+        raise DataError(f"{folder / 'images.npy'}: is not as it was written; prepare the dataset again with --force")
+
+
+def _content(path: Path) -> str:
+    try:
+        return content_of(path).decode()
+    except (OSError, ValueError):
+        return ""
+
+
+def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None:
+    """Raise DataError for a split that does not fit the classes, or two classes of one name."""
+    names = {entry.name for entry in entries}
+    if len(names) < len(entries):
+        raise DataError("two classes have the same name")
+    for split, parts in splits.items():
+        listed = [name for part in parts.values() for name in part]
+        unknown, twice = set(listed) - names, len(listed) - len(set(listed))
+        if unknown:
+            raise DataError(f"split {split!r} names class {min(unknown)!r}, which has no pictures")
+        if twice:
+            raise DataError(f"split {split!r} has {twice} classes in two parts")
+
+
+def _rows(path: Path, manifest: Manifest) -> Rows:
+    expected = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
+    try:
+        rows = Rows(require_plain(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing; prepare the dataset again with --force") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # numpy raises ValueError, EOFError and tokenizer errors here
+        raise DataError(f"{path}: damaged ({reason(error)}); prepare the dataset again with --force") from error
+    if rows.shape != expected or rows.bytes != manifest.bytes:
+        raise DataError(
+            f"{path}: holds uint8 {rows.shape}, the manifest says uint8 {expected}; "
+            "prepare the dataset again with --force"
+        )
+    return rows
+
+
+def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:
+    """The SHA-256 of a file, as hexadecimal digits; `moved` hears how many bytes have been read."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            moved(done := done + len(block))
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""From a dataset's description to a prepared folder: find the source, decode, store."""
+
+import hashlib
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from metalearn_cli.datasets import Archive, Generated
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.experiment import dataset_settings
+from metalearn_cli.experiment.registry import module_of
+from metalearn_cli.storage.files.atomic import disk_errors, make_folder, remove_folder
+from metalearn_cli.storage.files.locks import locked
+from metalearn_cli.storage.inputs.downloads import Progress, fetch_offer
+from metalearn_cli.storage.inputs.sources import Source, describe, open_source
+from metalearn_cli.storage.prepared.copies import without_copies
+from metalearn_cli.storage.prepared.dataset import Manifest, Prepared, open_checked, open_prepared
+from metalearn_cli.storage.prepared.decoding import Decoder
+from metalearn_cli.storage.prepared.writing import Chunk, Contents, write
+from metalearn_cli.version import own_version
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def data_folder(option: Path | None) -> Path:
+    """Where prepared datasets live: the option, else $METALEARN_DATA, else the user's cache folder.
+
+    Raises ConfigError if that takes a home folder and the system knows none.
+    """
+    if option is not None:
+        return option
+    named = os.environ.get("METALEARN_DATA")
+    try:
+        return Path(named).expanduser() if named else _caches() / "metalearn"
+    except RuntimeError as error:  # no HOME, and no such user
+        found = f"METALEARN_DATA={named}" if named else "HOME is not set"
+        raise ConfigError(
+            f"environment: {found}, and this system knows no home folder for it; give --data-dir DIR (prepare) or set "
+            "METALEARN_DATA to a folder"
+        ) from error
+
+
+def _caches() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    named = Path(os.environ.get(name, ""))
+    if named.is_absolute():  # as its specification says: anything else is to be ignored
+        return named
+    return Path.home() if sys.platform == "win32" else Path.home() / ".cache"
+
+
+def prepare(
+    name: str, dataset: Archive | Generated, data_dir: Path, source: Path | None, force: bool, progress: Progress,
+    skip_damaged: bool = False,
+) -> tuple[Manifest, Path]:  # fmt: skip
+    """The dataset's manifest and folder below `data_dir`, made unless it was there and `force` is false.
+
+    While another process makes it, this one waits. An interrupted call is taken up where it stopped.
+
+    Raises DataError if the source is missing, damaged or not this dataset, or if the folder holds pictures of
+    another source or other settings; RunError if the disk refuses.
+    """
+    folder = data_dir / dataset.store
+    # A dataset that is there can be used from a folder that nobody may write to.
+    if not force and _is_prepared(folder):
+        return _found(name, dataset, folder, source), folder
+
+    def wait(holder: str) -> None:
+        progress(f"waiting for {holder}, which prepares it", 0, 1)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    with locked(data_dir / f".{dataset.store}.lock", wait):
+        _put_right(folder)
+        if not force and _is_prepared(folder):
+            return _found(name, dataset, folder, source), folder
+        if isinstance(dataset, Generated):
+            return _drawn(name, dataset, folder, progress), folder
+        if source is None:
+            source = _downloaded(name, dataset, data_dir, progress)
+        with open_source(source, dataset.wants, data_dir) as opened:
+            return _converted(name, dataset, folder, opened, skip_damaged, progress), folder
+
+
+def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, progress: Progress) -> Prepared:
+    """The prepared dataset; a generated one is made on first use.
+
+    Raises DataError with the command to type if it is missing or was prepared with other settings, and where its
+    pictures have changed on disk.
+    """
+    folder = data_dir / dataset.store
+    if not _is_prepared(folder):
+        if isinstance(dataset, Archive):
+            raise DataError(f"dataset {name} is not prepared in {data_dir}; type: {_command(name, dataset)}")
+        prepare(name, dataset, data_dir, None, False, progress)
+    prepared = open_checked(folder, progress)
+    _require_settings(name, dataset, prepared.manifest)
+    return prepared
+
+
+def _is_prepared(folder: Path) -> bool:
+    return (folder / "manifest.json").exists()
+
+
+def _put_right(folder: Path) -> None:
+    """What a process moved away, and was killed before it had put the new in its place, is back; or gone, if it had."""
+    for old in folder.parent.glob(f".{folder.name}.*.old"):
+        with disk_errors(old):
+            if folder.exists():
+                remove_folder(old)
+            else:
+                old.rename(folder)
+
+
+def _found(name: str, dataset: Archive | Generated, folder: Path, source: Path | None) -> Manifest:
+    """What is there already, if it is what was asked for."""
+    manifest = open_prepared(folder).manifest
+    _require_settings(name, dataset, manifest)
+    if source is not None and isinstance(dataset, Archive) and describe(source, dataset.wants) != manifest.source:
+        raise DataError(
+            f"{folder}: holds pictures of another source ({manifest.source}); add --force to replace them, "
+            "or --set dataset.title=NAME to keep both where the dataset has titles"
+        )
+    return manifest
+
+
+def _drawn(name: str, dataset: Generated, folder: Path, progress: Progress) -> Manifest:
+    places = {class_name: index for index, class_name in enumerate(dataset.classes)}
+
+    def work(names: Sequence[str]) -> Iterator[Chunk]:
+        for class_name in names:
+            yield Chunk(class_name, dataset.draw(places[class_name]))
+            progress("drawing classes", places[class_name] + 1, len(places))
+
+    splits = dataset.splits(dataset.classes)
+    contents = Contents(name, splits, dataset.preprocessing, dataset.settings, "generated")
+    return write(folder, contents, dataset.classes, _key(contents, ""), work)
+
+
+def _converted(
+    name: str, dataset: Archive, folder: Path, source: Source, skip_damaged: bool, progress: Progress
+) -> Manifest:
+    try:
+        classes, splits, sample, partial = dataset.arrange(source)
+        if dataset.each_once:
+            classes = without_copies(source, classes, splits[dataset.sampling.split], dataset.preprocessing, progress)
+    except DataError as error:
+        source.close_with(source.pictures())
+        told = [str(omission) for omission in source.omissions.listed() if str(omission) not in str(error)]
+        raise DataError("; ".join([str(error), *told])) from error
+    source.close_with(chain.from_iterable(classes.values()))
+    contents = Contents(
+        name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial,
+        source.omissions.listed(), source.omissions.remarks,
+    )  # fmt: skip
+    decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress)
+    key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")
+    return write(folder, contents, [*classes], key, decoder.work)
+
+
+def _key(contents: Contents, more: str) -> str:
+    """What unfinished work must have in common with this for its finished classes to be used."""
+    plain = contents._replace(preprocessing=contents.preprocessing.model_dump_json())  # type: ignore[arg-type]
+    return hashlib.sha256(f"{plain} {more}".encode()).hexdigest()
+
+
+def _downloaded(name: str, dataset: Archive, data_dir: Path, progress: Progress) -> Path:
+    if not dataset.offers:
+        hint = f" {dataset.by_hand}" if dataset.by_hand else ""
+        raise DataError(f"dataset {name} needs its pictures;{hint} type: {_command(name, dataset)}")
+    folder = data_dir / "downloads" / name
+    with disk_errors(folder):
+        make_folder(folder, data_dir)
+    try:
+        return fetch_offer(dataset.offers, folder, progress)
+    except DataError as error:
+        by_hand = dataset.by_hand or "fetch it by hand"
+        raise DataError(f"{error}; {by_hand}, and give the folder with --source") from error
+
+
+def _require_settings(name: str, dataset: Archive | Generated, manifest: Manifest) -> None:
+    asked = dict(dataset.settings)
+    if manifest.settings == asked:
+        return
+    keys = sorted(
+        key for key in asked.keys() | manifest.settings.keys() if manifest.settings.get(key) != asked.get(key)
+    )
+    listed = "; ".join(f"dataset.{key}: {manifest.settings.get(key)!r} there, {asked.get(key)!r} asked" for key in keys)
+    raise DataError(
+        f"dataset {name} was prepared with other settings ({listed}); type: {_command(name, dataset)} --force"
+    )
+
+
+def _command(name: str, dataset: Archive | Generated) -> str:
+    """The command that prepares this dataset, with the settings that are not the default."""
+    usual: Mapping[str, object] = module_of(settings := dataset_settings(name)).build(settings).settings
+    changed = {key: value for key, value in dataset.settings.items() if usual.get(key) != value}
+    sets = [f"--set {shlex.quote(f'dataset.{key}={value}')}" for key, value in changed.items()]
+    source = [] if not isinstance(dataset, Archive) or dataset.offers else ["--source DIR"]
+    return " ".join(["metalearn prepare", name, *source, *sets])

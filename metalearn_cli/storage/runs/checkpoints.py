@@ -1,0 +1,194 @@
+"""Checkpoints: one self-verifying file without pickle, in a safetensors container.
+
+The container's metadata holds one JSON header and a SHA-256 over that header and every tensor's name, type, shape
+and bytes. Loading checks it, so a file that was cut or in which a single bit flipped is refused, never loaded as
+something else, and no file can run code.
+"""
+
+import hashlib
+import json
+import math
+import re
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from metalearn_cli.errors import CheckpointError, DamagedError, reason
+from metalearn_cli.experiment.yaml_lines import brief
+from metalearn_cli.storage.files.atomic import write_file
+from metalearn_cli.storage.files.reading import content_of
+
+FORMAT = 3
+_LARGEST_HEADER = 16 << 20
+_DEEPEST = 32
+_TYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32}
+"""Those that a network could have."""
+
+Fields = dict[str, Any]
+
+
+class Checkpoint(NamedTuple):
+    """A JSON header (what, when, from which experiment) and named tensors."""
+
+    header: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with `prefix`, without it."""
+        found = self.tensors.items()
+        return {name.removeprefix(prefix): value for name, value in found if name.startswith(prefix)}
+
+
+def save(path: Path, checkpoint: Checkpoint, predecessor: Path | None = None) -> None:
+    """`path` holds the checkpoint; until the last moment it holds what it held before, as `predecessor` does then.
+
+    Raises RunError if the disk refuses.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    header = json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True, allow_nan=False)
+    metadata = {"metalearn": header, "sha256": _digest(header, tensors)}
+    write_file(path, safetensors.torch.save(tensors, metadata), predecessor)
+
+
+def load(path: Path) -> Checkpoint:
+    """The checkpoint in `path`, verified; one of an older format comes as this version would have written it.
+
+    Raises DamagedError, with the reason, for anything else than a whole checkpoint, CheckpointError for one that
+    cannot be read or has a format that this version does not know.
+    """
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder, expected a file, such as checkpoints/best.pt in the folder of a run"
+        )
+    try:
+        data = content_of(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    metadata = _metadata(path, data)
+    header = metadata["metalearn"]
+    try:
+        tensors = safetensors.torch.load(data)
+    except Exception as error:
+        raise DamagedError(f"{path}: damaged: {reason(error)}") from None
+    for name, value in tensors.items():
+        if value.dtype not in _TYPES:
+            raise DamagedError(f"{path}: {brief(name)} is of type {value.dtype}; metalearn did not write it")
+    if _digest(header, tensors) != metadata.get("sha256"):
+        raise DamagedError(f"{path}: damaged: its contents do not match its checksum")
+    return _up_to_date(path, Checkpoint(_fields(path, header), tensors))
+
+
+def _fields(path: Path, header: str) -> Fields:
+    try:
+        fields = _parsed(header)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise DamagedError(f"{path}: its header is not a JSON object; metalearn did not write it")
+    return fields
+
+
+def _parsed(text: str | bytes) -> Any:
+    """The values of a JSON text that holds nothing which could be read in two ways, shown nowhere, or never ends.
+
+    Raises ValueError for a key that is there twice, for NaN and infinity, half of a surrogate pair, or lists in lists
+    in lists ...; RecursionError for still deeper ones.
+    """
+    values = json.loads(text, object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite)
+    level = [values]
+    for _depth in range(_DEEPEST):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        for one in level:
+            if isinstance(one, str):
+                one.encode()  # UnicodeEncodeError is a ValueError
+        level = [part for one in inner for part in (one if isinstance(one, list) else (*one, *one.values()))]
+    if level:
+        raise ValueError("too deep")
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Fields:
+    if len(fields := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return fields
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is no number that a computer has")
+    return value
+
+
+def _up_to_date(path: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as this version would have written it."""
+    found = checkpoint.header.get("format")
+    if type(found) is int and 1 <= found <= FORMAT:
+        for migrate in _MIGRATIONS[found - 1 :]:
+            checkpoint = migrate(checkpoint)
+        return checkpoint
+    versions = checkpoint.header.get("versions")
+    made_by = versions.get("metalearn") if isinstance(versions, dict) else None
+    maker = brief(made_by) if made_by and isinstance(made_by, str) else "of an unknown version"
+    newer = type(found) is int and found > FORMAT
+    raise CheckpointError(
+        f"{path}: has format {brief(repr(found))} (made by metalearn {maker}), this metalearn reads "
+        f"1 to {FORMAT}; {'install a newer metalearn' if newer else 'metalearn did not write it'}"
+    )
+
+
+def _from_1(checkpoint: Checkpoint) -> Checkpoint:
+    """Format 2 also says how and on what tasks were run, what was reported, and how many steps were left out: none."""
+    fields = checkpoint.header
+    window, iteration = fields.get("window"), fields.get("iteration")
+    since = window[0] if isinstance(window, list) and window else 0
+    reported = iteration - since if isinstance(iteration, int) and isinstance(since, int) else None
+    unknown: Fields = {"plan": None, "ground": {}, "reported": reported, "skipped": 0, "skipped_in_a_row": 0}
+    return checkpoint._replace(header={**unknown, **fields, "format": 2})
+
+
+def _from_2(checkpoint: Checkpoint) -> Checkpoint:
+    """Format 3 keeps running statistics apart from learned coefficients; no optimizer and no classifier needs them."""
+    learned = {name: value for name, value in checkpoint.tensors.items() if not _OF_STATISTICS_IN_2.match(name)}
+    counted = checkpoint.below("coefficients.running.").items()
+    return Checkpoint(
+        {**checkpoint.header, "format": 3}, learned | {f"statistics.{name}": value for name, value in counted}
+    )
+
+
+_OF_STATISTICS_IN_2 = re.compile(r"(optimizer\.[^.]+\.)?coefficients\.running\.|adapted\.running\.")
+_MIGRATIONS: tuple[Callable[[Checkpoint], Checkpoint], ...] = (_from_1, _from_2)
+"""Number n makes format n + 1 of format n."""
+
+
+def _metadata(path: Path, data: bytes) -> dict[str, str]:
+    foreign = DamagedError(f"{path}: is not a metalearn checkpoint; `metalearn train` writes checkpoints/best.pt")
+    if len(data) < 8:
+        raise DamagedError(f"{path}: damaged: {len(data)} bytes long")
+    length = struct.unpack("<Q", data[:8])[0]
+    if length > min(len(data) - 8, _LARGEST_HEADER):
+        raise foreign
+    try:
+        metadata = _parsed(data[8 : 8 + length])["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise foreign from None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("metalearn"), str):
+        raise foreign
+    return metadata
+
+
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,50 @@
+"""Which checkpoint a run goes on from: the newest that is whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from metalearn_cli.errors import DamagedError
+from metalearn_cli.storage.files.atomic import disk_errors
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.run_folder import RunFolder
+
+
+def newest(folder: RunFolder, say: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
+    """The newest whole checkpoint of a run and where it is; None where there is none at all.
+
+    A damaged last.pt is said, and kept as last.pt.damaged, so that it never takes the place of a whole one.
+
+    Raises DamagedError if there are only damaged ones, CheckpointError if last.pt is of a newer format.
+    """
+    damage = f"{folder.last}: is not there"
+    if folder.last.exists():
+        try:
+            return folder.last, load(folder.last)
+        except DamagedError as error:
+            damage = str(error)
+    others = (folder.previous, folder.best, *folder.all_kept)
+    older = [(path, found) for path in others if (found := _whole(path)) is not None]
+    if not older:
+        if any(path.exists() for path in (folder.last, *others)):
+            raise DamagedError(f"{damage}; no other checkpoint of the run is whole; start again with --run-dir DIR")
+        return None
+    path, checkpoint = max(older, key=lambda one: _iteration(one[1]))
+    if folder.last.exists():
+        aside = folder.last.with_name("last.pt.damaged")
+        with disk_errors(aside):
+            folder.last.replace(aside)
+        damage += f" (kept as {aside.name})"
+    say(f"{damage}; going on from {path.name}, iteration {_iteration(checkpoint)}")
+    return path, checkpoint
+
+
+def _whole(path: Path) -> Checkpoint | None:
+    try:
+        return load(path) if path.exists() else None
+    except DamagedError:
+        return None
+
+
+def _iteration(checkpoint: Checkpoint) -> int:
+    iteration = checkpoint.header.get("iteration")
+    return iteration if type(iteration) is int else -1

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, fitted, grey
+
+
+def pictures(number=6, channels=3, size=16) -> torch.Tensor:
+    return torch.rand(number, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def chances(number=6, **given) -> torch.Tensor:
+    """Numbers that leave a picture alone, except for those given by place."""
+    found = torch.full((number, CHANCES), 0.5)
+    found[:, 2] = 0.9
+    for name, value in given.items():
+        found[:, int(name[1:])] = value
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_middle_of_all_chances_changes_nothing(channels):
+    found = augmented(pictures(channels=channels), chances(), {"crop", "flip", "jitter"})
+    assert torch.allclose(found, pictures(channels=channels), atol=1e-6)
+
+
+def test_without_kinds_nothing_changes():
+    assert torch.equal(augmented(pictures(), torch.rand(6, CHANCES), ()), pictures())
+
+
+def test_flip_mirrors_left_to_right():
+    assert torch.equal(augmented(pictures(), chances(_2=0.1), {"flip"}), pictures().flip(-1))
+
+
+@pytest.mark.parametrize(("chance", "shift"), [(0.0, -2), (0.3, -1), (0.5, 0), (0.999, 2)])
+def test_crop_moves_by_up_to_an_eighth_and_repeats_the_edge(chance, shift):
+    found = augmented(pictures(), chances(_0=chance), {"crop"})
+    rows = (torch.arange(16) + shift).clamp(0, 15)
+    assert torch.equal(found, pictures()[:, :, rows])
+
+
+def test_each_picture_has_a_change_of_its_own():
+    mixed = chances()
+    mixed[::2, 2] = 0.1
+    found = augmented(pictures(), mixed, {"flip"})
+    assert torch.equal(found[::2], pictures()[::2].flip(-1))
+    assert torch.equal(found[1::2], pictures()[1::2])
+
+
+def test_brightness_multiplies():
+    found = augmented(pictures() / 2, chances(_3=1.0), {"jitter"})
+    assert torch.allclose(found, pictures() / 2 * 1.4, atol=1e-6)
+
+
+def test_contrast_leaves_the_mean_brightness():
+    soft = 0.4 + 0.2 * pictures()
+    found = augmented(soft, chances(_4=0.0), {"jitter"})
+    assert torch.allclose(grey(found).mean((1, 2, 3)), grey(soft).mean((1, 2, 3)), atol=1e-6)
+    assert torch.allclose(grey(found).std((1, 2, 3)), 0.6 * grey(soft).std((1, 2, 3)), atol=1e-6)
+
+
+def test_saturation_leaves_the_brightness_of_every_pixel():
+    soft = 0.4 + 0.2 * pictures()
+    found = augmented(soft, chances(_5=0.0), {"jitter"})
+    assert torch.allclose(grey(found), grey(soft), atol=1e-6)
+    assert not torch.allclose(found, soft, atol=0.01)
+
+
+def test_values_stay_between_0_and_1():
+    found = augmented(pictures(200), torch.rand(200, CHANCES), {"crop", "flip", "jitter"})
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 16), (3, 8, 8), (1, 20, 12)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_fitted_to_a_shape(channels, shape):
+    assert fitted(pictures(channels=channels), shape).shape == (6, *shape)
+
+
+def test_what_fits_already_is_left_alone():
+    assert fitted(pictures(), (3, 16, 16)) is not None
+    assert torch.equal(fitted(pictures(), (3, 16, 16)), pictures())
+
+
+def test_grey_is_pillows_grey():
+    pixels = (pictures(1)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    ours = grey(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255.0)[0, 0] * 255
+    assert np.abs(ours.numpy() - np.asarray(Image.fromarray(pixels).convert("L"))).max() <= 1
+
+
+def test_resizing_down_is_pillows_bilinear():
+    pixels = (pictures(1, 1, 30)[0, 0] * 255).round().byte().numpy()
+    ours = fitted(torch.from_numpy(pixels)[None, None] / 255.0, (1, 12, 12))[0, 0] * 255
+    theirs = np.asarray(Image.fromarray(pixels).resize((12, 12), Image.Resampling.BILINEAR))
+    assert np.abs(ours.numpy() - theirs).max() <= 1
