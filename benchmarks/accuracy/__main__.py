@@ -1,0 +1,72 @@
+"""Run what the table lacks, and write its page: `python -m benchmarks.accuracy`.
+
+One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0`
+runs some rows, `--minutes 60` begins no row after that time, `--page` writes ACCURACY.md and runs nothing.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+from benchmarks.accuracy.page import PAGE, results, written
+from benchmarks.accuracy.rows import Row, Table, load
+from benchmarks.accuracy.running import run
+
+
+def main() -> int:
+    """Run the missing rows, one a core, and write the page after each; 1 if any of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="show the rows that have no result")
+    parser.add_argument("--page", action="store_true", help="write the page and run nothing")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows alone, such as maml-5w1s-0")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="how many runs at once")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no row after that time")
+    parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="where run folders are kept")
+    options = parser.parse_args()
+    table = load()
+    known = {row.name: row for row in table.rows}
+    if unknown := set(options.only or ()) - set(known):
+        parser.error(f"--only: {', '.join(sorted(unknown))}: no such row; --list names them")
+    chosen = [row for row in table.rows if not row.result.exists() and row.name in (options.only or known)]
+    if options.list:
+        print("\n".join(row.name for row in chosen))
+        return 0
+    failed = [] if options.page else _run_all(table, chosen, options)
+    PAGE.write_text(written(table, results()))
+    return 1 if failed else 0
+
+
+def _run_all(table: Table, rows: list[Row], options: argparse.Namespace) -> list[Row]:
+    cores: Queue[int] = Queue()
+    for core in sorted(os.sched_getaffinity(0))[: options.cores]:
+        cores.put(core)
+    begun, failed = time.monotonic(), []
+
+    def one(row: Row) -> None:
+        core = cores.get()
+        try:
+            if time.monotonic() - begun > 60 * options.minutes:
+                return
+            print(f"{row.name}: begun on core {core}", file=sys.stderr)
+            result = run(table, row, options.work, core)
+            shown = ", ".join(f"{name} {100 * found['accuracy']:.2f} %" for name, found in result["columns"].items())
+            print(f"{row.name}: {shown}, {result['core_seconds'] / 3600:.2f} core-hours", file=sys.stderr)
+            PAGE.write_text(written(table, results()))
+        except subprocess.CalledProcessError as error:
+            failed.append(row)
+            print(f"{row.name}: exit code {error.returncode}", file=sys.stderr)
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(options.cores) as pool:
+        list(pool.map(one, rows))
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
