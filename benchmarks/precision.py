@@ -19,14 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metalearn_cli.experiment import Experiment, load
-from metalearn_cli.runtime.data import opening
-from metalearn_cli.runtime.machine.execution import running
-from metalearn_cli.runtime.run import session as sessions
-from metalearn_cli.runtime.run import training
-from metalearn_cli.runtime.use import measurement
-from metalearn_cli.storage.prepared.preparation import data_folder
-from metalearn_cli.storage.runs.run_folder import opened
+from metalearn_cli import Experiment, evaluate, load_experiment, train
 
 aten = torch.ops.aten
 FACTORS = {
@@ -63,15 +56,11 @@ class Rounded(TorchDispatchMode):
 
 def scores(experiment: Experiment, inside: Callable[[], AbstractContextManager[Any]], episodes: int) -> Tensor:
     """The score of each of the first test episodes, after training, both inside the context."""
-    with TemporaryDirectory() as folder, opened(Path(folder) / "run", resume=False) as run, inside():
-        data = opening.open_data(experiment, data_folder(None), lambda *_moved: None)
-        session = sessions.open_session(experiment, run, data, torch.device("cpu"))
-        state = sessions.start(session, resume=False)
-        with running(state.plan) as runner:
-            list(training.train(session, runner, state, training.Watch()))
-        return measurement.tested(
-            run.best, (), "test", episodes, None, "cpu", lambda *_moved: None, lambda _said: None
-        ).scores.double()
+    with TemporaryDirectory() as folder, inside():
+        for _report in train(experiment, folder, device="cpu"):
+            pass
+        result = evaluate(Path(folder) / "checkpoints/best.pt", episodes=episodes, device="cpu")
+    return result.scores.double()
 
 
 def main() -> None:
@@ -82,7 +71,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     asked = [*arguments.set, "execution.mode=vmap"]  # another thread would not round
-    experiment = load(arguments.experiment, asked)
+    experiment = load_experiment(arguments.experiment, *asked)
     ways = {"float32": nullcontext, "tf32": lambda: Rounded(tf32), "bfloat16": lambda: Rounded(bfloat16)}
     print("| products of | score | against float32, same episodes |\n|---|---|---|")
     exact = None

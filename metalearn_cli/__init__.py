@@ -1,24 +1,54 @@
 """metalearn: train, check and use MAML-family few-shot learners.
 
-The command line is the way in; from Python, `load(checkpoint).adapt(images, labels).predict(images)`, and
-`load_classifier(file)` for what was adapted and saved before.
+The command line is the way in; the same from Python:
+
+>>> import metalearn_cli
+>>> experiment = metalearn_cli.load_experiment("quickstart", "outer.iterations=4", "eval.val_episodes=8")
+>>> losses = [report.loss for report in metalearn_cli.train(experiment, "runs/few")]
+>>> metalearn_cli.evaluate("runs/few/checkpoints/best.pt", episodes=20).episodes
+20
+
+and `load(checkpoint).adapt(images, labels).predict(images)`, `load_classifier(file)` for what was adapted and saved
+before. `Learner`, `Rule`, `Problem`, `Task` and `Examples` are what an algorithm of your own is made of.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metalearn_cli.core.meta import Learner, Problem
+    from metalearn_cli.core.rules import Rule
+    from metalearn_cli.core.tasks import Examples, Task
+    from metalearn_cli.experiment import Experiment, load_experiment
+    from metalearn_cli.runtime.run.procedure import train
+    from metalearn_cli.runtime.run.reports import Report
     from metalearn_cli.runtime.use.adaptation import Adaptable, load, load_classifier
     from metalearn_cli.runtime.use.classifier import Classifier
+    from metalearn_cli.runtime.use.measurement import Result, evaluate
 
-__all__ = ["Adaptable", "Classifier", "load", "load_classifier"]
+__all__ = [
+    "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Report", "Result", "Rule", "Task",
+    "evaluate", "load", "load_classifier", "load_experiment", "train",
+]  # fmt: skip
+
+_HOMES = {
+    "core.meta": ["Learner", "Problem"],
+    "core.rules": ["Rule"],
+    "core.tasks": ["Examples", "Task"],
+    "experiment": ["Experiment", "load_experiment"],
+    "runtime.use.adaptation": ["Adaptable", "load", "load_classifier"],
+    "runtime.use.classifier": ["Classifier"],
+    "runtime.run.procedure": ["train"],
+    "runtime.run.reports": ["Report"],
+    "runtime.use.measurement": ["Result", "evaluate"],
+}
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that `metalearn --help` does not wait for torch.
-    if name in __all__:
-        from metalearn_cli.runtime.use import adaptation
-
-        return getattr(adaptation, name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -61,27 +61,32 @@ def main() -> NoReturn:
         # A library that was being imported may have turned the signal into an error of its own.
         if stopped_by or isinstance(error, KeyboardInterrupt):
             _fail("interrupted", _BY_SIGNAL + (stopped_by or [signal.SIGINT])[0])
-        if isinstance(error, SystemExit):
-            # What typer and rich make of a pipe that nobody reads any more is exit code 1, which means a fault here.
-            if isinstance(error.__context__, BrokenPipeError):
-                _leave(_CLOSED_PIPE)
-            raise
-        # Typer's own exceptions cannot be imported by name across its versions.
-        if isinstance(message := getattr(error, "format_message", lambda: None)(), str):
-            _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
-        if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
-            _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
-        if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSED:
-            _fail(f"the system refused: {error.strerror or error} (ulimit -a, TMPDIR)", 2)
-        if _NO_THREAD in str(error):
-            _fail("the system refused another thread or process; raise the limit (ulimit -u)", 2)
-        if is_out_of_memory(error):
-            _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
-        traceback.print_exc()
-        _fail("this is a fault in metalearn; please report it with the lines above", 1)
+        _fail_by(error)
     if stopped_by:  # typer has taken the exception and answers 130 for every signal
         _fail("interrupted", _BY_SIGNAL + stopped_by[0])
     _leave(code if isinstance(code, int) else 0)
+
+
+def _fail_by(error: BaseException) -> NoReturn:
+    """End the process with one line and the exit code for what the command raised."""
+    if isinstance(error, SystemExit):
+        # What typer and rich make of a pipe that nobody reads any more is exit code 1, which means a fault here.
+        if isinstance(error.__context__, BrokenPipeError):
+            _leave(_CLOSED_PIPE)
+        raise error
+    # Typer's own exceptions cannot be imported by name across its versions.
+    if isinstance(message := getattr(error, "format_message", lambda: None)(), str):
+        _fail(f"{message} (metalearn --help, metalearn COMMAND --help)", 2)
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _OUTPUT_REFUSED):
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+    if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSED:
+        _fail(f"the system refused: {error.strerror or error} (ulimit -a, TMPDIR)", 2)
+    if _NO_THREAD in str(error):
+        _fail("the system refused another thread or process; raise the limit (ulimit -u)", 2)
+    if is_out_of_memory(error):
+        _fail("out of memory; try --set execution.chunk=1, a smaller outer.meta_batch_size or fewer queries", 2)
+    traceback.print_exception(error)
+    _fail("this is a fault in metalearn; please report it with the lines above", 1)
 
 
 def _look_for_no_module_here() -> None:

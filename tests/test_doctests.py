@@ -13,7 +13,8 @@ MODULES = [m.name for m in pkgutil.walk_packages(metalearn_cli.__path__, "metale
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings_are_true(name, tiny_run, tmp_path, monkeypatch):
+def test_examples_in_docstrings_are_true(name, tiny_run, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("METALEARN_DATA", str(data_dir))
     target = tmp_path / "runs/cats/checkpoints/best.pt"
     target.parent.mkdir(parents=True)
     shutil.copy(tiny_run / "checkpoints/best.pt", target)
@@ -22,6 +23,6 @@ def test_examples_in_docstrings_are_true(name, tiny_run, tmp_path, monkeypatch):
     assert result.failed == 0
 
 
-def test_there_is_an_example_of_the_public_way_in():
-    module = importlib.import_module("metalearn_cli.runtime.use.adaptation")
-    assert any(test.examples for test in doctest.DocTestFinder().find(module.load))
+@pytest.mark.parametrize("name", ["load", "train", "evaluate", "load_experiment"])
+def test_there_is_an_example_of_the_public_way_in(name):
+    assert any(test.examples for test in doctest.DocTestFinder().find(getattr(metalearn_cli, name)))

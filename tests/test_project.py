@@ -1,10 +1,12 @@
 """What the repository promises about itself."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
-import metalearn_cli
+import metalearn_cli.pytest_plugin
 from metalearn_cli.experiment import load, shipped
 
 ROOT = Path(__file__).parent.parent
@@ -17,8 +19,23 @@ def test_the_newest_version_in_the_changelog_is_the_projects():
 
 
 def test_the_public_names_are_frozen_and_exist():
-    assert set(metalearn_cli.__all__) == {"Adaptable", "Classifier", "load", "load_classifier"}
-    assert all(hasattr(metalearn_cli, name) for name in metalearn_cli.__all__)
+    assert set(metalearn_cli.__all__) == {
+        "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Report", "Result", "Rule", "Task",
+        "evaluate", "load", "load_classifier", "load_experiment", "train",
+    }  # fmt: skip
+    assert all(getattr(metalearn_cli, name).__name__ == name for name in metalearn_cli.__all__)
+    assert set(metalearn_cli.__all__) <= set(dir(metalearn_cli))
+
+
+def test_importing_the_library_imports_no_torch():
+    code = "import sys, metalearn_cli; dir(metalearn_cli); metalearn_cli.load_experiment; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout == "False\n"
+
+
+def test_pytest_finds_the_options_of_the_checks():
+    [(name, module)] = PROJECT["entry-points"]["pytest11"].items()
+    assert name == module == metalearn_cli.pytest_plugin.__name__
 
 
 def test_every_shipped_config_is_an_experiment_with_a_name_of_its_own():

@@ -11,13 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from benchmarks.faults import Totals
 from benchmarks.faults._disk import Call, Disk, recorded
 from benchmarks.faults._runs import EXPERIMENT, rows, same
 from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
@@ -57,10 +54,9 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
     path = scratch / "sines.yaml"
     path.write_text(json.dumps(EXPERIMENT | {"backbone": {"name": "mlp", "hidden": [8]}}))
     experiment = load_experiment(str(path), _CHANGES)
-    data = opening.open_data(experiment, scratch, lambda *_stage: None)
     kept: dict[int, Checkpoint] = {}
     with run_folder.opened(scratch / "run", resume=False) as folder:
-        session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
+        session = sessions.session_for(experiment, folder.path, data_dir=scratch)
         with recorded(scratch / "run") as calls, running(session.plan) as runner:
             state = sessions.start(session, resume=False)
 
@@ -69,7 +65,7 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
                 calls.append(Call("finished", "", iteration - 1))
                 _remember(folder, kept)
 
-            list(training.train(session, runner, state, training.Watch(tick=tick)))
+            list(training.loop(session, runner, state, training.Watch(tick=tick)))
             calls.append(Call("finished", "", state.iteration))
         _remember(folder, kept)
     return session, calls, kept

@@ -7,17 +7,13 @@ import json
 import random
 from pathlib import Path
 
-import torch
-
 from benchmarks.faults import Totals
 from benchmarks.faults._runs import EXPERIMENT, same
 from metalearn_cli.errors import DamagedError
 from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
-from metalearn_cli.storage.runs import run_folder
 from metalearn_cli.storage.runs.checkpoints import load
 
 SHORT, LONG = 40, 400
@@ -52,11 +48,10 @@ def _trained(scratch: Path) -> sessions.Session:
     path = scratch / "sines.yaml"
     path.write_text(json.dumps(EXPERIMENT | {"backbone": {"name": "mlp", "hidden": [16]}}))
     experiment = load_experiment(str(path), ["outer.iterations=4", "eval.every=2"])
-    data = opening.open_data(experiment, scratch, lambda *_stage: None)
     (scratch / "run/checkpoints").mkdir(parents=True)
-    session = sessions.open_session(experiment, run_folder.RunFolder(scratch / "run"), data, torch.device("cpu"))
+    session = sessions.session_for(experiment, scratch / "run", data_dir=scratch)
     with running(session.plan) as runner:
-        list(training.train(session, runner, sessions.start(session, resume=False), training.Watch()))
+        list(training.loop(session, runner, sessions.start(session, resume=False), training.Watch()))
     session.folder.best.unlink()  # else it is the newest whole one
     return session
 

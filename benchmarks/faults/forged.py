@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from benchmarks.faults import Totals
 from benchmarks.faults._forging import forged
@@ -24,12 +23,11 @@ from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_l
 from benchmarks.faults._runs import PICTURES
 from metalearn_cli.errors import MetalearnError
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.runtime.use.adaptation import load, load_classifier
-from metalearn_cli.runtime.use.measurement import tested
+from metalearn_cli.runtime.use.measurement import evaluate
 from metalearn_cli.storage.runs import checkpoints, run_folder
 
 SHORT, LONG = 60, 1500
@@ -94,7 +92,7 @@ def _bases(scratch: Path) -> list[_Base]:
         return load(file).adapt(shown, ["a", "b", "a", "b"]).predict_proba(shown)
 
     def measures(file: Path) -> object:
-        return tested(file, [], "test", 4, None, "cpu", lambda *_moved: None, lambda _said: None)
+        return evaluate(file, episodes=4, device="cpu")
 
     load(pictures.folder.last).adapt(shown, ["a", "b", "a", "b"]).save(scratch / "adapted.pt")
     adapted = checkpoints.load(scratch / "adapted.pt")
@@ -114,10 +112,9 @@ _NEW_IN_2 = {"plan", "ground", "reported", "skipped", "skipped_in_a_row", "kept"
 def _session(scratch: Path, blocks: dict[str, Any]) -> sessions.Session:
     """A small run that was trained to its end."""
     experiment = from_mapping(json.loads(json.dumps(blocks)), "forged")
-    data = opening.open_data(experiment, scratch / "data", lambda *_moved: None)
     folder = run_folder.RunFolder(scratch / experiment.name)
     folder.last.parent.mkdir(parents=True)
-    session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
+    session = sessions.session_for(experiment, folder.path, data_dir=scratch / "data")
     _trained(session, resume=False)
     return session
 
@@ -132,7 +129,7 @@ def _resumed(session: sessions.Session, file: Path) -> None:
 
 def _trained(session: sessions.Session, resume: bool) -> None:
     with running(session.plan) as runner:
-        list(training.train(session, runner, sessions.start(session, resume), training.Watch()))
+        list(training.loop(session, runner, sessions.start(session, resume), training.Watch()))
 
 
 @contextmanager

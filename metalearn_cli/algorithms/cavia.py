@@ -61,7 +61,7 @@ def build(config: Config, problem: Problem) -> Learner:
         return params | {READS + name: value for name, value in meta.coefficients.items()} | {CONTEXT: context}
 
     rule = fixed_rate(config.inner_lr)
-    loop = InnerLoop(problem, rule, config.second_order, lambda name: name == CONTEXT, begin, _shifted)
+    loop = InnerLoop(problem, rule, config.second_order, lambda name: name == CONTEXT, begin, shown=_shifted)
     traits = Traits(config.inner_steps, config.second_order, problem.ways)
     return gradient_learner(loop, traits, weights)
 

@@ -85,9 +85,6 @@ def build(config: Config, problem: Problem) -> Learner:
         summed = [summed_over_tasks(value) for value in _as_in(at, found.x)]
         return Meta(dict(zip(at, summed, strict=True)), {}), Scores(result.loss.detach(), result.score.detach())
 
-    def cut_short(meta: Meta, tasks: Task) -> Tensor:
-        return solved(meta, tasks)[2].cut_short
-
     traits = Traits(config.inner_steps, config.cg_steps > 0, problem.ways)
     learner = gradient_learner(loop, traits)._replace(
         adapt=torch.no_grad()(partial(adapt, loop)), meta_gradient=meta_gradient
@@ -95,7 +92,7 @@ def build(config: Config, problem: Problem) -> Learner:
     if not config.cg_steps:  # first-order MAML: no limit, no system
         return learner
     settled = None if config == limit else build(limit, problem)
-    return learner._replace(implicit=Implicit(settled, cut_short))
+    return learner._replace(implicit=Implicit(settled, lambda meta, tasks: solved(meta, tasks)[2].cut_short))
 
 
 def _gradient(outputs: list[Tensor], at: Params, cotangents: list[Tensor] | None = None) -> Tensor:

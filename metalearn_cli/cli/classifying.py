@@ -36,16 +36,16 @@ def write_classifying_page(
     few = queries.inputs[order]
     near = neighbours(classifier, few, _NEAREST)
     labels = support.labels if support is not None else [None] * len(classifier.support)
-    known = map(classifying.Known, pixels(classifier.support, seen), labels)
+    known = map(classifying.SupportPicture, pixels(classifier.support, seen), labels)
     rows = zip([predictions[place] for place in order], pixels(few, seen), near.places.tolist(), strict=True)
     shown = [
-        classifying.Query(row["file"], picture, row["label"], row["probability"], row["known"], places)
+        classifying.Query(row["file"], picture, row["label"], row["probability"], row["known"], nearest=places)
         for row, picture, places in rows
     ]
     classes = [str(name) for name in classifier.classes]
     found = classifying.Classified(
         fields["checkpoint"], classes, list(known), shown, [(row["label"], row["known"]) for row in predictions],
-        _judged(classes, fields), near.in_features,
+        judged=_judged(classes, fields), in_features=near.in_features,
     )  # fmt: skip
     settings = [("", to_yaml(classifier.experiment))]
     device = pages.environment(str(classifier.device), seconds)
@@ -75,7 +75,7 @@ def _judged(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None
         fields["per_step"],
         fields["per_class"],
         fields["confusion"],
-        pairs,
+        confused=pairs,
     )
 
 

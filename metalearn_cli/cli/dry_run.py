@@ -2,24 +2,23 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.cli import banner, tables
 
 if TYPE_CHECKING:
     from metalearn_cli.experiment import Experiment
+    from metalearn_cli.runtime.run.forecast import Forecast
     from metalearn_cli.runtime.run.gradient_proof import Proof
     from metalearn_cli.runtime.run.session import Session
 
 
 def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet: bool) -> None:
     """The resolved experiment is on stdout; what it would do, and what was proved of it, on stderr."""
-    from metalearn_cli.cli import summary
     from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime.data import opening
     from metalearn_cli.runtime.run import assembly, forecast, gradient_proof, settings_without_effect
-    from metalearn_cli.runtime.run.session import open_session
-    from metalearn_cli.storage.runs import run_folder, sinks
+    from metalearn_cli.runtime.run.session import session_for
+    from metalearn_cli.storage.runs import sinks
 
     sinks.found(experiment.sinks)
     if not json:
@@ -27,37 +26,58 @@ def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet
     place = assembly.device_named(device)
     with tables.bar(quiet) as progress:
         stages, say = tables.Stages(progress), partial(tables.warn, above=progress)
-        data = opening.open_data(experiment, None, stages, device=place)
-        folder = run_folder.RunFolder(Path("runs") / experiment.name)
-        session = open_session(experiment, folder, data, place, say=say)
+        session = session_for(experiment, Path("runs") / experiment.name, device=place, progress=stages, say=say)
         stages("timing a few iterations", 0, 1)
         expected = forecast.forecast(session)  # before the proof, whose memory is not the run's
-        proved = gradient_proof.prove(experiment, data.interface, place, lambda part: stages(f"proof: {part}", 0, 1))
+        proved = gradient_proof.prove(
+            experiment, session.data.interface, place, lambda part: stages(f"proof: {part}", 0, 1)
+        )
     settings_without_effect.tell(session, tables.warn)
-    outer = experiment.outer
-    parameters = sum(value.numel() for value in session.learner.init().params.values())
     if json:
-        tables.print_json({
-            "experiment": experiment.model_dump(mode="json"), "device": str(place), "parameters": parameters,
-            "tasks": outer.iterations * outer.meta_batch_size, "data_sha256": data.sha256,
-            "second_order": session.learner.traits.second_order,
-            "proof": {
-                "task_parallel_error": proved.parallel, "evaluation_error": proved.evaluation,
-                "finite_difference_error": proved.order, "mode": proved.plan.mode, "inputs": list(proved.shape),
-            },
-            "forecast": summary.forecast_fields(expected),
-        })  # fmt: skip
+        tables.print_json(_fields(session, proved, expected))
     elif not quiet:
-        lines = [
-            *banner.lines(session),
-            f"parameters     {parameters:,}",
-            f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
-            f"data           {data.sha256[:16]}",
-            *_proved(session, proved),
-            *summary.forecast_lines(expected),
-        ]
-        tables.console(stderr=True).print("\n".join(lines))
+        tables.console(stderr=True).print("\n".join(_lines(session, proved, expected)))
         tables.hint(f"metalearn train {again}", quiet=False)
+
+
+def _fields(session: "Session", proved: "Proof", expected: "Forecast") -> dict[str, Any]:
+    from metalearn_cli.cli import summary
+
+    experiment, outer = session.experiment, session.experiment.outer
+    return {
+        "experiment": experiment.model_dump(mode="json"),
+        "device": str(session.device),
+        "parameters": _parameters(session),
+        "tasks": outer.iterations * outer.meta_batch_size,
+        "data_sha256": session.data.sha256,
+        "second_order": session.learner.traits.second_order,
+        "proof": {
+            "task_parallel_error": proved.parallel,
+            "evaluation_error": proved.evaluation,
+            "finite_difference_error": proved.order,
+            "mode": proved.plan.mode,
+            "inputs": list(proved.shape),
+        },
+        "forecast": summary.forecast_fields(expected),
+    }
+
+
+def _lines(session: "Session", proved: "Proof", expected: "Forecast") -> list[str]:
+    from metalearn_cli.cli import summary
+
+    outer = session.experiment.outer
+    return [
+        *banner.lines(session),
+        f"parameters     {_parameters(session):,}",
+        f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
+        f"data           {session.data.sha256[:16]}",
+        *_proved(session, proved),
+        *summary.forecast_lines(expected),
+    ]
+
+
+def _parameters(session: "Session") -> int:
+    return sum(value.numel() for value in session.learner.init().params.values())
 
 
 def _proved(session: "Session", proved: "Proof") -> list[str]:

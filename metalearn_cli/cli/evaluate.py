@@ -16,7 +16,7 @@ from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.use.measurement import Spread, Tested
+    from metalearn_cli.runtime.use.measurement import Result, Spread
 
 
 def evaluate(
@@ -59,7 +59,10 @@ def evaluate(
         with tables.bar(quiet) as progress:
             stages, say = tables.Stages(progress), partial(tables.warn, above=progress)
             stages(f"measuring {path}", 0, 1)
-            tested = measurement.tested(path, overrides or [], split, episodes, until_ci, device, stages, say)
+            tested = measurement.evaluate(
+                path, overrides or [], split=split, episodes=episodes, until_ci=until_ci, device=device,
+                progress=stages, say=say,
+            )  # fmt: skip
         _warn_of_lost(path, tested)
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
@@ -81,7 +84,7 @@ def _check(split: str, fractions: dict[str, float | None]) -> None:
 
 
 def _tell(
-    checkpoints: list[Path], results: "list[tuple[Tested, dict[str, Any]]]", report: Path | None, json: bool,
+    checkpoints: list[Path], results: "list[tuple[Result, dict[str, Any]]]", report: Path | None, json: bool,
     made: pages.Made,
 ) -> None:  # fmt: skip
     """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
@@ -102,7 +105,7 @@ def _tell(
         notes = [
             line for line in (_line(spread, every[0].accuracy, "±"), *(f"Warning: {one}." for one in warnings)) if line
         ]
-        testing_page.write_testing_page(report, checkpoints, every, compared, notes, made)
+        testing_page.write_testing_page(report, checkpoints, every, compared, notes, made=made)
     if json:
         several: dict[str, Any] = {"checkpoints": [fields for _, fields in results], "paired": compared}
         several["over_seeds"] = spread and spread._asdict()
@@ -116,7 +119,7 @@ def _tell(
                 tables.console(stderr=False).print(line, markup=False)
 
 
-def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
+def _fields(path: Path, tested: "Result", seconds: float) -> dict[str, Any]:
     protocol = tested.protocol
     key = "accuracy" if tested.accuracy else "mse"
     rows = tables.steps_fields(tested.steps, tested.accuracy)
@@ -130,7 +133,7 @@ def _fields(path: Path, tested: "Tested", seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _warn_of_lost(path: Path, tested: "Tested") -> None:
+def _warn_of_lost(path: Path, tested: "Result") -> None:
     """Say in how many episodes the adaptation diverged, and how they count."""
     if tested.lost:
         counted = "such answers count as wrong" if tested.accuracy else "so their mean is no number; see the median"
@@ -138,13 +141,13 @@ def _warn_of_lost(path: Path, tested: "Tested") -> None:
         tables.warn(f"{path}: {where}; {counted}")
 
 
-def _ensemble(tested: "Tested") -> dict[str, Any] | None:
+def _ensemble(tested: "Result") -> dict[str, Any] | None:
     """What says that it is no single checkpoint; None for one."""
     files = [str(path) for path in tested.members]
     return {"label": tested.label, "averaged": tested.averaged, "checkpoints": files} if files else None
 
 
-def _print(path: Path, tested: "Tested", several: bool, verbose: bool) -> None:
+def _print(path: Path, tested: "Result", several: bool, verbose: bool) -> None:
     out = tables.console(stderr=False)
     title = f"{path}\n{tables.title(tested)}" if several else tables.title(tested)
     out.print(tables.steps_table(title, tested.steps, tested.accuracy))
@@ -154,7 +157,7 @@ def _print(path: Path, tested: "Tested", several: bool, verbose: bool) -> None:
             out.print(f"{member}, one of the {tested.label}", markup=False)
 
 
-def _paired(first: "Tested", other: "Tested") -> dict[str, Any]:
+def _paired(first: "Result", other: "Result") -> dict[str, Any]:
     """Mean over the common episodes of (other - first), the half-width of its 95 % interval, how many they are, and in
     what the two were measured otherwise: the difference is then one of the protocols, too.
     """
@@ -197,7 +200,7 @@ def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | Non
     return f"over seeds {seeds}: {shown} (standard deviation over seeds; interval within a run {within})"
 
 
-def _gate(least: float | None, results: "list[Tested]") -> None:
+def _gate(least: float | None, results: "list[Result]") -> None:
     for tested in results if least is not None else []:
         if not tested.accuracy:
             raise ConfigError("--min-accuracy: this checkpoint is measured in squared error, not in accuracy")

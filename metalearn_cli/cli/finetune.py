@@ -51,7 +51,7 @@ def finetune(
     checkpoint holds is written in another form.
     """
     started = time.monotonic()
-    _check(checkpoint, support, query, output, csv, report)
+    _check(checkpoint, support, query, output, csv, report=report)
     require_figures(figures)
     if figures is not None and support is None and query is None:
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")

@@ -42,7 +42,7 @@ class Made(NamedTuple):
         return time.monotonic() - self.began
 
 
-class Seen(NamedTuple):
+class CloseLook(NamedTuple):
     """What was seen of a best checkpoint besides its curves: queries, scores of single episodes, and how it was
     measured on tasks of the training part, with its steps there.
     """
@@ -70,7 +70,7 @@ def write_training_page(
         charts.require_matplotlib("report.html")
         there = session.folder.best.exists()
         seen = _seen(session, made.quiet, stopper) if there else None
-        write_file(path, _training_page(session, title, made, seen or Seen()))
+        write_file(path, _training_page(session, title, made, seen or CloseLook()))
     except ConfigError as error:
         if not made.quiet:
             tables.console(stderr=True).print(f"no {error}")
@@ -81,17 +81,17 @@ def write_training_page(
     return path, ["what report.html shows besides curves"] if there and seen is None else []
 
 
-def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> Seen | None:
+def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> CloseLook | None:
     """None where it was stopped before all was seen."""
     if not stopper():
         with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
             best = _best(session)
             known = _on_training_tasks(session, best)
-            return Seen(*looked_at(best, session.measured, tables.Stages(progress)), known)
+            return CloseLook(*looked_at(best, session.measured, tables.Stages(progress)), known)
     return None
 
 
-def _training_page(session: "Session", title: str, made: Made, seen: Seen) -> bytes:
+def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) -> bytes:
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
     from metalearn_cli.report.figures import write_figures
@@ -105,8 +105,10 @@ def _training_page(session: "Session", title: str, made: Made, seen: Seen) -> by
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
     pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
-    trained, measured = str(session.trained), str(session.measured)
-    run = training.Run(experiment.name, title, kind, rows, trained, measured, facts, *seen)
+    run = training.TrainedRun(
+        experiment.name, title, kind, rows, str(session.trained), measured=str(session.measured), facts=facts,
+        **seen._asdict(),
+    )  # fmt: skip
     settings = [("", to_yaml(experiment))]
     if made.figures is not None:
         write_figures(made.figures, training.training_charts(run))
@@ -124,7 +126,7 @@ def _best(session: "Session") -> "Subject":
     meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
     sampler, names = data.sampler(*drawn), data.names(*drawn)
     seen = data.interface.preprocessing
-    return episode_answers.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names, seen)
+    return episode_answers.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names=names, seen=seen)
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
@@ -144,7 +146,7 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
     except (ConfigError, DataError):
         return None
     with running(best.plan) as runner:
-        scores = evaluation.evaluate(best.learner, runner, best.meta, tasks, best.steps, count)
+        scores = evaluation.scores_of(best.learner, runner, best.meta, tasks, best.steps, episodes=count)
     return str(protocol), [step._asdict() for step in evaluation.summary(scores)]
 
 

@@ -65,14 +65,14 @@ def prepare(
         manifest, folder = _verified(data_dir_found / description.store, quiet)
     else:
         _require_terms(dataset, description, settings, data_dir_found)
-        manifest, folder = _prepared(dataset, description, settings, data_dir_found, source, force, quiet)
+        manifest, folder = _prepared(dataset, description, settings, data_dir_found, source, force=force, quiet=quiet)
     fields = _fields(dataset, description.sampling.split, manifest, folder, time.monotonic() - started)
     if json:
         tables.print_json(fields)
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
     tables.left_out(manifest.left_out, manifest.remarks)
-    _next(dataset, overrides or [], description.sampling.split, manifest, data_dir, quiet)
+    _next(dataset, overrides or [], description.sampling.split, manifest, data_dir, quiet=quiet)
 
 
 def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
@@ -98,7 +98,9 @@ def _prepared(
         with tables.bar(quiet) as progress:
             stages = tables.Stages(progress)
             stages(f"reading {name if source is None else source}", 0, 1)
-            return preparation.prepare(name, description, data_dir, source, force, stages, skip_damaged)
+            return preparation.prepare(
+                name, description, data_dir, source, force, progress=stages, skip_damaged=skip_damaged
+            )
     except KeyboardInterrupt:  # what is done is kept
         tables.hint(shlex.join(["metalearn", *sys.argv[1:]]), quiet)
         raise

@@ -60,5 +60,5 @@ class Moving(ProgressColumn):
         notes = task.fields.get("notes", [] if left is None else [f"{clock(left)} left"])
         label = printable(self._interrupted() or task.description)
         width, unicode = self._console.width - 1, writes_unicode(self._console)
-        line = moving_line(label, task.completed, task.total or 0, notes, width, unicode)
+        line = moving_line(label, task.completed, task.total or 0, notes, width, unicode=unicode)
         return Text(line, no_wrap=True, overflow="crop")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metalearn_cli.omissions import Omission
     from metalearn_cli.runtime.run.evaluation import Step
     from metalearn_cli.runtime.run.protocol import Protocol
-    from metalearn_cli.runtime.use.measurement import Tested
+    from metalearn_cli.runtime.use.measurement import Result
 
 Row = TypeVar("Row")
 
@@ -101,13 +101,13 @@ def headed(algorithm: str, second_order: bool | None, protocol: "Protocol") -> s
     return f"{algorithm}{order(second_order)}: {protocol.tasks}\n{protocol.how}"
 
 
-def title(tested: "Tested") -> str:
+def title(tested: "Result") -> str:
     """What `eval` measured, in two lines; that it is an ensemble, in a line above them."""
     told = headed(tested.algorithm, tested.second_order, tested.protocol)
     return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told
 
 
-def named(path: Path, tested: "Tested") -> str:
+def named(path: Path, tested: "Result") -> str:
     """What was measured by its path, and that it is an ensemble if it is one."""
     return f"{path} ({tested.label})" if tested.label else str(path)
 

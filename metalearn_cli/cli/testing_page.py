@@ -9,13 +9,13 @@ from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
     from metalearn_cli.report.charts import Chart
-    from metalearn_cli.report.sections import Kind
-    from metalearn_cli.report.testing import Measured
-    from metalearn_cli.runtime.use.measurement import Tested
+    from metalearn_cli.report.sections import ScoreKind
+    from metalearn_cli.report.testing import MeasuredCheckpoint
+    from metalearn_cli.runtime.use.measurement import Result
 
 
 def write_testing_page(
-    path: Path | None, checkpoints: Sequence[Path], results: "Sequence[Tested]", compared: Sequence[Mapping[str, Any]],
+    path: Path | None, checkpoints: Sequence[Path], results: "Sequence[Result]", compared: Sequence[Mapping[str, Any]],
     notes: Sequence[str], made: pages.Made,
 ) -> None:  # fmt: skip
     """`path` is the page of what was measured: of one checkpoint closely, or of several side by side.
@@ -47,19 +47,23 @@ def write_testing_page(
         _write_figures(made.figures, charts, measured, kind)
 
 
-def _write_figures(folder: Path, charts: "Sequence[Chart]", measured: "Sequence[Measured]", kind: "Kind") -> None:
+def _write_figures(
+    folder: Path, charts: "Sequence[Chart]", measured: "Sequence[MeasuredCheckpoint]", kind: "ScoreKind"
+) -> None:
     from metalearn_cli.report.figures import Numbers, write_figures
 
     rows = [(one.checkpoint, number, score) for one in measured for number, score in enumerate(kind.scaled(one.scores))]
     write_figures(folder, charts, [Numbers("episodes", ["checkpoint", "episode", kind.label], rows)])
 
 
-def _measured(checkpoint: Path, one: "Tested") -> "Measured":
-    from metalearn_cli.report.testing import Measured
+def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
+    from metalearn_cli.report.testing import MeasuredCheckpoint
 
     title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
     lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
     extent = f"{one.episodes} {one.protocol.part} episodes{lost}"
     name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
-    return Measured(name, title, extent, steps, one.scores.tolist(), one.fingerprint, files)
+    return MeasuredCheckpoint(
+        name, title, extent, steps, one.scores.tolist(), fingerprint=one.fingerprint, members=files
+    )

@@ -3,32 +3,23 @@
 import shlex
 import signal
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from metalearn_cli.cli import banner, pages, tables
-from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.options import Config, Device, Figures, Json, Overrides, Quiet, Verbose, seconds_in
 from metalearn_cli.cli.outputs import require_figures
 from metalearn_cli.cli.presence import run_to_resume
-from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
 from metalearn_cli.runtime.machine import ranks
 from metalearn_cli.version import own_version
 
 if TYPE_CHECKING:
-    from torch import device
-
+    from metalearn_cli.cli.screen import Screen
     from metalearn_cli.cli.summary import Outcome
     from metalearn_cli.experiment import Experiment
-    from metalearn_cli.runtime.machine.distributed import Group
-    from metalearn_cli.runtime.run.reports import Report
-    from metalearn_cli.runtime.run.session import Session
-    from metalearn_cli.runtime.run.state import State
-    from metalearn_cli.storage.runs.sinks import Sink
 
 EPILOG = (
     "CONFIG is a path or the name of a config that ships with metalearn: quickstart, sinusoid, omniglot/5way1shot, "
@@ -75,117 +66,70 @@ def train(
         from metalearn_cli.runtime.run import training  # noqa: F401  (torch comes with it, if it has not come before)
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(run_dir)] if run_dir else []
-    for_others = ["train", *again, "--device", device, "--quiet", *(["--resume"] if resume else [])]
     again += ["--figures", str(figures)] if figures else []
-    call = Call(shlex.join(again), for_others, json, quiet, verbose, started, figures)
+    call = TrainCall(
+        shlex.join(again), json=json, quiet=quiet, verbose=verbose, started=started, figures=figures, seconds=seconds
+    )
     if dry_run:
         from metalearn_cli.cli.dry_run import dry_run as tell
 
         tell(experiment, device, call.again, json, quiet)
         return
     folder = run_dir or Path("runs") / experiment.name
-    _run(experiment, folder, resume, device, Stopper(seconds, started), call)
+    _run(experiment, folder, resume, device, call)
 
 
-class Call(NamedTuple):
-    """How the command was called, as far as what it prints depends on it; `for_others`, what other processes run."""
+class TrainCall(NamedTuple):
+    """How the command was called, as far as what it prints depends on it."""
 
     again: str
-    for_others: list[str]
     json: bool
     quiet: bool
     verbose: bool
     started: float
     figures: Path | None
+    seconds: float | None = None
 
 
-def _run(experiment: "Experiment", path: Path, resume: bool, device: str, stopper: Stopper, call: Call) -> None:
-    from metalearn_cli.runtime.machine import distributed, processes
-    from metalearn_cli.runtime.run import assembly
+def _run(experiment: "Experiment", path: Path, resume: bool, device: str, call: TrainCall) -> None:
+    """Train to the end or to a stop, printing a row for each report, and say what came of it."""
+    from metalearn_cli.cli.screen import Screen
+    from metalearn_cli.runtime.run import procedure
 
-    place = distributed.own_device(assembly.device_named(device))
+    stopper, leads = Stopper(call.seconds, call.started), ranks.leads()
     try:
-        with processes.beside(experiment.execution.processes, call.for_others, place, stopper.signalled) as end_others:
-            stopper.before_the_end(end_others)
-            with distributed.joined(place, stopper.signalled, tables.warn) as group:
-                own = call if group.leads else call._replace(json=False, quiet=True)
-                _run_in(group, place, experiment, path, resume, stopper, own)
+        with Screen(call.quiet, call.verbose, stopper) as screen:
+            for report in procedure.train(experiment, path, resume=resume, device=device, watch=screen.watch()):
+                screen.report(report)
+        if leads:
+            _tell(screen, stopper, call)
     except KeyboardInterrupt:
         raise typer.Exit(128 + (stopper.signal or signal.SIGINT)) from None
 
 
-def _run_in(
-    group: "Group", place: "device", experiment: "Experiment", path: Path, resume: bool, stopper: Stopper, call: Call
-) -> None:
+def _tell(screen: "Screen", stopper: Stopper, call: TrainCall) -> None:
+    """The report page is written, and what the run came to is printed."""
     from metalearn_cli.cli import summary
-    from metalearn_cli.experiment import to_yaml
-    from metalearn_cli.runtime.data import opening
-    from metalearn_cli.runtime.run import model_card, settings_without_effect, sink_feed, training
-    from metalearn_cli.runtime.run import session as sessions
-    from metalearn_cli.storage.runs import run_folder, sinks
-
-    openers, say = sinks.found(experiment.sinks), tables.warn if group.leads else lambda _line: None
-    with group.leader_first(), tables.bar(call.quiet) as progress:
-        data = opening.open_data(experiment, None, tables.Stages(progress), device=place)
-    resume |= ranks.restarted()
-    with run_folder.opened(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
-        session = sessions.open_session(experiment, folder, data, place, group, say)
-        state = sessions.start(session, resume, say)
-        came_from = state.iteration or None
-        if group.leads:
-            folder.keep_config(to_yaml(experiment))
-            settings_without_effect.tell(session, tables.warn)
-        if not call.quiet:
-            lines = [*banner.lines(session), banner.extent(session, state.iteration)]
-            lines += [f"{session.plan}, data {data.sha256[:16]}"] if call.verbose else []
-            tables.console(stderr=True).print("\n".join(lines))
-        run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
-        with sinks.opened(openers, run, tables.warn) as receivers:
-            sink_feed.show_episode(session, state.iteration, receivers)
-            reports = _reports(session, state, receivers, stopper, call.quiet)
-            sink_feed.tell_result(state, reports, receivers)
-    if group.leads:
-        model_card.write_card(session, tables.warn)
-        made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
-        page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
-        missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
-        drawn = call.figures if page is not None else None
-        seconds, left_out = made.seconds, [*missing, *not_on_it]
-        outcome = summary.Outcome(session, state.iteration, reports[-1:], seconds, page, drawn, left_out)
-        _finish(outcome, came_from, state.reported, stopper, call)
-
-
-def _reports(session: "Session", state: "State", sinks: "list[Sink]", stopper: Stopper, quiet: bool) -> "list[Report]":
-    """Train to the end or to a stop, printing a row for each report."""
-    from metalearn_cli.cli import summary
-    from metalearn_cli.runtime.machine import execution
     from metalearn_cli.runtime.run import training
 
-    experiment = session.experiment
-    course = Course(state.iteration, experiment.outer.iterations, session.measured)
-    before = [row.steps[-1].score for row in summary.validations(session)]
-    reports: list[Report] = []
-
-    def interrupted() -> str:
-        return "" if stopper.signal is None else "stopping"
-
-    with tables.bar(quiet, interrupted) as progress:
-
-        def say(line: str) -> None:
-            if session.group.leads:
-                tables.warn(line, progress)
-
-        live = Live(progress, course, experiment.eval.validates, experiment.outer.meta_batch_size, before)
-        watch = training.Watch(sinks, stopper, live.tick, say, stopper.abandonable, stopper.fits, stopper.within_time)
-        record = execution.record_for(session.device, experiment.execution)
-        with execution.running(state.plan, say, record, experiment.execution.precision) as runner:
-            for report in training.train(session, runner, state, watch):
-                live.report(report)
-                reports.append(report)
-    return reports
+    session, state = screen.session, screen.state
+    made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
+    page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
+    missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
+    drawn = call.figures if page is not None else None
+    outcome = summary.Outcome(
+        session,
+        state.iteration,
+        screen.reports[-1:],
+        made.seconds,
+        page,
+        figures=drawn,
+        left_out=[*missing, *not_on_it],
+    )
+    _finish(outcome, screen.came_from, state.reported, stopper, call)
 
 
-def _finish(outcome: "Outcome", came_from: int | None, reported: int, stopper: Stopper, call: Call) -> None:
+def _finish(outcome: "Outcome", came_from: int | None, reported: int, stopper: Stopper, call: TrainCall) -> None:
     from metalearn_cli.cli import summary
 
     try:

@@ -4,7 +4,7 @@ Legend: T tasks, K inner steps.
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import torch
@@ -84,55 +84,72 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Tas
     started from, which is done again when its turn comes (stretches of sqrt(K) steps, 8 or more). Backward, each
     step is done again at the parameters it started from, and its Hessian-vector product with the cotangent carries
     that one step back: with rate a, v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
-
     The loop's rule must remember nothing from step to step, a step must take all examples at once, and the network must
     get the parameters as they are.
     """
-    length = max(_SHORTEST_STRETCH, math.isqrt(steps))
-    stretches = [range(start, min(start + length, steps)) for start in range(0, steps, length)]
-
-    def step_from(coefficients: Params, fast: Params, slow: Params, support: Support, step: int) -> Params:
-        gradient = support_gradient(loop, fast, slow, support, step)
-        change, _ = loop.rule.update(coefficients, fast, gradient, {}, step)
-        return {name: value + change[name] for name, value in fast.items()}
+    stretches = _stretches(steps)
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
         with torch.no_grad():
             params, support = begun(loop, meta, tasks.support)
         fast, slow = loop.split(params)
-
-        def walk(fast: Params, stretch: range) -> list[Params]:
-            passed = [fast]
-            with torch.no_grad():
-                for step in stretch:
-                    passed.append(step_from(meta.coefficients, passed[-1], slow, support, step))
-            return passed
-
+        step_from = partial(_step_from, loop, support)
         starts, passed = [], [fast]
         for stretch in stretches:
             starts.append(passed[-1])
-            passed = walk(passed[-1], stretch)
-        last, fixed = _leaves(passed[-1]), _leaves(slow)
+            passed = _walked(step_from, meta.coefficients, passed[-1], slow, stretch)
         with torch.enable_grad():
+            last, fixed = _leaves(passed[-1]), _leaves(slow)
             end = Adapted({**fixed, **last}, tasks.support.inputs, meta.statistics, tasks.support.keys)
             result = query_scores(end, tasks)
         found = _gradients(result.loss.sum(), [*last.values(), *fixed.values()])
         cotangent, total = found[: len(last)], [*found[len(last) :], *map(torch.zeros_like, meta.coefficients.values())]
-        for stretch in reversed(stretches):
+        for start, stretch in zip(reversed(starts), reversed(stretches), strict=True):
             if stretch is not stretches[-1]:
-                passed = walk(starts[stretch.start // length], stretch)
+                passed = _walked(step_from, meta.coefficients, start, slow, stretch)
             for step in reversed(stretch):
-                at = [_leaves(part) for part in (passed[step - stretch.start], slow, meta.coefficients)]
-                with torch.enable_grad():
-                    after = step_from(at[2], at[0], at[1], support, step)
-                found = _gradients(list(after.values()), [leaf for part in at for leaf in part.values()], cotangent)
-                cotangent, more = found[: len(last)], found[len(last) :]
-                total = [sum_ + one for sum_, one in zip(total, more, strict=True)]
+                before = passed[step - stretch.start], slow, meta.coefficients
+                found = _carried_back(lambda *at, step=step: step_from(at[2], at[0], at[1], step), before, cotangent)
+                cotangent = found[: len(last)]
+                total = [sum_ + one for sum_, one in zip(total, found[len(last) :], strict=True)]
         each = dict(zip((*last, *slow), (*cotangent, *total[: len(slow)]), strict=True))
-        of_params = _back_to_meta(loop, meta, tasks, each)
-        return _named(meta, [*of_params, *total[len(slow) :]]), _without_graph(result)
+        found = [*_back_to_meta(loop, meta, tasks, each), *total[len(slow) :]]
+        return _named(meta, found), _without_graph(result)
 
     return meta_gradient
+
+
+def _stretches(steps: int) -> list[range]:
+    length = max(_SHORTEST_STRETCH, math.isqrt(steps))
+    return [range(start, min(start + length, steps)) for start in range(0, steps, length)]
+
+
+def _step_from(
+    loop: InnerLoop, support: Support, coefficients: Params, fast: Params, slow: Params, step: int
+) -> Params:
+    gradient = support_gradient(loop, fast, slow, support, step)
+    change, _ = loop.rule.update(coefficients, fast, gradient, {}, step)
+    return {name: value + change[name] for name, value in fast.items()}
+
+
+def _carried_back(step: Callable[..., Params], before: Sequence[Params], cotangent: list[Tensor]) -> list[Tensor]:
+    """The derivatives of a step's result, times the cotangent, for all that it was made of."""
+    at = [_leaves(part) for part in before]
+    with torch.enable_grad():
+        after = step(*at)
+    return _gradients(list(after.values()), [leaf for part in at for leaf in part.values()], cotangent)
+
+
+def _walked(
+    step_from: Callable[[Params, Params, Params, int], Params], coefficients: Params, fast: Params, slow: Params,
+    stretch: range,
+) -> list[Params]:  # fmt: skip
+    """The fast parameters before the first step of a stretch, and after each; no graph is kept."""
+    passed = [fast]
+    with torch.no_grad():
+        for step in stretch:
+            passed.append(step_from(coefficients, passed[-1], slow, step))
+    return passed
 
 
 def _back_to_meta(loop: InnerLoop, meta: Meta, tasks: Task, each: Params) -> list[Tensor]:

@@ -79,6 +79,18 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Experiment:
     return _experiment(document.values, overrides, shown(str(file)), document.lines)
 
 
+def load_experiment(reference: str | Path, *overrides: str) -> Experiment:
+    """The experiment in a YAML file, or in the shipped config of that name, after each `key.path=value`.
+
+    >>> experiment = load_experiment("quickstart", "outer.iterations=50", "algorithm.inner_steps=2")
+    >>> experiment.algorithm.name, experiment.algorithm.inner_steps, experiment.outer.iterations
+    ('maml', 2, 50)
+
+    Raises ConfigError with one line for each mistake.
+    """
+    return load(str(reference), overrides)
+
+
 def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     """The experiment after each `key.path=value`. Where a name is another, the other keys of its block are forgotten.
 

@@ -40,6 +40,6 @@ def _attention(
 ) -> Tensor:
     # torch.nn.attention.sdpa_kernel would choose this for all threads of the process.
     outputs: Tensor = torch.ops.aten._scaled_dot_product_attention_math.default(
-        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+        query, key, value, attn_mask, dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
     )[0]
     return outputs

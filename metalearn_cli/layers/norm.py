@@ -153,5 +153,7 @@ class _Gradients(Function):
             raise RuntimeError("TaskNorm can be differentiated twice, not three times")
         gradient, weight, of_weight, of_bias, *known = ctx.saved_tensors
         before, of_inputs = (of_weight, of_bias), torch.empty_like(gradient)
-        found = second_gradients((u.contiguous(), v, z), gradient, weight, Known(*known), before, ctx.eps, of_inputs)
+        found = second_gradients(
+            (u.contiguous(), v, z), gradient, weight, Known(*known), before, eps=ctx.eps, out=of_inputs
+        )
         return found[0], of_inputs, found[1], None, None, None

@@ -17,7 +17,7 @@ _FEW = 60
 _MOST_SUPPORT, _MOST_COLUMNS, _MOST_PAIRS = 200, 30, 30
 
 
-class Known(NamedTuple):
+class SupportPicture(NamedTuple):
     """A support picture [H, W, C] and its class, None where only the picture was kept."""
 
     pixels: NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Classified(NamedTuple):
 
     checkpoint: str
     classes: Sequence[str]
-    support: Sequence[Known]
+    support: Sequence[SupportPicture]
     queries: Sequence[Query]
     answers: Sequence[tuple[str, str | None]]
     judged: Judged | None
@@ -144,7 +144,7 @@ def _cards(found: Classified) -> Html:
     return section("Queries", note, _left_out(found), paragraph("A click unfolds a group."), *folded)
 
 
-def _of(queries: Sequence[Query], support: Sequence[Known]) -> Html:
+def _of(queries: Sequence[Query], support: Sequence[SupportPicture]) -> Html:
     return element("div", join(_card(query, support) for query in queries), "cards")
 
 
@@ -156,7 +156,7 @@ def _groups(found: Classified) -> list[tuple[str, list[Query]]]:
     return [(name, group) for name, group in named if group]
 
 
-def _card(query: Query, support: Sequence[Known]) -> Html:
+def _card(query: Query, support: Sequence[SupportPicture]) -> Html:
     right = None if query.known is None else query.known == query.label
     verdict = {None: "", True: "✓ right", False: f"✗ wrong, is {query.known}"}[right]
     answer = Html(f"{element('b', query.label)} {number(query.probability, f'{100 * query.probability:.1f}')} %")
@@ -171,7 +171,7 @@ def _card(query: Query, support: Sequence[Known]) -> Html:
     return element("div", join(parts), {None: "card", True: "card right", False: "card wrong"}[right])
 
 
-def _near(known: Known) -> Html:
+def _near(known: SupportPicture) -> Html:
     picture = thumbnail(known.pixels, f"support picture{'' if known.label is None else f' of {known.label}'}", "small")
     return element("figure", picture if known.label is None else join([picture, element("figcaption", known.label)]))
 
@@ -184,10 +184,10 @@ def _support(found: Classified) -> Html:
     return section("Support set", note, element("div", join(map(_near, shown)), "pictures"))
 
 
-def _evenly(support: Sequence[Known]) -> list[Known]:
+def _evenly(support: Sequence[SupportPicture]) -> list[SupportPicture]:
     """At most so many, as many of each class."""
     most, seen = max(1, _MOST_SUPPORT // max(1, len({known.label for known in support}))), Counter[str | None]()
-    kept: list[Known] = []
+    kept: list[SupportPicture] = []
     for known in support:
         seen[known.label] += 1
         if seen[known.label] <= most and len(kept) < _MOST_SUPPORT:

@@ -22,7 +22,7 @@ Step = Mapping[str, float]
 """
 
 
-class Kind(NamedTuple):
+class ScoreKind(NamedTuple):
     """What a score is: its name, the factor to what people read, its unit, and how many digits are read."""
 
     name: str
@@ -49,8 +49,8 @@ class Kind(NamedTuple):
         return [self.scale * score for score in scores]
 
 
-ACCURACY = Kind("accuracy", 100, "%", ".2f")
-SQUARED_ERROR = Kind("mean squared error", 1, "", ".4g")
+ACCURACY = ScoreKind("accuracy", 100, "%", ".2f")
+SQUARED_ERROR = ScoreKind("mean squared error", 1, "", ".4g")
 
 
 class Curve(NamedTuple):
@@ -97,7 +97,7 @@ def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
     return table(["", ""], [[element("b", name), value] for name, value in rows])
 
 
-def result(name: str, step: Step, kind: Kind) -> Html:
+def result(name: str, step: Step, kind: ScoreKind) -> Html:
     """A score with its interval and unit, in a line."""
     return Html(f"{escape(name)} {kind.value(step['score'])} ± {kind.value(step['ci95'])} {kind.unit}")
 
@@ -107,7 +107,7 @@ def signs(count: int) -> list[str]:
     return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
 
 
-def adaptation_charts(curves: Sequence[Curve], kind: Kind, extent: str) -> list[Chart]:
+def adaptation_charts(curves: Sequence[Curve], kind: ScoreKind, extent: str) -> list[Chart]:
     """Score and loss against the inner step."""
     drawn = [_line(curve, "score", kind.scale) for curve in curves]
     bands = "Bands: 95 % intervals over episodes."
@@ -124,7 +124,7 @@ def adaptation_charts(curves: Sequence[Curve], kind: Kind, extent: str) -> list[
     return [scores, charts.lines(words, Axis("inner step", "loss"), losses)]
 
 
-def adaptation(curves: Sequence[Curve], kind: Kind, extent: str, what: str = "checkpoint") -> Html:
+def adaptation(curves: Sequence[Curve], kind: ScoreKind, extent: str, what: str = "checkpoint") -> Html:
     """The same charts, and their numbers as a table; `what` heads the names of several curves."""
     named = len(curves) > 1
     extra = ["loss"] if kind is ACCURACY else ["median", "diverged %"]
@@ -143,7 +143,7 @@ def side_by_side(drawn: Sequence[Chart]) -> Html:
     return element("div", join(map(inline, drawn)), "charts")
 
 
-def distribution_chart(scores: Sequence[float], kind: Kind, extent: str) -> Chart:
+def distribution_chart(scores: Sequence[float], kind: ScoreKind, extent: str) -> Chart:
     """How the scores of single episodes are spread."""
     axis = Axis(f"{kind.label} of an episode", "episodes", whole=False)
     caption = f"How many episodes had which {kind.name} after the last inner step, {extent}."
@@ -230,7 +230,7 @@ def _columns(curve: Curve, key: str) -> tuple[list[float], list[float]]:
     return [step["step"] for step in curve.steps], [step[key] for step in curve.steps]
 
 
-def _cells(step: Step, kind: Kind) -> list[Html]:
+def _cells(step: Step, kind: ScoreKind) -> list[Html]:
     first = [kind.value(step["score"]), kind.value(step["ci95"])]
     if kind is ACCURACY:
         return [*first, number(step["loss"], f"{step['loss']:.4f}")]

@@ -10,9 +10,9 @@ from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
-    Kind,
     Looked,
     Origin,
+    ScoreKind,
     Step,
     adaptation,
     adaptation_charts,
@@ -26,7 +26,7 @@ from metalearn_cli.report.sections import (
 )
 
 
-class Measured(NamedTuple):
+class MeasuredCheckpoint(NamedTuple):
     """One checkpoint: its file, how it was measured in a line, on how many episodes, and what came out.
 
     `scores` are those of the single episodes after the last step. Of an ensemble the name says that it is one, and
@@ -50,7 +50,7 @@ class Difference(NamedTuple):
     episodes: int
 
 
-def testing_page(one: Measured, kind: Kind, looked: Looked, came_from: Origin) -> bytes:
+def testing_page(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked, came_from: Origin) -> bytes:
     """The page of one checkpoint."""
     last = one.steps[-1]
     rows = [("checkpoint", one.checkpoint), ("episodes", f"{one.extent}, fingerprint {one.fingerprint}")]
@@ -67,14 +67,18 @@ def testing_page(one: Measured, kind: Kind, looked: Looked, came_from: Origin) -
     return page(f"{one.checkpoint}: test", one.protocol, parts)
 
 
-def testing_charts(one: Measured, kind: Kind, looked: Looked) -> list[Chart]:
+def testing_charts(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked) -> list[Chart]:
     """All charts of the page."""
     adapted = adaptation_charts([Curve("", one.steps)], kind, one.extent)
     return [*adapted, distribution_chart(one.scores, kind, one.extent), *fit_charts(looked)]
 
 
 def comparison_page(
-    several: Sequence[Measured], kind: Kind, differences: Sequence[Difference], notes: Sequence[str], came_from: Origin
+    several: Sequence[MeasuredCheckpoint],
+    kind: ScoreKind,
+    differences: Sequence[Difference],
+    notes: Sequence[str],
+    came_from: Origin,
 ) -> bytes:
     """The page of several checkpoints; a letter stands for each, and the first is what the others are held against."""
     letters = signs(len(several))
@@ -98,7 +102,9 @@ def comparison_page(
     return page(f"{len(several)} checkpoints compared", f"{protocol}all on the same episodes.", parts)
 
 
-def comparison_charts(several: Sequence[Measured], kind: Kind, differences: Sequence[Difference]) -> list[Chart]:
+def comparison_charts(
+    several: Sequence[MeasuredCheckpoint], kind: ScoreKind, differences: Sequence[Difference]
+) -> list[Chart]:
     """All charts of that page: the scores, the differences to the first, and how each adapts."""
     names = list(
         map(" ".join, zip(signs(len(several)), telling_parts([one.checkpoint for one in several]), strict=True))
@@ -120,15 +126,15 @@ def comparison_charts(several: Sequence[Measured], kind: Kind, differences: Sequ
     ]  # fmt: skip
 
 
-def _last(one: Measured, kind: Kind) -> tuple[float, float]:
+def _last(one: MeasuredCheckpoint, kind: ScoreKind) -> tuple[float, float]:
     return kind.scale * one.steps[-1]["score"], kind.scale * one.steps[-1]["ci95"]
 
 
-def _curves(several: Sequence[Measured]) -> list[Curve]:
+def _curves(several: Sequence[MeasuredCheckpoint]) -> list[Curve]:
     return [Curve(name, one.steps) for name, one in zip(_names(several), several, strict=True)]
 
 
-def _names(several: Sequence[Measured]) -> list[str]:
+def _names(several: Sequence[MeasuredCheckpoint]) -> list[str]:
     """A letter for each, and what tells its file from the others."""
     telling = telling_parts([one.checkpoint for one in several])
     return [f"{letter} {name}" for letter, name in zip(signs(len(several)), telling, strict=True)]
@@ -149,11 +155,11 @@ def telling_parts(names: Sequence[str]) -> list[str]:
     return ["/".join(parts[before : len(parts) - after]) for parts in split]
 
 
-def _unit(kind: Kind) -> str:
+def _unit(kind: ScoreKind) -> str:
     return "points" if kind.unit else kind.name
 
 
-def _differences(letters: Sequence[str], kind: Kind, differences: Sequence[Difference], chart: Chart) -> Html:
+def _differences(letters: Sequence[str], kind: ScoreKind, differences: Sequence[Difference], chart: Chart) -> Html:
     unit = _unit(kind)
     header = ["compared", f"difference, {unit}", "± 95 %", "same episodes", "interval"]
     rows = [

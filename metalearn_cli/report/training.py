@@ -10,9 +10,9 @@ from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
 from metalearn_cli.report.sections import (
     Curve,
-    Kind,
     Looked,
     Origin,
+    ScoreKind,
     Step,
     adaptation,
     adaptation_charts,
@@ -26,7 +26,7 @@ from metalearn_cli.report.sections import (
 )
 
 
-class Run(NamedTuple):
+class TrainedRun(NamedTuple):
     """A run: its name and what it trains, the rows of metrics.jsonl, how losses and validations were measured, `facts`.
 
     `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
     name: str
     title: str
-    kind: Kind
+    kind: ScoreKind
     rows: Sequence[Mapping[str, Any]]
     trained: str
     measured: str
@@ -45,7 +45,7 @@ class Run(NamedTuple):
     known: tuple[str, Sequence[Step]] | None
 
 
-def training_page(run: Run, came_from: Origin) -> bytes:
+def training_page(run: TrainedRun, came_from: Origin) -> bytes:
     """The page as a file."""
     rows = [_finite(row) for row in run.rows]
     best = _best(rows)
@@ -59,7 +59,7 @@ def training_page(run: Run, came_from: Origin) -> bytes:
     return page(f"{run.name}: training", run.title, [*parts, origin(came_from)])
 
 
-def training_charts(run: Run) -> list[Chart]:
+def training_charts(run: TrainedRun) -> list[Chart]:
     """All charts of the page."""
     rows = [_finite(row) for row in run.rows]
     best = _best(rows)
@@ -75,14 +75,14 @@ def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return next((row for row in reversed(rows) if row["best"]), None)
 
 
-def _adapted(run: Run, best: Mapping[str, Any]) -> tuple[list[Curve], Kind, str]:
+def _adapted(run: TrainedRun, best: Mapping[str, Any]) -> tuple[list[Curve], ScoreKind, str]:
     """How the best checkpoint adapts to tasks of validation and of training, and which these are."""
     curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
     extent = f"best checkpoint. Validation: {run.measured}" + (f". Training: {run.known[0]}" if run.known else "")
     return curves, run.kind, extent
 
 
-def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
+def _summary(run: TrainedRun, best: Mapping[str, Any] | None) -> Html:
     if best is None:
         return join([paragraph("No validation was made, or none was finite."), facts(run.facts)])
     last, kind = best["val"][-1], run.kind
@@ -94,7 +94,7 @@ def _summary(run: Run, best: Mapping[str, Any] | None) -> Html:
     return join([big, paragraph(told), facts([*run.facts, ("trained on", run.trained)])])
 
 
-def _course(run: Run, rows: Sequence[Mapping[str, Any]]) -> Html:
+def _course(run: TrainedRun, rows: Sequence[Mapping[str, Any]]) -> Html:
     if not rows:
         return section("Learning", paragraph("There is no report yet."))
     return section("Learning", side_by_side(_course_charts(run, rows)), _numbers(run.kind, rows, _after(rows)))
@@ -104,7 +104,7 @@ def _after(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"after {rows[-1]['val'][-1]['step']} inner steps"
 
 
-def _course_charts(run: Run, rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+def _course_charts(run: TrainedRun, rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     kind, iterations, last = run.kind, [row["iteration"] for row in rows], [row["val"][-1] for row in rows]
     scores, half = (kind.scaled([one[key] for one in last]) for key in ("score", "ci95"))
     val = [Line(_after(rows), iterations, scores, half)]
@@ -123,7 +123,7 @@ def _course_charts(run: Run, rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     ]
 
 
-def _numbers(kind: Kind, rows: Sequence[Mapping[str, Any]], steps: str) -> Html:
+def _numbers(kind: ScoreKind, rows: Sequence[Mapping[str, Any]], steps: str) -> Html:
     header = ["iteration", "training loss", f"validation {kind.label}, {steps}", "± 95 %", "tasks/s", "best so far"]
     cells = [
         [

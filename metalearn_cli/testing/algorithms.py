@@ -1,5 +1,6 @@
 """Is this file an algorithm?"""
 
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -16,11 +17,22 @@ from metalearn_cli.testing import learners, problems
 from metalearn_cli.testing.files import Named, checked_settings, module_at
 
 
+class NotChecked(UserWarning):
+    """Something of a file was left unchecked, for a reason that the file itself gives."""
+
+
+_FIRST_ORDER = (
+    "the meta-gradient was not compared with finite differences, as its Traits say second_order=False; where that is "
+    "a setting, check it with second_order=True too"
+)
+
+
 def check_algorithm(module: Named, **settings: Any) -> None:
     """Raise AssertionError with the reason if a module is not an algorithm as this package needs it.
 
     On random 3-way tasks of pictures, in float64, with norms: tasks at once equal one at a time; training's loss is
-    evaluation's; the meta-gradient is the derivative of the loss, unless its traits say second_order=False; no query
+    evaluation's; the meta-gradient is the derivative of the loss (a warning, NotChecked, says if its traits claim
+    second_order=False and it was not compared); no query
     changes another with support statistics; Meta keeps its names, shapes and values in a checkpoint.
     """
     own = module_at(module)
@@ -35,6 +47,8 @@ def check_algorithm(module: Named, **settings: Any) -> None:
             learners.require_training_is_measured(learner, meta, tasks)
         if learner.traits.second_order is not False:
             learners.require_derivative(learner, meta, problems.picture_tasks(2))
+    if learner.traits.second_order is False:
+        warnings.warn(f"{own.__name__}: {_FIRST_ORDER}", NotChecked, stacklevel=2)
     learners.require_no_query_changes_another(learner, meta, tasks)
     if learner.traits.ways is None:
         tied = learners.is_tied_to_its_classes(learner, meta, tasks)

@@ -12,7 +12,7 @@ from metalearn_cli.core.pretraining import shuffled_batches
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
-from tests import problems
+from metalearn_cli.testing import problems
 
 BOTH = [baseline, baseline_plus_plus]
 CLASSES = 7

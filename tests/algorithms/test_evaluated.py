@@ -40,7 +40,8 @@ from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import Task, keyed
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.layers.network import Network
-from tests import problems, reference
+from metalearn_cli.testing import problems
+from tests import reference
 
 RATE = 0.3
 ORDERS = ({"second_order": True}, {"second_order": False})

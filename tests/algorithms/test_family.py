@@ -34,7 +34,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskGroupNorm
-from tests import problems
+from metalearn_cli.testing import problems
 
 EXACT = {
     "anil": (anil, {"inner_steps": 3}),

@@ -9,7 +9,7 @@ from metalearn_cli.core.conjugate_gradients import conjugate_gradients
 from metalearn_cli.core.meta import Learner, Meta, Problem, checkable, classification, regression
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.layers.network import Network
-from tests import problems
+from metalearn_cli.testing import problems
 
 UNDAMPED = {"cg_damping": 0.0, "strength_damping": 0.0}
 SOLVED = {"strength": 10.0, "inner_lr": 0.05, "inner_steps": 80, "cg_steps": 40, **UNDAMPED}

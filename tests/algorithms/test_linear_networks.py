@@ -12,7 +12,7 @@ from metalearn_cli.core.meta import Learner, Problem, classification, scores_per
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.layers.network import Network
-from tests import problems
+from metalearn_cli.testing import problems
 
 BODIES = {
     "mlp": lambda: mlp.build(mlp.Config(hidden=[]), problems.SHAPE, problems.WAYS),

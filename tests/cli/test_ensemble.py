@@ -96,7 +96,7 @@ def test_of_two_copies_it_is_the_one(cli, run, tmp_path):
 
 def test_its_accuracy_is_that_of_the_mean_of_the_members_logits(run, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
-    found = measurement.tested(run, [], "test", 16, None, "cpu", lambda *_: None, lambda _said: None)
+    found = measurement.evaluate(run, episodes=16, device="cpu")
     assert found.members == files(run)
     logits = []
     tasks = on_device(found.subject.sampler(0, range(16)), torch.device("cpu"))

@@ -98,7 +98,7 @@ def test_a_dataset_that_was_prepared_otherwise_since_is_refused(tiny_run, tmp_pa
     checkpoint = load(tiny_run / "checkpoints/best.pt")
     save(tmp_path / "other.pt", Checkpoint({**checkpoint.header, "data_sha256": "0" * 64}, checkpoint.tensors))
     with pytest.raises(CheckpointError, match="trained on other data than the prepared glyphs holds now"):
-        measurement.tested(tmp_path / "other.pt", [], "test", 4, None, "cpu", lambda *_: None, lambda _said: None)
+        measurement.evaluate(tmp_path / "other.pt", episodes=4, device="cpu")
 
 
 def test_checkpoints_that_need_unlike_numbers_of_episodes_are_compared_on_the_common_ones(cli, tiny_run):

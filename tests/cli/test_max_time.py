@@ -11,7 +11,8 @@ from tests.runtime.test_training import reports_of, same_bits, session_in, whole
 from metalearn_cli.cli import pages, stopping
 from metalearn_cli.cli.stopping import Stopper
 from metalearn_cli.runtime.run import clock, training
-from metalearn_cli.runtime.run.evaluation import evaluate
+from metalearn_cli.runtime.run.evaluation import scores_of
+from metalearn_cli.runtime.run.stepping import Stepper
 from metalearn_cli.runtime.run.training import Watch
 
 BLOCKS = {"eval": {"every": 3, "val_episodes": 80}}
@@ -25,21 +26,21 @@ class World:
         self.now, self.steps = 1000.0, 0
         for module in (stopping, clock, pages):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
-        drawn = training._drawn
+        drawn = Stepper.tasks
 
-        def slowly_drawn(*given):
+        def slowly_drawn(stepper, iteration):
             self.now, self.steps = self.now + step, self.steps + 1
-            return drawn(*given)
+            return drawn(stepper, iteration)
 
-        def slowly_evaluated(learner, runner, meta, sampler, *given):
+        def slowly_evaluated(learner, runner, meta, sampler, steps, **asked):
             def slow(*which):
                 self.now += block
                 return sampler(*which)
 
-            return evaluate(learner, runner, meta, slow, *given)
+            return scores_of(learner, runner, meta, slow, steps, **asked)
 
-        monkeypatch.setattr(training, "_drawn", slowly_drawn)
-        monkeypatch.setattr(training, "evaluate", slowly_evaluated)
+        monkeypatch.setattr(Stepper, "tasks", slowly_drawn)
+        monkeypatch.setattr(training, "scores_of", slowly_evaluated)
 
     def call(self, session, seconds: float, resume: bool) -> float:
         """How long a call of so many seconds took."""

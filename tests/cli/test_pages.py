@@ -7,18 +7,15 @@ import time
 from contextlib import contextmanager
 
 import pytest
-import torch
 
 from metalearn_cli.cli import pages
 from metalearn_cli.experiment import load
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec
-from metalearn_cli.runtime.run.evaluation import evaluate, summary
-from metalearn_cli.runtime.run.session import open_session
+from metalearn_cli.runtime.run.evaluation import scores_of, summary
+from metalearn_cli.runtime.run.session import session_for
 from metalearn_cli.runtime.run.state import meta_of
 from metalearn_cli.storage.runs import checkpoints
-from metalearn_cli.storage.runs.run_folder import RunFolder
 from tests.cli.test_max_time import Stopping
 from tests.commands import ROOT
 from tests.report.reading import Page, loads
@@ -75,7 +72,7 @@ def test_the_page_of_a_run_tells_training_tasks_from_those_of_the_validation(ses
     tasks = session.data.sampler("train", evaluation_spec(experiment), experiment.eval.seed)
     meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
     with running(Plan("loop", 1, 1)) as runner:
-        steps = summary(evaluate(learner, runner, meta, tasks, experiment.eval.inner_steps, 10))
+        steps = summary(scores_of(learner, runner, meta, tasks, experiment.eval.inner_steps, 10))
     found = of_part("training", training_page)
     assert [row[0] for row in found] == [str(step.step) for step in steps]
     expected = [value for step in steps for value in (step.score, step.ci95, step.loss)]
@@ -105,8 +102,7 @@ def session(tiny_run, tmp_path, data_dir):
     """The tiny run in a folder of its own, as `train` has it at the end."""
     shutil.copytree(tiny_run, tmp_path / "copy")
     experiment = load(str(tmp_path / "copy/config.yaml"))
-    data = opening.open_data(experiment, data_dir, lambda *_: None)
-    return open_session(experiment, RunFolder(tmp_path / "copy"), data, torch.device("cpu"))
+    return session_for(experiment, tmp_path / "copy", data_dir=data_dir)
 
 
 def written(session, **how):

@@ -151,10 +151,9 @@ def test_when_the_first_is_killed_the_other_ends_and_nothing_stays(started, tmp_
 def test_one_that_does_not_start_ends_the_run_with_its_own_words(capfd, monkeypatch):
     surroundings = dict(os.environ)
     monkeypatch.setattr(os, "environ", surroundings)
-    arguments = ["train", "no-such-file.yaml"]
     with (
         pytest.raises(RunError, match="process 1 of this run ended with 2 before it had begun"),
-        beside(2, arguments, torch.device("cpu")),
+        beside(2, lambda _shared: ["train", "no-such-file.yaml"], torch.device("cpu")),
     ):
         pytest.fail("the block was entered")
     assert "no-such-file.yaml" in capfd.readouterr().err
@@ -162,7 +161,7 @@ def test_one_that_does_not_start_ends_the_run_with_its_own_words(capfd, monkeypa
 
 def test_gpus_are_left_to_torchrun(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(ConfigError, match=r"execution\.processes: found 2"), beside(2, [], torch.device("cuda")):
+    with pytest.raises(ConfigError, match=r"execution\.processes: found 2"), beside(2, list, torch.device("cuda")):
         pytest.fail("the block was entered")
 
 

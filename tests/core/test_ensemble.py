@@ -13,8 +13,8 @@ from metalearn_cli.core.meta import Meta, Problem, classification, regression, s
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.machine.execution import Plan, running
-from metalearn_cli.runtime.run.evaluation import evaluate
-from tests import problems
+from metalearn_cli.runtime.run.evaluation import scores_of
+from metalearn_cli.testing import problems
 
 STEPS, RATE, HIDDEN = 2, 0.5, 6
 
@@ -164,7 +164,7 @@ def test_however_its_tasks_run_the_scores_are_the_same():
     found = []
     for plan in (Plan("loop", 1, 1), Plan("vmap", 8, 1), Plan("threads", 3, 2)):
         with running(plan) as runner:
-            found.append(evaluate(Ensemble((learner, learner)), runner, together(metas), sampler, 2, 20))
+            found.append(scores_of(Ensemble((learner, learner)), runner, together(metas), sampler, 2, 20))
     for other in found[1:]:
         assert torch.allclose(other.loss, found[0].loss, rtol=1e-12, atol=0)
         assert torch.equal(other.score, found[0].score)

@@ -14,7 +14,8 @@ from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classificati
 from metalearn_cli.core.rules import of_gradient
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.layers.network import Network
-from tests import problems, reference
+from metalearn_cli.testing import problems
+from tests import reference
 
 
 def learner_on_smooth_network(steps: int, second_order: bool, inner_lr: float = 0.5) -> Learner:

@@ -15,7 +15,7 @@ from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.outer_step import move, optimizer_for
-from tests import problems
+from metalearn_cli.testing import problems
 
 MODULES = [maml, protonet, baseline, meta_sgd, maml_plus_plus, imaml]
 

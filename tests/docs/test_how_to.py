@@ -81,6 +81,18 @@ def test_the_three_files_of_ones_own_pass_their_checks_as_typed(own, data_dir):
     typed(blocks(ADDED)["check"].replace("python -c", f"{sys.executable} -c"), own, data_dir)
     options = "-q -p no:cacheprovider -p no:xdist --rootdir . -c /dev/null"
     assert "3 passed" in typed(f"{sys.executable} -m pytest {options} mine/test_mine.py", own, data_dir)
+    line = blocks(ADDED)["pytest"].removeprefix("pytest ")
+    # Loaded by its name as well, for a checkout whose installation is older than the entry point.
+    plugin = "-p metalearn_cli.pytest_plugin"
+    assert "3 passed" in typed(f"{sys.executable} -m pytest {options} {plugin} {line}", own, data_dir)
+
+
+def test_a_file_that_is_wrong_fails_and_a_run_without_a_file_is_an_error(own, data_dir):
+    options = "-q -p no:cacheprovider -p no:xdist -p metalearn_cli.pytest_plugin --pyargs metalearn_cli.testing"
+    pytest_line = f"{sys.executable} -m pytest {options} --rootdir . -c /dev/null"
+    wrong = typed(f"{pytest_line} --algorithm mine.two_convolutions || true", own, data_dir)
+    assert "1 failed" in wrong
+    assert "nothing to check" in typed(f"{pytest_line} 2>&1 || true", own, data_dir)
 
 
 def test_the_three_files_of_ones_own_are_found_and_their_meta_gradient_is_exact(own, data_dir):
@@ -94,6 +106,7 @@ def test_the_three_files_of_ones_own_are_found_and_their_meta_gradient_is_exact(
 def test_the_three_files_of_ones_own_learn_together(own, data_dir):
     train = "metalearn train mine.yaml --set outer.iterations=30 --set eval.every=30 --run-dir run --json"
     assert float(re.findall(r'"accuracy": ([\d.]+)', typed(train, own, data_dir))[-1]) > 0.4
+    assert "mine.stripes: prepared, 60 classes, 1,200 pictures" in typed("metalearn info", own, data_dir)
 
 
 def test_the_files_of_ones_own_pass_what_the_repository_asks_of_its_own(own):

@@ -15,7 +15,8 @@ assert classifier.classes == ["cat", "dog"]
 assert probabilities.shape == (2, 2) and probabilities.dtype == np.float32
 assert again.predict(queries) == classifier.predict(queries)
 assert logits.shape == (1, 2)
-assert Path(best).is_file()
+assert Path("runs/mine/checkpoints/best.pt").is_file()
+assert 0 <= accuracy <= 1 and more == [] and result.scores.shape == (20,)
 """
 
 

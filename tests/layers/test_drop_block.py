@@ -17,7 +17,7 @@ from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Pass
 from metalearn_cli.layers.random_bits import random_bits
 from metalearn_cli.runtime.machine.execution import Plan, running
-from tests import problems
+from metalearn_cli.testing import problems
 
 KEYS = torch.tensor([3, 2**62 + 5, 11, 0, 2**63 - 1])
 MODULES = [maml, maml_plus_plus, protonet, proto_maml, reptile, baseline, imaml]

@@ -6,7 +6,7 @@ from torch import nn
 from metalearn_cli.algorithms import maml
 from metalearn_cli.core.meta import Problem, classification
 from metalearn_cli.layers.network import Network
-from tests import problems
+from metalearn_cli.testing import problems
 
 
 def test_body_then_head_equals_the_whole_network():

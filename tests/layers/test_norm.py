@@ -9,7 +9,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Pass
-from tests import problems
+from metalearn_cli.testing import problems
 
 
 def changed_logits(statistics: str) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metalearn_cli.backbones.custom import _with_own_norms
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Pass
-from tests import problems
+from metalearn_cli.testing import problems
 
 ACTIVATIONS = {
     "relu": nn.ReLU, "leaky": lambda: nn.LeakyReLU(0.1), "turning": lambda: nn.LeakyReLU(-0.5), "elu": nn.ELU,

@@ -8,7 +8,7 @@ from metalearn_cli.core.gradient import with_fixed
 from metalearn_cli.core.meta import Learner, Problem, checkable, classification
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import keyed
-from tests import problems
+from metalearn_cli.testing import problems
 
 MADE_ANEW = {"init", "adapt", "predict", "meta_gradient", "implicit"}
 WRAPPERS = ["with_running_statistics", "with_fixed"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metalearn_cli.report.classifying import MOST_QUERIES, Classified, Judged, Known, Query, classifying_page
+from metalearn_cli.report.classifying import MOST_QUERIES, Classified, Judged, Query, SupportPicture, classifying_page
 from metalearn_cli.report.sections import Origin
 from tests.report.reading import Page, loads
 from tests.report.test_page import HOSTILE
@@ -21,7 +21,9 @@ def counts(right: int, pictures: int, **more: object) -> dict[str, object]:
     }
 
 
-def page(queries: list[Query], support: list[Known], total: int | None = None, judged: Judged | None = None) -> Page:
+def page(
+    queries: list[Query], support: list[SupportPicture], total: int | None = None, judged: Judged | None = None
+) -> Page:
     answers = [(query.label, query.known) for query in queries]
     answers += [("cat", None)] * ((total or len(queries)) - len(queries))
     return Page(
@@ -64,14 +66,14 @@ def test_a_class_without_pictures_has_no_accuracy():
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_of_files_and_classes_stay_text(name):
-    shown = page([Query(name, PIXELS, name, 0.75, "cat", [0])], [Known(PIXELS, name)])
+    shown = page([Query(name, PIXELS, name, 0.75, "cat", [0])], [SupportPicture(PIXELS, name)])
     assert loads(shown) == []
     assert {tag for tag, _ in shown.tags if tag in ("script", "img")} == {"img"}
     assert sum(tag == "img" for tag, _ in shown.tags) == 3
 
 
 def test_a_query_with_a_known_class_is_right_or_wrong_in_words():
-    support = [Known(PIXELS, "cat"), Known(PIXELS, "dog")]
+    support = [SupportPicture(PIXELS, "cat"), SupportPicture(PIXELS, "dog")]
     names = [("cat", "cat"), ("cat", "dog"), ("dog", None)]
     text = page([Query("file", PIXELS, label, 0.75, known, [0, 1]) for label, known in names], support).text
     assert text.count("✓ right") == 1
@@ -93,13 +95,13 @@ def test_what_is_left_out_is_said_and_counted():
     shown = page([Query("", PIXELS, "cat", 0.5, None, [])], [], MOST_QUERIES + 1)
     assert shown.table("class", "taken for it") == [["cat", "501"], ["dog", "0"]]
     assert "first 1 of 501 queries" in page([Query("", PIXELS, "cat", 0.5, None, [])], [], MOST_QUERIES + 1).text
-    many = page([], [Known(PIXELS, "ab"[number % 2]) for number in range(300)])
+    many = page([], [SupportPicture(PIXELS, "ab"[number % 2]) for number in range(300)])
     assert "Pictured are 200 of 300" in many.text
     assert sum(tag == "img" for tag, _ in many.tags) == 200
 
 
 def test_support_pictures_without_classes_are_shown_as_such():
-    assert "not which class each is of" in page([], [Known(PIXELS, None)]).text
+    assert "not which class each is of" in page([], [SupportPicture(PIXELS, None)]).text
 
 
 @pytest.mark.parametrize(("count", "folded"), [(60, 0), (61, 3), (300, 3)])

@@ -11,7 +11,7 @@ from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4
 from metalearn_cli.datasets import glyphs, sinusoid
 from metalearn_cli.experiment.registry import names_in
-from metalearn_cli.testing import check_algorithm, check_backbone, check_dataset
+from metalearn_cli.testing import NotChecked, check_algorithm, check_backbone, check_dataset
 
 BACKBONES = {
     "conv4": {"channels": 4},
@@ -22,9 +22,15 @@ BACKBONES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::metalearn_cli.testing.NotChecked")  # Reptile's is of first order
 @pytest.mark.parametrize("name", names_in("algorithms"))
 def test_every_algorithm_of_the_package_passes(name):
     check_algorithm(import_module(f"metalearn_cli.algorithms.{name}"))
+
+
+def test_a_derivative_that_is_not_checked_is_said():
+    with pytest.warns(NotChecked, match="maml: the meta-gradient was not compared with finite differences"):
+        check_algorithm(maml, second_order=False)
 
 
 @pytest.mark.parametrize("name", names_in("backbones"))

@@ -66,7 +66,7 @@ class _Block(Function):
             activate_(out, kind.slope)
         ctx.kind = kind
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*Passed(inputs, weight, scale, outputs, convolved, mean, root))
+        ctx.save_for_backward(*Passed(inputs, weight, scale, outputs, convolved, mean=mean, root=root))
         return outputs, convolved
 
     @staticmethod
@@ -119,7 +119,7 @@ class _Gradients(Function):
         *tensors, kind, down = arguments
         passed = Passed(*tensors)
         backs: list[Tensor] = []
-        found = _gradients(gradient, None, passed, kind, down, backs)
+        found = _gradients(gradient, None, passed, kind, down, keep=backs)
         ctx.kind = kind
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(gradient.contiguous(), *found[2:], *passed, *backs)
@@ -138,11 +138,17 @@ class _Gradients(Function):
         of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[1] and v is not None else None
         u = None if u is None else u.contiguous()
         for tile, back in zip(here.tiles, backs, strict=True):
-            pushed = _pushed(here, passed, tile, back, u, v, of_weight, of_inputs)
+            pushed = _pushed(here, passed, tile, back, u, v=v, of_weight=of_weight, of_inputs=of_inputs)
             through = let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
             cotangents, sums = (pushed, v_scale[tile], v_shift[tile]), (of_scale[tile], of_shift[tile])
             of_through, again[tile] = second_gradients(
-                cotangents, through, passed.scale[tile], passed.known(tile), sums, ctx.kind.eps, of_convolved[tile]
+                cotangents,
+                through,
+                passed.scale[tile],
+                passed.known(tile),
+                sums,
+                eps=ctx.kind.eps,
+                out=of_convolved[tile],
             )
             of_gradient[tile] = let_through(of_through, passed.outputs[tile], ctx.kind.slope)
         return of_gradient, of_inputs, of_weight, again, None, of_convolved, *(None,) * 4

@@ -31,7 +31,7 @@ def normalise(known: Known, weight: Tensor, bias: Tensor, eps: float, out: Tenso
     """`out` is y of known.inputs, and their mean and scale are in their places; all four are contiguous."""
     weight, bias = weight.contiguous(), bias.contiguous()
     for x, m, s, w, b, y in zip(_pictures(known.inputs), *known[1:], weight, bias, _pictures(out), strict=True):
-        torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps, out=(y, m, s))
+        torch.native_batch_norm(x, w, b, None, None, training=True, momentum=0.0, eps=eps, out=(y, m, s))
 
 
 def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,7 +44,7 @@ def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tup
     weight = weight.contiguous()
     backward = torch.ops.aten.native_batch_norm_backward.default
     each = [
-        backward(g, x, w, None, None, m, s, True, eps, [True, True, True])
+        backward(g, x, w, None, None, save_mean=m, save_invstd=s, train=True, eps=eps, output_mask=[True, True, True])
         for g, w, x, m, s in zip(
             _pictures(gradient), weight, _pictures(known.inputs), known.mean, known.scale, strict=True
         )

@@ -105,7 +105,7 @@ def open_data(
     if ways < 2:
         raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
     if isinstance(dataset, Mixture):
-        return _mixed(dataset, ways, data_dir, progress, seen, device)
+        return _mixed(dataset, ways, data_dir, progress, seen, device=device)
     return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen, device)
 
 
@@ -161,7 +161,7 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torc
         return numbered_sampler(pool("train"), spec, seed, most)
 
     interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
-    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered)
+    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered=numbered)
 
 
 def _mixed(

@@ -26,11 +26,15 @@ _COMMAND = "import sys; sys.path[:] = {!r}; from metalearn_cli.__main__ import m
 _SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 10, 0.02
 
 
+Arguments = Callable[[Path], Sequence[str]]
+
+
 @contextmanager
 def beside(
-    size: int | None, arguments: Sequence[str], device: torch.device, stop: Callable[[], bool] = lambda: False
+    size: int | None, arguments: Arguments, device: torch.device, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Callable[[], None] | None]:
-    """Inside the block this process is the first of `size`; the others run `metalearn ARGUMENTS`.
+    """Inside the block this process is the first of `size`; the others run `metalearn`
+    with the arguments that `arguments` makes, given a folder which they share.
 
     With a size of None, or under torchrun, it is whatever it was before. The block gets a function that ends the others
     at once, whatever they do, and takes their folder along; any thread may call it. It is None where none was started.
@@ -57,12 +61,11 @@ def beside(
 
 
 @contextmanager
-def _first_of(
-    size: int, arguments: Sequence[str], folder: Path, stop: Callable[[], bool]
-) -> Iterator[Callable[[], None]]:
+def _first_of(size: int, arguments: Arguments, folder: Path, stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
     # It stays so: the group of processes is not taken apart either.
     os.environ.update(_surroundings(size, folder))
-    others = [_started(rank, arguments, folder) for rank in range(1, size)]
+    given = arguments(folder)
+    others = [_started(rank, given, folder) for rank in range(1, size)]
 
     def end() -> None:
         for other in others:

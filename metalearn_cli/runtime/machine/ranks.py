@@ -49,7 +49,7 @@ def own() -> Rank | None:
     if not meeting_point:
         _whole("MASTER_PORT")
     here, restarts = _whole("LOCAL_WORLD_SIZE"), _whole("TORCHELASTIC_RESTART_COUNT")
-    return Rank(number, size, _whole("LOCAL_RANK"), max(here or 1, 1), restarts or 0, meeting_point)
+    return Rank(number, size, _whole("LOCAL_RANK"), max(here or 1, 1), restarts or 0, meeting_point=meeting_point)
 
 
 def processes_here() -> int:

@@ -34,7 +34,7 @@ class Step(NamedTuple):
     diverged: float
 
 
-def evaluate(
+def scores_of(
     learner: Answering,
     runner: Runner,
     meta: Meta,

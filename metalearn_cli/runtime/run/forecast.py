@@ -9,7 +9,7 @@ from typing import NamedTuple
 from metalearn_cli.runtime.machine.execution import record_for, running
 from metalearn_cli.runtime.machine.memory import peak_bytes
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps
-from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, evaluate, on_device
+from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device, scores_of
 from metalearn_cli.runtime.run.outer_step import move
 from metalearn_cli.runtime.run.session import Session, training_sampler
 from metalearn_cli.runtime.run.state import fresh
@@ -57,7 +57,7 @@ def forecast(session: Session) -> Forecast:
         step()
         per_iteration = statistics.median(_timed(step))
         begun = time.monotonic()
-        evaluate(session.validator, runner, state.meta, validation, steps, few)
+        scores_of(session.validator, runner, state.meta, validation, steps, episodes=few)
         per_validation = (time.monotonic() - begun) * episodes / few
     iterations, measures = experiment.outer.iterations, experiment.eval
     first = min(measures.first, iterations)

@@ -66,7 +66,7 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device, sa
                 "own tensors in the type of the inputs"
             ) from error
         say("the gradient of two tasks, as they will run")
-        parallel = _parallel_error(learner, reference, runner, meta, tasks, alone)
+        parallel = _parallel_error(learner, reference, runner, meta, tasks, alone=alone)
         say("the loss of training and evaluation")
         evaluation = _evaluation_error(learner, runner, meta, tasks, reported)
         say("finite differences of the loss")

@@ -75,18 +75,29 @@ def evaluation_protocol(
     Raises ConfigError if the learner cannot take as many inner steps.
     """
     return Protocol(
-        experiment.dataset.name, part, *evaluation_spec(experiment), evaluation_statistics(experiment),
-        evaluation_steps(experiment, learner), episodes, interface.tells_classes_apart,
-        _augmentation(experiment.dataset, part),
-    )  # fmt: skip
+        experiment.dataset.name,
+        part,
+        *evaluation_spec(experiment),
+        statistics=evaluation_statistics(experiment),
+        inner_steps=evaluation_steps(experiment, learner),
+        episodes=episodes,
+        accuracy=interface.tells_classes_apart,
+        augmentation=_augmentation(experiment.dataset, part),
+    )
 
 
 def training_protocol(experiment: Experiment, interface: Interface, learner: Learner) -> Protocol:
     """How training measures the loss that it makes smaller."""
     return Protocol(
-        experiment.dataset.name, "train", *training_spec(experiment), experiment.task.statistics,
-        learner.traits.inner_steps, None, interface.tells_classes_apart, _augmentation(experiment.dataset, "train"),
-    )  # fmt: skip
+        experiment.dataset.name,
+        "train",
+        *training_spec(experiment),
+        statistics=experiment.task.statistics,
+        inner_steps=learner.traits.inner_steps,
+        episodes=None,
+        accuracy=interface.tells_classes_apart,
+        augmentation=_augmentation(experiment.dataset, "train"),
+    )
 
 
 def unlike(first: Protocol, other: Protocol, same_algorithm: bool) -> list[str]:

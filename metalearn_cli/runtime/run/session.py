@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ import torch
 from metalearn_cli.core.meta import Learner
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.opening import Data, open_data
+from metalearn_cli.runtime.data.pixels import CPU
 from metalearn_cli.runtime.data.sampling import Sampler
 from metalearn_cli.runtime.machine.distributed import ALONE, Group
 from metalearn_cli.runtime.machine.execution import Plan
@@ -25,6 +27,7 @@ from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol, training_protocol
 from metalearn_cli.runtime.run.reports import Report, row
 from metalearn_cli.runtime.run.state import State, checkpoint_of, fresh, restored
+from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, save
 from metalearn_cli.storage.runs.recovery import newest
 from metalearn_cli.storage.runs.run_folder import RunFolder
@@ -60,39 +63,57 @@ def open_session(
 
     Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
     """
+    _require_shares(experiment, group)
+    group.require_same("data", data.sha256)
+    spec, interface = training_spec(experiment), data.interface
+    data.sampler("train", spec, experiment.seed)
+    data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    validator = learner_for(experiment, interface, evaluation_statistics(experiment))
+    training_sampler(experiment, data, validator)
+    measured = evaluation_protocol(experiment, interface, validator, "val", experiment.eval.val_episodes)
+    _require_ways(experiment, validator)
+    learner = learner_for(experiment, interface, experiment.task.statistics)
+    for line in learner.traits.remarks:
+        say(line)
+    return Session(
+        experiment, data, learner, validator,
+        plan=plan_of(experiment, interface, device, group.size),
+        device=device,
+        folder=folder,
+        group=group,
+        trained=training_protocol(experiment, interface, learner),
+        measured=measured,
+    )  # fmt: skip
+
+
+def _require_shares(experiment: Experiment, group: Group) -> None:
     tasks = experiment.outer.meta_batch_size
     if tasks < group.size:
         raise ConfigError(
             f"outer.meta_batch_size: found {tasks}, expected a task or more for each of {group.size} processes"
         )
-    group.require_same("data", data.sha256)
-    statistics = evaluation_statistics(experiment)
-    spec = training_spec(experiment)
-    data.sampler("train", spec, experiment.seed)
-    data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
-    validator = learner_for(experiment, data.interface, statistics)
-    training_sampler(experiment, data, validator)
-    measured = evaluation_protocol(experiment, data.interface, validator, "val", experiment.eval.val_episodes)
+
+
+def _require_ways(experiment: Experiment, validator: Learner) -> None:
     if validator.traits.ways not in (None, evaluation_spec(experiment).ways):
         raise ConfigError(
             f"eval.ways: found {experiment.eval.ways}, but {experiment.algorithm.name} is tied to the "
             f"{experiment.task.ways} classes of task.ways"
         )
-    learner = learner_for(experiment, data.interface, experiment.task.statistics)
-    for line in learner.traits.remarks:
-        say(line)
-    return Session(
-        experiment,
-        data,
-        learner,
-        validator,
-        plan_of(experiment, data.interface, device, group.size),
-        device,
-        folder,
-        group,
-        training_protocol(experiment, data.interface, learner),
-        measured,
-    )
+
+
+def session_for(
+    experiment: Experiment,
+    path: Path,
+    *,
+    data_dir: Path | None = None,
+    device: torch.device = CPU,
+    progress: Progress = lambda *_moved: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Session:
+    """The session of a run into `path` by this process alone, with its data opened; no file is written there."""
+    data = open_data(experiment, data_dir, progress, device=device)
+    return open_session(experiment, RunFolder(path), data, device, say=say)
 
 
 def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sampler:

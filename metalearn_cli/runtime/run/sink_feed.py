@@ -37,11 +37,8 @@ def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> N
         sink.picture(iteration, "val/episode", pixels)
 
 
-def tell_result(state: State, reports: "Sequence[Report]", sinks: Sequence[Sink]) -> None:
+def tell_result(state: State, last: "Report", sinks: Sequence[Sink]) -> None:
     """Every sink has the numbers of the run's last report, and the best validation score of the whole run."""
-    if not reports:
-        return
-    last = reports[-1]
     metrics = {"result/iterations": float(last.iteration), "result/val": last.val[-1].score, "result/loss": last.loss}
     if state.best is not None:
         metrics["result/best val"] = state.best

@@ -45,7 +45,7 @@ _SCHEDULE_READS = ("outer", "iterations")
 _READ_THE_END = ("cosine", "linear")
 
 
-class Window(NamedTuple):
+class Averages(NamedTuple):
     """Means of the training loss and score over the iterations since the last report."""
 
     iterations: int = 0
@@ -57,10 +57,10 @@ class Window(NamedTuple):
         """Loss and score; no numbers where every iteration was left out."""
         return (self.loss, self.score) if self.iterations else (math.nan, math.nan)
 
-    def plus(self, loss: float, score: float) -> "Window":
+    def plus(self, loss: float, score: float) -> "Averages":
         """The window with one iteration more."""
         n = self.iterations + 1
-        return Window(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
+        return Averages(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
 
 
 class Kept(NamedTuple):
@@ -84,7 +84,7 @@ class State:
     optimizer: torch.optim.Optimizer
     plan: Plan
     best: float | None = None
-    window: Window = field(default_factory=Window)
+    window: Averages = field(default_factory=Averages)
     kept: list[Kept] = field(default_factory=list)
     reported: int = 0
     skipped: int = 0
@@ -168,6 +168,21 @@ def restored(
         raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
     require_meta(checkpoint, path, trained, interface_of(header, trained, path))
     meta = meta_of(checkpoint, path, learner, device)
+    optimizer = _optimizer_in(checkpoint, experiment, meta)
+    if header.plan is not None and header.ground.get("device", device.type) == device.type:
+        plan = Plan(*header.plan, plan.threads)
+    return State(
+        header.iteration, meta, optimizer, plan,
+        best=header.best,
+        window=Averages(*header.window),
+        kept=[Kept(*one) for one in header.kept],
+        reported=header.reported,
+        skipped=header.skipped,
+        skipped_in_a_row=header.skipped_in_a_row,
+    )  # fmt: skip
+
+
+def _optimizer_in(checkpoint: Checkpoint, experiment: Experiment, meta: Meta) -> torch.optim.Optimizer:
     optimizer = optimizer_for(experiment.outer, meta)
     slots: dict[int, dict[str, Tensor]] = {}
     numbers = {name: number for number, name in enumerate(learned(meta))}
@@ -175,10 +190,7 @@ def restored(
         slot, leaf = name.split(".", 1)
         slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    if header.plan is not None and header.ground.get("device", device.type) == device.type:
-        plan = Plan(*header.plan, plan.threads)
-    kept, counts = [Kept(*one) for one in header.kept], (header.reported, header.skipped, header.skipped_in_a_row)
-    return State(header.iteration, meta, optimizer, plan, header.best, Window(*header.window), kept, *counts)
+    return optimizer
 
 
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:

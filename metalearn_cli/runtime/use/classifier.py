@@ -206,7 +206,7 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
     stored = fitted(checkpoint.below("adapted."), unadapted, path)
     adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
-    return Classifier(experiment, interface, learner, header.classes, adapted, header.inner_steps)
+    return Classifier(experiment, interface, learner, header.classes, adapted, steps=header.inner_steps)
 
 
 def inputs_of(images: Pictures, interface: Interface) -> Tensor:

@@ -18,7 +18,7 @@ _TRAINED_ALIKE = ("dataset", "task", "backbone", "algorithm")
 _MAY_DIFFER = {"every", "episodes", "val_episodes", *PREPARATION_ONLY}
 
 
-class Member(NamedTuple):
+class EnsembleMember(NamedTuple):
     """A checkpoint, the experiment it was trained with, the one it is measured with, and what its network sees."""
 
     path: Path
@@ -28,7 +28,7 @@ class Member(NamedTuple):
     interface: Interface
 
 
-def members(path: Path, overrides: Sequence[str]) -> list[Member]:
+def members(path: Path, overrides: Sequence[str]) -> list[EnsembleMember]:
     """The checkpoint in a file; those in a folder, which are an ensemble, in the order of their names.
 
     In the folder of a run they are the best that it kept (`checkpoint.keep_best`), in any other folder all `*.pt`.
@@ -66,13 +66,13 @@ def _named_by(newest: Path) -> list[Path]:
     return files
 
 
-def _opened(path: Path, overrides: Sequence[str]) -> Member:
+def _opened(path: Path, overrides: Sequence[str]) -> EnsembleMember:
     checkpoint = load(path)
     _header, trained, interface = trained_in(checkpoint, path)
     asked = with_overrides(trained, overrides)
     _require_as_trained(path, trained, asked)
     _require_inputs(path, interface, asked.dataset)
-    return Member(path, checkpoint, trained, asked, interface)
+    return EnsembleMember(path, checkpoint, trained, asked, interface)
 
 
 def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:
@@ -94,7 +94,7 @@ def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
         raise ConfigError(f"dataset.name: {path} was trained on {trained}, and {asked.name} has none")
 
 
-def _require_alike(first: Member, other: Member) -> None:
+def _require_alike(first: EnsembleMember, other: EnsembleMember) -> None:
     """A mean of outputs means something only where all but weights, seeds and the training itself is the same."""
     pairs = [(block, getattr(first.trained, block), getattr(other.trained, block)) for block in _TRAINED_ALIKE]
     for block, wanted, found in [*pairs, ("eval", first.asked.eval, other.asked.eval)]:
@@ -108,5 +108,5 @@ def _require_alike(first: Member, other: Member) -> None:
         raise _unlike(first, other, "a network with other inputs or outputs", "the same")
 
 
-def _unlike(first: Member, other: Member, found: str, expected: str) -> ConfigError:
+def _unlike(first: EnsembleMember, other: EnsembleMember, found: str, expected: str) -> ConfigError:
     return ConfigError(f"{other.path}: no ensemble with {first.path}: found {found}, expected {expected}")

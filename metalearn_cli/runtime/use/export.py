@@ -72,7 +72,7 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     example = torch.zeros(2, seen.height, seen.width, seen.channels, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
     try:
-        program = torch.export.export(Pixels(network, seen).eval(), (example,), dynamic_shapes=({0: batch},))
+        program = torch.export.export(FromPixels(network, seen).eval(), (example,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch documents no type for what it cannot export
         raise ConfigError(f"{path}: torch cannot export this network: {str(error).splitlines()[0]}") from error
     for node in program.graph.nodes:
@@ -82,7 +82,7 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     write_file(path, file.getvalue())
 
 
-class Pixels(nn.Module):
+class FromPixels(nn.Module):
     """A network that takes plain pictures, uint8 [N, H, W, C]: inverts them if need be, normalises, and classifies."""
 
     scale: Tensor

@@ -1,33 +1,37 @@
 """A checkpoint or an ensemble of them, measured on the episodes of a part that training never drew from."""
 
+import logging
 from collections.abc import Callable, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from metalearn_cli.core.ensemble import Ensemble, together
 from metalearn_cli.core.meta import Learner, Scores
-from metalearn_cli.datasets import PARTS, PREPARATION_ONLY, Mixture, Part
-from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError
-from metalearn_cli.experiment import to_yaml
+from metalearn_cli.datasets import Part
+from metalearn_cli.errors import ConfigError, DivergedError
+from metalearn_cli.experiment import Experiment, to_yaml
 from metalearn_cli.runtime.data import opening
-from metalearn_cli.runtime.data.sampling import TaskSpec, fingerprint
+from metalearn_cli.runtime.data.sampling import fingerprint
 from metalearn_cli.runtime.machine.execution import plan_for, running
 from metalearn_cli.runtime.run import assembly
-from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, evaluate, lost, narrow, summary
+from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, lost, narrow, scores_of, summary
 from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol
 from metalearn_cli.runtime.run.state import meta_of
-from metalearn_cli.runtime.use.ensemble_members import Member, members
+from metalearn_cli.runtime.run.unseen import require_unseen
+from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
-from metalearn_cli.settings import Choice
 from metalearn_cli.storage.inputs.downloads import Progress
-from metalearn_cli.storage.runs import checkpoints
+
+_log = logging.getLogger("metalearn_cli")
+_MEASURED: dict[str, Part] = {"test": "test", "val": "val"}
 
 
-class Tested(NamedTuple):
+class Result(NamedTuple):
     """What was measured, on what, and the last step's score of each episode [episodes].
 
     Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
@@ -72,49 +76,102 @@ class Tested(NamedTuple):
         return len(self.scores)
 
 
-def tested(
-    path: Path, overrides: Sequence[str], split: str, episodes: int | None, until_ci: float | None, device: str,
-    progress: Progress, say: Callable[[str], None],
-) -> Tested:  # fmt: skip
-    """The scores of a checkpoint, or of the ensemble in a folder, on episodes 0, 1, ... of a part.
+def evaluate(
+    checkpoint: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    split: str = "test",
+    episodes: int | None = None,
+    until_ci: float | None = None,
+    device: str = "auto",
+    progress: Progress = lambda *_moved: None,
+    say: Callable[[str], None] = _log.warning,
+) -> Result:
+    """The scores of a checkpoint, or of the ensemble of those in a folder, on episodes 0, 1, ... of a part.
 
-    `say` hears what is special about how they are computed.
+    The command `metalearn eval` calls it for each checkpoint; episode i is the same for all. There are `episodes` of
+    them (by default eval.episodes), or fewer where the half-width of the 95 % interval falls to `until_ci` before.
+
+    >>> from metalearn_cli import evaluate
+    >>> result = evaluate("runs/cats/checkpoints/best.pt", episodes=20)
+    >>> result.episodes, len(result.steps), 0 <= result.steps[-1].score <= 1
+    (20, 3, True)
 
     Raises CheckpointError, DataError or ConfigError if it cannot be measured so.
     """
-    opened = members(path, overrides)
-    first, place = opened[0], assembly.device_named(device)
-    experiment, interface = first.asked, first.interface
-    data = opening.open_data(experiment, None, progress, interface.preprocessing, place)
-    part = next(part for part in PARTS if part == split)
-    spec = assembly.evaluation_spec(experiment)
+    path = Path(checkpoint)
+    if split not in _MEASURED:
+        raise ConfigError(f"split: found {split!r}, expected test or val")
+    part = _MEASURED[split]
+    opened, place = members(path, overrides), assembly.device_named(device)
+    data = opening.open_data(opened[0].asked, None, progress, opened[0].interface.preprocessing, place)
     for one in opened:
-        _require_unseen(one.path, one.checkpoint, one.trained.dataset, one.asked.dataset, data, part)
-    learners = [_learner(one, spec) for one in opened]
+        require_unseen(one.checkpoint, one.path, one.trained.dataset, one.asked.dataset, data=data, part=part)
+    learners = [_learner(one) for one in opened]
     for line in dict.fromkeys(line for own in learners for line in own.traits.remarks):
         say(line)
-    cap = episodes or experiment.eval.episodes
-    protocol = evaluation_protocol(experiment, interface, learners[0], part, cap)
-    sampler, names = data.sampler(part, spec, experiment.eval.seed), data.names(part, spec, experiment.eval.seed)
-    plan = plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE)
+    cap = episodes or opened[0].asked.eval.episodes
+    protocol = evaluation_protocol(opened[0].asked, opened[0].interface, learners[0], part, cap)
+    subject = _subject(path, opened, learners, data, protocol=protocol, place=place)
+    scores = _scores(subject, protocol, opened[0].asked, until_ci, progress)
+    _require_answers(path, scores)
+    return _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
+
+
+def _subject(
+    path: Path, opened: Sequence[EnsembleMember], learners: Sequence[Learner], data: opening.Data, *,
+    protocol: Protocol, place: torch.device,
+) -> Subject:  # fmt: skip
+    """A checkpoint's learner, or all of a folder as an ensemble, with the episodes that it is measured on."""
+    experiment, interface, spec = opened[0].asked, opened[0].interface, assembly.evaluation_spec(opened[0].asked)
+    metas = [meta_of(one.checkpoint, one.path, own, place) for one, own in zip(opened, learners, strict=True)]
+    ensemble, drawn = path.is_dir(), (protocol.part, spec, experiment.eval.seed)
+    return Subject(
+        Ensemble(tuple(learners)) if ensemble else learners[0],
+        together(metas) if ensemble else metas[0],
+        protocol.inner_steps,
+        plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE),
+        data.sampler(*drawn),
+        names=data.names(*drawn),
+        seen=interface.preprocessing,
+    )
+
+
+def _result(
+    path: Path, opened: Sequence[EnsembleMember], protocol: Protocol, subject: Subject, *, scores: Scores,
+    second_order: bool | None,
+) -> Result:  # fmt: skip
+    experiment, episodes, single = opened[0].asked, len(scores.score), not path.is_dir()
+    return Result(
+        algorithm=experiment.algorithm.name,
+        second_order=second_order,
+        protocol=protocol._replace(episodes=episodes),
+        fingerprint=fingerprint(subject.sampler, episodes),
+        stream=fingerprint(subject.sampler, 1),
+        steps=summary(scores),
+        scores=scores.score[:, -1],
+        seed=opened[0].trained.seed,
+        recipe=_recipe(opened, single),
+        settings=to_yaml(experiment),
+        subject=subject,
+        members=[] if single else [one.path for one in opened],
+        lost=lost(scores)[-1],
+    )
+
+
+def _scores(
+    subject: Subject, protocol: Protocol, experiment: Experiment, until_ci: float | None, progress: Progress
+) -> Scores:
+    cap = protocol.episodes or 0
 
     def enough(scores: Scores) -> bool:
         progress("episodes", scores.score.shape[0], cap)
         return until_ci is not None and narrow(until_ci)(scores)
 
-    metas = [meta_of(one.checkpoint, one.path, own, place) for one, own in zip(opened, learners, strict=True)]
-    single = not path.is_dir()
-    learner, meta = (learners[0], metas[0]) if single else (Ensemble(tuple(learners)), together(metas))
-    with running(plan, precision=experiment.execution.precision) as runner:
-        scores = evaluate(learner, runner, meta, sampler, protocol.inner_steps, cap, enough)
-    _require_answers(path, scores)
-    return Tested(
-        experiment.algorithm.name, learners[0].traits.second_order, protocol._replace(episodes=len(scores.score)),
-        fingerprint(sampler, len(scores.score)), fingerprint(sampler, 1), summary(scores), scores.score[:, -1],
-        first.trained.seed, _recipe(opened, single), to_yaml(experiment),
-        Subject(learner, meta, protocol.inner_steps, plan, sampler, names, interface.preprocessing),
-        [] if single else [one.path for one in opened], lost(scores)[-1],
-    )  # fmt: skip
+    with running(subject.plan, precision=experiment.execution.precision) as runner:
+        return scores_of(
+            subject.learner, runner, subject.meta, subject.sampler, protocol.inner_steps, episodes=cap, enough=enough
+        )
 
 
 def _require_answers(path: Path, scores: Scores) -> None:
@@ -127,15 +184,16 @@ def _require_answers(path: Path, scores: Scores) -> None:
         raise DivergedError(f"{path}: inner step {step}: no answer of {episodes} episodes is finite{fewer}")
 
 
-def _learner(one: Member, spec: TaskSpec) -> Learner:
+def _learner(one: EnsembleMember) -> Learner:
     learner = assembly.learner_for(one.asked, one.interface, assembly.evaluation_statistics(one.asked))
+    spec = assembly.evaluation_spec(one.asked)
     if learner.traits.ways not in (None, spec.ways):
         key = "task.ways" if one.asked.eval.ways is None else "eval.ways"
         raise ConfigError(f"{key}: {spec.ways} asked, but {one.path} was trained for {learner.traits.ways} classes")
     return learner
 
 
-def _recipe(opened: Sequence[Member], single: bool) -> str:
+def _recipe(opened: Sequence[EnsembleMember], single: bool) -> str:
     """What was measured but for its seed; an ensemble of several seeds has none to leave out."""
     own = [to_yaml(one.trained.model_copy(update={"name": "", "seed": 0, "sinks": None})) for one in opened]
     seeds = [one.trained.seed for one in opened]
@@ -154,7 +212,7 @@ class Spread(NamedTuple):
     ci95: float
 
 
-def over_seeds(results: Sequence[Tested]) -> Spread | None:
+def over_seeds(results: Sequence[Result]) -> Spread | None:
     """The spread of checkpoints that differ in their seed and in nothing else; None for any others."""
     seeds = [one.seed for one in results]
     if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({one.recipe for one in results}) > 1:
@@ -162,35 +220,3 @@ def over_seeds(results: Sequence[Tested]) -> Spread | None:
     scores = [one.steps[-1].score for one in results]
     std = stdev(scores) if all(map(isfinite, scores)) else nan
     return Spread(seeds, mean(scores), std, mean(one.steps[-1].ci95 for one in results))
-
-
-def _require_unseen(
-    path: Path, checkpoint: checkpoints.Checkpoint, trained: Choice, asked: Choice, data: opening.Data, part: Part
-) -> None:
-    """No class that may have been trained on is tested on: else it is no test at all."""
-    suspicion = "it may have been trained on the classes that it would be tested on"
-    if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
-        for member in mixture.of:
-            _require_unseen(path, checkpoint, member, asked, data, part)
-        return
-    same = asked.name == trained.name and getattr(asked, "title", None) == getattr(trained, "title", None)
-    if not same:
-        common = sorted(opening.class_names(trained, None, "train") & data.classes(part))
-        if common:
-            raise ConfigError(
-                f"dataset.name: {path} was trained on {len(common)} classes of part '{part}' of {asked.name}, "
-                f"such as {common[0]!r}; it cannot be tested on them"
-            )
-        return
-    before, after = trained.model_dump(), asked.model_dump()
-    for key in sorted((before.keys() | after.keys()) - PREPARATION_ONLY):
-        if before.get(key) != after.get(key):
-            raise ConfigError(
-                f"dataset.{key}: {path} was trained with {before.get(key)!r}; with {after.get(key)!r} {suspicion}"
-            )
-    if checkpoint.header["experiment"]["dataset"]["name"] == asked.name and data.sha256 != checkpoint.header.get(
-        "data_sha256"
-    ):
-        raise CheckpointError(
-            f"{path}: was trained on other data than the prepared {asked.name} holds now; {suspicion}"
-        )

@@ -37,10 +37,8 @@ def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
                 held(_holder(file))
                 continue
             except OSError as error:
-                warn_once(
-                    f"{path.parent}: its file system gives no locks ({error.strerror}); no other metalearn may write "
-                    "there at the same time"
-                )
+                told = f"{path.parent}: its file system gives no locks ({error.strerror})"
+                warn_once(f"{told}; no other metalearn may write there at the same time")
             if not _still_there(path, file):
                 continue
             with disk_errors(path):

@@ -18,7 +18,7 @@ from metalearn_cli.storage.inputs.containers import is_container, pictures
 from metalearn_cli.storage.inputs.folders import Folder
 from metalearn_cli.storage.inputs.holders import Holder, require_name
 from metalearn_cli.storage.inputs.spool import Spool
-from metalearn_cli.storage.pictures.recognition import HEAD, PICTURE_SUFFIXES, Kind, is_text, recognised
+from metalearn_cli.storage.pictures.recognition import HEAD, PICTURE_SUFFIXES, FileKind, is_text, recognised
 
 _DEEPEST = 2
 _SHOWN = 10
@@ -40,7 +40,7 @@ class Source:
         self.omissions = search.omissions
         self._places = search.places
         self._read: set[str] = set()
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, FileKind] = {}
 
     def picture(self, member: str) -> bytes | NDArray[np.uint8]:
         """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
@@ -92,11 +92,11 @@ class Source:
                 name, why = self._kind(member)
                 self.omissions.add(name, why or "it is no part of the dataset", member)
 
-    def _kind(self, member: str) -> Kind:
+    def _kind(self, member: str) -> FileKind:
         if member not in self._kinds:
             holder, key = self._places[member]
             if isinstance(holder, Spool) or is_row(member) or member.lower().endswith(PICTURE_SUFFIXES):
-                self._kinds[member] = Kind("picture")
+                self._kinds[member] = FileKind("picture")
             else:
                 self._kinds[member] = recognised(member, holder.head(key, HEAD))
         return self._kinds[member]

@@ -25,18 +25,18 @@ _UNREAD_PICTURE = "convert it to PNG or JPEG"
 _NO_PICTURE = "only pictures are looked at"
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """What a file is called, and why it is left out: "" for a picture that is read."""
 
     name: str
     why: str = ""
 
 
-_PICTURE = Kind("picture")
-_TEXT = Kind("text", _NO_PICTURE)
-_UNKNOWN = Kind("file of no known kind", _NO_PICTURE)
+_PICTURE = FileKind("picture")
+_TEXT = FileKind("text", _NO_PICTURE)
+_UNKNOWN = FileKind("file of no known kind", _NO_PICTURE)
 
-_KINDS: dict[bytes, Kind] = {
+_KINDS: dict[bytes, FileKind] = {
     rb"\x89PNG\r\n\x1a\n": _PICTURE,
     rb"\xff\xd8\xff": _PICTURE,
     rb"RIFF....WEBP": _PICTURE,
@@ -47,29 +47,33 @@ _KINDS: dict[bytes, Kind] = {
     rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\0": _PICTURE,
     rb"qoif": _PICTURE,
     rb"8BPS\0\x01": _PICTURE,
-    rb"\xff\x0a|\0\0\0\x0cJXL ": Kind("JPEG XL picture", _UNREAD_PICTURE),
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg[\s/>]": Kind("SVG", _UNREAD_PICTURE),
-    rb"\0\0[\x01\x02]\0[^\0]\0|icns": Kind("icon", _UNREAD_PICTURE),
-    rb"%!PS|\xc5\xd0\xd3\xc6|%PDF": Kind("PostScript or PDF file", _UNREAD_PICTURE),
-    rb"DDS |\x76\x2f\x31\x01|#\?RADIANCE|gimp xcf|FUJIFILM|IIU\0|IIRO": Kind("picture of a rare kind", _UNREAD_PICTURE),
-    rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|OggS|ID3|RIFF....WAVE|fLaC": Kind("film or sound", _NO_PICTURE),
-    rb"Rar!|7z\xbc\xaf|PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|.{257}ustar": Kind(
+    rb"\xff\x0a|\0\0\0\x0cJXL ": FileKind("JPEG XL picture", _UNREAD_PICTURE),
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg[\s/>]": FileKind(
+        "SVG", _UNREAD_PICTURE
+    ),
+    rb"\0\0[\x01\x02]\0[^\0]\0|icns": FileKind("icon", _UNREAD_PICTURE),
+    rb"%!PS|\xc5\xd0\xd3\xc6|%PDF": FileKind("PostScript or PDF file", _UNREAD_PICTURE),
+    rb"DDS |\x76\x2f\x31\x01|#\?RADIANCE|gimp xcf|FUJIFILM|IIU\0|IIRO": FileKind(
+        "picture of a rare kind", _UNREAD_PICTURE
+    ),
+    rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|OggS|ID3|RIFF....WAVE|fLaC": FileKind("film or sound", _NO_PICTURE),
+    rb"Rar!|7z\xbc\xaf|PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|.{257}ustar": FileKind(
         "archive or document", "zip and tar are unpacked, by their suffixes; unpack others"
     ),
 }
 _RECOGNISED = [(re.compile(start, re.DOTALL), kind) for start, kind in _KINDS.items()]
 
 
-def recognised(name: str, head: bytes) -> Kind:
+def recognised(name: str, head: bytes) -> FileKind:
     """What the file called `name` is, which begins with `head` (at most HEAD bytes)."""
     if not head:
-        return Kind("empty file", _NO_PICTURE)
+        return FileKind("empty file", _NO_PICTURE)
     if _RAW_SUFFIXES.search(name):  # most are TIFFs, in which Pillow would find the preview
-        return Kind("raw photo", _UNREAD_PICTURE)
+        return FileKind("raw photo", _UNREAD_PICTURE)
     if re.match(_AVIF, head[:64], re.DOTALL):
         return _PICTURE
     if re.match(_HEIF, head, re.DOTALL):
-        return _PICTURE if reads_heif() else Kind("HEIC picture", "pip install pillow-heif, and it is read")
+        return _PICTURE if reads_heif() else FileKind("HEIC picture", "pip install pillow-heif, and it is read")
     if name.lower().endswith((*BY_SUFFIX,)):
         return _PICTURE
     for start, kind in _RECOGNISED:
@@ -78,7 +82,7 @@ def recognised(name: str, head: bytes) -> Kind:
     return _TEXT if _is_text(head) else _UNKNOWN
 
 
-def is_text(kind: Kind) -> bool:
+def is_text(kind: FileKind) -> bool:
     """Whether nobody would take a file of this kind for a picture."""
     return kind == _TEXT
 

@@ -1,6 +1,7 @@
 """What datasets there are, and what a data folder holds of them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,17 @@ class Entry(NamedTuple):
 
 def catalogue(data_dir: Path) -> Sequence[Entry]:
     """Every dataset, also those that are not prepared, and every collection of one's own that is."""
-    return [entry for name in known_names("datasets") for entry in _entries(name, data_dir)]
+    known = known_names("datasets")
+    return [entry for name in known for entry in _entries(name, data_dir)] + _of_others(known, data_dir)
+
+
+def _of_others(known: Sequence[str], data_dir: Path) -> list[Entry]:
+    """What was prepared under names that nobody here knows without a dot, such as mine.stripes.
+
+    Their modules are not imported: a folder of data may not choose which code runs.
+    """
+    manifests = [manifest for _, manifest in _manifests(data_dir)]
+    return [_prepared(_called(one.dataset, one), one, "") for one in manifests if one.dataset not in known]
 
 
 def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
@@ -40,7 +51,7 @@ def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
         return
     dataset: Dataset = module_of(settings).build(settings)
     if not isinstance(dataset, Archive | Generated):
-        yield Entry(name, "on use", 0, 0, 0, "drawn", "")
+        yield Entry(name, "on use", 0, 0, 0, origin="drawn", licence="")
         return
     stores = _stores(name, dataset, data_dir)
     for store in stores:
@@ -49,20 +60,20 @@ def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
     if not stores:
         state = "on use" if isinstance(dataset, Generated) else "no"
         state = "interrupted" if unfinished(data_dir / dataset.store).exists() else state
-        yield Entry(name, state, 0, 0, 0, _origin(dataset), dataset.licence)
+        yield Entry(name, state, 0, 0, 0, origin=_origin(dataset), licence=dataset.licence)
 
 
 def _stores(name: str, dataset: Archive | Generated, data_dir: Path) -> list[Path]:
     """The prepared folders of a dataset: the one that its defaults mean, and others with its name on them."""
-    found = []
-    for manifest in sorted(data_dir.glob("*/manifest.json")):
-        folder = manifest.parent
-        try:
-            if open_prepared(folder).manifest.dataset == name or folder.name == dataset.store:
-                found.append(folder)
-        except DataError:
-            continue
-    return found
+    found = _manifests(data_dir)
+    return [folder for folder, manifest in found if manifest.dataset == name or folder.name == dataset.store]
+
+
+def _manifests(data_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+    """The prepared folders that are whole, with what they hold."""
+    for file in sorted(data_dir.glob("*/manifest.json")):
+        with suppress(DataError):
+            yield file.parent, open_prepared(file.parent).manifest
 
 
 def _called(name: str, manifest: Manifest) -> str:
@@ -74,7 +85,7 @@ def _prepared(name: str, manifest: Manifest, licence: str) -> Entry:
     pictures = sum(entry.count for entry in manifest.classes)
     state = "partial" if manifest.partial else "prepared"
     origin = manifest.source.split(" sha256 ")[0]
-    return Entry(name, state, len(manifest.classes), pictures, manifest.bytes, origin, licence)
+    return Entry(name, state, len(manifest.classes), pictures, manifest.bytes, origin=origin, licence=licence)
 
 
 def _origin(dataset: Archive | Generated) -> str:

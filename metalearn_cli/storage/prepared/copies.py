@@ -49,17 +49,13 @@ def without_copies(
             gone.update(same[1:])
     if across:
         more = f"; and {len(across) - _SHOWN} more" if len(across) > _SHOWN else ""
-        raise DataError(
-            f"the same picture lies in two parts ({len(across):,} in all), and what is tested on would be trained on; "
-            f"take all but one of each away: {'; '.join(across[:_SHOWN])}{more}"
-        )
+        found = f"the same picture lies in two parts ({len(across):,} in all), and training would see what is tested on"
+        raise DataError(f"{found}; take all but one of each away: {'; '.join(across[:_SHOWN])}{more}")
     kept = {name: [member for member in members if member not in gone] for name, members in classes.items()}
     emptied = next((name for name, members in kept.items() if not members), None)
     if emptied is not None:
-        raise DataError(
-            f"class {emptied!r}: all its pictures are in other classes too, as {classes[emptied][0]!r}; is the "
-            "same collection there twice, perhaps unpacked and as an archive?"
-        )
+        found = f"class {emptied!r}: all its pictures are in other classes too, as {classes[emptied][0]!r}"
+        raise DataError(f"{found}; is the same collection there twice, perhaps unpacked and as an archive?")
     return kept
 
 

@@ -83,7 +83,7 @@ def prepare(
         if source is None:
             source = _downloaded(name, dataset, data_dir, progress)
         with open_source(source, dataset.wants, data_dir) as opened:
-            return _converted(name, dataset, folder, opened, skip_damaged, progress), folder
+            return _converted(name, dataset, folder, opened, skip_damaged, progress=progress), folder
 
 
 def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, progress: Progress) -> Prepared:
@@ -96,7 +96,7 @@ def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, pro
     if not _is_prepared(folder):
         if isinstance(dataset, Archive):
             raise DataError(f"dataset {name} is not prepared in {data_dir}; type: {_command(name, dataset)}")
-        prepare(name, dataset, data_dir, None, False, progress)
+        prepare(name, dataset, data_dir, None, False, progress=progress)
     prepared = open_checked(folder, progress)
     _require_settings(name, dataset, prepared.manifest)
     return prepared
@@ -154,10 +154,10 @@ def _converted(
         raise DataError("; ".join([str(error), *told])) from error
     source.close_with(chain.from_iterable(classes.values()))
     contents = Contents(
-        name, splits, dataset.preprocessing, dataset.settings, source.description, sample, partial,
-        source.omissions.listed(), source.omissions.remarks,
+        name, splits, dataset.preprocessing, dataset.settings, source.description, sample=sample, partial=partial,
+        left_out=source.omissions.listed(), remarks=source.omissions.remarks,
     )  # fmt: skip
-    decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress)
+    decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress=progress)
     key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")
     return write(folder, contents, [*classes], key, decoder.work)
 

@@ -33,7 +33,7 @@ def tested(tiny_run, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
 
     def run(*overrides, path=tiny_run / "checkpoints" / "best.pt"):
-        return measurement.tested(path, overrides, "test", 8, None, "cpu", silent, silent)
+        return measurement.evaluate(path, overrides, episodes=8, device="cpu")
 
     return run
 

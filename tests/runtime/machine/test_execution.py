@@ -10,8 +10,8 @@ from metalearn_cli.experiment.blocks import Execution
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.machine.execution import Plan, plan_for, record_for, running
+from metalearn_cli.testing import problems
 from metalearn_cli.testing.learners import require_tasks_at_once_equal_one_at_a_time
-from tests import problems
 
 CPU = torch.device("cpu")
 PICTURES = set(names_in("backbones")) - {"mlp"}

@@ -7,13 +7,12 @@ import torch
 
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.experiment.registry import names_in
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import record_for, running
 from metalearn_cli.runtime.machine.graph_recording import WARM_UP
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
+from metalearn_cli.runtime.run.unread_losses import LateStepper
 from metalearn_cli.runtime.use import measurement
-from metalearn_cli.storage.runs import run_folder
 from tests.commands import TINY
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -40,12 +39,11 @@ def run(path, data_dir, device, algorithm="maml", backbone="strided", said=None,
         "test",
     )
     place = torch.device(device)
-    data = opening.open_data(chosen, data_dir, lambda *_: None, device=place)
     (path / "checkpoints").mkdir()
-    session = sessions.open_session(chosen, run_folder.RunFolder(path), data, place)
+    session = sessions.session_for(chosen, path, data_dir=data_dir, device=place)
     record = record_for(place, chosen.execution)
     with running(session.plan, [].append if said is None else said.append, record) as runner:
-        list(training.train(session, runner, sessions.start(session, False), training.Watch()))
+        list(training.loop(session, runner, sessions.start(session, False), training.Watch()))
         assert (record is not None) == (runner._recorder is not None and runner._recorder.replays)
     return [json.loads(row) for row in session.folder.metrics.read_text().splitlines()], session
 
@@ -78,26 +76,22 @@ def test_every_algorithm_is_recorded_or_says_why_not(algorithm, data_dir, tmp_pa
 
 def test_a_step_does_not_wait_for_the_gpu(data_dir, tmp_path):
     _, session = run(tmp_path / "run", data_dir, "cuda")
-    state, unread = sessions.start(session, False), training.Unread()
-    sampler = sessions.training_sampler(session.experiment, session.data, session.learner)
     with running(session.plan) as runner:
-        training._step(session, runner, state, sampler, training.Watch(), unread)
+        stepper = LateStepper(session, runner, sessions.start(session, False), print)
+        training._step(session, stepper, training.Watch())
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(3):
-                training._step(session, runner, state, sampler, training.Watch(), unread)
+                training._step(session, stepper, training.Watch())
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert len(unread.read()) == 4
+    assert len(stepper.rows) == 4
 
 
 def test_a_checkpoint_of_a_gpu_is_tested_on_a_cpu(data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
     _, session = run(tmp_path / "run", data_dir, "cuda")
-    there, here = (
-        measurement.tested(session.folder.best, (), "test", 20, None, device, lambda *_: None, lambda _said: None)
-        for device in ("cuda", "cpu")
-    )
+    there, here = (measurement.evaluate(session.folder.best, episodes=20, device=device) for device in ("cuda", "cpu"))
     assert there.fingerprint == here.fingerprint
     for one, other in zip(there.steps, here.steps, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-2)

@@ -9,13 +9,11 @@ from metalearn_cli.algorithms import maml
 from metalearn_cli.core.meta import Problem, classification
 from metalearn_cli.core.tasks import with_each
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.machine.graph_recording import WARM_UP
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
-from metalearn_cli.storage.runs import run_folder
-from tests import problems
+from metalearn_cli.testing import problems
 from tests.commands import TINY
 
 PLAN = Plan("vmap", 4, 1)
@@ -136,7 +134,7 @@ def test_a_run_that_is_recorded_ends_in_the_same_bits(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         session = session_in(tmp_path / name, outer={"iterations": 12})
         with running(session.plan._replace(mode="vmap"), record=record) as runner:
-            list(training.train(session, runner, sessions.start(session, False), training.Watch()))
+            list(training.loop(session, runner, sessions.start(session, False), training.Watch()))
     assert tape.recorded == 1
     assert tape.replayed == 12 - WARM_UP + 1
     assert same_bits(*(session_in(tmp_path / name, outer={"iterations": 12}) for name in ("plain", "recorded")))
@@ -205,8 +203,7 @@ def test_an_objective_that_no_longer_changes_is_one_phase(data_dir, tmp_path):
     chosen = from_mapping(
         TINY | {"algorithm": changing} | {"task": TINY["task"] | {"running_statistics": True}}, "test"
     )
-    data = opening.open_data(chosen, data_dir, lambda *_: None)
-    learner = sessions.open_session(chosen, run_folder.RunFolder(tmp_path), data, torch.device("cpu")).learner
+    learner = sessions.session_for(chosen, tmp_path, data_dir=data_dir).learner
     phases = [learner.phase(iteration) for iteration in range(9)]
     assert phases[3] == phases[4]
     assert phases[5] == phases[6] == phases[8]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.runtime.test_family_runs import CPU, session_in, silent, train
+from tests.runtime.test_family_runs import CPU, session_in, train
 
 from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import CheckpointError
@@ -35,7 +35,7 @@ def test_a_checkpoint_runs_its_code_only_if_a_person_approves_this_very_call(dat
         ):
             load(path)
     with pytest.raises(CheckpointError, match="would run Python code") as caught:
-        measurement.tested(path, (), "test", 8, None, "cpu", silent, silent)
+        measurement.evaluate(path, episodes=8, device="cpu")
     monkeypatch.setenv("METALEARN_TRUST", f"elsewhere:build, {str(caught.value).rpartition('=')[2]}")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     classifier = load(path).adapt(pictures, list("abab"))
@@ -45,10 +45,7 @@ def test_a_checkpoint_runs_its_code_only_if_a_person_approves_this_very_call(dat
     assert np.array_equal(
         load_classifier(tmp_path / "mine.pt").predict_proba(pictures), classifier.predict_proba(pictures)
     )
-    assert (
-        len(measurement.tested(path, (), "test", 8, None, "cpu", silent, silent).steps)
-        == 1 + TINY["eval"]["inner_steps"]
-    )
+    assert len(measurement.evaluate(path, episodes=8, device="cpu").steps) == 1 + TINY["eval"]["inner_steps"]
     monkeypatch.delenv("METALEARN_TRUST")
     with pytest.raises(CheckpointError, match="would run Python code"):
         load_classifier(tmp_path / "mine.pt")

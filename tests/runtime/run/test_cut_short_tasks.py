@@ -1,16 +1,13 @@
 """What a run of iMAML says of the tasks whose system is not positive definite."""
 
 import pytest
-import torch
 
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.runtime.run.reports import row, scalars
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.storage.runs import run_folder
 from tests.commands import TINY
 
 UNDAMPED = {"name": "imaml", "strength": 0.01, "cg_damping": 0.0, "strength_damping": 0.0}
@@ -19,11 +16,10 @@ UNDAMPED = {"name": "imaml", "strength": 0.01, "cg_damping": 0.0, "strength_damp
 def trained(path, data_dir, algorithm):
     (path / "checkpoints").mkdir()
     experiment = from_mapping(TINY | {"algorithm": algorithm}, "test")
-    data = opening.open_data(experiment, data_dir, lambda *_: None)
-    session = sessions.open_session(experiment, run_folder.RunFolder(path), data, torch.device("cpu"))
+    session = sessions.session_for(experiment, path, data_dir=data_dir)
     heard = []
     with running(session.plan) as runner:
-        reports = list(training.train(session, runner, sessions.start(session, False), Watch(say=heard.append)))
+        reports = list(training.loop(session, runner, sessions.start(session, False), Watch(say=heard.append)))
     return reports, heard
 
 

@@ -36,7 +36,7 @@ def breaking(session, broken_iterations, task=2, gradient_alone=False):
 
 def train(session, watch=None, resume=False):
     with running(session.plan) as runner:
-        return list(training.train(session, runner, sessions.start(session, resume), watch or Watch()))
+        return list(training.loop(session, runner, sessions.start(session, resume), watch or Watch()))
 
 
 def test_the_task_whose_loss_is_not_finite_is_named(tmp_path):

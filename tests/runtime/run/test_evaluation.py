@@ -8,8 +8,8 @@ from metalearn_cli.core.meta import Problem, Scores, accuracy, classification
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.machine.execution import Plan, running
-from metalearn_cli.runtime.run.evaluation import evaluate, lost, narrow, summary
-from tests import problems
+from metalearn_cli.runtime.run.evaluation import lost, narrow, scores_of, summary
+from metalearn_cli.testing import problems
 
 
 def sampler(_step, numbers):
@@ -59,15 +59,15 @@ def test_a_single_error_that_is_no_number_does_not_move_the_median(broken):
 def test_there_is_one_score_per_step_and_episode():
     model = learner()
     with running(Plan("threads", 4, 2)) as runner:
-        found = evaluate(model, runner, problems.double(model.init()), sampler, 3, 70)
+        found = scores_of(model, runner, problems.double(model.init()), sampler, 3, 70)
     assert found.loss.shape == found.score.shape == (70, 4)
 
 
 def test_an_episode_has_the_same_score_however_many_are_evaluated():
     model = learner()
     with running(Plan("loop", 1, 1)) as runner:
-        few = evaluate(model, runner, problems.double(model.init()), sampler, 1, 5)
-        many = evaluate(model, runner, problems.double(model.init()), sampler, 1, 40)
+        few = scores_of(model, runner, problems.double(model.init()), sampler, 1, 5)
+        many = scores_of(model, runner, problems.double(model.init()), sampler, 1, 40)
     assert torch.equal(few.loss, many.loss[:5])
 
 
@@ -76,21 +76,21 @@ def test_evaluation_leaves_the_meta_parameters_bit_identical():
     meta = problems.double(model.init())
     before = {name: value.clone() for name, value in meta.params.items()}
     with running(Plan("vmap", 8, 1)) as runner:
-        evaluate(model, runner, meta, sampler, 2, 16)
+        scores_of(model, runner, meta, sampler, 2, 16)
     assert all(torch.equal(before[name], value) for name, value in meta.params.items())
 
 
 def test_random_labels_stay_at_chance():
     model = learner()
     with running(Plan("vmap", 64, 1)) as runner:
-        row = summary(evaluate(model, runner, problems.double(model.init()), sampler, 2, 200))[-1]
+        row = summary(scores_of(model, runner, problems.double(model.init()), sampler, 2, 200))[-1]
     assert abs(row.score - 1 / problems.WAYS) < 2.5 * row.ci95
 
 
 def test_evaluation_stops_when_the_interval_is_narrow_enough():
     model = learner()
     with running(Plan("vmap", 64, 1)) as runner:
-        found = evaluate(model, runner, problems.double(model.init()), sampler, 1, 200, narrow(0.9))
+        found = scores_of(model, runner, problems.double(model.init()), sampler, 1, 200, narrow(0.9))
     assert 100 <= len(found.score) < 200
 
 

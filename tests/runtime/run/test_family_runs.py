@@ -12,10 +12,10 @@ from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import assembly, gradient_proof, training
 from metalearn_cli.runtime.run import session as sessions
-from metalearn_cli.runtime.run.evaluation import evaluate
+from metalearn_cli.runtime.run.evaluation import scores_of
 from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.runtime.use import measurement
-from metalearn_cli.storage.runs import checkpoints, run_folder
+from metalearn_cli.storage.runs import checkpoints
 from tests.commands import TINY
 
 EXACT = {name: 1e-4 for name in names_in("algorithms") if name != "reptile"}
@@ -33,13 +33,12 @@ def experiment(algorithm, **more):
 def session_in(path, data_dir, algorithm, **more):
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     chosen = experiment(algorithm, **more)
-    data = opening.open_data(chosen, data_dir, silent)
-    return sessions.open_session(chosen, run_folder.RunFolder(path), data, CPU)
+    return sessions.session_for(chosen, path, data_dir=data_dir)
 
 
 def train(session, stop=False):
     with running(session.plan) as runner:
-        return list(training.train(session, runner, sessions.start(session, True), Watch(stop=lambda: stop)))
+        return list(training.loop(session, runner, sessions.start(session, True), Watch(stop=lambda: stop)))
 
 
 @pytest.fixture(scope="module", params=names_in("algorithms"))
@@ -76,7 +75,7 @@ def test_training_changes_what_is_learned(trained, data_dir, tmp_path):
 
 def test_it_is_evaluated(trained, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
-    found = measurement.tested(trained[1] / "checkpoints/last.pt", (), "test", 8, None, "cpu", silent, silent)
+    found = measurement.evaluate(trained[1] / "checkpoints/last.pt", episodes=8, device="cpu")
     assert len(found.steps) == 1 + TINY["eval"]["inner_steps"]
     assert all(0 <= step.score <= 1 for step in found.steps)
 
@@ -93,7 +92,7 @@ def test_a_learner_that_is_not_tied_to_its_ways_takes_any_number_of_classes(data
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
     train(session_in(tmp_path, data_dir, "protonet", eval=TINY["eval"] | {"ways": 3}))
     last = tmp_path / "checkpoints/last.pt"
-    assert measurement.tested(last, (), "test", 8, None, "cpu", silent, silent).protocol.ways == 3
+    assert measurement.evaluate(last, episodes=8, device="cpu").protocol.ways == 3
     pictures = np.random.default_rng(0).integers(0, 256, (10, 30, 30), dtype=np.uint8)
     classifier = load(last).adapt(pictures, list("abcde" * 2))
     classifier.save(tmp_path / "mine.pt")
@@ -176,7 +175,7 @@ def test_drop_block_changes_no_bit_of_what_is_measured(part, data_dir, tmp_path)
         session = session_in(tmp_path / str(rate), data_dir, "maml", backbone=DROPPING | {"drop_rate": rate})
         sampler = session.data.sampler(part, assembly.evaluation_spec(session.experiment), 0)
         with running(session.plan) as runner:
-            found.append(evaluate(session.validator, runner, session.validator.init(), sampler, 2, 5))
+            found.append(scores_of(session.validator, runner, session.validator.init(), sampler, 2, 5))
     assert torch.equal(found[0].loss, found[1].loss)
 
 
@@ -199,7 +198,7 @@ def test_with_running_statistics_it_trains_resumes_proves_itself_and_is_used(
     assert gradient_proof.prove(whole.experiment, whole.data.interface, CPU).order < 1e-4
     path = tmp_path / "whole/checkpoints/last.pt"
     found = {
-        one: measurement.tested(path, [f"eval.statistics={one}"], "test", 8, None, "cpu", silent, silent).scores.mean()
+        one: measurement.evaluate(path, [f"eval.statistics={one}"], episodes=8, device="cpu").scores.mean()
         for one in ("running", "support", "transductive")
     }
     assert len(set(map(float, found.values()))) > 1

@@ -10,7 +10,7 @@ from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.runtime.data.opening import Interface
 from metalearn_cli.runtime.machine import execution
 from metalearn_cli.runtime.run import gradient_proof
-from tests import problems
+from metalearn_cli.testing import problems
 from tests.commands import TINY
 
 CPU = torch.device("cpu")

@@ -1,11 +1,8 @@
 import json
 from types import SimpleNamespace
 
-import torch
-
 from metalearn_cli.experiment import from_mapping, load
 from metalearn_cli.experiment.yaml_lines import parse
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.run import model_card
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.storage.runs.run_folder import RunFolder
@@ -29,8 +26,7 @@ def card_of(path, data_dir, **blocks):
     steps = [{"step": step, "score": 0.5 + step / 10, "ci95": 0.0123, "loss": 1.0} for step in range(3)]
     for iteration, best in ((2, True), (4, False)):
         folder.append({"iteration": iteration, "val": steps, "best": best})
-    data = opening.open_data(experiment, data_dir, lambda *_: None)
-    session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
+    session = sessions.session_for(experiment, folder.path, data_dir=data_dir)
     model_card.write_card(session, silent)
     return folder.best.with_name("MODEL_CARD.md").read_text()
 

@@ -14,7 +14,8 @@ from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import learner_for
 from metalearn_cli.runtime.run.network_trial import Asked, default_type, tried
 from metalearn_cli.runtime.run.outer_step import leaves, move, optimizer_for
-from tests import foreign, problems
+from metalearn_cli.testing import problems
+from tests import foreign
 from tests.commands import TINY
 
 SHAPE = (1, 8, 8)

@@ -12,12 +12,10 @@ from metalearn_cli.core.meta import scores_per_step
 from metalearn_cli.errors import MetalearnError
 from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.experiment.registry import names_in
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine import matrix_products
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import assembly, outer_step, settings_without_effect
 from metalearn_cli.runtime.run import session as sessions
-from metalearn_cli.storage.runs import run_folder
 from tests.commands import TINY
 
 CPU = torch.device("cpu")
@@ -74,8 +72,7 @@ def values_of(key: str, value: Any, annotation: Any) -> Iterator[Any]:
 
 def opened(values: dict, data_dir) -> sessions.Session:
     experiment = from_mapping(values, "test")
-    data = opening.open_data(experiment, data_dir, lambda *_: None)
-    return sessions.open_session(experiment, run_folder.RunFolder(data_dir / "no run"), data, CPU)
+    return sessions.session_for(experiment, data_dir / "no run", data_dir=data_dir)
 
 
 def computed(session: sessions.Session) -> list[Any]:

@@ -10,13 +10,11 @@ import torch
 
 from metalearn_cli.errors import CheckpointError, ConfigError, DivergedError, RunError
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
-from metalearn_cli.runtime.run.state import State, Window, restored
+from metalearn_cli.runtime.run.state import Averages, State, restored
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.storage.runs import run_folder
 from metalearn_cli.storage.runs.checkpoints import load
 
 SINES = {
@@ -47,14 +45,13 @@ def session_in(path, **changes):
     merged = {key: value | changes.get(key, {}) for key, value in SINES.items() if isinstance(value, dict)}
     values = SINES | {"name": changes.get("name", "sines")} | merged
     experiment = from_mapping(values, "test")
-    data = opening.open_data(experiment, path, lambda *_: None)
     (path / "checkpoints").mkdir(exist_ok=True)
-    return sessions.open_session(experiment, run_folder.RunFolder(path), data, torch.device("cpu"))
+    return sessions.session_for(experiment, path, data_dir=path)
 
 
 def reports_of(session, resume=False, watch=None):
     with running(session.plan) as runner:
-        return list(training.train(session, runner, sessions.start(session, resume), watch or Watch()))
+        return list(training.loop(session, runner, sessions.start(session, resume), watch or Watch()))
 
 
 def test_a_report_is_due_every_so_often_and_at_the_end(tmp_path):
@@ -75,7 +72,7 @@ def test_the_first_of_rare_validations_comes_early(tmp_path, every, iterations, 
 def test_the_checkpoint_is_there_before_the_report_is_yielded(tmp_path):
     session = session_in(tmp_path)
     with running(session.plan) as runner:
-        report = next(training.train(session, runner, sessions.start(session, False), Watch()))
+        report = next(training.loop(session, runner, sessions.start(session, False), Watch()))
     assert load(session.folder.last).header["iteration"] == report.iteration == 2
     assert session.folder.best.exists()
 
@@ -213,7 +210,7 @@ def test_a_resumed_run_takes_the_chunks_that_it_began_with(tmp_path):
     state = sessions.start(on_another_machine, resume=True)
     assert state.plan == session.plan._replace(threads=7)
     with running(state.plan) as runner:
-        list(training.train(on_another_machine, runner, state, Watch()))
+        list(training.loop(on_another_machine, runner, state, Watch()))
     assert same_bits(session, whole)
 
 
@@ -319,7 +316,7 @@ def test_a_schedule_that_reads_the_iterations_does_not_let_them_change(tmp_path,
 
 
 def test_the_window_is_the_mean_since_the_last_report():
-    window = Window().plus(1.0, 0.0).plus(2.0, 0.5).plus(6.0, 1.0)
+    window = Averages().plus(1.0, 0.0).plus(2.0, 0.5).plus(6.0, 1.0)
     assert window == pytest.approx((3, 3.0, 0.5))
 
 

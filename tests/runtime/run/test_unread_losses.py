@@ -16,14 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from metalearn_cli.errors import DivergedError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.experiment.registry import names_in
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
-from metalearn_cli.runtime.run import training
-from metalearn_cli.runtime.run.evaluation import on_device
+from metalearn_cli.runtime.run import training, unread_losses
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.runtime.run.unread_losses import Unread
-from metalearn_cli.storage.runs import run_folder
 from metalearn_cli.storage.runs.checkpoints import load
 from tests.commands import TINY
 
@@ -32,7 +28,7 @@ META = torch.device("meta")
 
 @pytest.fixture
 def later(monkeypatch):
-    monkeypatch.setattr(training, "_reads_later", lambda _session: True)
+    monkeypatch.setattr(training, "reads_later", lambda _session: True)
 
 
 def test_read_later_a_run_is_the_same(later, tmp_path, monkeypatch):
@@ -60,7 +56,7 @@ def test_stopped_after_every_step_the_window_is_kept(later, tmp_path):
 
 @pytest.mark.parametrize("most", [2, 100])
 def test_the_first_step_that_was_not_finite_is_named_and_no_checkpoint_knows_of_it(later, tmp_path, monkeypatch, most):
-    monkeypatch.setattr(training, "MOST", most)
+    monkeypatch.setattr(unread_losses, "MOST", most)
     asked = {"execution": {"chunk": 4}, "eval": {"every": 3}, "outer": {"iterations": 9}}
     session = breaking(session_in(tmp_path, **asked), [4, 5])
     with pytest.raises(DivergedError, match=r"iteration 4: the loss of task 2 is not finite; the last good checkpoint"):
@@ -85,10 +81,10 @@ def test_a_step_to_infinity_is_told(later, tmp_path):
 
 def test_only_where_reading_is_waiting_is_it_put_off(tmp_path):
     session = session_in(tmp_path)
-    assert not training._reads_later(session)
-    assert training._reads_later(session._replace(device=META))
+    assert not unread_losses.reads_later(session)
+    assert unread_losses.reads_later(session._replace(device=META))
     skipping = session_in(tmp_path, outer={"on_nonfinite": "skip"})
-    assert not training._reads_later(skipping._replace(device=META))
+    assert not unread_losses.reads_later(skipping._replace(device=META))
 
 
 class NothingSent(TorchFunctionMode):
@@ -119,15 +115,14 @@ CASES["maml, first order"] = {"name": "maml", "second_order": False}
 @pytest.mark.parametrize("algorithm", CASES.values(), ids=CASES)
 def test_no_step_waits_for_a_device_or_sends_it_more_than_the_tasks(algorithm, backbone, data_dir, tmp_path):
     chosen = from_mapping(TINY | {"algorithm": algorithm, "backbone": backbone}, "test")
-    data = opening.open_data(chosen, data_dir, lambda *_: None, device=META)
-    session = sessions.open_session(chosen, run_folder.RunFolder(tmp_path), data, META)
-    state, unread = sessions.start(session, False), Unread()
-    sampler = sessions.training_sampler(chosen, data, session.learner)
+    session = sessions.session_for(chosen, tmp_path, data_dir=data_dir, device=META)
+    state = sessions.start(session, False)
     with running(session.plan) as runner:
+        stepper = unread_losses.LateStepper(session, runner, state, print)
         for _ in range(3):
-            training._step(session, runner, state, sampler, Watch(), unread)
-        tasks = on_device(sampler(state.iteration, range(2)), META)
+            training._step(session, stepper, Watch())
+        tasks = stepper.tasks(state.iteration)
         with NothingSent(), OneDevice():
             runner.total(session.learner.meta_gradient, state.meta, tasks)
-    assert len(unread) == 3
+    assert len(stepper.rows) == 3
     assert {value.device for value in state.meta.params.values()} == {META}

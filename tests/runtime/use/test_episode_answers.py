@@ -9,7 +9,7 @@ from metalearn_cli.runtime.data import opening, sampling
 from metalearn_cli.runtime.data.pixels import pixels_on
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run import assembly
-from metalearn_cli.runtime.run.evaluation import evaluate
+from metalearn_cli.runtime.run.evaluation import scores_of
 from metalearn_cli.runtime.use import episode_answers
 from metalearn_cli.runtime.use.episode_answers import Answered, Subject
 from tests.commands import TINY
@@ -43,7 +43,7 @@ def test_the_answers_are_those_that_the_measured_accuracy_counts(data_dir):
     subject = subject_of(data_dir)
     found = episode_answers.answered(subject, 40)
     with running(PLAN) as runner:
-        scores = evaluate(subject.learner, runner, subject.meta, subject.sampler, 2, 40)
+        scores = scores_of(subject.learner, runner, subject.meta, subject.sampler, 2, 40)
     assert found.accuracies == pytest.approx(scores.score[:, -1].tolist())
     facts = found.classes()
     assert sum(one.queries for one in facts) == found.targets.size

@@ -10,7 +10,7 @@ from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run import assembly
-from metalearn_cli.runtime.run.evaluation import evaluate, summary
+from metalearn_cli.runtime.run.evaluation import scores_of, summary
 from tests.commands import TINY
 
 WAYS, EPISODES = 2, 400
@@ -38,7 +38,7 @@ def last_step(algorithm, statistics, data_dir, labels):
     sampler = labels(data.sampler("test", TaskSpec(WAYS, 2, 4), 0))
     with running(Plan("vmap", 16, 1)) as runner:
         steps = min(learner.traits.inner_steps, 10)  # a baseline takes a hundred
-        return summary(evaluate(learner, runner, learner.init(), sampler, steps, EPISODES))[-1]
+        return summary(scores_of(learner, runner, learner.init(), sampler, steps, EPISODES))[-1]
 
 
 @pytest.mark.parametrize("statistics", ["transductive", "support"])

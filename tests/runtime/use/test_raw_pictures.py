@@ -11,7 +11,6 @@ from metalearn_cli import load
 from metalearn_cli.core.meta import scores_per_step
 from metalearn_cli.datasets import omniglot
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.pixels import pixels_on
 from metalearn_cli.runtime.data.sampling import draw, pool_of
 from metalearn_cli.runtime.machine.execution import running
@@ -47,11 +46,10 @@ def store(test_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def session(store, tmp_path_factory):
     experiment = from_mapping(EXPERIMENT, "test")
-    data = opening.open_data(experiment, store, silent)
     with run_folder.opened(tmp_path_factory.mktemp("raw"), resume=True) as folder:
-        session = sessions.open_session(experiment, folder, data, torch.device("cpu"))
+        session = sessions.session_for(experiment, folder.path, data_dir=store)
         with running(session.plan) as runner:
-            list(training.train(session, runner, sessions.start(session, False), training.Watch()))
+            list(training.loop(session, runner, sessions.start(session, False), training.Watch()))
     return session
 
 

@@ -1,0 +1,112 @@
+"""The complete training procedure, from an experiment to its checkpoints: what the command `train` runs."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from metalearn_cli.experiment import Experiment, to_yaml
+from metalearn_cli.runtime.data.opening import open_data
+from metalearn_cli.runtime.machine import distributed, processes, ranks
+from metalearn_cli.runtime.machine.distributed import Group
+from metalearn_cli.runtime.machine.execution import record_for, running
+from metalearn_cli.runtime.run import settings_without_effect
+from metalearn_cli.runtime.run.assembly import device_named
+from metalearn_cli.runtime.run.model_card import write_card
+from metalearn_cli.runtime.run.reports import Report
+from metalearn_cli.runtime.run.session import Session, open_session, start
+from metalearn_cli.runtime.run.sink_feed import show_episode, tell_result
+from metalearn_cli.runtime.run.state import State
+from metalearn_cli.runtime.run.training import Watch, loop
+from metalearn_cli.storage.runs import run_folder, sinks
+
+_log = logging.getLogger("metalearn_cli")
+
+
+def train(
+    experiment: Experiment,
+    folder: str | Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    watch: Watch | None = None,
+) -> Iterator[Report]:
+    """Trains an experiment into a run folder and yields a Report after every validation.
+
+    This is all that the command `metalearn train` does, but for what it prints: config.yaml, metrics.jsonl, the
+    checkpoints last.pt and best.pt and a model card are written to `folder` (by default runs/NAME). Checkpoints are
+    written before each yield, so a loop may be left at any report and taken up again with `resume=True`. Nothing
+    happens before the first report is asked for. Warnings go to the logger "metalearn_cli", or to `watch.say`.
+
+    >>> from metalearn_cli import load_experiment, train
+    >>> experiment = load_experiment("quickstart", "outer.iterations=4", "eval.every=2", "eval.val_episodes=8")
+    >>> for report in train(experiment, "runs/first"):
+    ...     print(report.iteration, len(report.val), 0 <= report.val[-1].score <= 1)
+    2 4 True
+    4 4 True
+    >>> longer = load_experiment("quickstart", "outer.iterations=6", "outer.schedule=constant", "eval.val_episodes=8")
+    >>> next(train(longer, "runs/second")).iteration
+    6
+
+    With `execution.processes` above 1 it starts further processes, of which a Python process can lead one run only.
+
+    Raises ConfigError or DataError for what cannot be trained, RunError if the folder holds a run and `resume` is
+    false, and DivergedError at the first step that is not finite.
+    """
+    path = Path("runs") / experiment.name if folder is None else Path(folder)
+    watch, place = watch or Watch(say=_log.warning), distributed.own_device(device_named(device))
+    others = partial(_arguments, experiment, path, device, resume)
+    with processes.beside(experiment.execution.processes, others, place, watch.signalled) as end_others:
+        watch.before_the_end(end_others)
+        with distributed.joined(place, watch.signalled, watch.say) as group:
+            yield from _in_group(experiment, path, resume, place, group=group, watch=watch)
+
+
+def _arguments(experiment: Experiment, path: Path, device: str, resume: bool, shared: Path) -> Sequence[str]:
+    """What the other processes of a run are called with; they read the experiment from a file in their folder."""
+    config = shared / "experiment.yaml"
+    config.write_text(to_yaml(experiment))
+    given = ["train", str(config), "--run-dir", str(path), "--device", device, "--quiet"]
+    return [*given, "--resume"] if resume else given
+
+
+def _in_group(
+    experiment: Experiment, path: Path, resume: bool, place: torch.device, *, group: Group, watch: Watch
+) -> Iterator[Report]:
+    say = watch.say if group.leads else _unheard
+    openers = sinks.found(experiment.sinks)
+    with group.leader_first():
+        data = open_data(experiment, None, watch.stages, device=place)
+    resume |= ranks.restarted()
+    with run_folder.opened(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
+        session = open_session(experiment, folder, data, place, group=group, say=say)
+        state = start(session, resume, say)
+        if group.leads:
+            folder.keep_config(to_yaml(experiment))
+            settings_without_effect.tell(session, say)
+        watch.begin(session, state)
+        run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
+        with sinks.opened(openers, run, say) as receivers:
+            yield from _reports(session, state, watch._replace(sinks=receivers, say=say))
+    if group.leads:
+        write_card(session, say)
+
+
+def _reports(session: Session, state: State, watch: Watch) -> Iterator[Report]:
+    """The reports of the loop; the sinks see an episode before the first, and the result after the last."""
+    execution, last = session.experiment.execution, None
+    show_episode(session, state.iteration, watch.sinks)
+    record = record_for(session.device, execution)
+    with running(state.plan, watch.say, record, execution.precision) as runner:
+        for report in loop(session, runner, state, watch):
+            yield report
+            last = report
+    if last is not None:
+        tell_result(state, last, watch.sinks)
+
+
+def _unheard(_line: str) -> None:
+    """What every process would say is said by the one that leads."""

@@ -1,0 +1,41 @@
+"""Whether a checkpoint may be tested on a dataset: only on classes that it cannot have been trained on."""
+
+from pathlib import Path
+
+from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part
+from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.runtime.data import opening
+from metalearn_cli.settings import Choice
+from metalearn_cli.storage.runs import checkpoints
+
+
+def require_unseen(
+    checkpoint: checkpoints.Checkpoint, path: Path, trained: Choice, asked: Choice, *, data: opening.Data, part: Part
+) -> None:
+    """Raise ConfigError or CheckpointError if a class of the part may have been trained on: that would be no test."""
+    suspicion = "it may have been trained on the classes that it would be tested on"
+    if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
+        for member in mixture.of:
+            require_unseen(checkpoint, path, member, asked, data=data, part=part)
+        return
+    same = asked.name == trained.name and getattr(asked, "title", None) == getattr(trained, "title", None)
+    if not same:
+        common = sorted(opening.class_names(trained, None, "train") & data.classes(part))
+        if common:
+            raise ConfigError(
+                f"dataset.name: {path} was trained on {len(common)} classes of part '{part}' of {asked.name}, "
+                f"such as {common[0]!r}; it cannot be tested on them"
+            )
+        return
+    before, after = trained.model_dump(), asked.model_dump()
+    for key in sorted((before.keys() | after.keys()) - PREPARATION_ONLY):
+        if before.get(key) != after.get(key):
+            raise ConfigError(
+                f"dataset.{key}: {path} was trained with {before.get(key)!r}; with {after.get(key)!r} {suspicion}"
+            )
+    if checkpoint.header["experiment"]["dataset"]["name"] == asked.name and data.sha256 != checkpoint.header.get(
+        "data_sha256"
+    ):
+        raise CheckpointError(
+            f"{path}: was trained on other data than the prepared {asked.name} holds now; {suspicion}"
+        )
