@@ -35,7 +35,7 @@ MAY_IMPORT_INSIDE = {
         "runs": {"files"},
     },
 }
-OPEN_TO_ALL = {"errors", "omissions", "references", "settings", "version"}
+OPEN_TO_ALL = {"errors", "omissions", "pytest_plugin", "references", "settings", "version"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
-from tests.runtime.test_training import reports_of, same_bits, session_in, whole_run
 
 from metalearn_cli.cli import pages, stopping
 from metalearn_cli.cli.stopping import Stopper
@@ -14,6 +13,7 @@ from metalearn_cli.runtime.run import clock, training
 from metalearn_cli.runtime.run.evaluation import scores_of
 from metalearn_cli.runtime.run.stepping import Stepper
 from metalearn_cli.runtime.run.training import Watch
+from tests.runtime.run.test_training import reports_of, same_bits, session_in, whole_run
 
 BLOCKS = {"eval": {"every": 3, "val_episodes": 80}}
 """A validation of three blocks of episodes."""

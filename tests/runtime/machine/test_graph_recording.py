@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.runtime.test_training import same_bits, session_in
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.algorithms import maml
@@ -15,6 +14,7 @@ from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.testing import problems
 from tests.commands import TINY
+from tests.runtime.run.test_training import same_bits, session_in
 
 PLAN = Plan("vmap", 4, 1)
 

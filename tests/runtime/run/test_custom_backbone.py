@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.runtime.test_family_runs import CPU, session_in, train
 
 from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import CheckpointError
@@ -12,6 +11,7 @@ from metalearn_cli.runtime.run import gradient_proof
 from metalearn_cli.runtime.use import measurement
 from tests import untrained
 from tests.commands import TINY
+from tests.runtime.run.test_family_runs import CPU, session_in, train
 
 CALL = "tests.modules:Residual"
 BACKBONE = {"name": "custom", "call": CALL, "arguments": {"outputs": 2}}

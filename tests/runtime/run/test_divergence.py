@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from tests.runtime.test_training import session_in
 
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import DivergedError
@@ -16,6 +15,7 @@ from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.storage.runs.checkpoints import load
 from metalearn_cli.storage.runs.run_folder import RunFolder
 from tests.commands import TINY
+from tests.runtime.run.test_training import session_in
 
 
 def breaking(session, broken_iterations, task=2, gradient_alone=False):

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from tests.runtime.test_training import reports_of, session_in
 
 from metalearn_cli.runtime.run import forecast as forecasts
 from metalearn_cli.runtime.run.forecast import forecast
+from tests.runtime.run.test_training import reports_of, session_in
 
 
 def test_every_iteration_and_validation_of_the_run_is_counted(tmp_path):

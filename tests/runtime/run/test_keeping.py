@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tests.runtime.test_training import reports_of, session_in
 
 from benchmarks.faults import crash_points
 from metalearn_cli.core.meta import classification, regression
@@ -14,6 +13,7 @@ from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.state import Kept, State
 from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.storage.runs.checkpoints import load
+from tests.runtime.run.test_training import reports_of, session_in
 
 THREE = {"checkpoint": {"keep_best": 3}, "outer": {"iterations": 24, "lr": 0.05}}
 

@@ -237,7 +237,7 @@ def test_what_only_decides_when_to_report_and_to_keep_may_change(tmp_path):
 
 
 def test_a_checkpoint_of_format_1_goes_on_where_it_stopped(tmp_path):
-    frozen = Path(__file__).parent.parent / "storage/frozen/format1.pt"
+    frozen = Path(__file__).parents[2] / "storage/frozen/format1.pt"
     changes = {
         "name": "format1",
         "backbone": {"name": "mlp", "hidden": [4]},

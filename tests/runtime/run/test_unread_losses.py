@@ -7,9 +7,6 @@ import json
 
 import pytest
 import torch
-from tests.runtime.test_divergence import breaking
-from tests.runtime.test_divergence import train as trained
-from tests.runtime.test_training import reports_of, same_bits, session_in, whole_run
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,6 +19,9 @@ from metalearn_cli.runtime.run import training, unread_losses
 from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.storage.runs.checkpoints import load
 from tests.commands import TINY
+from tests.runtime.run.test_divergence import breaking
+from tests.runtime.run.test_divergence import train as trained
+from tests.runtime.run.test_training import reports_of, same_bits, session_in, whole_run
 
 META = torch.device("meta")
 

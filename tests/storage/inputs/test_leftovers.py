@@ -4,13 +4,13 @@ import io
 
 import pytest
 from PIL import Image
-from tests.storage.test_archives import held, tarred, unpacked, zipped
 
 from metalearn_cli.datasets import folder
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.inputs.leftovers import KIND, leftover
 from metalearn_cli.storage.inputs.sources import open_source
 from metalearn_cli.storage.prepared.preparation import prepare
+from tests.storage.inputs.test_archives import held, tarred, unpacked, zipped
 
 FOLDERS = (
     *(

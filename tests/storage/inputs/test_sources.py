@@ -5,13 +5,13 @@ import os
 
 import pytest
 from PIL import Image
-from tests.storage.test_archives import held, tarred, unpacked, zipped
 
 from metalearn_cli.datasets import folder
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.inputs.sources import open_source
 from metalearn_cli.storage.pictures import recognition
 from metalearn_cli.storage.prepared.preparation import prepare
+from tests.storage.inputs.test_archives import held, tarred, unpacked, zipped
 
 HEIC = b"\0\0\0\x18ftypheic" + bytes(99)
 MADE = pytest.mark.parametrize("made", [zipped, tarred, unpacked])
