@@ -1,7 +1,7 @@
-"""Settings that have no effect in an experiment: each is said in a line, so that nobody takes it for one that has.
+"""Finds settings that have no effect in an experiment; `train` prints a line for each.
 
-A setting that contradicts another is refused where it is read; what stands here may be meant, such as a default, or an
-experiment that is about to get another algorithm.
+Settings that contradict each other are errors, and are refused elsewhere. A setting without effect may be intended, for
+example if the experiment is about to get another algorithm, so it is only mentioned.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def idle_settings(session: Session) -> list[str]:
 
 
 def tell(session: Session, say: Callable[[str], None]) -> None:
-    """`say` has heard every line."""
+    """Give every line of `idle_settings` to `say`."""
     for line in idle_settings(session):
         say(line)
 
@@ -155,6 +155,6 @@ def _of_execution(experiment: Experiment, plan: Plan, device: torch.device) -> I
 
 
 def _is_set(experiment: Experiment, block: str, key: str) -> bool:
-    """Whether a key is not at its default."""
+    """Whether a key differs from its default."""
     settings = getattr(experiment, block)
     return bool(getattr(settings, key) != type(settings).model_fields[key].default)

@@ -1,10 +1,10 @@
-"""What a device has computed and nobody has read yet.
+"""Keeps losses on a GPU until they are needed.
 
-To read a number from a GPU is to wait for all that was asked of it before, and meanwhile it gets nothing new to do. So
-losses stay there until somebody has to know them, and so does the answer to whether a step was finite.
+Reading a number from a GPU waits for everything that was queued before it, and meanwhile the GPU gets no new work. So
+losses stay on the device until a report or a checkpoint needs them, and so does the flag that a step was finite.
 
-A step that was not is never taken: the device itself puts the learner back, then and ever after, so that what led to it
-can be computed once more when it becomes known.
+If a step gives NaN or Inf, the device itself undoes it and all later steps. When the flag is read, the learner is still
+the one before that step, and the step can be computed again to find its cause.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from metalearn_cli.core.meta import Meta
 from metalearn_cli.runtime.run.outer_step import leaves
 
 MOST = 100
-"""Iterations that may be unread: so many are lost where the first of them was not finite."""
+"""The largest number of unread iterations: at most so many are undone if the first of them was not finite."""
 
 
 class Row(NamedTuple):
-    """The loss and score of an iteration, and whether its gradient and the learner after it were finite."""
+    """The loss and the score of an iteration, and whether its gradient and the learner after it were finite."""
 
     loss: float
     score: float
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 class Unread:
-    """Rows that wait on the device, in the order of their iterations."""
+    """The rows that wait on the device, in the order of their iterations."""
 
     def __init__(self) -> None:
         self._rows: list[Tensor] = []
@@ -39,27 +39,27 @@ class Unread:
         return len(self._rows)
 
     def sound(self, gradient: Tensor) -> Tensor:
-        """Whether every gradient up to this one was finite, given whether this one is; on the device."""
+        """Whether all gradients up to this one were finite, as a bool on the device; `gradient` is that of this one."""
         self._sound = gradient if self._sound is None else self._sound & gradient
         return self._sound
 
     def add(self, loss: Tensor, score: Tensor, gradient: Tensor, learner: Tensor) -> None:
-        """A row more; the four are on the device."""
+        """Add a row; the four values stay on the device."""
         self._rows.append(torch.stack([loss.double(), score.double(), gradient.double(), learner.double()]))
 
     def read(self) -> list[Row]:
-        """All rows, which are no longer unread; waits for the device once."""
+        """Return all rows and forget them; this waits for the device once."""
         rows = torch.stack(self._rows).tolist() if self._rows else []
         self._rows, self._sound = [], None
         return [Row(loss, score, bool(gradient), bool(learner)) for loss, score, gradient, learner in rows]
 
 
 def copied(meta: Meta) -> dict[str, Tensor]:
-    """Meta's tensors as they are now, by their stable names."""
+    """Copies of Meta's tensors, by their stable names."""
     return {name: value.clone() for name, value in leaves(meta).items()}
 
 
 def put_back_unless(sound: Tensor, meta: Meta, before: dict[str, Tensor]) -> None:
-    """`meta` is as it was `before`, unless `sound`; which of the two only the device knows."""
+    """Set `meta` back to `before` unless `sound` is true; the device decides, without a wait."""
     for name, value in leaves(meta).items():
         value.copy_(torch.where(sound, value, before[name]))
