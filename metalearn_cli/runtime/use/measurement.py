@@ -1,4 +1,4 @@
-"""A checkpoint or an ensemble of them, measured on the episodes of a part that training never drew from."""
+"""Measures a checkpoint or an ensemble on episodes of a part that training never drew from."""
 
 from collections.abc import Callable, Sequence
 from math import isfinite, nan
@@ -28,12 +28,15 @@ from metalearn_cli.storage.runs import checkpoints
 
 
 class Tested(NamedTuple):
-    """What was measured, on what, and the last step's score of each episode [episodes].
+    """The result of a measurement.
 
-    Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
-    Equal `recipe`s mean that nothing but the `seed` was another in training. `settings` is the experiment as it was
-    measured, `subject` what was measured, for a closer look. `members` are the checkpoints of an ensemble; there
-    are none where it was one by itself. `lost` episodes have no finite loss after the last step.
+    `protocol`: its conditions. `steps`: the results after each inner step. `scores`: the last step's score of each
+    episode [episodes].
+    `fingerprint`: equal for the same episodes. `stream`: equal if the episodes of the shorter measurement are the first
+    ones of the longer. `recipe`: equal for trainings that differ only in their `seed`.
+    `settings`: the experiment of the measurement. `subject`: the learner and its tasks, for a closer look.
+    `members`: the checkpoints of an ensemble; empty for a single checkpoint.
+    `lost`: the number of episodes without a finite loss after the last step.
     """
 
     algorithm: str
@@ -52,23 +55,23 @@ class Tested(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What must be said wherever the scores are: that they are no single checkpoint's; nothing if they are."""
+        """The words "ensemble of 5 checkpoints", which every score of an ensemble needs; "" for a single checkpoint."""
         count = len(self.members)
         return f"ensemble of {count} checkpoint{'' if count == 1 else 's'}" if count else ""
 
     @property
     def accuracy(self) -> bool:
-        """Whether it was measured in accuracy, and not in squared error."""
+        """Whether the score is an accuracy; if not, it is a squared error."""
         return self.protocol.accuracy
 
     @property
     def averaged(self) -> str:
-        """What of its members an ensemble takes the mean of."""
+        """The numbers that an ensemble averages: "logits", or "outputs" for regression."""
         return "logits" if self.accuracy else "outputs"
 
     @property
     def episodes(self) -> int:
-        """How many episodes were drawn."""
+        """The number of episodes."""
         return len(self.scores)
 
 
@@ -76,11 +79,11 @@ def tested(
     path: Path, overrides: Sequence[str], split: str, episodes: int | None, until_ci: float | None, device: str,
     progress: Progress, say: Callable[[str], None],
 ) -> Tested:  # fmt: skip
-    """The scores of a checkpoint, or of the ensemble in a folder, on episodes 0, 1, ... of a part.
+    """The result for a checkpoint, or for the ensemble in a folder, on episodes 0, 1, ... of a part.
 
-    `say` hears what is special about how they are computed.
+    `say` gets a line for everything unusual in the computation.
 
-    Raises CheckpointError, DataError or ConfigError if it cannot be measured so.
+    Raises CheckpointError, DataError or ConfigError if it cannot be measured in this way.
     """
     opened = members(path, overrides)
     first, place = opened[0], assembly.device_named(device)
@@ -118,7 +121,7 @@ def tested(
 
 
 def _require_answers(path: Path, scores: Scores) -> None:
-    """Raise DivergedError, with the first inner step that failed, if after the last no episode has a finite loss."""
+    """Raise DivergedError, with the first such inner step, if no episode has a finite loss after the last step."""
     episodes = len(scores.loss)
     by_step = lost(scores)
     if by_step[-1] == episodes:
@@ -136,16 +139,16 @@ def _learner(one: Member, spec: TaskSpec) -> Learner:
 
 
 def _recipe(opened: Sequence[Member], single: bool) -> str:
-    """What was measured but for its seed; an ensemble of several seeds has none to leave out."""
+    """The experiment and data as text without the seed; for an ensemble of several seeds, with all seeds."""
     own = [to_yaml(one.trained.model_copy(update={"name": "", "seed": 0, "sinks": None})) for one in opened]
     seeds = [one.trained.seed for one in opened]
     return own[0] if single else "\n".join(["ensemble", *map(str, seeds if len(set(seeds)) > 1 else []), *own])
 
 
 class Spread(NamedTuple):
-    """One experiment over several training seeds: mean and sample standard deviation of the last step's score.
+    """One experiment with several training seeds: mean and sample standard deviation of the last step's score.
 
-    `ci95` is the half-width within a run (episodes alone), averaged; how seeds differ it does not know.
+    `ci95` is the mean of the half-widths of the single runs. It covers the draw of episodes, not that of seeds.
     """
 
     seeds: list[int]
@@ -155,7 +158,7 @@ class Spread(NamedTuple):
 
 
 def over_seeds(results: Sequence[Tested]) -> Spread | None:
-    """The spread of checkpoints that differ in their seed and in nothing else; None for any others."""
+    """The spread over checkpoints that differ only in their seed; None if they differ in anything else."""
     seeds = [one.seed for one in results]
     if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({one.recipe for one in results}) > 1:
         return None
@@ -167,7 +170,7 @@ def over_seeds(results: Sequence[Tested]) -> Spread | None:
 def _require_unseen(
     path: Path, checkpoint: checkpoints.Checkpoint, trained: Choice, asked: Choice, data: opening.Data, part: Part
 ) -> None:
-    """No class that may have been trained on is tested on: else it is no test at all."""
+    """Raise an error if a class of the test may have been in the training, because then it would be no test."""
     suspicion = "it may have been trained on the classes that it would be tested on"
     if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
         for member in mixture.of:

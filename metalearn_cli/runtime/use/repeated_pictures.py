@@ -1,4 +1,4 @@
-"""The same picture twice among those that a learner is shown, or shown and asked."""
+"""Finds pictures that occur twice in a support set, or in both support set and queries."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from metalearn_cli.runtime.use.finetuning import Labelled
 
 
 def remarks_on_repeats(support: Labelled | None, queries: Labelled | None) -> list[str]:
-    """Remarks on support pictures that are there twice, and on queries that are support pictures too.
+    """Remarks on support pictures that occur twice, and on queries that are support pictures too.
 
-    Pictures are the same if the network sees the same in them.
+    Two pictures are the same if the network gets the same inputs from them.
     """
     if support is None:
         return []
