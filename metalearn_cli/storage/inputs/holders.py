@@ -22,7 +22,7 @@ _MOST_MEMBERS = 5_000_000
 
 
 class Member(NamedTuple):
-    """A file of a Holder: its path, and the key by which the holder reads it; or a folder: path "a/b/", without a key."""
+    """A file of a Holder: its path, and the key by which the holder reads it; or a folder: path "a/b/", key None."""
 
     path: str
     key: Any

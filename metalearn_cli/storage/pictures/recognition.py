@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and whether pictures of its kind are read."""
+"""Recognises the kind of a file by its first bytes, and says whether pictures of this kind can be read."""
 
 import re
 from functools import cache
@@ -6,13 +6,13 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 HEAD = 512
-"""So many bytes tell."""
+"""The number of first bytes that are enough to recognise a file."""
 
 READ = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000", "QOI", "PSD")
-"""The kinds of pictures that are read whatever their names, as Pillow calls them; a JPEG may be an MPO."""
+"""The kinds of pictures that are recognised by content, under Pillow's names; a JPEG may also be an MPO."""
 
 BY_SUFFIX = {".tga": "TGA", ".pcx": "PCX", ".sgi": "SGI", ".dib": "DIB"}
-"""Kinds that nothing but the suffix tells from other files."""
+"""The kinds of pictures that can only be recognised by their suffix."""
 
 PICTURE_SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
@@ -26,7 +26,7 @@ _NO_PICTURE = "only pictures are looked at"
 
 
 class Kind(NamedTuple):
-    """What a file is called, and why it is left out: "" for a picture that is read."""
+    """The name of a kind of file, and the reason why such files are left out; "" for pictures that are read."""
 
     name: str
     why: str = ""
@@ -61,10 +61,10 @@ _RECOGNISED = [(re.compile(start, re.DOTALL), kind) for start, kind in _KINDS.it
 
 
 def recognised(name: str, head: bytes) -> Kind:
-    """What the file called `name` is, which begins with `head` (at most HEAD bytes)."""
+    """The kind of the file `name`, whose first bytes (at most HEAD) are `head`."""
     if not head:
         return Kind("empty file", _NO_PICTURE)
-    if _RAW_SUFFIXES.search(name):  # most are TIFFs, in which Pillow would find the preview
+    if _RAW_SUFFIXES.search(name):  # most raw photos are TIFFs, in which Pillow would read only a small preview
         return Kind("raw photo", _UNREAD_PICTURE)
     if re.match(_AVIF, head[:64], re.DOTALL):
         return _PICTURE
@@ -79,7 +79,7 @@ def recognised(name: str, head: bytes) -> Kind:
 
 
 def is_text(kind: Kind) -> bool:
-    """Whether nobody would take a file of this kind for a picture."""
+    """Whether the kind is text, which nobody would expect to be a picture."""
     return kind == _TEXT
 
 
@@ -95,5 +95,5 @@ def _is_text(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4 and b"\0" not in head  # a sign cut at the end
+        return error.start > len(head) - 4 and b"\0" not in head  # a character that is cut at the end of `head`
     return b"\0" not in head

@@ -1,4 +1,4 @@
-"""What datasets there are, and what a data folder holds of them."""
+"""Lists all datasets, with their state in a data folder."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from metalearn_cli.storage.prepared.writing import unfinished
 
 
 class Entry(NamedTuple):
-    """A dataset: its name (and title), what state it is in here, how much it holds, and where it comes from.
+    """A dataset: its name (and title), state, size, origin and licence.
 
-    States: "prepared"; "partial", with less than all of it; "interrupted", where `prepare` goes on; "no"; "on use",
-    what metalearn draws when it is needed.
+    The state is "prepared"; "partial" (an incomplete copy is prepared); "interrupted" (`prepare` can continue); "no";
+    or "on use" (metalearn draws it when it is needed).
     """
 
     name: str
@@ -29,14 +29,14 @@ class Entry(NamedTuple):
 
 
 def catalogue(data_dir: Path) -> Sequence[Entry]:
-    """Every dataset, also those that are not prepared, and every collection of one's own that is."""
+    """Every dataset that metalearn knows, prepared or not, and every prepared collection of the user."""
     return [entry for name in known_names("datasets") for entry in _entries(name, data_dir)]
 
 
 def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
     try:
         settings = dataset_settings(name)
-    except ConfigError:  # a mixture is nothing without what it is of
+    except ConfigError:  # a mixture has no defaults, as it needs a list of datasets
         return
     dataset: Dataset = module_of(settings).build(settings)
     if not isinstance(dataset, Archive | Generated):
@@ -53,7 +53,7 @@ def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
 
 
 def _stores(name: str, dataset: Archive | Generated, data_dir: Path) -> list[Path]:
-    """The prepared folders of a dataset: the one that its defaults mean, and others with its name on them."""
+    """The prepared folders of a dataset: that of its default settings, and others whose manifest has its name."""
     found = []
     for manifest in sorted(data_dir.glob("*/manifest.json")):
         folder = manifest.parent
