@@ -133,7 +133,7 @@ def _require_the_same(config: Config, original: nn.Module, network: nn.Module, i
     scale = expected.abs().max().clamp(min=1)
     if found.shape != expected.shape or not float((found - expected).abs().max() / scale) < _TOLERANCE:
         raise ConfigError(
-            f"backbone.head: what {config.call} does after this linear layer would be lost; expected the last layer"
+            f"backbone.head: {config.call} goes on after this linear layer, and that would be lost; expected the last"
         )
 
 
@@ -144,5 +144,5 @@ def _answer(config: Config, module: nn.Module, inputs: Tensor) -> Tensor:
         refused = f"{config.call} cannot take inputs of shape {list(inputs.shape[1:])}: {reason(error)}"
         raise ConfigError(f"backbone.call: {refused}") from error
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-        raise ConfigError(f"backbone.call: the module of {config.call} gives no rows of outputs, [N, outputs]")
+        raise ConfigError(f"backbone.call: the module of {config.call} must return outputs of shape [N, outputs]")
     return outputs

@@ -127,7 +127,7 @@ def require_body(network: Network, learner: str, instead: str = "algorithm.name=
 def require_steps(inner_steps: int) -> None:
     """Raise ConfigError for zero inner steps: a head of zeros would then stay zero in every task."""
     if inner_steps == 0:
-        raise ConfigError("algorithm.inner_steps: from a zero head nothing is learned without inner steps; found 0")
+        raise ConfigError("algorithm.inner_steps: found 0, but a zero head learns nothing without inner steps")
 
 
 def require_classes(objective: Objective, name: str) -> None:

@@ -73,7 +73,7 @@ class TaskNorm(nn.Module):
             return None
         if how.collected is not None:
             if torch._C._functorch.is_batchedtensor(inputs):
-                raise ConfigError("task.running_statistics: torch hides from a norm which of several tasks is which")
+                raise ConfigError("task.running_statistics: under vmap a norm cannot tell which task it is computing")
             mean, variance = _moments(inputs)
             how.collect(len(inputs), (mean.sum(0), variance.sum(0)))
         if (moments := how.moments_here()) is not None:

@@ -85,7 +85,7 @@ def shared_names(module: nn.Module) -> dict[str, str]:
         if (known := first.setdefault(value, name)) != name:
             shared[name] = known
             if known.startswith("body.") and name.startswith("head."):
-                raise ConfigError(f"backbone: {known} and {name} are one parameter; body and head need one each")
+                raise ConfigError(f"backbone: {known} and {name} are one parameter; body and head must not share any")
     return shared
 
 

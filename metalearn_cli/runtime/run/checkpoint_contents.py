@@ -97,7 +97,7 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
     experiment = experiment_in(checkpoint, path)
     interface = interface_of(header, experiment, path)
     if interface.preprocessing is None:
-        raise not_written(path, "interface.preprocessing: found none, but it tells pictures apart")
+        raise not_written(path, "interface.preprocessing: found none, but a classifier of pictures has one")
     support = checkpoint.tensors.get("support", torch.empty(0))
     if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
         raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")

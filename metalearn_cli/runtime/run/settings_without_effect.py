@@ -71,7 +71,7 @@ def _of_tasks(experiment: Experiment, learner: Learner, network: nn.Module) -> I
     if _uses_network(learner) and any(isinstance(module, TaskNorm) for module in network.modules()):
         return
     name = experiment.backbone.name if _uses_network(learner) else experiment.algorithm.name
-    because = f"{name} has no norms of batches" if _uses_network(learner) else f"{name} does not use the network"
+    because = f"{name} has no batch norms" if _uses_network(learner) else f"{name} does not use the network"
     if task.statistics != "transductive":
         yield _said("task.statistics", because)
     if task.running_statistics:
@@ -113,7 +113,7 @@ def _of_algorithm(experiment: Experiment, learner: Learner, network: nn.Module) 
     if values.get("per_step_norm") and not any(isinstance(module, NORMS) for module in network.modules()):
         yield _said("algorithm.per_step_norm", f"{experiment.backbone.name} has no norms")
     if values.get("multi_step_iterations") and learner.traits.inner_steps == 1:
-        yield _said("algorithm.multi_step_iterations", "with one inner step the loss after it is all there is")
+        yield _said("algorithm.multi_step_iterations", "with one inner step only one loss exists")
     if (first := values.get("first_order_iterations")) and not values["second_order"]:
         yield _said("algorithm.first_order_iterations", "algorithm.second_order is false")
     elif first and first >= iterations:

@@ -23,7 +23,7 @@ def remarks_on_repeats(support: Labelled | None, queries: Labelled | None) -> li
     if queries is not None and shown:
         remarks.append(
             f"{len(shown)} of {len(queries.files)} queries are support pictures too ({queries.files[shown[0]]}"
-            f"{', ...' if len(shown) > 1 else ''}); that they are told right says nothing"
+            f"{', ...' if len(shown) > 1 else ''}); right answers to them say nothing"
         )
     return [remark for remark in remarks if remark]
 

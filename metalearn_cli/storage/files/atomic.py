@@ -20,7 +20,7 @@ from metalearn_cli.errors import RunError
 _CURES = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
-    errno.EFBIG: "the file would be larger than is allowed here",
+    errno.EFBIG: "the file would be larger than this system allows",
     errno.EACCES: "no permission to write there; choose another folder",
     errno.EPERM: "no permission to write there; choose another folder",
     errno.EROFS: "the disk is read-only; choose another folder",

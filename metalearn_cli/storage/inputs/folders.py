@@ -50,7 +50,7 @@ class Folder:
         except OSError as error:
             raise DataError(f"{place.folder}: cannot be read: {error.strerror}") from error
         if place.prefix.count("/") > _DEEPEST:
-            raise DataError(f"{self._path}: has folders in folders more than {_DEEPEST} levels deep")
+            raise DataError(f"{self._path}: has folders that are nested more than {_DEEPEST} levels deep")
         for entry in entries:
             path = place.prefix + unicodedata.normalize("NFC", entry.name)
             if is_leftover(path, omissions):

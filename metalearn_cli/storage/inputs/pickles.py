@@ -158,7 +158,7 @@ class _Factory:
 
 def _defaulting(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
     if factory not in (None, _Factory, set, frozenset):
-        raise DataError("holds a defaultdict that makes its values in a way of its own")
+        raise DataError("holds a defaultdict that calls a function for missing values")
     return dict(items)
 
 

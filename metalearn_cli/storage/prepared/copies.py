@@ -50,8 +50,8 @@ def without_copies(
     if across:
         more = f"; and {len(across) - _SHOWN} more" if len(across) > _SHOWN else ""
         raise DataError(
-            f"the same picture lies in two parts ({len(across):,} in all), and what is tested on would be trained on; "
-            f"take all but one of each away: {'; '.join(across[:_SHOWN])}{more}"
+            f"the same picture lies in two parts ({len(across):,} in all), so training would see pictures of the test; "
+            f"remove all but one of each: {'; '.join(across[:_SHOWN])}{more}"
         )
     kept = {name: [member for member in members if member not in gone] for name, members in classes.items()}
     emptied = next((name for name, members in kept.items() if not members), None)
