@@ -62,7 +62,7 @@ class TrainingHeader(_Header):
     skipped_in_a_row: _Count
 
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """The first field with an impossible value, in words; "" if there is none."""
         kept = [iteration for iteration, _ in self.kept]
         times = {"window": self.window[0], "reported": self.reported, "skipped": self.skipped, "kept": max([0, *kept])}
         for name, time in times.items():
@@ -82,7 +82,7 @@ class AdaptedHeader(_Header):
     inner_steps: Steps
 
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """The first field with an impossible value, in words; "" if there is none."""
         if len(set(self.classes)) < len(self.classes):
             return "classes: found a label twice, expected each once"
         if len(self.classes) != self.interface.outputs:
