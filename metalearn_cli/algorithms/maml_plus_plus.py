@@ -73,6 +73,7 @@ def build(config: Config, problem: Problem) -> Learner:
         exact = config.second_order and iteration >= config.first_order_iterations
         return exact, tuple(multi_step_weights(steps, iteration, config.multi_step_iterations))
 
+    # Scales and shifts of norms get an axis of K steps; `of_step` selects from it.
     repeated = {n: v.repeat(steps, *[1] * v.dim()) if n in norms else v for n, v in network.initial().items()}
     bound = steps if config.learned_rates or norms else None
     learner = gradient_learner(loop, Traits(steps, config.second_order, problem.ways, bound), params=repeated)._replace(

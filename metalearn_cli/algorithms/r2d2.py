@@ -40,6 +40,7 @@ def build(config: Config, problem: Problem) -> Learner:
     def begin(meta: Meta, params: Params, support: Examples) -> Params:
         strength, scale = meta.coefficients["log_ridge"].exp(), meta.coefficients["log_scale"].exp()
         head = ridge(support_features(problem, meta, params, support), strength)
+        # Scaling the head scales the outputs, so the adapted learner needs nothing but a linear head.
         return params | {name: scale * value for name, value in head.items()}
 
     starts = {"log_ridge": config.ridge, "log_scale": config.scale}

@@ -40,6 +40,7 @@ def build(config: Config, problem: Problem) -> Learner:
     loop = InnerLoop(problem, rule, second_order=False)
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
+        # No graph at all: the inner steps are never differentiated.
         with torch.no_grad():
             adapted = after(loop, meta, tasks.support, config.inner_steps)
             way = {name: summed_over_tasks(meta.params[name] - value) for name, value in adapted.params.items()}

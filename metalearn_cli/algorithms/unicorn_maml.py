@@ -38,6 +38,7 @@ def build(config: Config, problem: Problem) -> Learner:
     require_classes(problem.objective, "unicorn_maml")
     require_body(problem.network, "algorithm.name: unicorn_maml")
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=_copied)
+    # Meta holds a single head row; its gradient is the sum of those of all copies.
     one_row = {name: value[:1] if is_head(name) else value for name, value in problem.network.initial().items()}
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order), params=one_row)
 

@@ -35,6 +35,7 @@ def gradient_learner(
     """
 
     def init() -> Meta:
+        # Clones, because the outer optimizer changes Meta in place and `init` must give the same values again.
         start = loop.problem.network.initial() if params is None else {name: v.clone() for name, v in params.items()}
         own = {name: value.clone() for name, value in (coefficients or {}).items()}
         return Meta(start, loop.coefficients(start) | own)
@@ -61,6 +62,7 @@ def with_fixed(learner: Learner, names: Collection[str]) -> Learner:
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
         gradient, result = learner.meta_gradient(meta, tasks, iteration)
+        # Left out, and not zero: weight decay and momentum would move a parameter with a gradient of zero.
         moving = {name: value for name, value in gradient.params.items() if name not in names}
         return gradient._replace(params=moving), result
 
@@ -102,6 +104,7 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Tas
 
     def step_from(coefficients: Params, fast: Params, slow: Params, support: Support, step: int) -> Params:
         gradient = support_gradient(loop, fast, slow, support, step)
+        # An empty memory: a rule that remembers would need the steps before, which are not kept.
         change, _ = loop.rule.update(coefficients, fast, gradient, {}, step)
         return {name: value + change[name] for name, value in fast.items()}
 
@@ -171,6 +174,7 @@ def _gradients(
     outputs: Tensor | list[Tensor], inputs: list[Tensor], cotangents: list[Tensor] | None = None
 ) -> list[Tensor]:
     """The gradients of `outputs` for `inputs`, weighted by `cotangents`; zero for an input without influence."""
+    # allow_unused and materialize_grads: without them torch raises an error for a parameter without influence.
     return list(torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True, materialize_grads=True))
 
 

@@ -53,6 +53,7 @@ def ridge(seen: Examples, strength: Tensor) -> Params:
     gram = known @ known.mT + strength * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
     # solve_ex and not solve: solve waits for a GPU to check that the matrix is regular, and strength > 0 makes it so.
     both = known.mT @ torch.linalg.solve_ex(gram, one_hot(seen)).result
+    # [T, F + 1, W]: the last row belongs to the column of ones, so it is the bias.
     return {"head.weight": both[:, :-1].mT, "head.bias": both[:, -1]}
 
 
@@ -95,6 +96,7 @@ def with_zero_head(params: Params) -> Params:
 
 def support_features(problem: Problem, meta: Meta, params: Params, support: Examples) -> Examples:
     """The support set with its inputs replaced by the body's features [T, N, F]."""
+    # With "running" the norms use training's moments here too; otherwise the support set's own.
     moments = meta.statistics if problem.statistics == "running" else None
     how = Pass(moments=moments, keys=support.keys)
     return support._replace(inputs=problem.network.features(params, support.inputs, how))

@@ -116,6 +116,7 @@ def walk(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> Iterator
     fast, slow = loop.split(params)
     memory = loop.rule.begin(fast)
 
+    # `state` reads `fast` as it is at the time of the call, so each yield shows the newest parameters.
     def state(step: int) -> Adapted:
         return Adapted(loop.shown({**slow, **fast}, step), support.inputs, meta.statistics, support.keys)
 
@@ -200,12 +201,13 @@ def _after_support(
         how = Pass(reference=known, collected=collected, keys=state.keys)
         return run(state.params, torch.cat([state.support, inputs], 1), how)[:, known:]
     moments = state.moments if problem.statistics == "running" else None
+    # `before`: in training, drop-block numbers the queries after the support examples (layers/passing.py).
     return run(state.params, inputs, Pass(moments=moments, collected=collected, keys=state.keys, before=known))
 
 
 def for_tasks(params: Params, tasks: int) -> Params:
     """The same parameters for each of T tasks, [T, ...], without a copy."""
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():  # evaluation: no backward pass, so plain `expand` is enough
         return {name: value.detach().expand(tasks, *value.shape) for name, value in params.items()}
     return {name: _Shared.apply(value, tasks) for name, value in params.items()}  # type: ignore[no-untyped-call]
 

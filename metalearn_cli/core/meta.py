@@ -69,6 +69,7 @@ class Objective(NamedTuple):
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy [T] of `outputs` [T, N, ways] with the classes `targets` [T, N], averaged over N."""
+    # torch's cross_entropy knows no tasks: they are flattened away, and each task's mean is taken afterwards.
     each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
     return each.view(targets.shape).mean(1)
 
@@ -191,7 +192,7 @@ class Learner(NamedTuple):
         Layers that are random in training (drop-block) drop nothing here.
         """
         # Without keys random layers are off.
-        every = self.adapt(meta, support._replace(keys=None), max(steps))
+        every = self.adapt(meta, support._replace(keys=None), max(steps))  # states 0..max(steps), once for all
         return self.predict([every[step] for step in steps], inputs)
 
 
@@ -231,6 +232,7 @@ def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
 def scores_per_step(learner: Answering, steps: int, meta: Meta, tasks: Task) -> Scores:
     """The query loss and score [T, steps + 1]: column k is after k inner steps, column 0 before the first."""
     objective, inputs, targets = learner.objective, tasks.query.inputs, tasks.query.targets
+    # One adaptation of `steps` steps gives the answers after every step.
     with torch.no_grad():
         after = learner.answers(meta, tasks.support, inputs, range(steps + 1))
         losses, scores = ([judge(outputs, targets) for outputs in after] for judge in (objective.loss, objective.score))

@@ -40,6 +40,7 @@ def shuffled_batches(seen: Examples, number: int, size: int) -> list[Examples]:
     # Sorting random numbers gives a random permutation without a generator and its state.
     key = torch.zeros(1, dtype=torch.int64, device=seen.targets.device)
     order = random_bits(key, number, 0, seen.targets.shape[1])[0].argsort()
+    # All tasks of a batch take the same order, so one index selects for all of them.
     parts = torch.split(order, size)
     return [seen._replace(inputs=seen.inputs[:, some], targets=seen.targets[:, some]) for some in parts]
 
@@ -67,6 +68,7 @@ def pretrained(loop: InnerLoop, head: Params, traits: Traits) -> Learner:
 
     return Learner(
         init=lambda: Meta(network.initial(), {name: value.clone() for name, value in head.items()}),
+        # Training never goes through an adaptation, so no graph of it is kept.
         adapt=torch.no_grad()(partial(adapt, loop)),
         predict=partial(predict, loop),
         meta_gradient=reverse_mode(training_scores),

@@ -50,6 +50,7 @@ def chain(*rules: Rule) -> Rule:
     """
 
     def together(parts: list[dict[str, object]]) -> dict[str, object]:
+        # A name that two rules share would silently overwrite the coefficients or the memory of one of them.
         names = [name for part in parts for name in part]
         if len(names) > len({*names}):
             raise ValueError(f"two rules of a chain have a name in common: {', '.join(sorted(names))}")
@@ -149,6 +150,7 @@ def pulled_to_start(strength: float) -> Rule:
         start = memory["start"]
         return {name: grad + strength * (fast[name] - start[name]) for name, grad in grads.items()}, memory
 
+    # Detached: iMAML differentiates the solution implicitly, and never through its inner steps.
     return Rule(update, begin=lambda fast: {"start": {name: value.detach() for name, value in fast.items()}})
 
 
@@ -170,7 +172,7 @@ def averaged(momentum: float) -> Rule:
     def update(
         _coefficients: Params, _fast: Params, grads: Params, memory: Memory, _step: int
     ) -> tuple[Params, Memory]:
-        before = memory.get("mean")
+        before = memory.get("mean")  # missing in the first step: torch's SGD does not dampen it either
         if before is not None:
             grads = {name: momentum * before[name] + (1 - momentum) * grad for name, grad in grads.items()}
         return grads, memory | {"mean": grads}
@@ -203,5 +205,6 @@ def _along_axes(gradient: Tensor, matrices: list[Tensor]) -> Tensor:
     # A kernel's height and width count as one axis of places.
     values = gradient.flatten(3) if gradient.dim() > 3 else gradient
     for axis, matrix in enumerate(matrices, start=1):
+        # A product over the last axis, so each axis is moved there and back.
         values = (values.movedim(axis, -1) @ matrix.mT).movedim(-1, axis)
     return values.reshape(gradient.shape)

@@ -36,6 +36,7 @@ def with_running_statistics(learner: Learner, network: Network) -> Learner:
 
     def init() -> Meta:
         start: Params = {}
+        # Mean 0 and variance 1, as in torch's batch norm.
         for name, norm in norms.items():
             start |= {f"{name}.mean": torch.zeros_like(norm.bias), f"{name}.variance": torch.ones_like(norm.bias)}
         return learner.init()._replace(statistics={name: value.detach() for name, value in start.items()})
@@ -60,4 +61,5 @@ def _away(name: str, value: Tensor, collected: Params) -> Tensor:
     """A running moment minus the mean of the moments that its norm saw; zero for a norm that did not run."""
     if name not in collected:
         return torch.zeros_like(value)
+    # `collected` has sums over the batches that the norm saw; a layer that runs twice has seen two for each task.
     return value - collected[name] / collected[f"{name.rpartition('.')[0]}.batches"]

@@ -27,6 +27,7 @@ class Examples(NamedTuple):
 
 def ways_of(examples: Examples) -> int:
     """The number of classes: `examples.ways`, or the largest target plus one."""
+    # int() of a tensor on a GPU waits for the GPU; samplers therefore set `ways`.
     return int(examples.targets.max()) + 1 if examples.ways is None else examples.ways
 
 

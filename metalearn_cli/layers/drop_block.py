@@ -67,6 +67,7 @@ class DropBlock(nn.Module):
         each = channels * corners[0] * corners[1]
         # The queries come after the support set, so their numbers start after those of `before` support examples.
         bits = random_bits(keys, self.number, before * each, examples * each)
+        # Uniform int64 numbers below a threshold, compared as integers: exact on every device.
         first = bits < below(chance_of_a_block(self.rate, (sides[0], sides[1]), block))
         dropped = first.view(tasks * examples, channels, *corners).to(inputs.dtype)
         if block != (1, 1):

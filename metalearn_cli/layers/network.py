@@ -129,6 +129,7 @@ class Network:
     def _copy(self, like: Tensor) -> nn.Module:
         """This thread's copy of the module; its buffers, if it has any, have the device and the dtype of `like`."""
         kind = (like.device, like.dtype) if self._holds_buffers else None
+        # threading.local: each thread has a dictionary of its own copies, by device and dtype of their buffers.
         copies: dict[Any, nn.Module] = self._copies.__dict__
         if kind not in copies:
             made = copy.deepcopy(self._module)
@@ -142,14 +143,15 @@ def over_tasks(module: nn.Module, params: Params, inputs: Tensor, how: Pass = BY
         # named_children() leaves out a layer that comes a second time.
         children = [(name, child) for name, child in module._modules.items() if child is not None]
         return _in_sequence(children, params, inputs, how)
-    if has_hooks(module):
+    if has_hooks(module):  # a hook must see a call of its module, which only vmap makes
         return _by_vmap(module, params, inputs, how)
     if isinstance(module, TaskLayer):
         return module.over_tasks(params, inputs, how)
     if type(module) is nn.Linear and inputs.dim() == 3:
+        # [T, N, F] @ [T, F, outputs]: torch multiplies task by task.
         outputs = inputs @ params["weight"].mT
         return outputs + params["bias"].unsqueeze(1) if "bias" in params else outputs
-    if is_by_example(module):
+    if is_by_example(module):  # T tasks of N examples are T * N examples
         alike: Tensor = module(inputs.flatten(0, 1))
         return alike.view(*inputs.shape[:2], *alike.shape[1:])
     return _by_vmap(module, params, inputs, how)
@@ -203,6 +205,7 @@ def _told(module: nn.Module, how: Pass) -> Iterator[None]:
 
 def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor, how: Pass) -> Tensor:
     children = _pooled_first(children)
+    # A convolution may take the norm and the activation after it along (`taken` layers), as one function.
     while children:
         (name, child), *children = children
         own, following = below(f"{name}.", params), [layer for _, layer in children]

@@ -72,13 +72,14 @@ class TaskNorm(nn.Module):
         if how.by_batch:
             return None
         if how.collected is not None:
-            if torch._C._functorch.is_batchedtensor(inputs):
+            if torch._C._functorch.is_batchedtensor(inputs):  # inside vmap, which hides T
                 raise ConfigError("task.running_statistics: under vmap a norm cannot tell which task it is computing")
             mean, variance = _moments(inputs)
             how.collect(len(inputs), (mean.sum(0), variance.sum(0)))
         if (moments := how.moments_here()) is not None:
             mean, variance = (value.unsqueeze(0) for value in moments)
             return _scaled(inputs, mean, variance, self.eps)
+        # "support": the first examples of the batch are the support set, and their moments normalise all.
         return None if how.reference is None else _scaled(inputs, *_moments(inputs[:, : how.reference]), self.eps)
 
 

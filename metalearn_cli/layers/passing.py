@@ -56,6 +56,7 @@ class Pass(NamedTuple):
         """The mean and the variance in `moments` for the current norm; None if `moments` is None."""
         if self.moments is None:
             return None
+        # A norm that stands in several places has one pair of running statistics, under its first name.
         name = self.first_names.get(self.name, self.name)
         return self.moments[f"{name}.mean"], self.moments[f"{name}.variance"]
 

@@ -20,6 +20,7 @@ def random_bits(keys: Tensor, layer: int, start: int, count: int) -> Tensor:
     and layer.
     """
     # int64 sums and products in torch wrap around modulo 2^64, as SplitMix64 requires of its unsigned numbers.
+    # Mixed twice, so that neighbouring keys and neighbouring layers get unrelated streams.
     starts = _mixed(_mixed(keys.clone()) + layer)
     places = torch.arange(start + 1, start + count + 1, device=keys.device) * _STRIDE
     return _mixed(starts.unsqueeze(1) + places)
