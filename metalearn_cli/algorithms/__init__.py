@@ -1,1 +1,1 @@
-"""One file for one paper: each exports a `Config` and a `build`, and that is all it takes to add one."""
+"""One file for each algorithm. A file that exports `Config` and `build` is an algorithm; nothing else registers it."""

@@ -1,4 +1,4 @@
-"""ANIL: almost no inner loop; only the head adapts, to features that the meta-gradient learns.
+"""ANIL ("almost no inner loop"): inner steps change only the head; training learns the features that it reads.
 
 Raghu et al. 2020, Rapid Learning or Feature Reuse? (https://arxiv.org/abs/1909.09157).
 """
@@ -16,13 +16,13 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """The head alone moves within a task.
+    """Only the head moves within a task.
 
-    `inner_lr`: the rate of the head on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_lr`: the head's rate on the mean loss over the support set.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     `zero_head`: whether the head starts at zero in every task (Kao et al. 2022, https://arxiv.org/abs/2106.15367)
-        instead of at what was learned.
+        instead of at learned values.
     """
 
     name: Literal["anil"] = "anil"
@@ -33,10 +33,10 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """MAML whose inner loop moves the head alone.
+    """MAML with an inner loop that moves only the head.
 
-    The body does not move within a task, so a support set's features are computed once for all inner steps, and the
-    meta-gradient, also its second-order part, goes through them once. That is exact.
+    The body does not move within a task, so the features of a support set are computed once for all inner steps, and
+    the meta-gradient (its second-order part too) goes through them once. This is exact, not an approximation.
     """
     if config.zero_head:
         require_steps(config.inner_steps)

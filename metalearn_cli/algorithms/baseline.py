@@ -1,4 +1,4 @@
-"""Baseline: no episodes; features of a classifier of all training classes, and a new linear head for every task.
+"""Baseline: trains a classifier of all training classes, then learns a new linear head on its features for each task.
 
 Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232).
 """
@@ -19,18 +19,17 @@ from metalearn_cli.settings import Choice, Size, Steps
 
 
 class Config(Choice):
-    """A linear head is trained on frozen features, from zero; it learns any number of classes.
+    """Each task trains a linear head, from zero, on frozen features; it can have any number of classes.
 
-    A training task is a batch: `task.ways` of the training classes with `task.shots` + `task.queries` pictures each,
-    which the norms see together.
+    In training a task is one batch: `task.ways` of the training classes with `task.shots` + `task.queries` pictures
+    each. The norms take the statistics of this whole batch.
 
-    `classes` (classes): rows of the head in training; at least as many as there are training classes, rotated ones
-        included.
+    `classes` (classes): rows of the head in training; at least the number of training classes, rotated ones included.
     `inner_lr`: the rate of a task's head on the mean loss over a batch of the support set.
-    `inner_steps` (passes): how often a task's head goes through the support set, as in the paper's code.
-    `batch_size` (pictures): how many a step of the head takes, as in the paper's code: with 5 classes 200 steps for 1
-        shot, 700 for 5.
-    `weight_decay`: decay of a task's head at every step.
+    `inner_steps` (passes): the number of passes of a task's head through the support set, as in the paper's code.
+    `batch_size` (pictures): the pictures in one step of the head, as in the paper's code: with 5 classes this makes 200
+        steps for 1 shot and 700 steps for 5 shots.
+    `weight_decay`: the weight decay of a task's head in every step.
     """
 
     name: Literal["baseline"] = "baseline"
@@ -42,10 +41,11 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """A linear classifier of the training classes, then of a task's."""
+    """A linear classifier of the training classes; in each task, a new linear head on the same features."""
     require_classes(problem.objective, "baseline")
     require_room(config.classes, problem.ways)
 
+    # `seen` has features in the place of inputs, because the loop below sets head_reads.
     def begin(_meta: Meta, params: Params, seen: Examples) -> Params:
         tasks, _, features = seen.inputs.shape
         ways, zeros = ways_of(seen), seen.inputs.new_zeros

@@ -1,4 +1,4 @@
-"""Baseline++: as the baseline, with a head that compares directions: the cosine of a feature and a class's weights.
+"""Baseline++: the baseline with a cosine head: an output is the cosine between a feature and a class's weights.
 
 Chen, Liu, Kira, Wang & Huang 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232).
 """
@@ -20,21 +20,20 @@ from metalearn_cli.settings import Choice, Size, Steps
 
 
 class Config(Choice):
-    """A cosine head is trained on frozen features, from the mean directions of the classes; it learns any number.
+    """Each task trains a cosine head on frozen features, from the classes' mean directions, for any number of classes.
 
-    A training task is a batch: `task.ways` of the training classes with `task.shots` + `task.queries` pictures each,
-    which the norms see together. The paper's code lets the lengths of the weights be learned too, and starts a task's
-    head at random.
+    In training a task is one batch: `task.ways` of the training classes with `task.shots` + `task.queries` pictures
+    each. The norms take the statistics of this whole batch. The paper's code also learns the lengths of the weights and
+    starts a task's head at random values.
 
-    `classes` (classes): rows of the head in training; at least as many as there are training classes, rotated ones
-        included.
-    `scale`: multiplies cosines, which a softmax hardly tells apart; 10 for more than 200 classes in the paper's code, 2
-        for fewer.
+    `classes` (classes): rows of the head in training; at least the number of training classes, rotated ones included.
+    `scale`: a factor on the cosines: a softmax of numbers from -1 to 1 hardly tells classes apart. The paper's code has
+        10 for more than 200 classes, and 2 for fewer.
     `inner_lr`: the rate of a task's head on the mean loss over a batch of the support set.
-    `inner_steps` (passes): how often a task's head goes through the support set, as in the paper's code.
-    `batch_size` (pictures): how many a step of the head takes, as in the paper's code: with 5 classes 200 steps for 1
-        shot, 700 for 5.
-    `weight_decay`: decay of a task's head at every step.
+    `inner_steps` (passes): the number of passes of a task's head through the support set, as in the paper's code.
+    `batch_size` (pictures): the pictures in one step of the head, as in the paper's code: with 5 classes this makes 200
+        steps for 1 shot and 700 steps for 5 shots.
+    `weight_decay`: the weight decay of a task's head in every step.
     """
 
     name: Literal["baseline_plus_plus"] = "baseline_plus_plus"
@@ -47,7 +46,7 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """A cosine classifier of the training classes, then of a task's."""
+    """A cosine classifier of the training classes; in each task, a new cosine head on the same features."""
     require_classes(problem.objective, "baseline_plus_plus")
     require_room(config.classes, problem.ways)
 
@@ -55,6 +54,7 @@ def build(config: Config, problem: Problem) -> Learner:
         return params | {"head.weight": prototypes(seen)}
 
     def shown(params: Params, _step: int) -> Params:
+        # head_reads has scaled the features to length one; with weights of length one the product is a cosine.
         weight = config.scale * F.normalize(params["head.weight"], dim=-1)
         return params | {"head.weight": weight, "head.bias": weight.new_zeros(weight.shape[:-1])}
 

@@ -1,4 +1,4 @@
-"""BOIL: body only inner loop; the head stays as it was meta-learned, and the features move towards it.
+"""BOIL ("body only update in inner loop"): inner steps change the body; the meta-learned head stays fixed in a task.
 
 Oh et al. 2021, BOIL: Towards Representation Change for Few-shot Learning (https://arxiv.org/abs/2008.08882).
 """
@@ -16,10 +16,10 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """Everything but the head moves within a task; by default one step at 0.5, as in the paper.
+    """Everything but the head moves within a task; by default in one step with a rate of 0.5, as in the paper.
 
-    `inner_lr`: the rate of the body on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_lr`: the body's rate on the mean loss over the support set.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
@@ -30,7 +30,7 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """MAML whose inner loop moves everything but the head."""
+    """MAML with an inner loop that moves everything but the head."""
     require_body(problem.network, "algorithm.name: boil")
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, moves=is_body)
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))

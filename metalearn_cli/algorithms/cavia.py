@@ -1,4 +1,4 @@
-"""CAVIA: within a task only a small context vector moves; the network that reads it is shared by all tasks.
+"""CAVIA: within a task only a small context vector moves; all tasks share the network that reads it.
 
 Zintgraf et al. 2019, Fast Context Adaptation via Meta-Learning (https://arxiv.org/abs/1810.03642).
 """
@@ -23,11 +23,11 @@ CONTEXT, READS = "context", "reads."
 
 
 class Config(Choice):
-    """A context vector alone moves within a task.
+    """Only a context vector moves within a task.
 
-    `context` (numbers): the size of the context.
-    `inner_lr`: the rate of the context on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `context` (numbers): the size of the context vector.
+    `inner_lr`: the context's rate on the mean loss over the support set.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
@@ -39,23 +39,24 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """A context that starts at 0 in every task and shifts some parameters p of the network to p + W context.
+    """A context c that starts at 0 in every task and shifts some parameters p of the network to p + W c.
 
-    In a network with norms these are their scales and shifts ("FiLM"; in the paper, of one layer). In
-    one without, they are the first layer's biases, which is what a context beside the inputs comes to.
-    W is learned, as a coefficient of Meta.
+    In a network with norms, p are the scales and shifts of all norms ("FiLM"; in the paper, of one layer). In a network
+    without norms, p are the first layer's biases, which equals giving c as an additional input. W is learned; it is a
+    coefficient of Meta.
 
-    Raises ConfigError if the network has neither.
+    Raises ConfigError if the network has neither norms nor biases.
     """
     start = problem.network.initial()
     biases = [name for name in start if name.endswith("bias")]
     readers = sorted(problem.network.parameters_of(NORMS)) or biases[:1]
     if not readers:
         raise ConfigError("algorithm.name: cavia needs a backbone with norms or biases for its context to shift")
-    bound = 1 / math.sqrt(config.context)
+    bound = 1 / math.sqrt(config.context)  # torch's default for a linear layer that reads the context
     weights = {name: torch.empty(*start[name].shape, config.context).uniform_(-bound, bound) for name in readers}
 
     def begin(meta: Meta, params: Params, _support: Examples) -> Params:
+        # W travels with the parameters, so that the meta-gradient reaches it; it has no T, as all tasks share it.
         like = next(iter(params.values()))
         context = like.new_zeros(len(like), config.context)
         return params | {READS + name: value for name, value in meta.coefficients.items()} | {CONTEXT: context}
@@ -67,7 +68,7 @@ def build(config: Config, problem: Problem) -> Learner:
 
 
 def _shifted(params: Params, _step: int) -> Params:
-    """The network's own parameters [T, ...], those that read the context [T, C] shifted by it."""
+    """The network's own parameters [T, ...]; those that read the context c [T, context] are shifted by W c."""
     context = params[CONTEXT]
     own = {name: value for name, value in params.items() if name != CONTEXT and not name.startswith(READS)}
     for name in [name for name in own if READS + name in params]:

@@ -1,4 +1,4 @@
-"""MAML: an initialisation from which a few gradient steps learn a new task.
+"""MAML: learns an initialisation from which a few gradient steps learn a new task.
 
 Finn, Abbeel & Levine 2017, Model-Agnostic Meta-Learning (https://arxiv.org/abs/1703.03400), algorithms 1 and 2.
 """
@@ -19,15 +19,15 @@ from metalearn_cli.settings import Choice, Steps
 class Config(Choice):
     """All parameters move within a task.
 
-    `inner_lr`: the rate on the mean loss over the support set. The paper's 0.4, 0.1 and 0.01 multiply a loss that is
-        `ways` times larger (its code sums over the examples and divides by the shots), so they are 2.0, 2.0 and 0.05
+    `inner_lr`: the rate on the mean loss over the support set. The paper's code sums the loss over the examples and
+        divides by the shots, so its loss is `ways` times larger; its rates 0.4, 0.1 and 0.01 are 2.0, 2.0 and 0.05
         here.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
-    `gradient`: "mixed" gives the same meta-gradient as "reverse" to rounding, with memory that does not grow with
-        `inner_steps`, for up to twice the time.
+    `gradient`: "mixed" gives the same meta-gradient as "reverse" to rounding; its memory hardly grows with
+        `inner_steps`, and a step takes up to twice as long.
     `zero_head`: whether the head starts at zero in every task (Kao et al. 2022, https://arxiv.org/abs/2106.15367)
-        instead of at what was learned.
+        instead of at learned values.
     """
 
     name: Literal["maml"] = "maml"
@@ -46,6 +46,7 @@ def build(config: Config, problem: Problem) -> Learner:
     begin = from_zero if config.zero_head else as_learned
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=begin)
     traits = Traits(config.inner_steps, config.second_order, problem.ways)
+    # The stored head is zero too, so that a checkpoint shows the head that every task starts from.
     start = with_zero_head(problem.network.initial()) if config.zero_head else None
     learner = gradient_learner(loop, traits, params=start)
     if config.gradient == "reverse":

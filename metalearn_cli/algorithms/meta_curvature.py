@@ -1,4 +1,4 @@
-"""Meta-Curvature: MAML that also learns how to bend the gradient, by a matrix for each axis of every weight.
+"""Meta-Curvature: MAML that multiplies the inner gradient by learned matrices, one for each axis of every weight.
 
 Park & Oliva 2019, Meta-Curvature (https://arxiv.org/abs/1902.03356).
 """
@@ -15,10 +15,10 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """All parameters move within a task, along gradients that learned matrices bend, in first order too.
+    """All parameters move within a task, along gradients multiplied by learned matrices (first order learns them too).
 
-    `inner_lr`: multiplies the bent gradient of the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_lr`: the rate on the multiplied gradient of the mean loss over the support set.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
@@ -29,6 +29,6 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """MAML with learned curvature of all three axes; the matrices are the coefficients of Meta."""
+    """MAML with learned matrices for the outputs, inputs and places of every weight; they are coefficients of Meta."""
     loop = InnerLoop(problem, chain(curvature(), fixed_rate(config.inner_lr)), config.second_order)
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))

@@ -1,4 +1,4 @@
-"""Meta-SGD: MAML that also learns the direction and the rate of the inner step, one number for each parameter.
+"""Meta-SGD: MAML that also learns the rate of the inner step, one number (of either sign) for each scalar parameter.
 
 Li, Zhou, Chen & Li 2017, Meta-SGD: Learning to Learn Quickly for Few-Shot Learning (https://arxiv.org/abs/1707.09835).
 """
@@ -15,10 +15,10 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """All parameters move within a task, each at a learned rate, in first order too; the paper takes one step.
+    """All parameters move within a task, each at a learned rate (also in first order). The paper takes one step.
 
-    `inner_lr`: where all rates start, on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_lr`: the initial value of all rates, on the mean loss over the support set.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
@@ -29,6 +29,6 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """MAML with a learned rate for every parameter; the rates are the coefficients of Meta."""
+    """MAML with a learned rate for every scalar parameter; the rates are the coefficients of Meta."""
     loop = InnerLoop(problem, learned_rates(config.inner_lr), config.second_order)
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order, problem.ways))

@@ -1,7 +1,7 @@
-"""No learning: the class whose support pictures are nearest to a query picture on average, pixel by pixel.
+"""Nearest: no learning; a query gets the class whose mean support picture is nearest to it, pixel by pixel.
 
-The yardstick below which nothing has been learned. It is Snell et al. 2017 (https://arxiv.org/abs/1703.05175) without
-a network.
+A learner that is no better than this has learned nothing. It is ProtoNet (Snell et al. 2017,
+https://arxiv.org/abs/1703.05175) without a network.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,20 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Nothing to choose, and nothing to train: one iteration is enough."""
+    """It has no settings and trains nothing: one iteration is enough."""
 
     name: Literal["nearest"] = "nearest"
 
 
 def build(_config: Config, problem: Problem) -> Learner:
-    """Classes by the squared distance of inputs to the mean input of each class. The network is not used."""
+    """A classifier by the squared distance of an input to the mean input of each class; it never uses the network."""
     require_classes(problem.objective, "nearest")
 
     def begin(_meta: Meta, params: Params, support: Examples) -> Params:
         return params | nearest_prototype(prototypes(support._replace(inputs=support.inputs.flatten(2))))
 
     def predict(states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]:  # noqa: ARG001
+        # The head of prototypes reads flattened pixels [T, N, C * H * W] in the place of features.
         pixels = inputs.flatten(2)
         return [pixels @ one.params["head.weight"].mT + one.params["head.bias"].unsqueeze(1) for one in states]
 

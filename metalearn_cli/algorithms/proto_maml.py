@@ -1,4 +1,4 @@
-"""Proto-MAML: MAML whose head starts at each task's prototypes, and is not meta-learned at all.
+"""Proto-MAML: MAML with a head that is not meta-learned: in each task it starts at the task's prototypes.
 
 Triantafillou et al. 2020, Meta-Dataset (https://arxiv.org/abs/1903.03096), section 3.3.
 """
@@ -21,7 +21,7 @@ class Config(Choice):
     """All parameters move within a task, from a head of prototypes.
 
     `inner_lr`: the rate on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
@@ -32,7 +32,10 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """MAML from a head of 2 c_k and -|c_k|^2; the meta-gradient goes through that head, in first order too."""
+    """MAML that starts each task with the head weight 2 c_k and bias -|c_k|^2 for the prototypes c_k.
+
+    The meta-gradient goes through this head into the body, in first order too.
+    """
     require_classes(problem.objective, "proto_maml")
     require_body(problem.network, "algorithm.name: proto_maml")
 

@@ -1,4 +1,4 @@
-"""Prototypical networks: a class is the mean of its support features, and the nearest mean wins.
+"""Prototypical networks: a query gets the class whose prototype, the mean of its support features, is nearest.
 
 Snell, Swersky & Zemel 2017, Prototypical Networks for Few-shot Learning (https://arxiv.org/abs/1703.05175).
 """
@@ -15,15 +15,15 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Nothing to choose. It learns any number of classes; the paper trains with more `task.ways` than it tests with."""
+    """It has no settings and learns any number of classes; the paper trains with more `task.ways` than it tests."""
 
     name: Literal["protonet"] = "protonet"
 
 
 def build(_config: Config, problem: Problem) -> Learner:
-    """Classes by the squared Euclidean distance of features to the prototypes (equation 2).
+    """A classifier by the squared Euclidean distance of features to the prototypes (equation 2).
 
-    A distance to prototypes is a linear head (section 2.4), so that is what an adapted learner holds. The network's
+    Such a classifier equals a linear head (section 2.4), and this head is what an adapted learner holds. The network's
     own head is not used.
     """
     require_classes(problem.objective, "protonet")

@@ -19,10 +19,10 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Where the learned numbers of the ridge regression start.
+    """The initial values of two learned numbers of the ridge regression.
 
     `ridge`: the strength of the penalty.
-    `scale`: multiplies outputs: the regression aims at 0 and 1, which a softmax hardly tells apart (equation 7).
+    `scale`: a factor on the outputs: the regression aims at 0 and 1, which a softmax hardly tells apart (equation 7).
     """
 
     name: Literal["r2d2"] = "r2d2"
@@ -31,15 +31,16 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """A ridge head on the network's features; the network's own head is not used.
+    """A ridge regression head on the network's features; the network's own head is not used.
 
-    Penalty and scale are learned as logarithms, which keeps them positive.
+    Penalty and scale are coefficients of Meta, learned as logarithms, which keeps them positive.
     """
     require_classes(problem.objective, "r2d2")
 
     def begin(meta: Meta, params: Params, support: Examples) -> Params:
         strength, scale = meta.coefficients["log_ridge"].exp(), meta.coefficients["log_scale"].exp()
         head = ridge(support_features(problem, meta, params, support), strength)
+        # Scaling the head scales the outputs, so the adapted learner needs nothing but a linear head.
         return params | {name: scale * value for name, value in head.items()}
 
     starts = {"log_ridge": config.ridge, "log_scale": config.scale}

@@ -1,4 +1,4 @@
-"""Reptile: move the initialisation towards the weights that each task ends in; no second derivative anywhere.
+"""Reptile: moves the initialisation towards the adapted weights of each task; it needs no second derivatives.
 
 Nichol, Achiam & Schulman 2018, On First-Order Meta-Learning Algorithms (https://arxiv.org/abs/1803.02999), algorithm 2.
 """
@@ -17,15 +17,15 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """All parameters move within a task, and the initialisation moves after them.
+    """All parameters move within a task, and the initialisation moves towards where they end.
 
     The meta-gradient is (initial - adapted) weights, so `outer: {optimizer: sgd, lr: 1.0}` moves all the way to the
-    mean of the adapted weights; the paper lets this rate fall to 0. It trains on the support set alone and wants more
-    shots in training than in evaluation.
+    mean of the adapted weights; in the paper this rate falls to 0. Reptile trains on the support set only, so give it
+    more shots in training than in evaluation.
 
     `inner_lr`: the rate on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
-    `inner_optimizer`: Adam without momentum (beta1 = 0), as in the paper, or plain gradient steps ("sgd").
+    `inner_steps` (steps): the number of inner steps in training.
+    `inner_optimizer`: "adam" is Adam without momentum (beta1 = 0), as in the paper; "sgd" is plain gradient descent.
     """
 
     name: Literal["reptile"] = "reptile"
@@ -35,11 +35,12 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """Reptile over all parameters."""
+    """Reptile for all parameters: the meta-gradient is the sum over tasks of (initial - adapted) weights."""
     rule = adam(config.inner_lr) if config.inner_optimizer == "adam" else fixed_rate(config.inner_lr)
     loop = InnerLoop(problem, rule, second_order=False)
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
+        # No graph at all: the inner steps are never differentiated.
         with torch.no_grad():
             adapted = after(loop, meta, tasks.support, config.inner_steps)
             way = {name: summed_over_tasks(meta.params[name] - value) for name, value in adapted.params.items()}

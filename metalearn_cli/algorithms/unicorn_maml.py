@@ -1,4 +1,4 @@
-"""UNICORN-MAML: MAML with one meta-learned vector for all classes, so that their order cannot matter.
+"""UNICORN-MAML: MAML with one meta-learned head row for all classes, so the order of the classes cannot matter.
 
 Ye & Chao 2022, How to Train Your MAML to Excel in Few-Shot Classification (https://arxiv.org/abs/2106.16245).
 """
@@ -18,12 +18,12 @@ from metalearn_cli.settings import Choice, Steps
 
 
 class Config(Choice):
-    """All parameters move within a task, from a head with one row for all classes.
+    """All parameters move within a task; at its start all rows of the head are equal.
 
-    The paper's figures are first-order ones (its code leaves the second order out), from a pretrained network.
+    The paper's figures are those of first-order gradients (its code has no second order) and a pretrained network.
 
     `inner_lr`: the rate on the mean loss over the support set.
-    `inner_steps` (steps): by how many a task is learned in training.
+    `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     """
 
@@ -34,16 +34,17 @@ class Config(Choice):
 
 
 def build(config: Config, problem: Problem) -> Learner:
-    """MAML whose head is as many copies of one row as the task has classes (section 5)."""
+    """MAML with a head of equal rows: each task copies one learned row for each of its classes (section 5)."""
     require_classes(problem.objective, "unicorn_maml")
     require_body(problem.network, "algorithm.name: unicorn_maml")
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=_copied)
+    # Meta holds a single head row; its gradient is the sum of those of all copies.
     one_row = {name: value[:1] if is_head(name) else value for name, value in problem.network.initial().items()}
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order), params=one_row)
 
 
 def _copied(_meta: Meta, params: Params, support: Examples) -> Params:
-    """The head's row [T, 1, ...] for each of the classes, [T, ways, ...]."""
+    """The parameters with the head's one row [T, 1, ...] repeated for each class, [T, ways, ...]."""
     ways = ways_of(support)
     return {
         name: value.expand(value.shape[0], ways, *value.shape[2:]) if is_head(name) else value

@@ -1,5 +1,5 @@
-"""One file for one network: each exports a `Config` and `build(config, input_shape, outputs) -> nn.Module`.
+"""One file for each network: it exports a `Config` and `build(config, input_shape, outputs) -> nn.Module`.
 
-The module has two children, `body` (inputs to features [N, F]) and `head` (features to outputs), normalises with
-core.norm.TaskNorm, and is initialised from torch's default generator, which the caller has seeded.
+The module has two children: `body` maps inputs to features [N, F], `head` maps features to outputs. Its norms are
+layers.norm.TaskNorm. Its initial values come from torch's default generator, which the caller has seeded.
 """

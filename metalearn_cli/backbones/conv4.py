@@ -1,4 +1,4 @@
-"""Conv4: four 3x3 convolutions, each with a norm and ReLU; the network of nearly every few-shot table.
+"""Conv4: four 3x3 convolutions, each with a norm and a ReLU. Nearly every few-shot table has it.
 
 Vinyals et al. 2016, section 4.1, with the strides of Finn et al. 2017, section 5.2.
 """
@@ -21,11 +21,12 @@ _GROUPS = 8
 class Config(Choice):
     """Four blocks of the same width, for pictures.
 
-    `channels` (channels): how many each layer gives.
-    `pool`: true halves the picture by 2x2 max-pooling and keeps what is left (the paper on miniImageNet, with 32
-        channels); false halves it by strides and averages what is left (the paper on Omniglot).
-    `norm`: "group" normalises every picture by itself, in groups of channels (Wu & He 2018, arXiv 1803.08494): none
-        sees another, whatever `task.statistics` says.
+    `channels` (channels): the output channels of each layer.
+    `pool`: true halves the picture in each block by 2x2 max-pooling, and the head reads all values of the last map (the
+        paper on miniImageNet, with 32 channels). False halves it by strides, and the head reads the mean of the last
+        map (the paper on Omniglot).
+    `norm`: "group" normalises every picture by itself, in groups of channels (Wu & He 2018, arXiv 1803.08494), so no
+        picture changes another's features, whatever `task.statistics` says.
     """
 
     name: Literal["conv4"] = "conv4"
@@ -37,10 +38,11 @@ class Config(Choice):
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """A Conv4 for pictures of `input_shape` (C, H, W), initialised as in the paper's code.
 
-    Convolutions are Xavier-uniform and have no bias (a norm follows and would cancel it), the head is Xavier-uniform
+    Convolutions are Xavier-uniform and have no bias (the norm after them would cancel it). The head is Xavier-uniform
     with a bias of zero.
 
-    Raises ConfigError if the picture is too small to be halved four times, or the norms would leave nothing of it.
+    Raises ConfigError if the picture is too small to be halved four times, or if group norm would make the features of
+    all pictures equal.
     """
     if len(input_shape) != 3:
         raise ConfigError(f"backbone.name: conv4 needs pictures, the dataset gives inputs of shape {input_shape}")
@@ -49,7 +51,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
         raise ConfigError(f"backbone.pool: needs pictures of 16x16 or more, the dataset's are {height}x{width}")
     alone = config.norm == "group" and math.gcd(config.channels, _GROUPS) == config.channels
     if alone and not config.pool and max(height, width) <= 16:
-        # Each group is then one channel with one value in the last block, and normalised it is 0 for every picture.
+        # In the last block each group would be one channel with a single value, and (x - mean) is 0 for any picture.
         raise ConfigError(
             f"backbone.norm: in groups of one channel pictures of {height}x{width} would all look alike after the last "
             f"block; expected backbone.channels={2 * _GROUPS} or more, found {config.channels}, or norm=batch"

@@ -2,7 +2,7 @@
 
     backbone: {name: custom, call: "mynets.small:build", arguments: {width: 32}}
 
-The module is changed where few-shot learning needs it, and compared with what it was before anybody gets it.
+Its batch norms are replaced by ones that many tasks can use, and its outputs before and after are compared.
 """
 
 import copy
@@ -25,15 +25,16 @@ _Plain = bool | int | float | str | None
 
 
 class Config(Choice):
-    """Python code: read it before you run an experiment of somebody else's.
+    """It runs Python code: read that code before you run an experiment of somebody else's.
 
-    Batch norms take the statistics of the batch at hand, as they do in training; group norms stay what they are. Other
-    batch and instance norms, norms without scale and shift, and dropout are refused.
+    Batch norms always use the statistics of the batch at hand, as they do in training; group norms stay as they are.
+    Batch norms of other libraries, instance norms, norms without scale and shift, and dropout are refused.
 
-    `call`: the function or class, `package.module:name`; modules are also looked for where the command runs.
-    `arguments`: what it is called with, by name.
-    `head`: the linear layer that gives the outputs, by its name in the module; empty, the last one. It is made anew
-        where the task has another number of outputs.
+    `call`: the function or class, `package.module:name`; modules are also looked for in the folder where the command
+        runs.
+    `arguments`: its keyword arguments.
+    `head`: the name, within the module, of the linear layer that gives the outputs; if empty, the last linear layer. If
+        the task has another number of outputs, a new layer takes its place.
     """
 
     name: Literal["custom"] = "custom"
@@ -43,9 +44,10 @@ class Config(Choice):
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """The module that `call` returns, in two children `body` and `head`, with norms that know no other task.
+    """The module that `call` returns, split into the children `body` and `head`, with norms that many tasks can use.
 
-    Raises ConfigError, with the reason, for a module that cannot be made so or would then answer otherwise.
+    Raises ConfigError, with the reason, if the module cannot be changed so, or if the changed module gives other
+    outputs than the original in training mode.
     """
     function = imported(config.call, "backbone.call")
     try:
@@ -55,13 +57,13 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     if not isinstance(module, nn.Module):
         raise ConfigError(f"backbone.call: {config.call} gave a {type(module).__name__}, expected an nn.Module")
     if any(isinstance(value, UninitializedParameter) for value in module.parameters()):
-        with torch.no_grad():  # lazy layers take their sizes from what comes to them
+        with torch.no_grad():  # lazy layers learn their sizes from their first inputs
             _answer(config, module, torch.rand(_EXAMPLES, *input_shape))
     name, head = _head(config, module)
     original = copy.deepcopy(module).train()
     network = _split(_with_own_norms(module, {}), name, head).train()
     for layer in network.modules():
-        if getattr(layer, "inplace", None) is True:  # a task's inputs, and what derivatives need, stay as they are
+        if getattr(layer, "inplace", None) is True:  # in place it would overwrite inputs that tasks or derivatives need
             setattr(layer, "inplace", False)  # noqa: B010  (mypy takes it for a tensor)
     if not any(value.is_meta for value in network.parameters()):
         _require_the_same(config, original, network, input_shape)
@@ -81,7 +83,7 @@ def _head(config: Config, module: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def _split(module: nn.Module, name: str, head: nn.Linear) -> nn.Sequential:
-    """Two children, the module without its head, and the head."""
+    """A Sequential of two children: `body`, the module with its head replaced by nn.Identity, and `head`."""
     children = [own for own, _ in module.named_children()]
     if type(module) is nn.Sequential and name == "head" and children == ["body", "head"]:
         return module
@@ -91,8 +93,11 @@ def _split(module: nn.Module, name: str, head: nn.Linear) -> nn.Sequential:
 
 
 def _with_own_norms(module: nn.Module, replacements: dict[nn.Module, nn.Module], name: str = "") -> nn.Module:
-    """The module with every batch and group norm replaced, one that stands in several places by one norm."""
-    for own, child in module._modules.items():  # named_children() would leave out what comes a second time
+    """The module with every batch and group norm replaced by ours.
+
+    A norm that stands in several places is replaced by one norm in all of them.
+    """
+    for own, child in module._modules.items():  # named_children() lists a layer only once, even in several places
         if child is not None:
             if child not in replacements:
                 replacements[child] = _with_own_norms(child, replacements, f"{name}.{own}".lstrip("."))
@@ -121,14 +126,14 @@ def _require_the_same(config: Config, original: nn.Module, network: nn.Module, i
         expected, again = (_answer(config, original, inputs.clone()) for _ in range(2))
         try:
             found = network(inputs.clone())
-        except (Exception, SystemExit):  # what comes after the head got features in place of outputs
+        except (Exception, SystemExit):  # a layer after the head got features in place of outputs, and failed
             found = inputs
     if not torch.equal(expected, again):
         raise ConfigError(f"backbone.call: the module of {config.call} is random; it answers otherwise every time")
     scale = expected.abs().max().clamp(min=1)
     if found.shape != expected.shape or not float((found - expected).abs().max() / scale) < _TOLERANCE:
         raise ConfigError(
-            f"backbone.head: what {config.call} does after this linear layer would be lost; expected the last layer"
+            f"backbone.head: {config.call} goes on after this linear layer, and that would be lost; expected the last"
         )
 
 
@@ -139,5 +144,5 @@ def _answer(config: Config, module: nn.Module, inputs: Tensor) -> Tensor:
         refused = f"{config.call} cannot take inputs of shape {list(inputs.shape[1:])}: {reason(error)}"
         raise ConfigError(f"backbone.call: {refused}") from error
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-        raise ConfigError(f"backbone.call: the module of {config.call} gives no rows of outputs, [N, outputs]")
+        raise ConfigError(f"backbone.call: the module of {config.call} must return outputs of shape [N, outputs]")
     return outputs

@@ -1,4 +1,4 @@
-"""A network written in the experiment file, layer by layer; every size that can be inferred is.
+"""A network written in the experiment file, layer by layer. Sizes of inputs are inferred.
 
     layers:
       - conv2d: {channels: 64, kernel: 3, stride: 2}
@@ -28,12 +28,12 @@ Padding = Annotated[int, Field(ge=0, le=65_536)]
 
 
 class Convolution(Settings):
-    """A convolution or its transpose, with a bias unless `bn` comes next, which would cancel it.
+    """A convolution or its transpose. It has a bias, unless `bn` comes next, which would cancel the bias.
 
-    `channels` (channels): how many the layer gives.
+    `channels` (channels): the output channels.
     `kernel` (pixels): the side of the window.
-    `stride` (pixels): how far the window moves.
-    `padding` (pixels): zeros around the picture.
+    `stride` (pixels): the distance between two windows.
+    `padding` (pixels): the width of the border of zeros around the picture.
     """
 
     kind: Literal["conv2d", "convt2d"]
@@ -46,7 +46,7 @@ class Convolution(Settings):
 class Linear(Settings):
     """A fully connected layer.
 
-    `features` (units): how many the layer gives; the last layer may leave it out: they are the outputs of the task.
+    `features` (units): the number of outputs. The last layer may leave it out; its number is that of the task.
     """
 
     kind: Literal["linear"]
@@ -57,8 +57,8 @@ class Pooling(Settings):
     """The largest or the mean value of each window.
 
     `kernel` (pixels): the side of the window.
-    `stride` (pixels): how far the window moves; null, its side, so that windows do not overlap.
-    `padding` (pixels): how many are added around the picture.
+    `stride` (pixels): the distance between two windows; null takes the side of the window, so windows do not overlap.
+    `padding` (pixels): the width of the border that is added around the picture.
     """
 
     kind: Literal["max_pool2d", "avg_pool2d"]
@@ -68,9 +68,9 @@ class Pooling(Settings):
 
 
 class Upsample(Settings):
-    """Larger pictures.
+    """Enlarges pictures by repeating each pixel.
 
-    `scale` (times): how many times as high and as wide each pixel becomes.
+    `scale` (times): the factor for height and width.
     """
 
     kind: Literal["upsample"]
@@ -78,9 +78,9 @@ class Upsample(Settings):
 
 
 class LeakyRelu(Settings):
-    """A ReLU that leaks.
+    """A ReLU that multiplies negative values by a slope in place of 0.
 
-    `slope`: by what negative values are multiplied.
+    `slope`: the factor for negative values.
     """
 
     kind: Literal["leakyrelu"]
@@ -88,7 +88,7 @@ class LeakyRelu(Settings):
 
 
 class Reshape(Settings):
-    """Each example in a new shape of as many values.
+    """Gives each example another shape with the same number of values.
 
     `shape`: the new shape of an example.
     """
@@ -98,13 +98,13 @@ class Reshape(Settings):
 
 
 class Plain(Settings):
-    """A layer without arguments; `bn` is core.norm.TaskNorm."""
+    """A layer without arguments; `bn` is layers.norm.TaskNorm."""
 
     kind: Literal["bn", "relu", "tanh", "sigmoid", "flatten"]
 
 
 def _with_kind(layer: object) -> object:
-    """`relu` and `{conv2d: {channels: 64}}` as the mappings that the types above describe."""
+    """A layer as written, `relu` or `{conv2d: {channels: 64}}`, turned into a mapping with the key `kind`."""
     if isinstance(layer, str):
         return {"kind": layer}
     if isinstance(layer, dict) and len(layer) == 1:
@@ -131,7 +131,7 @@ Layer = Annotated[
 class Config(Settings):
     """A list of layers, each a name or a name with arguments.
 
-    `layers`: in running order; the last is the head and must be linear, all before it are the body.
+    `layers`: the layers in running order. The last one is the head and must be `linear`; the others are the body.
     """
 
     name: Literal["layers"] = "layers"
@@ -152,7 +152,7 @@ class Config(Settings):
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """The network for inputs of `input_shape`; weights are Kaiming-normal (He et al. 2015), biases zero.
 
-    Raises ConfigError, with the layer's number from 0, where a layer cannot take what comes to it.
+    Raises ConfigError, with the layer's number counted from 0, if a layer cannot take the outputs of the one before.
     """
     layers = [*config.layers[:-1], _head(config, outputs)]
     shape = input_shape
@@ -189,7 +189,7 @@ def _shape_after(layer: AnyLayer, shape: Shape) -> Shape:
         raise ValueError("needs pictures, [channels, height, width]")
     if isinstance(layer, Linear) and len(shape) != 1:
         raise ValueError("needs flat inputs; put `flatten` before it")
-    with torch.device("meta"):  # neither memory nor arithmetic, however large the layer
+    with torch.device("meta"):  # infers shapes without memory or arithmetic, however large the layer
         return tuple(_module(layer, shape, bias=True)(torch.empty(2, *shape)).shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""A fully connected network with ReLU; by default the 2 x 40 of the paper's sinusoids.
+"""MLP: a fully connected network with ReLUs; by default the two layers of 40 units of the paper's sinusoids.
 
 Finn et al. 2017, section 5.1.
 """
@@ -14,7 +14,7 @@ from metalearn_cli.settings import Choice, Size
 
 
 class Config(Choice):
-    """Layers of any size, for inputs of any shape.
+    """A network of hidden layers of any size, for inputs of any shape.
 
     `hidden` (units): the size of each hidden layer.
     """
@@ -24,7 +24,7 @@ class Config(Choice):
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """A network of linear layers with torch's default initialisation; its body flattens first."""
+    """The network of linear layers, with torch's default initialisation; its body flattens the inputs first."""
     layers: list[nn.Module] = [nn.Flatten()]
     size = math.prod(input_shape)
     for following in config.hidden:

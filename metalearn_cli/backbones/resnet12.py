@@ -1,4 +1,4 @@
-"""ResNet-12: four residual blocks of three 3x3 convolutions; the larger network of the few-shot tables.
+"""ResNet-12: four residual blocks of three 3x3 convolutions each. It is the larger network of few-shot tables.
 
 Lee et al. 2019, MetaOptNet (https://arxiv.org/abs/1904.03758), section 4.1, after Oreshkin et al. 2018.
 """
@@ -22,14 +22,13 @@ _SLOPE = 0.1
 
 
 class Config(Choice):
-    """Four blocks, in training with drop-block (Ghiasi et al. 2018, arXiv 1810.12890) after each, if `drop_rate` asks
-    for it.
+    """Four blocks. With `drop_rate` above 0, training has drop-block (Ghiasi et al. 2018, arXiv 1810.12890) after each.
 
-    `channels` (channels): how many each of the four blocks gives.
-    `drop_rate` (share): how much of what a block gives is set to zero while the network trains; the paper takes 0.1.
-        Validation, test and adapting to pictures drop nothing.
-    `block_size` (values): the side of the squares that are dropped together after the last two blocks, or that of the
-        whole map where it is smaller; after the first two single values are. The paper takes 5, and 2 for CIFAR.
+    `channels` (channels): the output channels of each of the four blocks.
+    `drop_rate` (share): the share of a block's outputs that training sets to zero; the paper has 0.1. Validation, test
+        and `finetune` drop nothing.
+    `block_size` (values): the side of the squares that are dropped together after the last two blocks; the whole map if
+        it is smaller. After the first two blocks single values are dropped. The paper has 5, and 2 for CIFAR.
     """
 
     name: Literal["resnet12"] = "resnet12"
@@ -39,7 +38,7 @@ class Config(Choice):
 
 
 class Residual(nn.Module):
-    """The sum of two branches of the same inputs, for one task or for many at once."""
+    """The sum of two branches that read the same inputs, for one task or for many at once."""
 
     def __init__(self, long: nn.Sequential, short: nn.Sequential) -> None:
         super().__init__()
@@ -47,12 +46,12 @@ class Residual(nn.Module):
         self.short = short
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs [N, ...] for one task."""
+        """The outputs [N, ...] for inputs [N, ...] of one task."""
         outputs: Tensor = self.long(inputs) + self.short(inputs)
         return outputs
 
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
-        """Outputs [T, N, ...] for inputs [T, N, ...] and parameters [T, ...] by name."""
+        """The outputs [T, N, ...] for inputs [T, N, ...] and parameters [T, ...] by name."""
         long, short = (
             over_tasks(self.get_submodule(name), below(f"{name}.", params), inputs, how.at(name))
             for name in ("long", "short")
@@ -63,7 +62,8 @@ class Residual(nn.Module):
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """A ResNet-12 for pictures of `input_shape` (C, H, W).
 
-    Convolutions are He-normal for their leaky ReLU and have no bias (a norm follows), the head is Xavier-uniform.
+    Convolutions are He-normal for their leaky ReLU and have no bias (the norm after them would cancel it). The head is
+    Xavier-uniform with a bias of zero.
 
     Raises ConfigError if the picture is too small to be halved four times.
     """
@@ -91,7 +91,10 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
 
 
 def _smaller(config: Config, number: int) -> nn.Module:
-    """What follows block `number`; parameters have the same names with drop-block and without."""
+    """The max-pool after block `number`, with drop-block if it is asked for.
+
+    Neither has parameters and both are one child, so the names of all parameters are the same with and without it.
+    """
     if not config.drop_rate:
         return nn.MaxPool2d(2)
     return nn.Sequential(nn.MaxPool2d(2), DropBlock(config.drop_rate, config.block_size if number > 1 else 1, number))

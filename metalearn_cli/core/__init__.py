@@ -1,1 +1,1 @@
-"""Pure functions on tensors; imports torch alone, and knows no file, no experiment and no printing."""
+"""Learning as pure functions on tensors. It imports only torch and layers/, reads no file and prints nothing."""

@@ -1,4 +1,4 @@
-"""Linear systems that are known by their product with a vector alone, for many tasks at once.
+"""Conjugate gradients: solve A x = b for many tasks at once, given only the function x -> A x.
 
 Legend: T tasks, D unknowns.
 """
@@ -11,29 +11,32 @@ from torch import Tensor
 
 
 class Solution(NamedTuple):
-    """The x [T, D] that was reached, and which tasks [T] were cut short by a direction of negative curvature."""
+    """`x` [T, D] is the last iterate; `cut_short` [T] is true for tasks that stopped early at negative curvature."""
 
     x: Tensor
     cut_short: Tensor
 
 
 def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Solution:
-    """An x [T, D] with `product(x)` near `right` [T, D]; exactly so after D steps, but for rounding.
+    """Solve A x = b for each task, where `product(v)` is A v and b is `right` [T, D]; D steps solve it to rounding.
 
-    The system of each task is symmetric and positive definite (Hestenes & Stiefel 1952). A task that is solved to
-    rounding, or whose system turns out not to be positive definite, keeps the x that it has reached.
+    A must be symmetric and positive definite (Hestenes & Stiefel 1952). A task stops early, and keeps its last x, if
+    its residual has reached rounding error or if a direction p with p^T A p <= 0 shows that A is not positive definite.
     """
+    # Start at x = 0, where the residual b - A x is b itself.
     x, residual, direction = torch.zeros_like(right), right, right
     square = residual.square().sum(1, keepdim=True)
     enough = square * torch.finfo(right.dtype).eps ** 2
     goes_on = square > 0
+    # Every task runs all steps, and torch.where freezes those that stopped: tasks share one product per step.
     cut_short = torch.zeros_like(goes_on)
     for _ in range(steps):
         image = product(direction)
-        curvature = (direction * image).sum(1, keepdim=True)
+        curvature = (direction * image).sum(1, keepdim=True)  # p^T A p; at most 0 only if A is not positive definite
         goes_on = goes_on & (square > enough)
         cut_short = cut_short | (goes_on & (curvature <= 0))
         goes_on = goes_on & (curvature > 0)
+        # torch.where also discards the NaN of 0 / 0 in tasks that have stopped.
         rate = torch.where(goes_on, square / curvature, 0.0)
         x, residual = x + rate * direction, residual - rate * image
         following = residual.square().sum(1, keepdim=True)

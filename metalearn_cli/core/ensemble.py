@@ -1,7 +1,7 @@
-"""Several learners that answer together: the mean of their outputs, each adapted to the task by itself.
+"""Ensembles: several learners adapt to a task one by one, and the mean of their outputs is the answer.
 
-As MAML++ does with its best checkpoints (Antoniou et al. 2019, https://arxiv.org/abs/1810.09502), where it is the mean
-of the logits. It can be measured, and is not trained.
+MAML++ reports such a mean over the logits of its best checkpoints (Antoniou et al. 2019,
+https://arxiv.org/abs/1810.09502). An ensemble can only be measured; each member was trained alone.
 
 Legend: T tasks, N examples.
 """
@@ -17,27 +17,28 @@ from metalearn_cli.core.tasks import Examples
 
 
 class Ensemble(NamedTuple):
-    """Learners whose outputs mean the same; the Meta that it reads is that of `together`, in the same order."""
+    """Members with the same classes in the same order; `answers` takes the Meta that `together` made of theirs."""
 
     members: tuple[Learner, ...]
 
     @property
     def objective(self) -> Objective:
-        """How answers are judged: as those of a single member."""
+        """The objective of the first member; all members have the same."""
         return self.members[0].objective
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
-        """The mean over members of their outputs [T, N, outputs] after each of these numbers of inner steps.
+        """The outputs [T, N, outputs], averaged over the members, after each number of inner steps in `steps`.
 
-        One member after the other is adapted, so that it takes no more memory than one.
+        The members adapt one after the other, so an ensemble needs no more memory for adaptation than one learner.
         """
         each = [one.answers(_part(meta, number), support, inputs, steps) for number, one in enumerate(self.members)]
         return [torch.stack(outputs).mean(0) for outputs in zip(*each, strict=True)]
 
 
 def together(metas: Sequence[Meta]) -> Meta:
-    """The meta-parameters of all members as one, each name below its member's number."""
+    """One Meta that holds those of all members; the parameter `w` of member 2 is named `2.w`."""
     numbered = list(enumerate(metas))
+    # Meta is a NamedTuple of dictionaries: part 0 is params, 1 coefficients, 2 statistics.
     return Meta(
         *(
             {f"{number}.{name}": value for number, one in numbered for name, value in one[part].items()}
@@ -47,6 +48,7 @@ def together(metas: Sequence[Meta]) -> Meta:
 
 
 def _part(meta: Meta, number: int) -> Meta:
+    """The Meta of member `number` alone: the inverse of `together`."""
     prefix = f"{number}."
     own = (
         {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

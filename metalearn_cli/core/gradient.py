@@ -1,4 +1,7 @@
-"""The meta-gradient: reverse mode through the whole inner loop, or step by step with memory flat in their number.
+"""The meta-gradient, computed in one of two ways with the same result.
+
+`reverse_mode` differentiates through the whole inner loop at once. `mixed_mode` goes back through one inner step at a
+time, and its memory hardly grows with the number of steps.
 
 Legend: T tasks, K inner steps.
 """
@@ -18,19 +21,21 @@ from metalearn_cli.layers.passing import Params
 _SHORTEST_STRETCH = 8
 
 QueryScores = Callable[[Meta, Task, int], Scores]
-"""The query scores of tasks in an iteration, differentiable for Meta: what a meta-gradient is the gradient of."""
+"""The function (meta, tasks, iteration) -> query scores [T] whose summed loss a meta-gradient differentiates."""
 
 
 def gradient_learner(
     loop: InnerLoop, traits: Traits, coefficients: Params | None = None, params: Params | None = None
 ) -> Learner:
-    """The Learner whose meta-gradient goes back in reverse mode through the query loss after its inner steps.
+    """The Learner that adapts by `loop` and whose meta-gradient is that of the query loss after the inner steps.
 
-    `coefficients` are those that it learns besides its rule's, `params` the parameters at the start where they are not
-    the network's own.
+    `coefficients`: learned numbers besides those of the loop's rule (only CAVIA's context weights and R2D2's
+        ridge and scale).
+    `params`: the initial parameters, if they are not the network's own (only zero heads, MAML++ and UNICORN-MAML).
     """
 
     def init() -> Meta:
+        # Clones, because the outer optimizer changes Meta in place and `init` must give the same values again.
         start = loop.problem.network.initial() if params is None else {name: v.clone() for name, v in params.items()}
         own = {name: value.clone() for name, value in (coefficients or {}).items()}
         return Meta(start, loop.coefficients(start) | own)
@@ -50,10 +55,14 @@ def gradient_learner(
 
 
 def with_fixed(learner: Learner, names: Collection[str]) -> Learner:
-    """The same learner, whose meta-gradient leaves out the parameters `names`: an outer step lets those be."""
+    """The same learner, but its meta-gradient has no entry for the parameters `names`, so outer steps leave them fixed.
+
+    Only networks of your own with requires_grad=False in some layer need this.
+    """
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
         gradient, result = learner.meta_gradient(meta, tasks, iteration)
+        # Left out, and not zero: weight decay and momentum would move a parameter with a gradient of zero.
         moving = {name: value for name, value in gradient.params.items() if name not in names}
         return gradient._replace(params=moving), result
 
@@ -61,13 +70,15 @@ def with_fixed(learner: Learner, names: Collection[str]) -> Learner:
 
 
 def reverse_mode(query_scores: QueryScores) -> MetaGradient:
-    """The function (meta, tasks, iteration) -> (sum over tasks of d loss / d meta, scores), by one pass back.
+    """The meta-gradient function: (meta, tasks, iteration) -> (sum over tasks of d loss / d meta, query scores).
 
-    It is the exact second-order gradient where `query_scores` is differentiable through its inner steps (Finn et
-    al. 2017, equation 5). Memory grows with the number of inner steps.
+    One backward pass computes it. It is the exact second-order gradient (Finn et al. 2017, equation 5) if the inner
+    steps inside `query_scores` keep their graph, and the first-order one if they do not. The graph of all K inner
+    steps stays in memory until the backward pass, so memory grows with K.
     """
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
+        # Fresh leaves: the caller's tensors get no graph and no .grad, so threads can share one Meta.
         at = meta._replace(params=_leaves(meta.params), coefficients=_leaves(meta.coefficients))
         with torch.enable_grad():
             result = query_scores(at, tasks, iteration)
@@ -78,14 +89,15 @@ def reverse_mode(query_scores: QueryScores) -> MetaGradient:
 
 
 def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Task], Scores]) -> MetaGradient:
-    """The same function as `reverse_mode` for an inner loop of `steps` steps, with memory that hardly grows with K.
+    """The same meta-gradient as `reverse_mode` to rounding, with memory that hardly grows with the K inner steps.
 
-    Forward, only fast parameters are kept: those of the last stretch of steps, and those that each stretch before
-    started from, which is done again when its turn comes (stretches of sqrt(K) steps, 8 or more). Backward, each
-    step is done again at the parameters it started from, and its Hessian-vector product with the cotangent carries
-    that one step back: with rate a, v_k = v_(k+1) - a H(theta_k) v_(k+1) (compare MixFlow-MG, Kemaev et al. 2025).
-    The loop's rule must remember nothing from step to step, a step must take all examples at once, and the network must
-    get the parameters as they are.
+    The forward pass runs without a graph and cuts the steps into stretches of sqrt(K) steps (8 at least). It keeps the
+    fast parameters at the start of each stretch, and all of them within the last. The backward pass takes the stretches
+    from last to first: it repeats the stretch, then goes back through one step at a time. With the inner rate a, the
+    Hessian H of the support loss and the query gradient v_K = dL_Q/dtheta_K, one step back is
+    v_k = v_(k+1) - a H(theta_k) v_(k+1), one Hessian-vector product (compare MixFlow-MG, Kemaev et al. 2025).
+
+    It requires a rule without memory, steps on the whole support set, and `loop.shown` unchanged (only MAML uses it).
     """
     stretches = _stretches(steps)
 
@@ -94,6 +106,7 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Tas
             params, support = begun(loop, meta, tasks.support)
         fast, slow = loop.split(params)
         step_from = partial(_step_from, loop, support)
+        # Forward: `starts` keeps the parameters at the start of each stretch, `passed` those within the last stretch.
         starts, passed = [], [fast]
         for stretch in stretches:
             starts.append(passed[-1])
@@ -103,6 +116,7 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Tas
             end = Adapted({**fixed, **last}, tasks.support.inputs, meta.statistics, tasks.support.keys)
             result = query_scores(end, tasks)
         found = _gradients(result.loss.sum(), [*last.values(), *fixed.values()])
+        # `total` sums, over all steps, the gradients for the slow parameters and then for the learned coefficients.
         cotangent, total = found[: len(last)], [*found[len(last) :], *map(torch.zeros_like, meta.coefficients.values())]
         for start, stretch in zip(reversed(starts), reversed(stretches), strict=True):
             if stretch is not stretches[-1]:
@@ -128,6 +142,7 @@ def _step_from(
     loop: InnerLoop, support: Support, coefficients: Params, fast: Params, slow: Params, step: int
 ) -> Params:
     gradient = support_gradient(loop, fast, slow, support, step)
+    # An empty memory: a rule that remembers would need the steps before, which are not kept.
     change, _ = loop.rule.update(coefficients, fast, gradient, {}, step)
     return {name: value + change[name] for name, value in fast.items()}
 
@@ -153,26 +168,33 @@ def _walked(
 
 
 def _back_to_meta(loop: InnerLoop, meta: Meta, tasks: Task, each: Params) -> list[Tensor]:
-    """The gradient for the meta-parameters, from that for the parameters [T, ...] with which each task begins."""
+    """The gradient for the meta-parameters, given `each`: the gradient for every task's initial parameters [T, ...].
+
+    It goes back through `loop.begin` and sums over the tasks.
+    """
     at = _leaves(meta.params)
     with torch.enable_grad():
         start = loop.begin(meta, for_tasks(at, count(tasks)), tasks.support)
+    # A zero head is a constant: it has no way back to Meta.
     known = {name: value for name, value in start.items() if value.requires_grad}
     return _gradients(list(known.values()), list(at.values()), [each[name] for name in known])
 
 
 def _leaves(params: Params) -> Params:
+    """The same values as new leaves of a graph."""
     return {name: value.detach().requires_grad_() for name, value in params.items()}
 
 
 def _gradients(
     outputs: Tensor | list[Tensor], inputs: list[Tensor], cotangents: list[Tensor] | None = None
 ) -> list[Tensor]:
-    """The gradients, zero where an input has no influence."""
+    """The gradients of `outputs` for `inputs`, weighted by `cotangents`; zero for an input without influence."""
+    # allow_unused and materialize_grads: without them torch raises an error for a parameter without influence.
     return list(torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True, materialize_grads=True))
 
 
 def _named(meta: Meta, values: list[Tensor]) -> Meta:
+    """The values under the names in `meta`: first one for each parameter, then one for each coefficient."""
     params = dict(zip(meta.params, values, strict=False))
     return Meta(params, dict(zip(meta.coefficients, values[len(params) :], strict=True)))
 

@@ -1,4 +1,4 @@
-"""Linear heads made from a support set's features, for any number of classes.
+"""Linear heads that are computed from the features of a support set, for any number of classes.
 
 Legend: T tasks, N examples, W ways, F features.
 """
@@ -14,100 +14,110 @@ from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Params, Pass
 
 HEAD = "head."
-"""What the names of a head's parameters start with."""
+"""The prefix of a head's parameter names."""
 
 
 def one_hot(seen: Examples) -> Tensor:
-    """The targets 0..W-1 [T, N] of examples as [T, N, W], in the type of the inputs."""
+    """The targets 0..W-1 [T, N] as rows of zeros with a single one, [T, N, W], in the dtype of the inputs."""
     classes = torch.arange(ways_of(seen), device=seen.targets.device)
     return (seen.targets.unsqueeze(-1) == classes).to(seen.inputs.dtype)
 
 
 def prototypes(seen: Examples) -> Tensor:
-    """The mean features [T, W, F] of each class of features [T, N, F] with targets 0..W-1 [T, N].
+    """The prototypes c_k [T, W, F]: for each class the mean of its features, given as `seen.inputs` [T, N, F].
 
     Snell et al. 2017 (https://arxiv.org/abs/1703.05175), equation 1.
     """
+    # [T, W, N] @ [T, N, F] sums the features of each class; members.sum(1) is the number of examples per class.
     members = one_hot(seen)
     return members.mT @ seen.inputs / members.sum(1).unsqueeze(-1)
 
 
 def nearest_prototype(centres: Tensor) -> Params:
-    """The head whose outputs are -|x - c_k|^2 + |x|^2 for prototypes [T, W, F] (Snell et al. 2017, section 2.4)."""
+    """The linear head whose softmax is that of the distances -|x - c_k|^2 to the prototypes c_k [T, W, F].
+
+    Its outputs are 2 c_k . x - |c_k|^2 = -|x - c_k|^2 + |x|^2, and |x|^2 is the same for all classes, so the softmax
+    does not see it (Snell et al. 2017, section 2.4).
+    """
     return {"head.weight": 2 * centres, "head.bias": -centres.square().sum(-1)}
 
 
 def ridge(seen: Examples, strength: Tensor) -> Params:
-    """The head that minimises |outputs - one-hot|^2 + strength |head|^2 on features [T, N, F], bias included.
+    """The head (weight and bias) that minimises |outputs - one-hot|^2 + strength |head|^2 on features [T, N, F].
 
-    By the Woodbury identity the system to solve has the size of the support set, not of the features
-    (Bertinetto et al. 2019, https://arxiv.org/abs/1805.08136, equation 6).
+    With the features X [N, F + 1], a column of ones among them for the bias, and one-hot targets Y [N, W], the head is
+    X^T (X X^T + strength I)^-1 Y. By the Woodbury identity this solves a system of size N, the support set, and not
+    of size F + 1 (Bertinetto et al. 2019, https://arxiv.org/abs/1805.08136, equation 6).
     """
     known = torch.cat([seen.inputs, torch.ones_like(seen.inputs[..., :1])], -1)
     gram = known @ known.mT + strength * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+    # solve_ex and not solve: solve waits for a GPU to check that the matrix is regular, and strength > 0 makes it so.
     both = known.mT @ torch.linalg.solve_ex(gram, one_hot(seen)).result
+    # [T, F + 1, W]: the last row belongs to the column of ones, so it is the bias.
     return {"head.weight": both[:, :-1].mT, "head.bias": both[:, -1]}
 
 
 def directions(features: Tensor) -> Tensor:
-    """Features [..., F] with length one, so that a product with weights of length one is a cosine."""
+    """Features [..., F] scaled to length one; their product with a weight of length one is a cosine."""
     return F.normalize(features, dim=-1)
 
 
 class CosineHead(nn.Linear):
-    """A linear head that reads directions."""
+    """A linear head that scales its inputs to length one before it multiplies (only classifiers from baseline++)."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs [N, W] for features [N, F]."""
+        """Outputs [N, W] for features [N, F] of any length."""
         return super().forward(directions(inputs))
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter is one of the head's."""
+    """Whether the parameter `name` belongs to the head."""
     return name.startswith(HEAD)
 
 
 def is_body(name: str) -> bool:
-    """Whether a parameter is one of the body's."""
+    """Whether the parameter `name` belongs to the body."""
     return not name.startswith(HEAD)
 
 
 def from_zero(_meta: Meta, params: Params, _examples: Examples) -> Params:
-    """A task begins with a head of zeros, whatever was learned for it (`begin` of an InnerLoop).
+    """A `begin` for InnerLoop: every task starts with a head of zeros and the meta-learned body.
 
-    The zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): what a head has learned from
-    other tasks, of other classes, only has to be unlearned.
+    This is the zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): a meta-learned head fits
+    the classes of other tasks, and the first inner steps would have to unlearn it.
     """
     return with_zero_head(params)
 
 
 def with_zero_head(params: Params) -> Params:
-    """The same parameters, those of the head zero."""
+    """The same parameters with zeros in the head."""
     return {name: torch.zeros_like(value) if is_head(name) else value for name, value in params.items()}
 
 
 def support_features(problem: Problem, meta: Meta, params: Params, support: Examples) -> Examples:
-    """The support set with the body's features [T, N, F] in the place of its inputs."""
+    """The support set with its inputs replaced by the body's features [T, N, F]."""
+    # With "running" the norms use training's moments here too; otherwise the support set's own.
     moments = meta.statistics if problem.statistics == "running" else None
     how = Pass(moments=moments, keys=support.keys)
     return support._replace(inputs=problem.network.features(params, support.inputs, how))
 
 
 def features_of(network: Network) -> int:
-    """F, how many features the network's head reads."""
+    """F, the number of features that the network's head reads."""
     return int(network.initial()["head.weight"].shape[1])
 
 
 def require_room(classes: int, ways: int | None) -> None:
-    """Raise ConfigError where a head has fewer rows for the training classes than a task has classes."""
+    """Raise ConfigError if the head for the training classes has fewer rows than a task has classes."""
     if ways is not None and classes < ways:
         raise ConfigError(f"algorithm.classes: found {classes}, expected at least the {ways} of task.ways")
 
 
 def require_body(network: Network, learner: str, instead: str = "algorithm.name=maml") -> None:
-    """Raise ConfigError unless a network has parameters before its head: all that this learner could learn.
+    """Raise ConfigError if the network has no parameters before its head, as then `learner` could learn nothing.
 
-    `learner` begins with a setting such as "algorithm.name: protonet"; `instead` is one that would do.
+    The message begins with `learner`, a setting such as "algorithm.name: protonet", and ends with `instead`, a setting
+    that works.
     """
     if all(is_head(name) for name in network.initial()):
         raise ConfigError(
@@ -117,12 +127,12 @@ def require_body(network: Network, learner: str, instead: str = "algorithm.name=
 
 
 def require_steps(inner_steps: int) -> None:
-    """Raise ConfigError where a head that starts at zero would never learn anything."""
+    """Raise ConfigError for zero inner steps: a head of zeros would then stay zero in every task."""
     if inner_steps == 0:
-        raise ConfigError("algorithm.inner_steps: from a zero head nothing is learned without inner steps; found 0")
+        raise ConfigError("algorithm.inner_steps: found 0, but a zero head learns nothing without inner steps")
 
 
 def require_classes(objective: Objective, name: str) -> None:
-    """Raise ConfigError unless the task is to tell classes apart."""
+    """Raise ConfigError if the tasks are regression; the algorithm `name` can only classify."""
     if objective is not classification:
         raise ConfigError(f"algorithm.name: {name} tells classes apart; it cannot predict numbers")

@@ -1,4 +1,4 @@
-"""The inner loop: how a task is learned from its support set. There is one, and all algorithms use it.
+"""The inner loop: learns tasks from their support sets. It is the only one; all algorithms use it.
 
 Legend: T tasks, N examples, F features.
 """
@@ -18,42 +18,42 @@ from metalearn_cli.layers.passing import Params, Pass
 
 
 def everything(_name: str) -> bool:
-    """All parameters move."""
+    """A `moves` for InnerLoop: all parameters move."""
     return True
 
 
 def nothing(_name: str) -> bool:
-    """No parameter moves: what `begin` gives is the answer."""
+    """A `moves` for InnerLoop: no parameter moves, so the adapted parameters are those that `begin` returned."""
     return False
 
 
 def as_learned(_meta: Meta, params: Params, _examples: Examples) -> Params:
-    """A task begins at the meta-learned parameters."""
+    """A `begin` for InnerLoop: every task starts at the meta-learned parameters."""
     return params
 
 
 def all_at_once(examples: Examples, _step: int) -> list[Examples]:
-    """An inner step takes all examples together."""
+    """A `batches` for InnerLoop: an inner step takes the whole support set."""
     return [examples]
 
 
 def unchanged(params: Params, _step: int) -> Params:
-    """The network gets the parameters as they are."""
+    """A `shown` for InnerLoop: the network gets the parameters that move, as they are."""
     return params
 
 
 class InnerLoop(NamedTuple):
-    """How a task is learned: where it begins, which parameters move, and by which rule.
+    """How a task is learned: where its parameters begin, which of them move, and by which rule.
 
-    `moves(name)`: whether a parameter is fast, that is, moves within a task.
-    `begin(meta, params, examples)`: the parameters [T, ...] before the first step, from the meta-learned ones and the
-        examples that the inner loss reads.
-    `shown(params, step)`: the parameters that the network gets during inner step `step` and after it, where they are
-        not the ones that move (only MAML++'s norms, CAVIA's context and baseline++'s directions).
-    `batches(examples, step)`: the parts of the examples that an inner step takes one after the other (only the
-        baselines, whose step is a pass over the support set).
-    `head_reads`: None, or, where the head alone moves, what it reads of features [T, N, F]: they are computed once,
-        and inner steps and predictions run the head only (only ANIL and the baselines).
+    `moves(name)`: whether the parameter is fast, that is, moves within a task.
+    `begin(meta, params, examples)`: the parameters [T, ...] before the first step. `params` are the meta-learned ones
+        for T tasks, `examples` those that the inner loss reads.
+    `shown(params, step)`: the parameters that the network gets during and after inner step `step`. By default they are
+        `params` (others only for MAML++'s norms, CAVIA's context and baseline++'s directions).
+    `batches(examples, step)`: the batches that one inner step goes through. By default there is one, the support set
+        (more only for the baselines, whose step is a pass over the support set in batches).
+    `head_reads(features)`: the head's inputs, made from features [T, N, F]. If it is given, the head alone moves: the
+        features are computed once, and inner steps and predictions run only the head (only ANIL and the baselines).
     """
 
     problem: Problem
@@ -66,20 +66,23 @@ class InnerLoop(NamedTuple):
     head_reads: Callable[[Tensor], Tensor] | None = None
 
     def split(self, params: Params) -> tuple[Params, Params]:
-        """The parameters that move, and those that stay: these, and what the network holds fixed."""
+        """(fast, slow): the parameters that move within a task, and all others.
+
+        A parameter that the network itself holds fixed (requires_grad=False) is slow, whatever `moves` says.
+        """
         fixed = self.problem.network.fixed
         fast = {name: value for name, value in params.items() if self.moves(name) and name not in fixed}
         return fast, {name: value for name, value in params.items() if name not in fast}
 
     def coefficients(self, params: Params) -> Params:
-        """The rule's learned coefficients at the start, for meta-parameters without T."""
+        """The initial values of the rule's learned coefficients, given the meta-parameters (without T)."""
         return self.rule.init(self.split(params)[0])
 
 
 class Support(NamedTuple):
-    """A support set as the inner loop works on it.
+    """A support set in the form that the inner loop reads.
 
-    `examples` are what the inner loss reads: inputs, or features where the head alone moves. `how` is the pass of the
+    `examples`: the inputs; if only the head moves, their features instead. `how`: the settings of the pass of the
     support set through the network.
     """
 
@@ -88,31 +91,38 @@ class Support(NamedTuple):
 
 
 def adapt(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> list[Adapted]:
-    """The learners after 0, 1, ..., `steps` inner steps on `support`."""
+    """The adapted learners after 0, 1, ..., `steps` inner steps on `support`: a list of `steps + 1` states.
+
+    It keeps all states, so in training it needs more memory than `after`.
+    """
     return list(walk(loop, meta, support, steps))
 
 
 def after(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> Adapted:
-    """The learners after `steps` inner steps on `support`; those before are not kept."""
+    """The adapted learners after `steps` inner steps on `support`; earlier states are not kept."""
+    # A deque of length one exhausts the iterator and holds only its last state.
     return deque(walk(loop, meta, support, steps), maxlen=1).pop()
 
 
 def walk(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> Iterator[Adapted]:
-    """The learners before every inner step and after the last (Finn et al. 2017, algorithm 2, lines 5-6).
+    """Yield the adapted learners before every inner step and after the last one.
 
-    Where `meta` is to be differentiated, every step stays differentiable with `loop.second_order`; without it the
-    inner gradients count as constants (first-order MAML, section 5.2). Where it is not, no graph is left behind.
+    Each step is params <- params + rule(gradient of the support loss) (Finn et al. 2017, algorithm 2, lines 5-6). If
+    `meta` requires gradients, the states are differentiable for it: through the inner gradients if
+    `loop.second_order`, else with the inner gradients as constants (first-order MAML, section 5.2). If `meta` requires
+    none, no graph is kept.
     """
     params, read = begun(loop, meta, support)
     fast, slow = loop.split(params)
     memory = loop.rule.begin(fast)
 
+    # `state` reads `fast` as it is at the time of the call, so each yield shows the newest parameters.
     def state(step: int) -> Adapted:
         return Adapted(loop.shown({**slow, **fast}, step), support.inputs, meta.statistics, support.keys)
 
     yield state(0)
     for step in range(steps):
-        # Where nothing moves, whoever asks for the state after some steps gets the one and only.
+        # If nothing moves (ProtoNet, R2D2, nearest), every step yields the same state.
         for part in loop.batches(read.examples, step) if fast else ():
             gradient = support_gradient(loop, fast, slow, read._replace(examples=part), step)
             change, memory = loop.rule.update(meta.coefficients, fast, gradient, memory, step)
@@ -121,21 +131,27 @@ def walk(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> Iterator
 
 
 def begun(loop: InnerLoop, meta: Meta, support: Examples) -> tuple[Params, Support]:
-    """The parameters [T, ...] of T tasks before the first inner step, and their support sets as the loop reads them."""
+    """The parameters [T, ...] of T tasks before the first inner step, and their support sets in the loop's form."""
     network, params = loop.problem.network, for_tasks(meta.params, len(support.targets))
     moments = meta.statistics if loop.problem.statistics == "running" else None
     how, examples = Pass(moments=moments, keys=support.keys), support
     if loop.head_reads is not None:
+        # The body does not move, so one pass through it serves all inner steps, and second order goes through it once.
         features = network.features(params, support.inputs, how)
         examples = support._replace(inputs=loop.head_reads(features))
     return loop.begin(meta, params, examples), Support(examples, how)
 
 
 def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Support, step: int) -> Params:
-    """The gradient of each task's support loss for its fast parameters [T, ...]; a constant in first order."""
+    """The gradient of each task's support loss for its fast parameters [T, ...].
+
+    It is differentiable itself in second order, and a constant in first order.
+    """
+    # `through`: keep the graph of the gradient. Without a need for it (evaluation, first order) memory stays small.
     through = loop.second_order and any(value.requires_grad for value in (*fast.values(), *slow.values()))
-    # Views are taken of the fast values because one of them may be a function of others, as Proto-MAML's head is of
-    # the body. The inner gradient must not see that: it is for each of them with the others fixed.
+    # Proto-MAML's head is a function of the body. The inner gradient must not flow through it: it is the partial
+    # derivative for each parameter with all others fixed. A view is a new node of the graph, so autograd.grad stops
+    # at it, while the meta-gradient still goes through the view to what made the value.
     at = {name: _leaf(value) if not through else _view(value) for name, value in fast.items()}
     still = slow if through else {name: value.detach() for name, value in slow.items()}
     examples, how = support
@@ -145,7 +161,8 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Suppo
         params = loop.shown({**still, **at}, step)
         outputs = network(params, inputs, how) if loop.head_reads is None else network.classify(params, inputs)
         losses = objective.loss(outputs, examples.targets)
-        # A parameter that the network does not use has a gradient of zero.
+        # The losses may be summed over tasks, as no task's loss depends on another's parameters.
+        # A parameter that the network does not use gets a gradient of zero.
         grads = torch.autograd.grad(
             losses.sum(), list(at.values()), create_graph=through, allow_unused=True, materialize_grads=True
         )
@@ -155,16 +172,17 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Suppo
 def predict(
     loop: InnerLoop, states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None
 ) -> list[Tensor]:
-    """Outputs [T, N, outputs] of adapted learners for inputs [T, N, ...], for each of the states of one support set.
+    """The outputs [T, N, outputs] for inputs [T, N, ...] of each state; all states have the same support set.
 
-    The problem's statistics say what the norms see. "transductive": all of `inputs`, as in the MAML paper, so one
-    input changes another's output. "support": the support set, so every input is answered by itself. "running": what
-    training saw. With `collected` they add there what they see.
+    The norms normalise by the statistics that the problem names. "transductive": those of all `inputs`, as in the MAML
+    paper, so one input changes another's output. "support": those of the support set, so every input is answered by
+    itself. "running": the means that training kept. If `collected` is given, the norms add the moments that they see
+    to it (only training with running statistics).
     """
     network = loop.problem.network
     if loop.head_reads is None:
         return [_after_support(loop.problem, network, state, inputs, collected) for state in states]
-    # The body is the same in all states.
+    # Only the head moves, so the body is the same in all states and runs once.
     read = loop.head_reads(_after_support(loop.problem, network.features, states[0], inputs, collected))
     return [network.classify(state.params, read) for state in states]
 
@@ -176,27 +194,29 @@ def _after_support(
     inputs: Tensor,
     collected: Params | None,
 ) -> Tensor:
-    """What `run` makes of inputs that come after a support set, with the statistics that the problem asks for."""
+    """The outputs of `run` for `inputs`, with the norms' statistics as the problem says."""
     known = state.support.shape[1]
     if problem.statistics == "support":
+        # Support and queries go through together; the norms take the statistics of the first `known` examples only.
         how = Pass(reference=known, collected=collected, keys=state.keys)
         return run(state.params, torch.cat([state.support, inputs], 1), how)[:, known:]
     moments = state.moments if problem.statistics == "running" else None
+    # `before`: in training, drop-block numbers the queries after the support examples (layers/passing.py).
     return run(state.params, inputs, Pass(moments=moments, collected=collected, keys=state.keys, before=known))
 
 
 def for_tasks(params: Params, tasks: int) -> Params:
-    """The same parameters for each of T tasks, [T, ...]."""
-    if not torch.is_grad_enabled():
+    """The same parameters for each of T tasks, [T, ...], without a copy."""
+    if not torch.is_grad_enabled():  # evaluation: no backward pass, so plain `expand` is enough
         return {name: value.detach().expand(tasks, *value.shape) for name, value in params.items()}
     return {name: _Shared.apply(value, tasks) for name, value in params.items()}  # type: ignore[no-untyped-call]
 
 
 class _Shared(Function):
-    """A parameter that T tasks share, [T, ...] without a copy; its gradient is the sum over them.
+    """Expands a parameter to [T, ...] without a copy; its gradient is the sum over the T tasks.
 
-    The sum runs in the order of memory: torch's own crawls where a layout is not the usual one, such as a
-    convolution's.
+    The backward pass of torch's own `expand` is slow for gradients that are not contiguous, such as those of
+    convolutions, which are channels-last; `summed_over_tasks` sums in the order of memory.
     """
 
     @staticmethod
@@ -209,17 +229,18 @@ class _Shared(Function):
 
 
 def summed_over_tasks(value: Tensor) -> Tensor:
-    """The sum of [T, ...] over T, added in the order in which the values lie in memory."""
+    """The sum of [T, ...] over T, taken in the order in which the values lie in memory, which is faster."""
+    # Permute the axes after T so that strides fall from left to right, sum, and permute back.
     order = sorted(range(1, value.dim()), key=value.stride, reverse=True)
     back = sorted(range(len(order)), key=order.__getitem__)
     return value.permute(0, *order).sum(0).permute(back)
 
 
 def _view(value: Tensor) -> Tensor:
-    """The same values, to be differentiated at, with their history behind them."""
+    """The same values as a new node of the graph, still connected to what computed them."""
     return value.view_as(value) if value.requires_grad else _leaf(value)
 
 
 def _leaf(value: Tensor) -> Tensor:
-    """The same values, to be differentiated at, without their history."""
+    """The same values as a new leaf of the graph, cut off from what computed them."""
     return value.detach().requires_grad_()

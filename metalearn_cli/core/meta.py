@@ -1,6 +1,6 @@
-"""What every learner of this package is made of: meta-parameters, adapted states, and how answers are judged.
+"""The values that every learner consists of: meta-parameters, adapted states, losses and scores.
 
-Everything here is written for a batch of tasks, with a leading T on whatever differs from task to task.
+All functions take a batch of tasks; every tensor that differs from task to task has a leading T.
 
 Legend: T tasks, N examples, K inner steps, C channels.
 """
@@ -17,14 +17,17 @@ from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Params
 
 Statistics = Literal["transductive", "support", "running"]
-"""Whose statistics the norms take when queries are predicted: the queries' own, the support set's, or training's."""
+"""The statistics that norms use to predict queries: those of the queries, of the support set, or kept in training."""
 
 
 class Meta(NamedTuple):
-    """All that training changes, shared by all tasks: initial parameters and learned coefficients, by name.
+    """Everything that training changes; all tasks share it.
 
-    `statistics` are the running means and variances of the network's norms, "NAME.mean" and "NAME.variance" [C]; none
-    without `task.running_statistics`. They are counted, not learned.
+    `params`: the initial parameters, by name. `coefficients`: all other learned numbers, such as inner rates, by name.
+    `statistics`: the running means and variances of the network's norms, "NAME.mean" and "NAME.variance" [C]. They are
+    averaged, not learned, and empty without `task.running_statistics`.
+
+    A gradient for Meta is a Meta too, with the derivative in the place of each value.
     """
 
     params: Params
@@ -33,10 +36,11 @@ class Meta(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """T learners after some inner steps, each on its support set: all that a prediction needs, as plain tensors.
+    """T adapted learners, each after some inner steps on its support set; `predict` needs nothing else.
 
-    `params` are [T, ...] by name, `support` the support inputs [T, N, ...], whose statistics the norms may need again.
-    `moments` are the running statistics of Meta; `keys` [T] those of training tasks.
+    `params`: the adapted parameters [T, ...], by name. `support`: the support inputs [T, N, ...], from which norms may
+    take statistics again. `moments`: the running statistics of Meta. `keys` [T]: the tasks' keys for random layers, or
+    None outside of training.
     """
 
     params: Params
@@ -46,14 +50,17 @@ class Adapted(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Query loss and query score (accuracy, or mean squared error) of each task, [T], or [T, K + 1] by inner step."""
+    """The query loss and the query score of each task: [T], or [T, K + 1] with one column per inner step from 0 to K.
+
+    The score is the accuracy from 0 to 1; for regression it is the mean squared error.
+    """
 
     loss: Tensor
     score: Tensor
 
 
 class Objective(NamedTuple):
-    """What a task asks for: `loss(outputs, targets)` [T] is minimised, `score(outputs, targets)` [T] is reported."""
+    """How answers are judged: `loss(outputs, targets)` [T] is minimised, `score(outputs, targets)` [T] is reported."""
 
     name: Literal["accuracy", "mse"]
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -61,22 +68,23 @@ class Objective(NamedTuple):
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean over N of the cross-entropy of `outputs` [T, N, ways] with classes `targets` [T, N]."""
+    """The cross-entropy [T] of `outputs` [T, N, ways] with the classes `targets` [T, N], averaged over N."""
+    # torch's cross_entropy knows no tasks: they are flattened away, and each task's mean is taken afterwards.
     each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
     return each.view(targets.shape).mean(1)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of the N rows of `outputs` [T, N, ways] whose largest entry is at `targets` [T, N].
+    """The share [T] of the N rows of `outputs` [T, N, ways] whose largest entry is at `targets` [T, N].
 
-    A row that is not finite says nothing, so it is wrong: its largest entry would be one that happens to come first.
+    A row with NaN or Inf counts as wrong: argmax would return the position of the first NaN, possibly the right class.
     """
     right = (outputs.argmax(-1) == targets) & outputs.isfinite().all(-1)
     return right.to(outputs.dtype).mean(1)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean of (outputs - targets)^2 over all but T."""
+    """The mean [T] of (outputs - targets)^2 over all axes but T."""
     return (outputs - targets).square().flatten(1).mean(1)
 
 
@@ -85,9 +93,9 @@ regression = Objective("mse", squared_error, squared_error)
 
 
 class Problem(NamedTuple):
-    """What an algorithm's `build` is given to learn with.
+    """The arguments of an algorithm's `build`: a network, an objective, and the norms' statistics for predictions.
 
-    `ways` is the number of classes that the network's head has outputs for; None where numbers are predicted.
+    `ways` is the number of classes, which is the number of the head's outputs; None for regression.
     """
 
     network: Network
@@ -97,48 +105,52 @@ class Problem(NamedTuple):
 
 
 LAST = 10**9
-"""An iteration that no run goes beyond: a meta-gradient in it is what training comes to in the end."""
+"""A number beyond every run's last iteration: MAML++'s meta-gradient there is the one that its schedules end with."""
 
 
 class MetaGradient(Protocol):
-    """The gradient for Meta, summed over the tasks, and their query scores after the last inner step."""
+    """A function that returns the gradient for Meta, summed over the tasks, and the tasks' query scores [T].
+
+    `iteration` matters only to MAML++, whose loss changes as training goes on.
+    """
 
     def __call__(self, meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]: ...
 
 
 class Answering(Protocol):
-    """What can be measured: a learner, or several that answer together."""
+    """Anything that `eval` can measure: a Learner or an Ensemble."""
 
     @property
     def objective(self) -> Objective:
-        """How answers are judged."""
+        """The loss and the score of its answers."""
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
-        """Outputs [T, N, outputs] for `inputs` after each of these numbers of inner steps on `support`."""
+        """The outputs [T, N, outputs] for `inputs`, one tensor for each number of inner steps in `steps`."""
 
 
 class Predict(Protocol):
-    """Outputs [T, N, outputs] of each of several states of the same support set, for inputs [T, N, ...].
+    """A function that returns the outputs [T, N, outputs] for inputs [T, N, ...], one tensor for each adapted state.
 
-    With `collected` the network's norms add to it the moments of what they see (only training with running
-    statistics).
+    All states must come from the same support set. If `collected` is given, the network's norms add the moments of
+    their inputs to it (only training with running statistics).
     """
 
     def __call__(self, states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]: ...
 
 
 class Traits(NamedTuple):
-    """Facts about a learner that those who run it must know.
+    """Facts about a learner that the runtime and the commands read.
 
-    `inner_steps`: how many steps `meta_gradient` takes.
-    `second_order`: whether the meta-gradient goes through the inner gradients; None where there are none.
-    `ways`: the number of classes that it is tied to; None for any number (`prepare` and `finetune` ask).
-    `most_steps`: the most inner steps that `adapt` can take (only MAML++, which learns rates for each step).
-    `classes`: how many training classes it tells apart; the targets of its training tasks are then their numbers in
-        the training part (only the baselines).
-    `reads`: what an adapted learner's head reads. "directions" are features of length one (only baseline++), "pixels"
-        the flattened inputs, with the network unused (only nearest).
-    `remarks`: lines for a person who runs it, such as how a network of their own goes.
+    `inner_steps`: the number of inner steps in `meta_gradient`.
+    `second_order`: whether the meta-gradient goes through the inner gradients; None if there are no inner gradients.
+    `ways`: the only number of classes that it can learn; None for any number. `prepare` and `finetune` read it.
+    `most_steps`: the largest number of inner steps that `adapt` can take; None for any number (set only by MAML++,
+        which learns rates for each step).
+    `classes`: the number of training classes that the learner classifies; the targets of its training tasks are then
+        class numbers in the training part (set only by the baselines).
+    `reads`: the inputs of an adapted learner's head. "directions" are features of length one (only baseline++).
+        "pixels" are the flattened inputs, and the network is never used (only nearest).
+    `remarks`: lines that commands print before they run the learner, such as "these layers run task by task".
     """
 
     inner_steps: int = 0
@@ -151,17 +163,18 @@ class Traits(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What an algorithm's `build` returns: functions that the runtime runs without knowing which they are.
+    """The result of an algorithm's `build`: the functions by which the runtime trains and measures it.
 
-    None of them changes what it is given, and no task sees another: T tasks at once equal one at a time.
+    The functions never change their arguments, and no task influences another: T tasks at once give the same as one
+    task at a time.
 
-    `init()`: the meta-parameters at the start.
+    `init()`: the meta-parameters before training.
     `adapt(meta, support, steps)`: the states after 0, 1, ..., steps inner steps on a support set.
-    `predict(states, inputs)`: outputs [T, N, outputs] of each state.
+    `predict(states, inputs)`: the outputs [T, N, outputs] of each state.
     `meta_gradient(meta, tasks, iteration)`: the gradient for Meta, summed over the tasks, and the query scores.
-    `phase(iteration)`: equal for iterations in which `meta_gradient` is the same function, so that a GPU can replay it
-        (only MAML++ has more than one phase).
-    `implicit`: what can be asked of a gradient that is not that of the inner steps themselves (only iMAML).
+    `phase(iteration)`: a value that changes when `meta_gradient` becomes another function, so that a GPU knows which
+        recording to replay (only MAML++ has more than one phase).
+    `implicit`: extra functions of a learner whose meta-gradient is not that of its inner steps (only iMAML).
     """
 
     init: Callable[[], Meta]
@@ -174,17 +187,21 @@ class Learner(NamedTuple):
     implicit: "Implicit | None" = None
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
-        """Outputs [T, N, outputs] for `inputs` after each of these numbers of inner steps; nothing is random."""
-        every = self.adapt(meta, support._replace(keys=None), max(steps))
+        """The outputs [T, N, outputs] for `inputs`, one tensor for each number of inner steps in `steps`.
+
+        Layers that are random in training (drop-block) drop nothing here.
+        """
+        # Without keys random layers are off.
+        every = self.adapt(meta, support._replace(keys=None), max(steps))  # states 0..max(steps), once for all
         return self.predict([every[step] for step in steps], inputs)
 
 
 class Implicit(NamedTuple):
-    """The meta-gradient of a limit that the inner steps approach (only iMAML).
+    """Extra functions of iMAML, whose meta-gradient is that of the exact inner solution, which its steps approach.
 
-    `settled`: the same learner with settings that reach the limit, so that finite differences can check it; None where
-        its own do.
-    `cut_short(meta, tasks)`: for which tasks [T] negative curvature ended conjugate gradients early.
+    `settled`: the same learner run to convergence, so that finite differences can check its implicit gradient; None
+        if the learner itself converges.
+    `cut_short(meta, tasks)`: true [T] for tasks in which negative curvature ended conjugate gradients early.
     """
 
     settled: Learner | None
@@ -192,26 +209,30 @@ class Implicit(NamedTuple):
 
 
 def checkable(learner: Learner) -> Learner:
-    """The learner itself, or the one of the same kind whose meta-gradient finite differences can check."""
+    """The learner whose meta-gradient finite differences can check: `learner` itself, or iMAML's `settled`."""
     return learner if learner.implicit is None or learner.implicit.settled is None else learner.implicit.settled
 
 
 def with_settled(learner: Learner, change: Callable[[Learner], Learner]) -> Learner:
-    """The learner with its settled one changed as it was itself, where it has one (only iMAML)."""
+    """The learner with `change` applied to its `settled` learner; without one (all but iMAML) the learner itself.
+
+    Wrappers such as `with_fixed` call it, so that the settled learner is wrapped like the learner.
+    """
     if learner.implicit is None or learner.implicit.settled is None:
         return learner
     return learner._replace(implicit=learner.implicit._replace(settled=change(learner.implicit.settled)))
 
 
 def scores(learner: Learner, adapted: Adapted, query: Examples) -> Scores:
-    """Loss and score [T] of adapted learners, each on its query set."""
+    """The loss and the score [T] of adapted learners on their query sets."""
     outputs = learner.predict([adapted], query.inputs)[0]
     return Scores(learner.objective.loss(outputs, query.targets), learner.objective.score(outputs, query.targets))
 
 
 def scores_per_step(learner: Answering, steps: int, meta: Meta, tasks: Task) -> Scores:
-    """Query loss and score [T, steps + 1] before and after every inner step."""
+    """The query loss and score [T, steps + 1]: column k is after k inner steps, column 0 before the first."""
     objective, inputs, targets = learner.objective, tasks.query.inputs, tasks.query.targets
+    # One adaptation of `steps` steps gives the answers after every step.
     with torch.no_grad():
         after = learner.answers(meta, tasks.support, inputs, range(steps + 1))
         losses, scores = ([judge(outputs, targets) for outputs in after] for judge in (objective.loss, objective.score))

@@ -1,4 +1,6 @@
-"""Learning without episodes: a classifier of all training classes, whose features then serve new ones.
+"""Training without episodes: a classifier of all training classes, whose features later serve new classes.
+
+Only the two baselines use it.
 
 Chen et al. 2019, A Closer Look at Few-shot Classification (https://arxiv.org/abs/1904.04232), section 3.
 
@@ -21,43 +23,52 @@ _MOMENTUM = 0.9
 
 
 def descent(rate: float, decay: float) -> Rule:
-    """SGD as the paper's code has it for a task's head: weight decay, a momentum of 0.9 and a dampening of 0.9."""
+    """The rule by which a task's head learns: SGD with weight decay, momentum 0.9 and dampening 0.9.
+
+    These are the values in the code of the paper.
+    """
+    # The order of the links is that of torch.optim.SGD: decay, then momentum, then the rate.
     return chain(decayed(decay), averaged(_MOMENTUM), fixed_rate(rate))
 
 
 def shuffled_batches(seen: Examples, number: int, size: int) -> list[Examples]:
-    """The examples [T, N, ...] in batches of `size`, the last one of what is left, for pass `number` = 0, 1, ...
+    """The examples [T, N, ...] in shuffled batches of `size`, for pass `number` = 0, 1, ...; the last may be smaller.
 
-    Their order is another in every pass. It is a function of the pass alone, so that a task's head does not depend on
-    chance.
+    Each pass has an order of its own. The order depends on `number` only, so the same support set always gives the
+    same head.
     """
+    # Sorting random numbers gives a random permutation without a generator and its state.
     key = torch.zeros(1, dtype=torch.int64, device=seen.targets.device)
     order = random_bits(key, number, 0, seen.targets.shape[1])[0].argsort()
+    # All tasks of a batch take the same order, so one index selects for all of them.
     parts = torch.split(order, size)
     return [seen._replace(inputs=seen.inputs[:, some], targets=seen.targets[:, some]) for some in parts]
 
 
 def pretrained(loop: InnerLoop, head: Params, traits: Traits) -> Learner:
-    """The Learner that trains body and head on batches of all training classes; a task trains a new head alone.
+    """The Learner that trains body and head as one classifier of all training classes; each task trains a new head.
 
-    `head` are the parameters of the training classes' head at the start, which become coefficients of Meta; a task's
-    head begins as the loop says. The support and the query set of a training task are one batch to it. The network's
-    own head is not used.
+    `head`: the initial parameters of the head for the training classes. They become the coefficients of Meta. A task's
+    own head starts as `loop.begin` says. In training the support set and the query set of a task form one batch.
+    The network's own head is not used.
     """
     network = loop.problem.network
-    assert loop.head_reads is not None
+    assert loop.head_reads is not None  # a local name, so that mypy knows below that it is not None
     reads = loop.head_reads
 
     def training_scores(meta: Meta, tasks: Task, _iteration: int) -> Scores:
+        # half[:2] are the inputs and the targets of the support set, then of the query set.
         inputs, targets = (torch.cat(parts, 1) for parts in zip(*(half[:2] for half in tasks), strict=True))
         params = for_tasks(meta.params, len(targets))
         of_classes = {f"head.{n}": v.expand(len(targets), *v.shape) for n, v in meta.coefficients.items()}
         features = reads(network.features(params, inputs, Pass(keys=tasks.support.keys)))
+        # The head of the training classes takes the place of the network's head; baseline++ scales it in `shown`.
         outputs = network.classify(loop.shown({**params, **of_classes}, 0), features)
         return Scores(classification.loss(outputs, targets), classification.score(outputs, targets))
 
     return Learner(
         init=lambda: Meta(network.initial(), {name: value.clone() for name, value in head.items()}),
+        # Training never goes through an adaptation, so no graph of it is kept.
         adapt=torch.no_grad()(partial(adapt, loop)),
         predict=partial(predict, loop),
         meta_gradient=reverse_mode(training_scores),

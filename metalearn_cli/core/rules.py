@@ -1,6 +1,6 @@
-"""How fast parameters move in one inner step: a rule is a value, and rules compose.
+"""Rules: they turn the inner gradient into the change of the parameters in one inner step.
 
-As in optax, a rule turns a gradient into a change, and `chain` hands what one rule made of it to the next.
+As in optax, a rule is a value, and `chain` puts rules one after the other: each reads the output of the one before.
 
 Legend: T tasks, K inner steps.
 """
@@ -14,24 +14,28 @@ from torch import Tensor
 from metalearn_cli.layers.passing import Params
 
 Memory = dict[str, Params]
-"""What a rule remembers of a task from step to step, by a name of its own."""
+"""The state that a rule keeps between the inner steps of a task, such as momentum. Each rule has a key of its own."""
 
 
 def _none(_fast: Params) -> Params:
+    """Nothing is learned."""
     return {}
 
 
 def _nothing(_fast: Params) -> Memory:
+    """Nothing is remembered."""
     return {}
 
 
 class Rule(NamedTuple):
-    """One link of an inner step.
+    """One link of an inner step: three functions.
 
-    `init(fast)`: the learned coefficients at the start, for parameters without T; they become those of Meta.
-    `begin(fast)`: what is remembered of T tasks before their first step.
-    `update(coefficients, fast, grads, memory, step)`: the change of the fast parameters [T, ...] in inner step number
-        `step`, and what is remembered from then on. `grads` is the gradient, or what the link before made of it.
+    `init(fast)`: the initial values of the rule's learned coefficients, for fast parameters without T. They become
+        coefficients of Meta.
+    `begin(fast)`: the memory of T tasks before their first step.
+    `update(coefficients, fast, grads, memory, step)`: returns (change, memory after the step). `fast` are the fast
+        parameters [T, ...], `grads` the gradient [T, ...] or the output of the link before, `step` counts from 0. The
+        output of the last link is added to the fast parameters, so its sign must be that of descent.
     """
 
     update: Callable[[Params, Params, Params, Memory, int], tuple[Params, Memory]]
@@ -40,12 +44,13 @@ class Rule(NamedTuple):
 
 
 def chain(*rules: Rule) -> Rule:
-    """The rules one after the other: each reads what the one before it made of the gradient.
+    """The rule that applies `rules` one after the other: each gets the output of the one before in place of a gradient.
 
-    Learned coefficients and memories of different links must have different names, else ValueError.
+    Raises ValueError, when the coefficients or the memory are made, if two rules use the same name in one of them.
     """
 
     def together(parts: list[dict[str, object]]) -> dict[str, object]:
+        # A name that two rules share would silently overwrite the coefficients or the memory of one of them.
         names = [name for part in parts for name in part]
         if len(names) > len({*names}):
             raise ValueError(f"two rules of a chain have a name in common: {', '.join(sorted(names))}")
@@ -64,11 +69,11 @@ def chain(*rules: Rule) -> Rule:
 
 
 unmoved = Rule(lambda _coefficients, _fast, grads, memory, _step: (grads, memory))
-"""The gradient as it is: a chain of no links, for learners without inner steps."""
+"""The rule that returns the gradient unchanged: a chain of no links, for learners without inner steps."""
 
 
 def of_gradient(change: Callable[[Params, str, Tensor, int], Tensor], init: Callable[[Params], Params] = _none) -> Rule:
-    """The rule that changes each parameter by `change(coefficients, name, gradient, step)`, and remembers nothing.
+    """The rule whose output for each parameter is `change(coefficients, name, gradient, step)`; it has no memory.
 
     Example:
         >>> import torch
@@ -85,14 +90,14 @@ def of_gradient(change: Callable[[Params, str, Tensor, int], Tensor], init: Call
 
 
 def fixed_rate(rate: float) -> Rule:
-    """The change is -rate * gradient (Finn et al. 2017, equation 1); nothing is learned."""
+    """Gradient descent: change = -rate * gradient (Finn et al. 2017, equation 1). Nothing is learned."""
     return of_gradient(lambda _coefficients, _name, grad, _step: -rate * grad)
 
 
 def learned_rates(rate: float) -> Rule:
-    """The change is -rates * gradient with a learned rate for every single parameter (Li et al. 2017, equation 4).
+    """Gradient descent with a learned rate for every scalar parameter (only Meta-SGD): change = -rates * gradient.
 
-    All rates start at `rate`; they may turn negative.
+    All rates start at `rate` and may become negative (Li et al. 2017, https://arxiv.org/abs/1707.09835, equation 4).
     """
     return of_gradient(
         lambda rates, name, grad, _step: -rates[name] * grad,
@@ -101,9 +106,10 @@ def learned_rates(rate: float) -> Rule:
 
 
 def rates_per_step(rate: float, steps: int) -> Rule:
-    """The change is -rates[step] * gradient, with `steps` learned rates for every tensor of parameters.
+    """Gradient descent with a learned rate for every tensor and step (only MAML++): change = -rates[step] * gradient.
 
-    All rates start at `rate`; they may turn negative (Antoniou et al. 2019, https://arxiv.org/abs/1810.09502, "LSLR").
+    Each tensor of parameters has `steps` rates. All start at `rate` and may become negative (Antoniou et al. 2019,
+    https://arxiv.org/abs/1810.09502, "LSLR").
     """
     return of_gradient(
         lambda rates, name, grad, step: -rates[name][step] * grad,
@@ -112,13 +118,15 @@ def rates_per_step(rate: float, steps: int) -> Rule:
 
 
 def curvature() -> Rule:
-    """The gradient becomes gradient x_1 M_o x_2 M_i x_3 M_f, with learned matrices for every tensor of parameters.
+    """Multiplies each axis of the gradient by a learned matrix: gradient x_1 M_o x_2 M_i x_3 M_f (only Meta-Curvature).
 
-    One matrix for the outputs, one for the inputs and one for the places of a kernel, as far as the tensor has them;
-    all start as identities (Park & Oliva 2019, https://arxiv.org/abs/1902.03356).
+    M_o mixes the output channels, M_i the input channels and M_f the places of a kernel. A tensor has only the matrices
+    of the axes that it has: a bias has M_o alone. All matrices start as identities (Park & Oliva 2019,
+    https://arxiv.org/abs/1902.03356).
     """
 
     def init(fast: Params) -> Params:
+        # A convolution's weight [O, C, k, l] has sides O, C and k * l; a linear weight [O, C] has the first two.
         return {
             f"{name}.{axis}": torch.eye(side, dtype=value.dtype)
             for name, value in fast.items()
@@ -133,17 +141,21 @@ def curvature() -> Rule:
 
 
 def pulled_to_start(strength: float) -> Rule:
-    """Adds strength * (parameters - where the task began) to the gradient: that of a proximal term (only iMAML)."""
+    """Adds the gradient of the proximal term strength / 2 * |parameters - start|^2 (only iMAML).
+
+    `start` are the parameters at which the task began. The output is gradient + strength * (parameters - start).
+    """
 
     def update(_coefficients: Params, fast: Params, grads: Params, memory: Memory, _step: int) -> tuple[Params, Memory]:
         start = memory["start"]
         return {name: grad + strength * (fast[name] - start[name]) for name, grad in grads.items()}, memory
 
+    # Detached: iMAML differentiates the solution implicitly, and never through its inner steps.
     return Rule(update, begin=lambda fast: {"start": {name: value.detach() for name, value in fast.items()}})
 
 
 def decayed(decay: float) -> Rule:
-    """Adds decay * parameters to the gradient: that of half their squared length (only the baselines)."""
+    """Weight decay: the output is gradient + decay * parameters (only the baselines)."""
 
     def update(_coefficients: Params, fast: Params, grads: Params, memory: Memory, _step: int) -> tuple[Params, Memory]:
         return {name: grad + decay * fast[name] for name, grad in grads.items()}, memory
@@ -152,15 +164,15 @@ def decayed(decay: float) -> Rule:
 
 
 def averaged(momentum: float) -> Rule:
-    """The gradient becomes momentum * what it became last time + (1 - momentum) * gradient (only the baselines).
+    """Momentum: the output is momentum * (output of the last step) + (1 - momentum) * gradient (only the baselines).
 
-    It is torch's SGD with a dampening that equals its momentum; the first step takes the gradient as it is.
+    The first step returns the gradient itself. It equals torch's SGD with a dampening equal to its momentum.
     """
 
     def update(
         _coefficients: Params, _fast: Params, grads: Params, memory: Memory, _step: int
     ) -> tuple[Params, Memory]:
-        before = memory.get("mean")
+        before = memory.get("mean")  # missing in the first step: torch's SGD does not dampen it either
         if before is not None:
             grads = {name: momentum * before[name] + (1 - momentum) * grad for name, grad in grads.items()}
         return grads, memory | {"mean": grads}
@@ -169,15 +181,16 @@ def averaged(momentum: float) -> Rule:
 
 
 def adam(rate: float, decay: float = 0.999, epsilon: float = 1e-8) -> Rule:
-    """The change is -rate * gradient / root of the mean of its squares: Adam with beta1 = 0 (only Reptile).
+    """Adam without momentum (beta1 = 0; only Reptile): change = -rate * gradient / (sqrt(v / (1 - decay^t)) + epsilon).
 
-    Kingma & Ba 2015 (https://arxiv.org/abs/1412.6980), algorithm 1. Every task starts with empty second moments.
+    v is the exponential mean of the squared gradients, and t = step + 1. Every task starts with v = 0 (Kingma & Ba
+    2015, https://arxiv.org/abs/1412.6980, algorithm 1).
     """
 
     def update(_coefficients: Params, _fast: Params, grads: Params, memory: Memory, step: int) -> tuple[Params, Memory]:
         before = memory["squares"]
         squares = {name: decay * before[name] + (1 - decay) * grad.square() for name, grad in grads.items()}
-        correction = 1 - decay ** (step + 1)  # for the zeros that the mean began with
+        correction = 1 - decay ** (step + 1)  # v started at 0, so it is too small by this factor
         change = {name: -rate * grad / ((squares[name] / correction).sqrt() + epsilon) for name, grad in grads.items()}
         return change, memory | {"squares": squares}
 
@@ -188,8 +201,10 @@ _AXES = ("outputs", "inputs", "places")
 
 
 def _along_axes(gradient: Tensor, matrices: list[Tensor]) -> Tensor:
-    """[T, outputs, inputs, ...] multiplied along each axis after T by its matrix, the last one flattened."""
+    """The gradient [T, outputs, inputs, ...] multiplied along each axis after T by that axis's matrix."""
+    # A kernel's height and width count as one axis of places.
     values = gradient.flatten(3) if gradient.dim() > 3 else gradient
     for axis, matrix in enumerate(matrices, start=1):
+        # A product over the last axis, so each axis is moved there and back.
         values = (values.movedim(axis, -1) @ matrix.mT).movedim(-1, axis)
     return values.reshape(gradient.shape)

@@ -1,6 +1,6 @@
 """A task is a value: a support set to learn from and a query set to be judged on.
 
-A batch of tasks is the same type with a leading T on every tensor, and what runs tasks always takes a batch.
+A batch of T tasks has the same type, with a leading T on every tensor. All functions that run tasks take a batch.
 
 Legend: T tasks, N examples.
 """
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 class Examples(NamedTuple):
-    """Inputs [N, ...] and targets: classes 0..ways-1 as int64 [N], or values [N, outputs].
+    """Inputs [N, ...] and their targets: classes 0..ways-1 as int64 [N], or for regression values [N, outputs].
 
-    `ways` is known to those who drew the classes; without it one has to look, and wait for the device that holds them.
-    Examples to train on also have the `keys` [T] of their tasks, int64: what is random in training is a function of
-    them (layers/random_bits.py).
+    `ways`: the number of classes. If it is None, `ways_of` reads it from the targets, which waits for a GPU.
+    `keys`: int64 [T], one for each training task; random layers (drop-block) are functions of them
+        (layers/random_bits.py). None in evaluation.
     """
 
     inputs: Tensor
@@ -26,29 +26,30 @@ class Examples(NamedTuple):
 
 
 def ways_of(examples: Examples) -> int:
-    """How many classes the targets are of."""
+    """The number of classes: `examples.ways`, or the largest target plus one."""
+    # int() of a tensor on a GPU waits for the GPU; samplers therefore set `ways`.
     return int(examples.targets.max()) + 1 if examples.ways is None else examples.ways
 
 
 class Task(NamedTuple):
-    """A support set and a query set, or T of each."""
+    """A support set and a query set; with a leading T on every tensor, T of each."""
 
     support: Examples
     query: Examples
 
 
 def keyed(tasks: Task, keys: Tensor | None) -> Task:
-    """The same T tasks, whose examples know their keys [T]."""
+    """The same T tasks with `keys` [T] in both their support and their query examples."""
     return Task(*(half._replace(keys=keys) for half in tasks))
 
 
 def tasks_between(tasks: Task, start: int, stop: int) -> Task:
-    """Tasks `start` to `stop` - 1 of a batch, as a batch."""
+    """The batch of tasks `start` to `stop` - 1 of a batch."""
     return with_each(tasks, lambda values: values[start:stop])
 
 
 def with_each(tasks: Task, change: Callable[[Tensor], Tensor]) -> Task:
-    """The tasks after a change of every tensor, keys among them."""
+    """The tasks with `change` applied to every tensor: inputs, targets and keys."""
     return Task(
         *(
             half._replace(

@@ -1,8 +1,8 @@
-"""The whole experiment, typed and frozen: YAML and `--set` in, `Experiment` out.
+"""Reads an experiment: turns YAML and `--set` into an `Experiment`, a typed and frozen value.
 
-`name` in the blocks dataset, backbone and algorithm picks a file of the folder of that name, or a module outside of
-this package (registry.py), and the block's other keys are that file's `Config`. Importing this module imports no torch;
-`load` does, through the files it picks.
+In the blocks dataset, backbone and algorithm, `name` chooses a file in the folder of that name, or a module outside of
+this package (registry.py); the block's other keys are the fields of that file's `Config`. Importing this module does
+not import torch; `load` does, through the files that it imports.
 """
 
 import functools
@@ -33,20 +33,21 @@ def _sink(reference: str) -> str:
 
 
 class Experiment(Settings):
-    """All that decides a run.
+    """All settings of a run.
 
-    `name`: names the run's folder, `runs/NAME`.
-    `seed`: decides the initialisation and the tasks.
-    `dataset`: what tasks are drawn from.
+    `name`: the name of the run's folder, `runs/NAME`.
+    `seed`: the seed of the initial weights and of the tasks.
+    `dataset`: the pictures or functions that tasks are drawn from.
     `task`: the size of a training task.
     `backbone`: the network.
-    `algorithm`: how a task is learned, and what is meta-learned.
-    `outer`: the meta-update.
-    `eval`: how accuracy is measured.
-    `checkpoint`: how often the run is kept on disk between reports.
-    `execution`: how the tasks of a meta-batch run at once.
-    `sinks`: who receives the run's numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
-        (docs/sinks.md); null, TensorBoard where its library is installed. What is learned does not depend on them.
+    `algorithm`: the method by which a task is learned, and the parameters that training learns for all tasks.
+    `outer`: the update of these parameters.
+    `eval`: the measurement of accuracy.
+    `checkpoint`: the times at which checkpoints are written between reports.
+    `execution`: the way in which the tasks of a meta-batch run at once.
+    `sinks`: receivers of the run's numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
+        (docs/sinks.md). Null means TensorBoard, if its library is installed. The learned weights do not depend on
+        sinks.
     """
 
     name: str
@@ -70,9 +71,9 @@ class Experiment(Settings):
 
 
 def load(reference: str, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment in a file, or in the shipped config of that name, after each `key.path=value`.
+    """The experiment in the file `reference`, or in the shipped config of that name, changed by the `overrides`.
 
-    Raises ConfigError with one line for each mistake.
+    Each override is `key.path=value`. Raises ConfigError with one line for each mistake.
     """
     file = _find(reference)
     document = yaml_lines.read(file)
@@ -92,9 +93,10 @@ def load_experiment(reference: str | Path, *overrides: str) -> Experiment:
 
 
 def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The experiment after each `key.path=value`. Where a name is another, the other keys of its block are forgotten.
+    """The experiment changed by the `overrides`, each `key.path=value`.
 
-    Raises ConfigError with one line for each mistake.
+    If an override changes the `name` of a block, the block's other keys go back to their defaults. Raises ConfigError
+    with one line for each mistake.
     """
     values = experiment.model_dump(mode="json")
     asked, given = overridden(values, overrides)
@@ -105,10 +107,10 @@ def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experime
 
 
 def from_mapping(values: object, where: str, approved: Sequence[str] = ()) -> Experiment:
-    """The experiment that `model_dump(mode="json")` gave; `where` is what errors call its source, which is a file.
+    """The experiment in `values`, the output of `model_dump(mode="json")` that a file holds; errors call it `where`.
 
-    Raises CheckpointError if it names modules with a dot that neither are `approved`, because the person at this
-    machine has named them already, nor in METALEARN_TRUST: no file may choose what is imported.
+    Raises CheckpointError if it names a module with a dot that is neither in `approved` (the person at this machine has
+    named it already) nor in METALEARN_TRUST, because a file must not choose which code is imported.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: found {found(values)}, expected an experiment")
@@ -117,12 +119,15 @@ def from_mapping(values: object, where: str, approved: Sequence[str] = ()) -> Ex
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """The experiment as a file that `load` turns back into an equal one; no key is left out."""
+    """The experiment as YAML with every key; `load` turns it back into an equal experiment."""
     return yaml_lines.write(experiment.model_dump(mode="json"))
 
 
 def dataset_settings(name: str, overrides: Sequence[str] = ()) -> Choice:
-    """The settings of dataset `name` after each `dataset.key=value`. Raises ConfigError as `load` does."""
+    """The settings of dataset `name`, changed by the `overrides`, each `dataset.key=value`.
+
+    Raises ConfigError as `load` does.
+    """
     values, given = overridden({"dataset": {"name": name}}, overrides)
     for location in given:
         if location[0] != "dataset" or location[1:] in ((), ("name",)):
@@ -166,12 +171,15 @@ def _experiment(
     choices = [chosen_by(block, (block,), values.get(block)) for block in ROOMS]
     mistakes = [choice for choice in choices if isinstance(choice, Mistake)]
     model = _model(*(object if isinstance(choice, Mistake) else choice for choice in choices))
-    # A block that is missing is a mistake already; as null it is not reported a second time.
+    # A missing block was already reported; null in its place keeps the validation from reporting it again.
     return validated(model, {**dict.fromkeys(ROOMS), **values}, Source(where, lines, given), mistakes)
 
 
 @functools.cache
 def _model(*blocks: type) -> type[Experiment]:
-    """The Experiment whose ROOMS have these types; always the same class, without which no two were equal."""
+    """The Experiment class whose dataset, backbone and algorithm have these types.
+
+    It is cached: two experiments are equal only if their class is the same.
+    """
     fields: Any = {name: (block, ...) for name, block in zip(ROOMS, blocks, strict=True)}
     return create_model("Experiment", __base__=Experiment, **fields)

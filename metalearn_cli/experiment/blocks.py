@@ -1,4 +1,4 @@
-"""The blocks of an experiment that are the same for every dataset, backbone and algorithm, typed and frozen."""
+"""The blocks of an experiment that do not depend on the chosen dataset, backbone and algorithm, typed and frozen."""
 
 from typing import Annotated, Literal
 
@@ -18,18 +18,20 @@ _READERS = {
     "step_every": ("schedule", ("step",)),
     "step_factor": ("schedule", ("step",)),
 }
-"""Which keys of `outer` are read only where another has one of these values."""
+"""Keys of `outer` that are read only if another key has one of these values."""
 
 
 class Task(Settings):
-    """N-way K-shot: what one training task holds.
+    """The size of a training task: N ways, K shots.
 
-    `ways` (classes): how many a task has.
-    `shots` (examples): how many of each class are given with their labels: the support set.
-    `queries` (examples): how many more of each class are to be predicted.
-    `statistics`: what the norms see: all the queries at once ("transductive", as in MAML's code) or the support set
-        alone ("support"), so that no prediction depends on the other queries.
-    `running_statistics`: whether training keeps a running mean of what the norms see, for `eval.statistics: running`.
+    `ways` (classes): the number of classes in a task.
+    `shots` (examples): the number of labelled examples of each class, the support set.
+    `queries` (examples): the number of further examples of each class, whose classes are to be predicted.
+    `statistics`: the pictures whose mean and variance the norms use for predictions: all queries at once
+        ("transductive", as in MAML's code), or only the support set ("support"), so that no prediction depends on other
+        queries.
+    `running_statistics`: whether training keeps running means of the norms' means and variances, for
+        `eval.statistics: running`.
     """
 
     ways: Size = 5
@@ -40,25 +42,25 @@ class Task(Settings):
 
 
 class Outer(Settings):
-    """The meta-update; by default MAML's (Finn et al. 2017, appendix A): Adam at a constant 1e-3.
+    """The meta-update; the default is MAML's (Finn et al. 2017, appendix A): Adam with a constant rate of 1e-3.
 
-    What the chosen optimizer or schedule would not read is refused.
+    A key that the chosen optimizer or schedule does not read is refused.
 
-    `optimizer`: what makes a meta-step of a meta-gradient.
+    `optimizer`: the method that turns a meta-gradient into a meta-step.
     `lr`: the rate of the meta-steps.
-    `weight_decay`: decay of the meta-parameters at every meta-step.
-    `momentum`: the share of the last meta-step that is taken again; for sgd.
-    `schedule`: how the rate changes over the run.
-    `min_lr`: where the cosine or the line ends; a line to 0 is Reptile's.
-    `step_every` (iterations): after how many the schedule "step" multiplies the rate; by default as CAVIA (Zintgraf et
-        al. 2019).
-    `step_factor`: by what it multiplies.
-    `clip_norm`: bounds the norm of the whole meta-gradient; null does not clip.
-    `clip_value`: bounds each of its elements; null does not clip.
-    `meta_batch_size` (tasks): how many a meta-step learns from.
-    `iterations` (meta-steps): how many the whole run has.
-    `on_nonfinite`: whether a loss or a gradient that is not finite ends the run ("stop"), or its step is left out and
-        counted ("skip").
+    `weight_decay`: the weight decay of the meta-parameters in every meta-step.
+    `momentum`: the share of the last meta-step that is added to the next one; only for sgd.
+    `schedule`: the way in which the rate changes over the run.
+    `min_lr`: the rate at the end of the schedules "cosine" and "linear"; Reptile has a line to 0.
+    `step_every` (iterations): the schedule "step" multiplies the rate each time after so many iterations; the default
+        is that of CAVIA (Zintgraf et al. 2019).
+    `step_factor`: the factor of the schedule "step".
+    `clip_norm`: the largest norm of the whole meta-gradient; null does not clip.
+    `clip_value`: the largest absolute value of each element of the meta-gradient; null does not clip.
+    `meta_batch_size` (tasks): the number of tasks in a meta-step.
+    `iterations` (meta-steps): the length of the whole run.
+    `on_nonfinite`: "stop" ends the run at a loss or a gradient that is not finite; "skip" leaves that step out and
+        counts it.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -86,19 +88,19 @@ class Outer(Settings):
 
 
 class Eval(Settings):
-    """How accuracy is measured, in validation and test.
+    """The measurement of accuracy in validation and test.
 
-    `ways` (classes): how many a test task has; null, as in training. Only a learner that is not tied to a number of
-        classes (protonet and others) can be measured with other ways.
-    `inner_steps` (steps): by how many a test task is learned; null, as in training.
-    `queries` (examples): how many of each class are to be predicted.
-    `episodes` (tasks): how many `metalearn eval` draws.
-    `val_episodes` (tasks): how many each validation draws.
-    `every` (iterations): how many lie between two validations; where they are 100 or more, one more comes first, after
-        a tenth of as many.
-    `seed`: picks the episodes, the same for every checkpoint.
-    `statistics`: what the norms see; null, as in training; "running", the running mean of what they saw in training, so
-        that no prediction depends on others.
+    `ways` (classes): the number of classes in a test task; null takes that of training. Only learners for any number of
+        classes (protonet and others) can be measured with another number.
+    `inner_steps` (steps): the number of inner steps in a test task; null takes that of training.
+    `queries` (examples): the number of queries of each class.
+    `episodes` (tasks): the number of episodes in `metalearn eval`.
+    `val_episodes` (tasks): the number of episodes in each validation.
+    `every` (iterations): the number of iterations between two validations. If it is 100 or more, there is one more
+        validation at the start, after a tenth of that number.
+    `seed`: the seed of the episodes, which are the same for every checkpoint.
+    `statistics`: the statistics that norms use; null takes those of training. "running" are the running means that
+        training kept, so that no prediction depends on another.
     """
 
     ways: Annotated[Size, Field(ge=2)] | None = None
@@ -112,21 +114,22 @@ class Eval(Settings):
 
     @property
     def first(self) -> int:
-        """After how many iterations the first validation comes: early in a long run, to show soon how it goes."""
+        """The number of iterations before the first validation; it comes early in a long run, to show progress soon."""
         return self.every // 10 if self.every >= _LONG else self.every
 
     def validates(self, iteration: int) -> bool:
-        """Whether a validation follows so many iterations."""
+        """Whether a validation follows after `iteration` finished iterations."""
         return iteration == self.first or iteration % self.every == 0
 
 
 class Keeping(Settings):
-    """How often a checkpoint is written besides at every report, at a signal and at the end, and how many are kept.
+    """The times of further checkpoints (one is written at every report, at a signal and at the end), and their number.
 
-    `minutes` (minutes): after so many.
-    `every` (iterations): after so many; null, never for that reason.
-    `keep_best` (checkpoints): how many of those with the best validations are kept, for an ensemble: `metalearn eval
-        --checkpoint` with the folder of the run. MAML++ (Antoniou et al. 2019) has one of 5; 1, best.pt alone.
+    `minutes` (minutes): a checkpoint is written after so many minutes.
+    `every` (iterations): a checkpoint is written after so many iterations; null turns this off.
+    `keep_best` (checkpoints): the number of checkpoints with the best validations that are kept for an ensemble
+        (`metalearn eval --checkpoint` with the run's folder). MAML++ (Antoniou et al. 2019) has 5; 1 keeps best.pt
+        alone.
     """
 
     minutes: float = Field(default=10.0, gt=0)
@@ -135,18 +138,18 @@ class Keeping(Settings):
 
 
 class Execution(Settings):
-    """How the tasks of a meta-batch run at once; but for rounding, what is learned does not depend on it.
+    """The way in which the tasks of a meta-batch run; except for rounding, the learned weights do not depend on it.
 
-    `mode`: one task after the other ("loop"), at once ("vmap"), at once on threads ("threads"), or what suits the
-        device.
-    `chunk` (tasks): how many go through the network together; null, as many as suit the caches and the threads.
-    `threads`: how many; null, one a core.
-    `processes`: how many of this machine share each meta-batch, which on a CPU is faster than threads alone; null, one,
-        or as many as torchrun starts.
-    `cuda_graph`: whether a GPU is asked for a whole meta-gradient at once, as a CUDA graph, or for each of its
-        operations.
-    `precision`: how exact products of float32 numbers are: as such, or rounded to "tf32" (10 bits; GPUs) or "bfloat16"
-        (7 bits; CPUs with matrix units for it; on GPUs the same as tf32) before they are multiplied.
+    `mode`: "loop" runs one task after the other, "vmap" runs many at once, "threads" runs many at once on several
+        threads, "auto" chooses by the device.
+    `chunk` (tasks): the number of tasks that go through the network together; null chooses it by the caches and the
+        threads.
+    `threads`: the number of threads; null is one per core.
+    `processes`: the number of processes on this machine that share each meta-batch; on a CPU this is faster than
+        threads alone. Null is one process, or as many as torchrun starts.
+    `cuda_graph`: whether a GPU runs the whole meta-gradient as one recorded CUDA graph, or operation by operation.
+    `precision`: the precision of the factors of matrix products: "float32", or rounded to "tf32" (10 bits; GPUs) or
+        "bfloat16" (7 bits; CPUs with matrix units for it; on GPUs the same as tf32).
     """
 
     mode: Literal["auto", "loop", "vmap", "threads"] = "auto"

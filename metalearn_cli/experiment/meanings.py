@@ -1,9 +1,9 @@
-"""What the keys of a block mean, as its docstring says: one entry for each key, below all else.
+"""Reads the meanings of a block's keys from its docstring, which ends with one entry for each key:
 
     `key` (unit): what it means, which may go on
         in further lines.
 
-The schema for editors and the reference page both read them, so what a person types and what a person reads agree.
+The schema for editors and the reference page both show these entries.
 """
 
 import inspect
@@ -16,14 +16,14 @@ _ENTRY = re.compile(r"^`(\w+)`(?: \(([^)]*)\))?: (.*(?:\n +.*)*)", re.MULTILINE)
 
 
 class Meaning(NamedTuple):
-    """What a key means, and the unit of its number; empty where it has none."""
+    """The meaning of a key, and the unit of its number; the unit is empty if it has none."""
 
     text: str
     unit: str
 
 
 def meanings(block: type[Settings]) -> dict[str, Meaning]:
-    """The meaning of every key that the docstring of the block or of what it inherits from has an entry for."""
+    """The meaning of every key with an entry in the docstring of the block or of a class that it inherits from."""
     found: dict[str, Meaning] = {}
     for owner in reversed(block.__mro__):
         for key, unit, text in _ENTRY.findall(_docstring(owner)):
@@ -32,7 +32,7 @@ def meanings(block: type[Settings]) -> dict[str, Meaning]:
 
 
 def about(block: type[Settings]) -> str:
-    """What the block is: its docstring above the entries, one line for each paragraph."""
+    """The description of the block: the part of its docstring above the entries, one line for each paragraph."""
     return "\n\n".join(" ".join(one.split()) for one in _ENTRY.split(_docstring(block))[0].strip().split("\n\n"))
 
 

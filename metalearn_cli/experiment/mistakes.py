@@ -1,6 +1,6 @@
-"""What is wrong with an experiment, a line each: where, which key, what was found, what would be right.
+"""Messages about mistakes in an experiment, a line each: place, key, the value found, and the values allowed.
 
-What would be right is read from the JSON schema of the settings, so a new `Config` explains itself.
+The allowed values are read from the JSON schema of the settings, so a new `Config` needs no messages of its own.
 """
 
 import difflib
@@ -36,26 +36,26 @@ _MOST_MISTAKES = 20
 
 
 class Mistake(NamedTuple):
-    """What is wrong with the value at `location`."""
+    """A mistake: `what` is wrong with the value at `location`."""
 
     location: Location
     what: str
 
 
 class Source(NamedTuple):
-    """Where values come from: what to call the file, its lines, and the keys that a `--set` gave."""
+    """The source of values: the name of the file in messages, its line numbers, and the keys that `--set` gave."""
 
     where: str
     lines: Mapping[Location, int]
     overridden: Sequence[Location] = ()
 
     def line(self, location: Location) -> int:
-        """The line of the value or of the nearest block around it; 0 if no line is known."""
+        """The line of the value, or of the nearest block around it; 0 if none is known."""
         ancestors = (location[:length] for length in range(len(location), 0, -1))
         return next((self.lines[ancestor] for ancestor in ancestors if ancestor in self.lines), 0)
 
     def place(self, location: Location) -> str:
-        """What stands before the key in a message."""
+        """The beginning of a message, before the key: file and line, or `--set`."""
         if any(location[: len(given)] == given[: len(location)] for given in self.overridden):
             return "--set "
         line = self.line(location)
@@ -63,7 +63,7 @@ class Source(NamedTuple):
 
 
 def refusal(mistakes: Iterable[Mistake], source: Source) -> ConfigError:
-    """The first twenty mistakes as one error, in the order of the file's lines."""
+    """One error with the first twenty mistakes, in the order of the file's lines."""
     ordered = sorted(mistakes, key=lambda mistake: source.line(mistake.location))
     lines = [*dict.fromkeys(f"{source.place(location)}{key(location)}: {what}" for location, what in ordered)]
     more = len(lines) - _MOST_MISTAKES
@@ -91,7 +91,7 @@ def did_you_mean(word: object, known: Sequence[str]) -> str:
 
 
 def validated(model: type[Model], values: object, source: Source, mistakes: Sequence[Mistake] = ()) -> Model:
-    """`values` as a `model`. Raises ConfigError with the mistakes found here and those known before."""
+    """`values` as an instance of `model`. Raises ConfigError with the mistakes found here and those in `mistakes`."""
     try:
         # By way of JSON, because strict validation of Python values refuses a list where a tuple is declared.
         typed = model.model_validate_json(json.dumps(values))
@@ -132,10 +132,10 @@ def _explained(details: Any, schema: Schema) -> Mistake:
 
 
 def _at(location: Location, schema: Schema) -> Schema:
-    """The part of `schema` that describes the value at `location`; empty where it cannot say."""
+    """The part of `schema` that describes the value at `location`; empty if there is none."""
     node = schema
     for part in location:
-        if "anyOf" in node:  # null, or what has parts
+        if "anyOf" in node:  # null or a block: only the block has parts to go down into
             options = [_resolved(option, schema) for option in node["anyOf"]]
             node = next((option for option in options if option.get("type") != "null"), {})
         if isinstance(part, int):
@@ -158,7 +158,7 @@ def _resolved(node: Schema, schema: Schema) -> Schema:
 
 
 def words(node: Schema, schema: Schema) -> str:
-    """What a value must be, to follow "expected"; empty where the schema does not say."""
+    """The words that follow "expected" in a message, made from the schema of the value; empty if it has no bounds."""
     node = _resolved(node, schema)
     if "anyOf" in node:
         return ", or ".join(words(option, schema) for option in node["anyOf"])

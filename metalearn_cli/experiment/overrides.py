@@ -1,4 +1,4 @@
-"""`--set key.path=value`: one more layer over the values of a file."""
+"""Puts `--set key.path=value` over the values of a file."""
 
 import copy
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from metalearn_cli.experiment.yaml_lines import Location, brief, parse_value
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Location]]:
-    """A copy of `values` with each override put in, in order, and the places where they went.
+    """A copy of `values` with each override put in, in order, and the locations that changed.
 
-    A value is read as in a file: `1e-3` is a number, `[1, 2]` a list, `{name: x}` a block. A missing block on
-    the way is made; whether its keys are known is for the validation to say.
+    A value is read as in a file: `1e-3` is a number, `[1, 2]` a list, `{name: x}` a block. A missing block on the way
+    is made; the validation later refuses unknown keys.
 
-    Raises ConfigError if an override is not KEY=VALUE, or leads through something that is no block.
+    Raises ConfigError if an override is not KEY=VALUE, or if its path goes through a value that is not a block.
     """
     values = copy.deepcopy(values)
     given: list[Location] = []

@@ -1,4 +1,4 @@
-"""What somebody may have meant by a value that does not fit: the end of a message says what to write."""
+"""Guesses what somebody meant by a value that does not fit, for the end of a message: "; write 20"."""
 
 import json
 import re
@@ -22,9 +22,9 @@ _LONGEST = 60
 
 
 def what_to_write(value: object, node: Schema, look_up: Callable[[Schema], Schema]) -> str:
-    """The end of a message, such as "; write 20": another form of the value that the schema takes; nothing without one.
+    """The end of a message, such as "; write 20", with another form of `value` that the schema accepts; "" if none.
 
-    `look_up` gives the schema that a "$ref" stands for.
+    `look_up` returns the schema that a "$ref" stands for.
     """
     for reading in _readings(value):
         if (type(reading), reading) != (type(value), value) and _fits(reading, node, look_up):
@@ -39,7 +39,7 @@ def what_to_write(value: object, node: Schema, look_up: Callable[[Schema], Schem
 
 
 def _readings(value: object) -> Iterator[object]:
-    """Other forms of the value, the likeliest first."""
+    """Yield other forms of the value, the likeliest first."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         yield int(value)
     if isinstance(value, str):
@@ -77,7 +77,7 @@ def _numbers(text: str) -> Iterator[object]:
 
 
 def _fits(value: object, node: Schema, look_up: Callable[[Schema], Schema]) -> bool:
-    """Whether the schema takes the value, as far as it says."""
+    """Whether the schema accepts the value, as far as it can tell."""
     node = look_up(node)
     if "anyOf" in node:
         return any(_fits(value, option, look_up) for option in node["anyOf"])

@@ -1,8 +1,8 @@
-"""Which code the `name` of a block picks: a file of this package's folders, an installed package's, or one's own.
+"""Finds the module that the `name` of a block chooses. There are three kinds, and each exports `Config` and `build`.
 
-The folder is the registry of this package. An installed package adds names by entry points (groups
-`metalearn.datasets`, `metalearn.backbones`, `metalearn.algorithms`: NAME = "package.module"), and a name with a dot is
-any module that can be imported. All three export a `Config` and a `build`.
+A file in this package's folder of that block needs no registration. An installed package adds names by entry points
+(groups `metalearn.datasets`, `metalearn.backbones`, `metalearn.algorithms`: NAME = "package.module"). A name with a dot
+is any module that can be imported.
 """
 
 import functools
@@ -25,7 +25,7 @@ from metalearn_cli.references import module_named, neighbours_of
 from metalearn_cli.settings import Choice, Settings
 
 ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithms"}
-"""The blocks whose `name` picks a file, and the folder it is in."""
+"""The blocks whose `name` chooses a file, and the folder of these files."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _OWN = "a module of your own has a dot in its name, as package.module"
@@ -34,7 +34,7 @@ _OWN = "a module of your own has a dot in its name, as package.module"
 def names_in(room: str) -> list[str]:
     """The names of this package's own files in the folder `room`; nothing is imported."""
     package = f"metalearn_cli.{room}"
-    # Found and not imported where nobody has yet, so that the shell's completion waits for no library.
+    # The folder is found without importing it, so that the shell's completion waits for no library.
     spec = None if package in sys.modules else find_spec(package)
     folder = spec.submodule_search_locations if spec else import_module(package).__path__
     modules = [module for module in pkgutil.iter_modules(folder) if not module.ispkg]
@@ -51,7 +51,7 @@ def _installed(room: str) -> list[EntryPoint]:
 
 
 def module_of(settings: Choice) -> ModuleType:
-    """The module whose `Config` these settings are; its `build` takes them."""
+    """The module whose `Config` is the class of these settings; its `build` takes them."""
     return sys.modules[type(settings).__module__]
 
 
@@ -62,7 +62,7 @@ def outside_modules(values: object) -> list[str]:
 
 
 def _names_of(block: object) -> Iterator[str]:
-    """The name of a block, and those of the blocks that it lists, as a mixture does; the same that are imported."""
+    """Yield the name of a block, and the names of the blocks that it lists (only a mixture lists some)."""
     if isinstance(block, dict):
         if isinstance(name := block.get("name"), str):
             yield name
@@ -72,7 +72,7 @@ def _names_of(block: object) -> Iterator[str]:
 
 
 def chosen_by(block: str, location: Location, values: object) -> type[Choice] | Mistake:
-    """The `Config` that the name at `location` picks for `block`."""
+    """The `Config` that the name at `location` chooses for `block`, or the Mistake if it chooses none."""
     name = values.get("name") if isinstance(values, dict) else None
     if not (isinstance(values, dict) and isinstance(name, str) and _is_a_name(name, ROOMS[block])):
         return _no_choice(block, location, values)
@@ -91,12 +91,12 @@ def chosen_by(block: str, location: Location, values: object) -> type[Choice] | 
 
 
 def _is_a_name(name: str, room: str) -> bool:
-    """Whether a block may have that name; the installed packages, which take a while, are asked last."""
+    """Whether a block may have that name. Entry points are searched last, because that takes a while."""
     return name in names_in(room) or _DOTTED.fullmatch(name) is not None or name in known_names(room)
 
 
 def _no_choice(block: str, location: Location, values: object) -> Mistake:
-    """What is wrong with a block that has no name, or one that nothing is called by."""
+    """The mistake of a block that has no name, or an unknown one."""
     names = known_names(ROOMS[block])
     expected = f"one of {', '.join(names)}"
     if values is None:
@@ -111,9 +111,9 @@ def _no_choice(block: str, location: Location, values: object) -> Mistake:
 
 
 def config_named(block: str, name: str) -> type[Choice]:
-    """The `Config` of the file, entry point or module that is called `name`.
+    """The `Config` of the file, entry point or module called `name`.
 
-    Raises ConfigError, which does not name the key, if it cannot be imported or is not such a module.
+    Raises ConfigError, without the key in its message, if the module cannot be imported or lacks `Config` or `build`.
     """
     room = ROOMS[block]
     if name in names_in(room):
@@ -127,7 +127,7 @@ def config_named(block: str, name: str) -> type[Choice]:
 
 
 def own_config(module: ModuleType, name: str) -> type[Choice]:
-    """The `Config` of a module that is not of this package; its `name` is what the experiment calls it.
+    """The `Config` of a module outside this package, with `name` as the only value of its key `name`.
 
     Raises ConfigError if the module lacks a `Config` or a `build`.
     """
@@ -148,7 +148,7 @@ def _required(target: str) -> ModuleType:
 
 @functools.cache
 def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
-    """The config with that name for its name, of that module; always the same class for the same."""
+    """A subclass of `config` in `module` whose key `name` must be `name`; equal arguments give the same class."""
     one: Any = {"name": (Literal[name], name)}
     made = create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)
     return cast("type[Choice]", made)
@@ -156,6 +156,6 @@ def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
 
 @functools.cache
 def _with_choices(config: type[Choice], field: str, choices: tuple[type[Choice], ...]) -> type[Choice]:
-    """The config with these types in a field of several blocks; always the same class for the same types."""
+    """A subclass of `config` with these types in a field that lists blocks; equal arguments give the same class."""
     inner: Any = {field: (tuple[choices], config.model_fields[field])}  # type: ignore[valid-type]
     return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)

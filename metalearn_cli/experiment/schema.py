@@ -1,6 +1,6 @@
-"""A JSON Schema of the experiment file, so that an editor completes and checks it as one types.
+"""A JSON Schema of the experiment file, with which an editor completes and checks it during typing.
 
-All is read from the `Config`s and their docstrings, so a new file of a folder is in it at once.
+It is made from the `Config` classes and their docstrings, so it always includes new files.
 """
 
 import json
@@ -31,7 +31,10 @@ _OUTSIDE: Node = {
 
 
 def experiment_schema() -> Node:
-    """The schema: blocks as alternatives by `name`, every key described, with its default; unknown keys refused."""
+    """The schema of an experiment file: alternatives by `name`, a description and a default for every key.
+
+    It refuses unknown keys.
+    """
     configs = {block: _configs(block) for block in ROOMS}
     fields: Any = {block: (_one_of(list(found.values())), ...) for block, found in configs.items()}
     model: type[Experiment] = create_model("Experiment", __base__=Experiment, **fields)
@@ -60,7 +63,7 @@ def experiment_schema() -> Node:
 
 
 def _configs(block: str) -> dict[str, type[Choice]]:
-    """Those of the folder and of installed packages; one that cannot be imported is left out, as it cannot be used."""
+    """The `Config` classes of the folder and of installed packages; those that cannot be imported are left out."""
     found = {}
     for name in known_names(ROOMS[block]):
         with suppress(ConfigError):
@@ -73,20 +76,20 @@ def _one_of(configs: Sequence[type[Choice]]) -> Any:
 
 
 def _blocks(experiment: type[Experiment]) -> list[type[Settings]]:
-    """The blocks of an experiment that are the same whatever files it picks."""
+    """The blocks of an experiment that do not depend on the chosen files."""
     types = [field.annotation for field in experiment.model_fields.values()]
     return [one for one in types if isinstance(one, type) and issubclass(one, Settings)]
 
 
 def _complete(node: Node, config: type[Settings]) -> None:
-    """A block needs its name, which says what it is."""
+    """Make `name` a required key of the block, because it chooses the alternative."""
     _describe(node, config)
     node["required"] = ["name", *node.get("required", [])]
     node["properties"]["name"]["description"] = (import_module(config.__module__).__doc__ or "").partition("\n")[0]
 
 
 def _describe(node: Node, block: type[Settings]) -> None:
-    """The block and each of its keys, as its docstrings say."""
+    """Add the descriptions from the docstring to the block and to each of its keys."""
     node["description"] = about(block)
     for key, meaning in meanings(block).items():
         text = f"{meaning.unit}: {meaning.text}" if meaning.unit else meaning.text
@@ -94,7 +97,7 @@ def _describe(node: Node, block: type[Settings]) -> None:
 
 
 def _as_written(kinds: Mapping[str, str], definitions: dict[str, Node]) -> Node:
-    """A layer as people write it, `relu` or `conv2d: {channels: 64}`, and not as it is once read."""
+    """The schema of a layer as people write it, `relu` or `conv2d: {channels: 64}`, not as the classes store it."""
     names = {kind: reference.removeprefix("#/$defs/") for kind, reference in kinds.items()}
     for name in set(names.values()):
         definitions[name]["properties"].pop("kind")
@@ -111,7 +114,7 @@ def _as_written(kinds: Mapping[str, str], definitions: dict[str, Node]) -> Node:
 
 
 def _untitled(node: Any) -> Any:
-    """Without the titles that are nothing but the key once more."""
+    """The schema without titles that only repeat the key."""
     if isinstance(node, list):
         return [_untitled(one) for one in node]
     if isinstance(node, dict):

@@ -1,9 +1,9 @@
 """YAML 1.2 to plain values and back, with the line of every key.
 
 Scalars follow the core schema (https://yaml.org/spec/1.2.2/#103-core-schema): 1e-3 is a number, `no` and
-`on` are words, 010 is ten, 1:30 is text. PyYAML resolves YAML 1.1, which disagrees on each, so it supplies
-no more than the events. Refused: tags, anchors, aliases, merge keys, keys given twice, keys that are no
-text, more than one document.
+`on` are words, 010 is ten, 1:30 is text. PyYAML reads YAML 1.1, which differs in each of these, so only its
+parser events are used. Tags, anchors, aliases, merge keys, repeated keys, keys that are not text, and more than one
+document are refused.
 """
 
 import codecs
@@ -18,7 +18,7 @@ from metalearn_cli.errors import ConfigError
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 Location = tuple[str | int, ...]
-"""Keys and list indices from the top of the file to a value."""
+"""The path to a value: keys and list indices from the top of the file."""
 
 MAX_BYTES = 65_536  # the pure-Python parser reads 65 kB a second, and no experiment needs a tenth of that
 MAX_DEPTH = 32
@@ -41,7 +41,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 class Document(NamedTuple):
-    """The values of a file, and the line (from 1) where each key or list item stands."""
+    """The values of a file, and the line number (from 1) of each key and list item."""
 
     values: dict[str, Value]
     lines: dict[Location, int]
@@ -56,7 +56,7 @@ class _RefusedError(Exception):
 def read(file: Path) -> Document:
     """The document in `file`.
 
-    Raises ConfigError, one line, if it cannot be read or is no mapping in safe YAML 1.2 and UTF-8.
+    Raises ConfigError, one line, if it cannot be read or is not a mapping in safe YAML 1.2 and UTF-8.
     """
     where = shown(str(file))
     try:
@@ -75,13 +75,13 @@ def read(file: Path) -> Document:
         line = content.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{content[error.start]:02x}{_encoding(content)}"
         raise ConfigError(f"{where}:{line}: not UTF-8: {found}") from error
-    if "\0" in text:  # UTF-16 of plain letters is no fault in UTF-8
+    if "\0" in text:  # UTF-16 of plain letters is valid UTF-8, with a zero byte beside each letter
         raise ConfigError(f"{where}: not UTF-8{_encoding(content)}")
     return parse(text, where)
 
 
 def parse(text: str, where: str) -> Document:
-    """The document in `text`; `where` is what errors call it.
+    """The document in `text`; errors call its source `where`.
 
     Raises ConfigError, `where:line: what`, unless it is one mapping in safe YAML 1.2.
     """
@@ -98,7 +98,7 @@ def parse(text: str, where: str) -> Document:
 
 
 def parse_value(text: str, where: str) -> Value:
-    """The one value in `text`, of any kind; nothing at all is null. Raises ConfigError, `where: what`."""
+    """The single value in `text`, of any kind; an empty text is null. Raises ConfigError, `where: what`."""
     try:
         return _load(text)[0]
     except _RefusedError as error:
@@ -106,22 +106,22 @@ def parse_value(text: str, where: str) -> Value:
 
 
 def write(values: dict[str, Value]) -> str:
-    """Text that `parse` turns back into the same values; a leaf block takes one line."""
+    """YAML text that `parse` turns back into the same values; a block without inner blocks takes one line."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
 
 
 def shown(text: str) -> str:
-    """`text` as it may stand in a message: escaped if it holds line breaks, control codes or the like."""
+    """`text` in a form that is safe in a message: line breaks, control codes and the like are escaped."""
     return text if text.isprintable() else repr(text)
 
 
 def brief(text: str) -> str:
-    """`text` as `shown`, cut where it is too long for a message."""
+    """`text` as `shown` gives it, cut if it is too long for a message."""
     return shown(text) if len(text) <= _LONGEST_SHOWN else f"{shown(text[:_LONGEST_SHOWN])}..."
 
 
 def _encoding(content: bytes) -> str:
-    """The end of a message: which other encoding a file seems to have, and what to do."""
+    """The end of a message: the encoding that the file seems to have, and the way to convert it."""
     marks = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}
     marks |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
     found = next((name for mark, name in marks.items() if content.startswith(mark)), "")
@@ -147,7 +147,7 @@ def _load(text: str) -> tuple[Value, dict[Location, int]]:
     except _RefusedError:
         raise
     except Exception as error:
-        # PyYAML documents YAMLError alone; on hostile text it also raises ValueError and others.
+        # PyYAML documents only YAMLError, but on hostile text it also raises ValueError and others.
         raise _not_yaml(error, text) from error
     return value, lines
 
@@ -212,12 +212,12 @@ def _scalar(event: Any, line: int) -> Value:
 
 
 def resolved(text: str) -> Value:
-    """What plain `text` means in the core schema of YAML 1.2."""
+    """The value of plain `text` in the core schema of YAML 1.2."""
     if text in _WORDS:
         return _WORDS[text]
     for base, pattern in _INTEGERS.items():
         if pattern.fullmatch(text):
-            # Python refuses to convert thousands of digits; what is cut here is refused by its length.
+            # Python refuses to convert thousands of digits. A number that is cut here is later refused for its length.
             return int(text[: MAX_DIGITS + 1], base)
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -232,7 +232,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _quoted_where_needed(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # SafeDumper quotes what YAML 1.1 would misread; 1.2 would misread more, such as '1e3'.
+    # SafeDumper quotes text that YAML 1.1 would misread; YAML 1.2 would also misread text such as '1e3'.
     style = None if isinstance(resolved(text), str) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

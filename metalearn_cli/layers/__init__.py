@@ -1,1 +1,1 @@
-"""What a network is made of: layers that run for many tasks at once, each with weights of its own."""
+"""The layers of a network. Each runs many tasks in one call, and every task has its own weights."""

@@ -1,4 +1,4 @@
-"""Attention that can be differentiated twice: torch's fast kernels have no second derivative (torch 2.13)."""
+"""Attention that can be differentiated twice; torch's fast attention kernels cannot (torch 2.13)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class PlainAttention(TorchFunctionMode):
-    """Inside it, in this thread, attention is matrix products and a softmax."""
+    """A context manager: inside it, in this thread, torch computes attention by matrix products and a softmax."""
 
     def __torch_function__(
         self,
@@ -22,7 +22,8 @@ class PlainAttention(TorchFunctionMode):
         given = dict(kwargs or {})
         if function is F.scaled_dot_product_attention:
             return _attention(*args, **given)
-        # What it calls is not seen from here, and with weights it takes plain operations by itself.
+        # Calls inside multi_head_attention_forward do not come through this method. Asked for its weights, it uses
+        # plain operations by itself.
         if function is F.multi_head_attention_forward and given.get("need_weights") is False:
             return function(*args, **given | {"need_weights": True})[0], None
         return function(*args, **given)
@@ -38,7 +39,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    # torch.nn.attention.sdpa_kernel would choose this for all threads of the process.
+    # torch.nn.attention.sdpa_kernel would do the same, but for all threads of the process.
     outputs: Tensor = torch.ops.aten._scaled_dot_product_attention_math.default(
         query, key, value, attn_mask, dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
     )[0]

@@ -1,9 +1,10 @@
-"""Convolution for many tasks that each have weights of their own.
+"""Convolution of many tasks at once, each task with its own weights.
 
-On a CPU by cpu/patches.py, together with the norm and the activation that follow it where they can be one function
-(cpu/block.py); elsewhere as one convolution in T groups.
+On a CPU it is matrix products over patches (cpu/patches.py); if a norm and an activation follow it, all three become
+one function (cpu/block.py). On a GPU it is one torch convolution with T groups.
 
-Legend: T tasks, N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel.
+Legend: T tasks, N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel,
+M = N * h * w outputs of a channel, S = k * l * C values of a patch.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,10 @@ from metalearn_cli.layers.task_layers import has_hooks
 
 
 class TaskConv2d(nn.Conv2d):
-    """`nn.Conv2d` with dilation 1, one group and zeros around, that also runs many tasks at once.
+    """`nn.Conv2d` (dilation 1, one group, zero padding) that can also run many tasks at once.
 
-    On a CPU its outputs lie channels-last in memory.
+    `kernel`, `stride` and `padding` are in pixels and the same for both axes. On a CPU the outputs of `over_tasks` are
+    channels-last in memory.
     """
 
     def __init__(
@@ -43,7 +45,11 @@ class TaskConv2d(nn.Conv2d):
         return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, H, W]."""
+        """The number of following layers that `over_tasks_with` can compute together with this one: 0, 1 or 2.
+
+        1 is a TaskNorm, 2 a TaskNorm and a ReLU (also leaky). It is 0 on a GPU, with a bias, or if the norm takes
+        other statistics than those of its batch.
+        """
         if self.bias is not None or inputs.device.type != "cpu" or not following:
             return 0
         norm, *others = following
@@ -52,10 +58,13 @@ class TaskConv2d(nn.Conv2d):
         return 2 if others and _is_leaky(others[0]) else 1
 
     def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
-        """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
+        """The outputs [T, N, O, h, w] of this layer and the `following` layers, computed as one function.
+
+        `params`: those of this layer first, then those of each following layer.
+        """
         norm, *activation = following
         assert isinstance(norm, TaskNorm)
-        slope = 1.0
+        slope = 1.0  # of negative values: 1 is no activation, 0 a ReLU
         if activation:
             slope = activation[0].negative_slope if isinstance(activation[0], nn.LeakyReLU) else 0.0
         kind = Kind(self.window, norm.eps, slope)
@@ -67,31 +76,42 @@ class TaskConv2d(nn.Conv2d):
         return self._unfolded(rows, inputs)
 
     def _unfolded(self, rows: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs [T, M, O] as [T, N, O, h, w]."""
+        """Rows [T, M, O] as outputs [T, N, O, h, w]."""
+        # A view, no copy: [T, N, h, w, O] with the axes renamed, which is channels-last memory.
         size = self.window.steps(*inputs.shape[3:])
         return rows.view(*inputs.shape[:2], *size, -1).permute(0, 1, 4, 2, 3)
 
     def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs [T, N, O, h, w] by one torch convolution with a group for each task."""
         tasks, examples = inputs.shape[:2]
+        # Tasks lie beside each other as channels: [T, N, C, H, W] becomes [N, T * C, H, W].
         beside = inputs.transpose(0, 1).flatten(1, 2)
         outputs = F.conv2d(beside, weight.flatten(0, 1), None, self.window.stride, self.window.padding, groups=tasks)
         return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
 
 
 def _is_leaky(layer: nn.Module) -> bool:
-    """Whether it is a ReLU, or a leaky one whose outputs have the signs of its inputs."""
+    """Whether the layer is a ReLU or a leaky ReLU with a slope of 0 or more, and has no hooks."""
+    # cpu/block.py reads from the sign of an output which side of zero the input was on: a negative slope hides it.
     rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
     return rises and not has_hooks(layer)
 
 
 def _pictures(inputs: Tensor) -> Tensor:
-    """[T, N, C, H, W] as [T, N, H, W, C]."""
+    """[T, N, C, H, W] as [T, N, H, W, C], dense in memory."""
+    # No copy if the inputs are channels-last already, as the outputs of the layer before are.
     return inputs.permute(0, 1, 3, 4, 2).contiguous()
 
 
 def _matrices(weight: Tensor) -> Tensor:
-    """[T, O, C, k, l] as [T, O, S]."""
+    """A weight [T, O, C, k, l] as matrices [T, O, S]."""
+    # The order k, l, C within S is that of a patch cut from channels-last pictures.
     return weight.permute(0, 1, 3, 4, 2).flatten(2)
+
+
+# A convolution is linear in its inputs and in its weight, so three functions are closed under differentiation:
+# outputs = conv(inputs, weight), to_inputs(gradient, weight) and to_weight(gradient, inputs). Each is linear in both of
+# its arguments, and each one's derivatives are the other two. So autograd can go to any order through them.
 
 
 class _Convolved(Function):
@@ -103,6 +123,7 @@ class _Convolved(Function):
         ctx.save_for_backward(inputs, weight)
         inputs, here = inputs.contiguous(), forms(inputs.shape, inputs.element_size(), window)
         outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
+        # A tile is some tasks whose patches fit into the cache together.
         for tile in here.tiles:
             here.see(inputs[tile]).forward(weight[tile], outputs[tile])
         return outputs
@@ -119,7 +140,7 @@ class _Convolved(Function):
 
 
 class _ToInputs(Function):
-    """The derivative of sum(gradient * outputs) for the inputs, which is linear in gradient and weight."""
+    """d sum(gradient * outputs) / d inputs, [T, N, H, W, C]; linear in `gradient` [T, M, O] and `weight` [T, O, S]."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, shape: tuple[int, ...], window: Window) -> Tensor:
@@ -144,7 +165,7 @@ class _ToInputs(Function):
 
 
 class _ToWeight(Function):
-    """The same for the weight, which is linear in gradient and inputs."""
+    """d sum(gradient * outputs) / d weight, [T, O, S]; linear in `gradient` [T, M, O] and `inputs` [T, N, H, W, C]."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, inputs: Tensor, window: Window) -> Tensor:

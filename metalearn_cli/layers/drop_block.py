@@ -1,4 +1,4 @@
-"""Drop-block: in training, blocks of neighbouring values of a feature map are zero.
+"""Drop-block: in training, blocks of neighbouring values of a feature map are set to zero.
 
 Ghiasi, Lin & Le 2018 (https://arxiv.org/abs/1810.12890), algorithm 1.
 
@@ -21,16 +21,17 @@ Sides = tuple[int, int]
 
 
 class DropBlock(nn.Module):
-    """A share `rate` of [N, C, H, W] is zero, in blocks of `block` x `block`; what stays is scaled up instead.
+    """Sets a share `rate` of the values [N, C, H, W] to zero, in blocks of `block` x `block`, and scales up the rest.
 
-    It does so where the pass has keys (layers/passing.py), which is in training alone; anywhere else it gives back its
-    inputs. What is dropped is a function of the task's key, of the layer's `number` in its network, and of
-    example, channel and place. So a support picture is dropped from in the same places in all inner steps: the inner
-    problem of a task stays one problem, and whoever runs a step again finds it as it was.
+    It drops only if the pass has keys (layers/passing.py), which only training passes have; otherwise the outputs are
+    the inputs. The dropped places are a function of the task's key, the layer's `number` in its network, the example,
+    the channel and the place. So all inner steps of a task drop the same places of a support picture: the inner loss
+    stays the same function from step to step, and a step that is run again gives the same result.
 
-    Blocks lie wholly in the map and are cut to it where it is smaller. As they overlap, the paper's equation 1 drops
-    somewhat less than it says; here the chance of a block is such that the mean share is `rate`. The scale is the
-    paper's: all values by those that stay, over the examples of a task that are run together.
+    Every block lies within the map; if the map is smaller than a block, the block has the size of the map. Blocks
+    overlap, so with the chance of equation 1 in the paper the share of dropped values would be below `rate`;
+    `chance_of_a_block` corrects this, and the mean share is `rate`. The kept values are multiplied by
+    (all values) / (kept values), counted over the examples of a task in this pass, as in the paper.
     """
 
     def __init__(self, rate: float, block: int, number: int) -> None:
@@ -45,7 +46,7 @@ class DropBlock(nn.Module):
     def over_tasks(self, _params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, C, H, W] for inputs [T, N, C, H, W].
 
-        Raises ConfigError under vmap, which hides from a layer which task is which.
+        Raises ConfigError under vmap, where a layer cannot tell which of the tasks it is computing.
         """
         if how.keys is None:
             return inputs
@@ -53,20 +54,24 @@ class DropBlock(nn.Module):
             raise ConfigError("backbone: drop-block needs a network of this package's layers alone")
         with torch.no_grad():
             kept = self._kept(how.keys, how.before, inputs)
-            staying = kept.sum((1, 2, 3, 4), keepdim=True, dtype=torch.float64)  # exact, whatever the order
+            staying = kept.sum((1, 2, 3, 4), keepdim=True, dtype=torch.float64)  # exact in any order of summation
             kept.mul_((kept[0].numel() / staying.clamp(min=1)).to(kept.dtype))
         return inputs * kept
 
     def _kept(self, keys: Tensor, before: int, inputs: Tensor) -> Tensor:
-        """1 where a value stays and 0 where it is dropped, [T, N, C, H, W]."""
+        """A mask [T, N, C, H, W]: 1 for values that are kept, 0 for values that are dropped."""
         tasks, examples, channels, *sides = inputs.shape
         block = min(self.block, sides[0]), min(self.block, sides[1])
+        # A block is named by its upper left corner; these are the corners of blocks that fit into the map.
         corners = sides[0] - block[0] + 1, sides[1] - block[1] + 1
         each = channels * corners[0] * corners[1]
+        # The queries come after the support set, so their numbers start after those of `before` support examples.
         bits = random_bits(keys, self.number, before * each, examples * each)
+        # Uniform int64 numbers below a threshold, compared as integers: exact on every device.
         first = bits < below(chance_of_a_block(self.rate, (sides[0], sides[1]), block))
         dropped = first.view(tasks * examples, channels, *corners).to(inputs.dtype)
         if block != (1, 1):
+            # A maximum over a window grows each dropped corner to its block.
             up, left = (side - 1 for side in block)
             dropped = F.max_pool2d(F.pad(dropped, (left, left, up, up)), block, 1)
         return (1 - dropped).view(inputs.shape)
@@ -74,11 +79,16 @@ class DropBlock(nn.Module):
 
 @lru_cache
 def chance_of_a_block(rate: float, sides: Sides, block: Sides) -> float:
-    """The chance of a block at each place where it fits with which, on average, a share `rate` of the map is in one."""
+    """The probability p of a block at each corner that makes the expected share of dropped values `rate`.
+
+    A value that b blocks can cover is kept with probability (1 - p)^b. Bisection finds the p for which the mean of
+    1 - (1 - p)^b over the map is `rate`.
+    """
+    # A place in row r and column c is covered by rows[r] * columns[c] blocks; equal numbers are counted together.
     rows, columns = (_covering(side, length) for side, length in zip(sides, block, strict=True))
     places = Counter(row * column for row in rows for column in columns)
     low, high = 0.0, 1.0
-    for _ in range(60):  # halvings, to the last bit of a float
+    for _ in range(60):  # halvings: more than the 53 bits of a float
         middle = (low + high) / 2
         kept = sum(times * (1 - middle) ** blocks for blocks, times in places.items()) / places.total()
         low, high = (middle, high) if 1 - kept < rate else (low, middle)
@@ -86,5 +96,5 @@ def chance_of_a_block(rate: float, sides: Sides, block: Sides) -> float:
 
 
 def _covering(side: int, length: int) -> list[int]:
-    """How many of the stretches of a length that fit into a side cover each of its places."""
+    """For each place of a side: the number of intervals of `length` within the side that cover it."""
     return [min(place, side - length) - max(0, place - length + 1) + 1 for place in range(side)]

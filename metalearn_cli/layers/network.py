@@ -1,4 +1,4 @@
-"""A module as a pure function of its parameters, for many tasks at once.
+"""Network: runs a torch module as a pure function of its parameters, for many tasks at once.
 
 Legend: T tasks, N examples, F features.
 """
@@ -36,33 +36,34 @@ Kind = TypeVar("Kind", bound=nn.Module)
 _WRONG_UNDER_VMAP = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 _READ_THE_PASS = (TaskNorm, DropBlock)
-"""Layers whose outputs depend on the pass."""
+"""The layers whose outputs depend on the Pass: `_told` sets it on them inside modules that are not ours."""
 
 
 class Network:
-    """`network(params, inputs, how)`: the module's outputs with `params` in the place of its own, which do not change.
+    """`network(params, inputs, how)` returns the module's outputs [T, N, outputs] with `params` as its parameters.
 
-    Every task has its parameters: `params` are [T, ...] by name. A `TaskLayer` runs all tasks at once; any other
-    module is run on them by vmap. Only the forward pass goes through vmap: autograd differentiates what comes out, in
-    plain torch operations, as often as need be. With `one_by_one` every task runs by itself, through the plain modules
-    that the network is made of: the reference that all else is compared with. With `plain_attention` torch's attention
-    takes a form that can be differentiated twice.
+    Every task has its own parameters: `params` are [T, ...] by name. The module's own parameters never change. A
+    `TaskLayer` runs all tasks in one call; every other module runs under vmap. Only the forward pass uses vmap:
+    autograd then differentiates plain torch operations, any number of times.
 
-    `network.features` and `network.classify` run its two children, `body` and `head`, on the same names. `fixed` are
-    the parameters with requires_grad=False: they have no gradient, so nothing moves them.
-    Several threads may call one Network at once, each on its own copy of the module, because functional_call
-    swaps parameters in place while it runs.
+    `one_by_one=True`: each task runs alone, through the plain modules. It is slow, and the reference for the tests.
+    `plain_attention=True`: torch's attention runs in a form that can be differentiated twice.
+    `features` and `classify` run the children `body` and `head`. `fixed` names the parameters with
+    requires_grad=False; they get no gradient and never move.
 
-    Raises ConfigError if the module holds a norm that remembers other tasks (see layers/norm.py), or if its head and
-    its body share a parameter.
+    Several threads may call one Network at once. Each uses its own copy of the module, because functional_call swaps
+    parameters in place while it runs.
+
+    Raises ConfigError if the module holds a torch batch or instance norm (see layers/norm.py), or if its head and its
+    body share a parameter.
     """
 
     def __init__(self, module: nn.Module, one_by_one: bool = False, plain_attention: bool = False) -> None:
         for name, child in module.named_modules():
             if isinstance(child, _WRONG_UNDER_VMAP):
-                raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use core.norm.TaskNorm instead")
+                raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use layers.norm.TaskNorm instead")
         for value in module.parameters():
-            if value.dim() == 4:  # the weights of convolutions lie as they are multiplied; values and names stay
+            if value.dim() == 4:  # weights of convolutions: channels-last memory is faster; the values stay the same
                 value.data = value.data.contiguous(memory_format=torch.channels_last)
         self.runs_one_by_one, self.plain_attention = one_by_one, plain_attention
         self.fixed = frozenset(name for name, value in module.named_parameters() if not value.requires_grad)
@@ -73,15 +74,15 @@ class Network:
         self._copies = threading.local()
 
     def one_by_one(self) -> "Network":
-        """The same network, which runs every task by itself."""
+        """The same network, but each task runs alone."""
         return Network(self._module, one_by_one=True, plain_attention=self.plain_attention)
 
     def with_plain_attention(self) -> "Network":
-        """The same network, whose attention can be differentiated twice."""
+        """The same network, but its attention can be differentiated twice."""
         return Network(self._module, self.runs_one_by_one, plain_attention=True)
 
     def copied(self) -> nn.Module:
-        """A copy of the module."""
+        """A deep copy of the module, with its own parameters."""
         return copy.deepcopy(self._module)
 
     def initial(self) -> Params:
@@ -89,33 +90,33 @@ class Network:
         return {name: value.detach().clone() for name, value in self._module.named_parameters()}
 
     def parameters_of(self, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> frozenset[str]:
-        """The names of the parameters that belong to modules of a kind, or of several."""
+        """The names of the parameters of all submodules that are instances of `kind`."""
         found = [(name, module) for name, module in self._module.named_modules() if isinstance(module, kind)]
         return frozenset(f"{name}.{own}" for name, module in found for own, _ in module.named_parameters())
 
     def modules_of(self, kind: type[Kind]) -> dict[str, Kind]:
-        """The modules of a kind, by name."""
+        """The submodules that are instances of `kind`, by name."""
         return {name: module for name, module in self._module.named_modules() if isinstance(module, kind)}
 
     def foreign_layers(self) -> dict[str, nn.Module]:
-        """The layers, by name, that are neither this package's nor such as it runs by itself for many tasks."""
+        """The layers, by name, that have no form for many tasks in this package and so run under vmap."""
         return dict(foreign_layers(self._module, ""))
 
     def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
-        """Outputs [T, N, outputs] for inputs [T, N, ...]."""
+        """The outputs [T, N, outputs] for inputs [T, N, ...]."""
         return self._run("", params, inputs, how)
 
     def features(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
-        """What the body makes of inputs [T, N, ...]: features [T, N, F]."""
+        """The body's features [T, N, F] for inputs [T, N, ...]."""
         return self._run("body", params, inputs, how)
 
     def classify(self, params: Params, features: Tensor, how: Pass = BY_BATCH) -> Tensor:
-        """What the head makes of features [T, N, F]: outputs [T, N, outputs]."""
+        """The head's outputs [T, N, outputs] for features [T, N, F]."""
         return self._run("head", params, features, how)
 
     def _run(self, child: str, params: Params, inputs: Tensor, how: Pass) -> Tensor:
         module = self._copy(inputs).get_submodule(child)
-        if self.fixed or self._shared:
+        if self.fixed or self._shared:  # a shared parameter has several names; `params` holds it under the first one
             params = {name: value.detach() if name in self.fixed else value for name, value in params.items()}
             params |= {name: params[first] for name, first in self._shared.items() if first in params}
         how = how._replace(first_names=self._first_names)
@@ -126,8 +127,9 @@ class Network:
             return run(module, params, inputs, how)
 
     def _copy(self, like: Tensor) -> nn.Module:
-        """This thread's copy of the module; its buffers, if any, have the device and the type of `like`."""
+        """This thread's copy of the module; its buffers, if it has any, have the device and the dtype of `like`."""
         kind = (like.device, like.dtype) if self._holds_buffers else None
+        # threading.local: each thread has a dictionary of its own copies, by device and dtype of their buffers.
         copies: dict[Any, nn.Module] = self._copies.__dict__
         if kind not in copies:
             made = copy.deepcopy(self._module)
@@ -136,19 +138,20 @@ class Network:
 
 
 def over_tasks(module: nn.Module, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
-    """Outputs [T, N, ...] of a module for inputs [T, N, ...] and its parameters [T, ...] by name."""
+    """The outputs [T, N, ...] of a module for inputs [T, N, ...] and parameters [T, ...], by the fastest exact way."""
     if is_sequence(module):
         # named_children() leaves out a layer that comes a second time.
         children = [(name, child) for name, child in module._modules.items() if child is not None]
         return _in_sequence(children, params, inputs, how)
-    if has_hooks(module):
+    if has_hooks(module):  # a hook must see a call of its module, which only vmap makes
         return _by_vmap(module, params, inputs, how)
     if isinstance(module, TaskLayer):
         return module.over_tasks(params, inputs, how)
     if type(module) is nn.Linear and inputs.dim() == 3:
+        # [T, N, F] @ [T, F, outputs]: torch multiplies task by task.
         outputs = inputs @ params["weight"].mT
         return outputs + params["bias"].unsqueeze(1) if "bias" in params else outputs
-    if is_by_example(module):
+    if is_by_example(module):  # T tasks of N examples are T * N examples
         alike: Tensor = module(inputs.flatten(0, 1))
         return alike.view(*inputs.shape[:2], *alike.shape[1:])
     return _by_vmap(module, params, inputs, how)
@@ -161,7 +164,7 @@ def _by_vmap(module: nn.Module, params: Params, inputs: Tensor, how: Pass) -> Te
 
 
 def _each_alone(module: nn.Module, params: Params, inputs: Tensor, how: Pass) -> Tensor:
-    """The same, one task after the other through the module's own `forward`."""
+    """The outputs [T, N, ...], one task after the other through the module's own `forward`."""
     each = []
     for task, of_task in enumerate(inputs):
         with _told(module, how.of_task(task)):
@@ -170,9 +173,9 @@ def _each_alone(module: nn.Module, params: Params, inputs: Tensor, how: Pass) ->
 
 
 def _called(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
-    own = [name for name, _ in module.named_parameters()]  # of a shared parameter functional_call wants one name alone
+    own = [name for name, _ in module.named_parameters()]  # functional_call refuses a shared parameter's second name
     given = {name: params[name] for name in own}
-    # a head without a bias gets that of its task, if there is one
+    # A head without a bias gets the bias of its task, if the task has one (ProtoNet, R2D2 make one).
     given |= {name: value for name, value in params.items() if name not in given and _fills_a_gap(module, name)}
     outputs: Tensor = functional_call(module, given, (inputs,))
     return outputs
@@ -185,10 +188,10 @@ def _fills_a_gap(module: nn.Module, name: str) -> bool:
 
 @contextmanager
 def _told(module: nn.Module, how: Pass) -> Iterator[None]:
-    """Inside the block the norms and random layers in the module know the pass.
+    """Inside the block, the norms and random layers of the module use the pass `how`.
 
-    A `forward` that is not of this package cannot hand it on to them, so it is set on the layers themselves. They
-    belong to a thread's own copy of the network, so no other call sees it.
+    The `forward` of a foreign module cannot hand `how` on to its layers, so `how` is set on the layers themselves. The
+    layers belong to this thread's copy of the network, so no other call sees the change.
     """
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _READ_THE_PASS)]
     for name, layer in layers:
@@ -202,6 +205,7 @@ def _told(module: nn.Module, how: Pass) -> Iterator[None]:
 
 def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor, how: Pass) -> Tensor:
     children = _pooled_first(children)
+    # A convolution may take the norm and the activation after it along (`taken` layers), as one function.
     while children:
         (name, child), *children = children
         own, following = below(f"{name}.", params), [layer for _, layer in children]
@@ -214,9 +218,10 @@ def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: 
 
 
 def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """The same layers with a maximum taken before a rising activation, where it came after.
+    """The same layers, but a max-pool that follows a ReLU or leaky ReLU comes before it.
 
-    Values and gradients are the same, and the activation has fewer to work on.
+    Both orders give the same values and gradients, because these activations never decrease; the activation then has
+    fewer values to work on.
     """
     order = list(children)
     for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
@@ -227,5 +232,5 @@ def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.M
 
 
 def below(prefix: str, params: Params) -> Params:
-    """The parameters whose names start with `prefix`, without it."""
+    """The parameters whose names start with `prefix`, under their names without it."""
     return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

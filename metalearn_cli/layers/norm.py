@@ -1,7 +1,7 @@
-"""The normalisations of this package, right for many tasks at once and in second order.
+"""Norms that are exact for many tasks at once and in second order.
 
-TaskNorm takes the statistics of its whole batch, of the batch's first examples alone, or ones that are known before, as
-the pass says (layers/passing.py). TaskGroupNorm takes those of one example at a time.
+TaskNorm is a batch norm. The pass (layers/passing.py) says which statistics it uses: those of the whole batch, those of
+the first examples of the batch, or given ones. TaskGroupNorm uses the statistics of each single example.
 
 Legend: T tasks, N examples, C channels, M = N x height x width values of a channel, [.] mean over M.
 """
@@ -19,14 +19,14 @@ from metalearn_cli.layers.passing import BY_BATCH, Moments, Params, Pass
 
 
 class TaskNorm(nn.Module):
-    """Batch normalisation without memory: statistics of the batch at hand (Ioffe & Szegedy 2015, equation 3).
+    """Batch norm without running statistics: y = weight * (x - mean) / sqrt(variance + eps) + bias, per channel.
 
-    Shapes: [N, C, ...] to the same. There are no running statistics, so nothing leaks from task to task; the pass says
-    which examples the statistics see. It can be differentiated twice, which is what a meta-gradient needs; a third
-    time raises RuntimeError.
+    Inputs and outputs are [N, C, ...]. Mean and variance are those of the batch at hand (Ioffe & Szegedy 2015,
+    equation 3), so nothing passes from task to task; the pass can name other statistics. It can be differentiated
+    twice, as a meta-gradient needs; a third derivative raises RuntimeError.
 
-    `how` is the pass that `forward` goes by. Network sets it around a call of a module that is not of this package,
-    whose own `forward` cannot hand it on.
+    `how` is the pass that `forward` reads. Network sets it while it calls a foreign module that contains this layer,
+    because the foreign `forward` cannot hand a pass on.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -37,7 +37,7 @@ class TaskNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise each channel of one task, then scale and shift it."""
+        """The outputs [N, C, ...] for inputs [N, C, ...] of one task."""
         shape = (-1, *[1] * (inputs.dim() - 2))
         normalised = self._by_others(inputs.unsqueeze(0), self.how)
         # The affine stays outside batch_norm: with per-task weights its second derivative under vmap is wrong
@@ -46,53 +46,59 @@ class TaskNorm(nn.Module):
         return alone * self.weight.view(shape) + self.bias.view(shape)
 
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
-        """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
+        """The outputs [T, N, C, ...] for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         weight, bias = params["weight"], params["bias"]
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
         normalised = self._by_others(inputs, how)
         if normalised is not None:
             return normalised * weight.view(shape) + bias.view(shape)
         if inputs.device.type == "cpu":
+            # Channels last, [T, M, C]: a copy only if the inputs do not lie so already.
             last = inputs.movedim(2, -1)
             rows = last.reshape(len(inputs), -1, last.shape[-1]).contiguous()
             outputs: Tensor = _Normalised.apply(rows, weight, bias, self.eps)  # type: ignore[no-untyped-call]
             return outputs.view(last.shape).movedim(-1, 2)
+        # On a GPU the tasks lie beside each other as channels, [N, T * C, ...]: one call normalises each by itself.
         beside = inputs.transpose(0, 1).flatten(1, 2)
         outputs = F.batch_norm(beside, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps)
         tasks, examples, *rest = inputs.shape
         return outputs.view(examples, tasks, *rest).transpose(0, 1)
 
     def _by_others(self, inputs: Tensor, how: Pass) -> Tensor | None:
-        """[T, N, C, ...] normalised by what is not all of its own batch; None where the batch is all."""
+        """[T, N, C, ...] normalised by other statistics than the whole batch's; None if the whole batch is to be used.
+
+        With `how.collected` it also adds the batch's moments there.
+        """
         if how.by_batch:
             return None
         if how.collected is not None:
-            if torch._C._functorch.is_batchedtensor(inputs):
-                raise ConfigError("task.running_statistics: torch hides from a norm which of several tasks is which")
+            if torch._C._functorch.is_batchedtensor(inputs):  # inside vmap, which hides T
+                raise ConfigError("task.running_statistics: under vmap a norm cannot tell which task it is computing")
             mean, variance = _moments(inputs)
             how.collect(len(inputs), (mean.sum(0), variance.sum(0)))
         if (moments := how.moments_here()) is not None:
             mean, variance = (value.unsqueeze(0) for value in moments)
             return _scaled(inputs, mean, variance, self.eps)
+        # "support": the first examples of the batch are the support set, and their moments normalise all.
         return None if how.reference is None else _scaled(inputs, *_moments(inputs[:, : how.reference]), self.eps)
 
 
 class TaskGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` (Wu & He 2018, https://arxiv.org/abs/1803.08494) that also runs many tasks at once.
 
-    Its statistics are those of one example, so that none sees another, in training or after.
+    Its statistics are those of one example, so no example changes another's outputs.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise each example [N, C, ...] of one task in groups of channels, then scale and shift the channels."""
+        """The outputs [N, C, ...] for inputs [N, C, ...] of one task."""
         own = {"weight": self.weight.unsqueeze(0), "bias": self.bias.unsqueeze(0)}
         return self.over_tasks(own, inputs[None], BY_BATCH)[0]
 
     def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
-        """The same for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
+        """The outputs [T, N, C, ...] for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
-        # In plain operations: with torch's own group_norm (2.13) second-order gradients of many tasks at once were not
-        # those of one at a time, by far.
+        # Plain operations: with torch's group_norm (2.13) the second-order gradients of many tasks at once were far
+        # from those of one task at a time.
         groups = inputs.reshape(*inputs.shape[:2], self.num_groups, -1)
         centred = groups - groups.mean(-1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
@@ -101,14 +107,14 @@ class TaskGroupNorm(nn.GroupNorm):
 
 
 NORMS = (TaskNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-"""Every norm that a network may have, with a scale and mostly a shift, whatever its statistics are those of."""
+"""All kinds of norms that a network may have (MAML++ and CAVIA look for their scales and shifts)."""
 
 
 def _moments(inputs: Tensor) -> Moments:
-    """Mean and variance [T, C] of [T, N, C, ...]."""
+    """The mean and the variance [T, C] of [T, N, C, ...] over the values of each channel."""
     rows = inputs.movedim(2, -1).flatten(1, -2)
     mean = rows.mean(1)
-    # In two passes over rows of channels: torch's own variance is an order slower on them.
+    # torch's own var is about ten times slower on rows of channels than these two passes.
     return mean, (rows - mean.unsqueeze(1)).square().mean(1)
 
 
@@ -119,7 +125,7 @@ def _scaled(inputs: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tenso
 
 
 class _Normalised(Function):
-    """layers/cpu/normalising.py as a function of inputs [T, M, C], weight and bias [T, C]."""
+    """The batch norm of inputs [T, M, C] with weight and bias [T, C]; layers/cpu/normalising.py has the formulas."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -137,6 +143,8 @@ class _Normalised(Function):
 
 
 class _Gradients(Function):
+    """The first derivatives of `_Normalised` as a function of their own, so that they can be differentiated once."""
+
     @staticmethod
     def forward(
         ctx: Any, gradient: Tensor, inputs: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
@@ -149,7 +157,8 @@ class _Gradients(Function):
 
     @staticmethod
     def backward(ctx: Any, u: Tensor, v: Tensor, z: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # the formulas take mean and scale for constants
+        # u, v, z: the cotangents of the gradients for inputs, weight and bias.
+        if torch.is_grad_enabled():  # a third derivative would need those of mean and scale, which are constants here
             raise RuntimeError("TaskNorm can be differentiated twice, not three times")
         gradient, weight, of_weight, of_bias, *known = ctx.saved_tensors
         before, of_inputs = (of_weight, of_bias), torch.empty_like(gradient)

@@ -1,6 +1,6 @@
-"""What one pass through a network must know besides its parameters and inputs.
+"""Pass: the settings of one pass through a network, besides its parameters and inputs.
 
-It is handed from the network to its layers as an argument; nothing of it is kept anywhere.
+The network hands it to its layers as an argument. No layer keeps it after the call.
 
 Legend: T tasks, N examples, C channels.
 """
@@ -16,16 +16,19 @@ Moments = tuple[Tensor, Tensor]
 
 
 class Pass(NamedTuple):
-    """How norms and random layers behave in one pass of T tasks; by default norms see the batch, nothing is random.
+    """How norms and random layers behave in one pass of T tasks.
 
-    `reference`: norms take their statistics from the first so many examples alone (statistics "support").
-    `moments`: norms take these instead, "NAME.mean" and "NAME.variance" [C] by their name (statistics "running").
-    `collected`: norms add the moments of the batches that they see to this dictionary, by the same names, and how many
-        there were as "NAME.batches" (only training with running statistics).
-    `keys`: random layers draw by these keys of the tasks, [T] int64 (only training).
-    `before`: so many examples of each task were in an earlier pass: random layers number those at hand after them.
-    `name`: the layer at hand, by its name in the network.
-    `first_names`: of layers that stand in several places of the network, the name of the first by that of each other.
+    By default, norms use the statistics of the whole batch, and nothing is random.
+
+    `reference`: norms use the statistics of the first `reference` examples only (statistics "support").
+    `moments`: norms use these means and variances [C], found by "NAME.mean" and "NAME.variance" (statistics "running").
+    `collected`: norms add the moments of their batches to this dictionary, under the same names, and the number of
+        batches under "NAME.batches" (only training with running statistics).
+    `keys`: random layers are functions of these keys, one for each task, int64 [T] (only training).
+    `before`: the number of examples of each task in earlier passes. Random layers number the examples of this pass
+        from there, so that queries do not get the random numbers of the support set.
+    `name`: the name of the current layer in the network.
+    `first_names`: for a layer that stands in several places of the network: its first name, by each other name.
     """
 
     reference: int | None = None
@@ -38,26 +41,27 @@ class Pass(NamedTuple):
 
     @property
     def by_batch(self) -> bool:
-        """Whether norms take the statistics of all of their batch, and nobody wants to see them."""
+        """Whether norms use the statistics of their whole batch and need not report them."""
         return self.reference is None and self.moments is None and self.collected is None
 
     def at(self, child: str) -> "Pass":
-        """The same for a child of the module at hand."""
+        """The same pass with the name of a child of the current module."""
         return self._replace(name=f"{self.name}.{child}" if self.name else child)
 
     def of_task(self, number: int) -> "Pass":
-        """The same for one of the T tasks alone."""
+        """The same pass for task `number` alone."""
         return self if self.keys is None else self._replace(keys=self.keys[number : number + 1])
 
     def moments_here(self) -> Moments | None:
-        """The mean and the variance that the norm at hand is to take; None where it takes others."""
+        """The mean and the variance in `moments` for the current norm; None if `moments` is None."""
         if self.moments is None:
             return None
+        # A norm that stands in several places has one pair of running statistics, under its first name.
         name = self.first_names.get(self.name, self.name)
         return self.moments[f"{name}.mean"], self.moments[f"{name}.variance"]
 
     def collect(self, batches: int, moments: Moments) -> None:
-        """Add the moments [C] of so many batches that the norm at hand has seen."""
+        """Add `moments`, each [C] and summed over `batches` batches, to those that `collected` has of this norm."""
         assert self.collected is not None
         name = self.first_names.get(self.name, self.name)
         count = moments[0].new_tensor(float(batches))
@@ -67,4 +71,4 @@ class Pass(NamedTuple):
 
 
 BY_BATCH = Pass()
-"""Norms see all of their batch, and nothing is random."""
+"""The default pass: norms use the statistics of their whole batch, and nothing is random."""

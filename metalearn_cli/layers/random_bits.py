@@ -1,7 +1,7 @@
-"""Random numbers for the layers of a network, as functions of a task's key and of where they are needed.
+"""Random numbers for layers, as pure functions of the task's key, the layer and a running number.
 
-There is no generator and so no state. A random number is the same whichever tasks run beside its own, on whatever
-thread, process or device, and however often it is asked for.
+There is no generator and no state. So a number does not depend on the other tasks in the batch, the thread, the process
+or the device, and it can be computed again.
 
 Legend: T tasks, M random numbers of a task.
 """
@@ -14,23 +14,25 @@ _STRIDE, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644
 
 
 def random_bits(keys: Tensor, layer: int, start: int, count: int) -> Tensor:
-    """Random numbers `start` to `start + count` - 1 of a layer for each task, [T, M] from keys [T].
+    """Random numbers `start` to `start + count` - 1 of layer number `layer` for each task: [T, M] from `keys` [T].
 
-    Each is uniform over all of int64: SplitMix64 (Steele, Lea & Flood 2014), begun at a hash of key and layer. Its
-    products and sums are meant modulo 2^64, as torch computes them.
+    Each number is uniform over all of int64. They are SplitMix64 (Steele, Lea & Flood 2014), started at a hash of key
+    and layer.
     """
+    # int64 sums and products in torch wrap around modulo 2^64, as SplitMix64 requires of its unsigned numbers.
+    # Mixed twice, so that neighbouring keys and neighbouring layers get unrelated streams.
     starts = _mixed(_mixed(keys.clone()) + layer)
     places = torch.arange(start + 1, start + count + 1, device=keys.device) * _STRIDE
     return _mixed(starts.unsqueeze(1) + places)
 
 
 def below(chance: float) -> int:
-    """The number that a share `chance` of all int64 lie below."""
+    """The threshold x for which a uniform int64 is below x with probability `chance` (0 to 1)."""
     return min(int(chance * 2.0**64), 2**64 - 1) - 2**63
 
 
 def _mixed(bits: Tensor) -> Tensor:
-    """The finaliser of SplitMix64, in place: every bit of the outcome depends on every bit of `bits`."""
+    """The last function of SplitMix64, in place: every bit of the result depends on every bit of `bits`."""
     bits = bits.bitwise_xor_(_shifted(bits, 30)).mul_(_FIRST)
     bits = bits.bitwise_xor_(_shifted(bits, 27)).mul_(_SECOND)
     return bits.bitwise_xor_(_shifted(bits, 31))

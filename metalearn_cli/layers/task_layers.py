@@ -1,4 +1,4 @@
-"""Which layers of a network can run many tasks at once, and in which way.
+"""Tests that tell how a layer can run many tasks at once.
 
 Legend: T tasks, N examples.
 """
@@ -17,48 +17,52 @@ _BY_EXAMPLE = (
     *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample),
 )
-"""Layers without parameters that treat every example by itself, whichever task it is of."""
+"""torch layers without parameters that compute each example by itself, so tasks need not be told apart."""
 
 
 @runtime_checkable
 class TaskLayer(Protocol):
-    """A layer that runs many tasks in one call, each with parameters of its own."""
+    """A layer that runs many tasks in one call, each task with its own parameters."""
 
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass, /) -> Tensor:
-        """Outputs [T, N, ...] for inputs [T, N, ...] and `params` [T, ...] by the names of the layer's own."""
+        """The outputs [T, N, ...] for inputs [T, N, ...]; `params` are [T, ...], by the layer's own parameter names."""
 
 
 @runtime_checkable
 class LeadingLayer(TaskLayer, Protocol):
-    """One that can do the work of layers that follow it in the same pass, where that is faster."""
+    """A TaskLayer that can compute the layers after it in the same call, because that is faster (only TaskConv2d)."""
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """How many of those that follow it in a Sequential, for inputs [T, N, ...]."""
+        """How many of the `following` layers it computes in the same call for inputs [T, N, ...]; 0 for none."""
 
     def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
-        """Outputs [T, N, ...] of itself and the `following` layers, whose parameters come after its own."""
+        """The outputs [T, N, ...] of this layer and the `following` ones; `params` are its own first, then theirs."""
 
 
 def is_sequence(module: nn.Module) -> bool:
-    """Whether its children one after the other are all it does."""
+    """Whether the module is an nn.Sequential that runs its children one after the other and does nothing else."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not has_hooks(module)
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling it does more than its forward."""
+    """Whether the module has forward hooks, so that calling it does more than its `forward`."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def is_by_example(module: nn.Module) -> bool:
-    """Whether it has no parameters and treats every example by itself, whichever task it is of."""
+    """Whether the module has no parameters and computes each example by itself, so tasks need not be told apart."""
     if isinstance(module, nn.Flatten | nn.Unflatten):
+        # Flatten(0) would merge the examples.
         first = module.start_dim if isinstance(module, nn.Flatten) else module.dim
         return type(module) in _BY_EXAMPLE and isinstance(first, int) and first > 0
     return type(module) in _BY_EXAMPLE and not getattr(module, "return_indices", False)
 
 
 def foreign_layers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """The layers below `name` that are neither this package's nor such as it runs by itself for many tasks."""
+    """Yield (name, layer) for the layers that have no form for many tasks in this package and so run under vmap.
+
+    `name` is the module's own name, the prefix of theirs.
+    """
     if is_sequence(module):
         for own, child in module._modules.items():
             if child is not None:
@@ -71,9 +75,9 @@ def foreign_layers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Modul
 
 
 def shared_names(module: nn.Module) -> dict[str, str]:
-    """The further names of parameters that a module holds in several places, each with the first name.
+    """For parameters that a module holds in several places: {each further name: the first name}.
 
-    Raises ConfigError if its head shares one with its body.
+    Raises ConfigError if the head shares a parameter with the body.
     """
     first: dict[Tensor, str] = {}
     shared = {}
@@ -81,12 +85,12 @@ def shared_names(module: nn.Module) -> dict[str, str]:
         if (known := first.setdefault(value, name)) != name:
             shared[name] = known
             if known.startswith("body.") and name.startswith("head."):
-                raise ConfigError(f"backbone: {known} and {name} are one parameter; body and head need one each")
+                raise ConfigError(f"backbone: {known} and {name} are one parameter; body and head must not share any")
     return shared
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
-    """The further names of layers that stand in several places of a module, each with the first name."""
+    """For layers that stand in several places of a module: {each further name: the first name}."""
     first: dict[nn.Module, str] = {}
     every = module.named_modules(remove_duplicate=False)
     return {name: known for name, layer in every if (known := first.setdefault(layer, name)) != name}

@@ -1,1 +1,1 @@
-"""What a run does, in the order it does it: sampling, execution, training, evaluation, adaptation."""
+"""Runs learners: data/ samples tasks, machine/ computes them, run/ trains, use/ measures and adapts."""

@@ -1,1 +1,1 @@
-"""What lies on disk: prepared datasets, checkpoints, run folders, downloads, archives."""
+"""Reads and writes everything on disk: prepared datasets, checkpoints, run folders, downloads, archives."""

@@ -1,5 +1,4 @@
-"""Convolution, norm and activation of many tasks as one function on a CPU, with derivatives by hand.
+"""Fast forms for a CPU: convolution, norm and activation of many tasks as one function, with hand-written derivatives.
 
-Nobody needs to read this folder to follow the mathematics: `layers/convolution.py` and `layers/norm.py` say
-what it computes.
+You need not read this folder to follow the mathematics: `layers/convolution.py` and `layers/norm.py` define the result.
 """

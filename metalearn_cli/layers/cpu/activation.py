@@ -1,4 +1,4 @@
-"""What follows a norm: negative values are multiplied by a slope (0: ReLU, 1: nothing follows)."""
+"""The activation after a norm: it multiplies negative values by a slope (0: a ReLU, 1: no activation)."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,16 @@ from torch.nn import functional as F
 
 
 def activate_(values: Tensor, slope: float) -> None:
-    """In place."""
+    """Apply the activation to `values` in place."""
     if slope != 1:
         F.leaky_relu_(values, slope) if slope else torch.relu_(values)
 
 
 def let_through(gradient: Tensor, outputs: Tensor, slope: float) -> Tensor:
-    """What the activation lets through of a gradient; its outputs have the signs of its inputs."""
+    """The gradient for the activation's inputs, from that for its outputs.
+
+    It reads only `outputs`, because they have the same signs as the inputs.
+    """
     if slope == 1:
         return gradient
     relu, leaky = torch.ops.aten.threshold_backward.default, torch.ops.aten.leaky_relu_backward.default
@@ -21,7 +24,7 @@ def let_through(gradient: Tensor, outputs: Tensor, slope: float) -> Tensor:
 
 
 def let_through_(gradient: Tensor, outputs: Tensor, slope: float) -> None:
-    """The same in the gradient's place."""
+    """Do what `let_through` does, in place of `gradient`."""
     if slope != 1:
         relu, leaky = torch.ops.aten.threshold_backward.grad_input, torch.ops.aten.leaky_relu_backward.grad_input
         leaky(gradient, outputs, slope, True, grad_input=gradient) if slope else relu(

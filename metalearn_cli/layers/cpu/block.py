@@ -1,6 +1,7 @@
-"""Convolution, batch norm and ReLU of many tasks as one function, differentiable twice, on a CPU.
+"""Convolution, batch norm and ReLU of many tasks as one function that can be differentiated twice, on a CPU.
 
-Some tasks at a time go through all three, so that what one gives is still in the core's cache when the next takes it.
+A few tasks (a tile) go through all three at a time, so the output of one part is still in the cache when the next part
+reads it.
 
 Legend: T tasks, N examples, C channels in, O channels out, H x W input size, S values in a patch, M patches of a task.
 """
@@ -17,7 +18,7 @@ from metalearn_cli.layers.cpu.patches import Forms, Window, forms
 
 
 class Kind(NamedTuple):
-    """What is not learned in a block; negative values are multiplied by `slope` (0: ReLU, 1: nothing follows)."""
+    """The constants of a block; `slope` multiplies negative values (0: a ReLU, 1: no activation)."""
 
     window: Window
     eps: float
@@ -25,7 +26,11 @@ class Kind(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """A block's inputs [T, N, H, W, C], weight [T, O, S] and scale [T, O], and what came of them, [T, M, O]."""
+    """The tensors of a forward pass that its derivatives need.
+
+    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: `outputs` of the block and
+    `convolved`, the outputs of the convolution, [T, M, O]; `mean` and `root` = 1 / sqrt(variance + eps), [T, O].
+    """
 
     inputs: Tensor
     weight: Tensor
@@ -36,7 +41,7 @@ class Passed(NamedTuple):
     root: Tensor
 
     def known(self, tile: slice) -> Known:
-        """What the norm's derivatives need of a tile's tasks."""
+        """The values of a tile's tasks that the norm's derivatives need."""
         return Known(self.convolved[tile], self.mean[tile], self.root[tile])
 
 
@@ -50,7 +55,11 @@ def block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Ki
 
 
 class _Block(Function):
-    """Outputs, and what the convolution gave, by which a second derivative comes back by itself."""
+    """(outputs, outputs of the convolution).
+
+    The second result is returned so that autograd has a place for the part of the second derivative that goes through
+    the convolution's outputs: it arrives here as `of_convolved`, in an ordinary backward pass.
+    """
 
     @staticmethod
     def forward(
@@ -89,9 +98,10 @@ def _gradients(
     down: bool,
     keep: list[Tensor] | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """For inputs (where they go `down`), weight, scale and shift; `keep` gets those of what the convolution gave.
+    """The gradients for inputs (None unless `down`), weight, scale and shift.
 
-    `more` is a gradient for what the convolution gave that does not come through the norm.
+    `more` is a gradient for the convolution's outputs that does not come through the norm. If `keep` is given, each
+    tile's gradient for the convolution's outputs is appended to it.
     """
     here = forms(passed.inputs.shape, passed.inputs.element_size(), kind.window)
     of_inputs = torch.empty_like(passed.inputs) if down else None
@@ -112,7 +122,7 @@ def _gradients(
 
 
 class _Gradients(Function):
-    """Of a block, for its inputs (where they go down), weight, scale and shift."""
+    """The first derivatives of a block as a function of their own, so that they can be differentiated once more."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
@@ -127,7 +137,7 @@ class _Gradients(Function):
 
     @staticmethod
     def backward(ctx: Any, u: Tensor | None, v: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # what follows has no graph
+        if torch.is_grad_enabled():  # the code below records no graph, so a third derivative would be wrong
             raise RuntimeError("a block can be differentiated twice, not three times")
         gradient, of_scale, of_shift, *tensors = ctx.saved_tensors
         passed, backs = Passed(*tensors[: len(Passed._fields)]), tensors[len(Passed._fields) :]
@@ -137,6 +147,7 @@ class _Gradients(Function):
         of_weight = None if u is None else passed.weight.new_empty(passed.weight.shape)
         of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[1] and v is not None else None
         u = None if u is None else u.contiguous()
+        # For each tile: back through the convolution's derivatives (`pushed`), the norm's and the activation's.
         for tile, back in zip(here.tiles, backs, strict=True):
             pushed = _pushed(here, passed, tile, back, u, v=v, of_weight=of_weight, of_inputs=of_inputs)
             through = let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
@@ -164,9 +175,10 @@ def _pushed(
     of_weight: Tensor | None,
     of_inputs: Tensor | None,
 ) -> Tensor:
-    """The derivative for `back`, [t, M, O], by the cotangents u of its form to the inputs and v of that to the weight.
+    """The derivative [t, M, O] for `back`, the gradient at the convolution's outputs, of both gradients made from it.
 
-    Those for weight and inputs are in their places.
+    u is the cotangent of the gradient for the inputs, v that of the gradient for the weight. The derivatives for weight
+    and inputs are written into `of_weight` and `of_inputs`.
     """
     pushed = torch.zeros_like(back) if u is None else torch.empty_like(back)
     if u is not None and of_weight is not None:

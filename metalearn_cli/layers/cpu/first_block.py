@@ -1,9 +1,10 @@
-"""The first block of a network, convolution, batch norm and activation, where nobody asks for the inputs' gradient.
+"""The first block of a network (convolution, batch norm, activation), whose inputs need no gradient.
 
-A convolution is linear, so the norm need not see what it gives: with P the patches of the inputs less their means, a
-channel's variance is w [P P'] w', and its normalised values are those of another weight, s w P + b. One product makes
-them, and nothing as large as an output is kept but the output; the small rest is plain autograd. The first block has
-the largest maps and the smallest patches, and that makes it the greater part of what is not matrix products.
+A convolution is linear, so the norm's statistics follow from those of the patches. With the patches P minus their means
+and a weight w, the variance of a channel is w [P P^T] w^T, and the normalised, scaled and shifted outputs are
+s w P + b, those of a convolution with the weight s w. So one matrix product computes them, and no other tensor of the
+size of the outputs is kept; all the rest is small, and plain autograd. This matters because the first block has the
+largest maps and the smallest patches: outside of matrix products, most of a network's time is spent here.
 
 Legend: T tasks, t of them in a tile, N examples, C channels in, O channels out, H x W input size, h x w output size,
 k x l kernel, S = k * l * C values in a patch, M = N * h * w patches of a task, [.] mean over M.
@@ -21,14 +22,17 @@ from metalearn_cli.layers.cpu.block import Kind
 from metalearn_cli.layers.cpu.patches import Window, tiles_of
 
 _BYTES_AT_ONCE = 5 << 19
-"""Of outputs that are worked on together: more leave a core's cache, fewer are mostly calls."""
+"""The bytes of outputs in a tile: more would not fit into a core's cache, fewer would mean more calls."""
 
 _PLACES_AT_ONCE = 512
-"""Of which single precision holds a sum of squares well enough."""
+"""The number of places over which float32 sums products accurately enough."""
 
 
 def suits(inputs: Tensor, outputs: int, window: Window) -> bool:
-    """Whether this is a way, and a fast one, for inputs [T, N, C, H, W] and so many channels out."""
+    """Whether `first_block` is possible and faster for inputs [T, N, C, H, W] and `outputs` output channels.
+
+    The inputs must need no gradient, and a patch must have fewer values than there are output channels.
+    """
     values = inputs.shape[2] * window.kernel[0] * window.kernel[1]
     return inputs.device.type == "cpu" and not inputs.requires_grad and values < outputs
 
@@ -36,11 +40,12 @@ def suits(inputs: Tensor, outputs: int, window: Window) -> bool:
 def first_block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
     """Outputs [T, M, O] for inputs [T, N, C, H, W], a weight [T, O, S] and the norm's scale and shift [T, O].
 
-    It can be differentiated as often as need be, but for the inputs.
+    It can be differentiated any number of times, except for the inputs.
     """
     with torch.no_grad():
         patches = _centred_patches(inputs, kind.window)
         covariance = torch.stack([_covariance(one[:-1]) for one in patches])
+    # In float64, because w [P P^T] w^T can cancel almost completely (see `_covariance`).
     exact = weight.double()
     variance = ((exact @ covariance) * exact).sum(-1).clamp(min=0)
     by = scale * torch.rsqrt(variance + kind.eps).to(scale.dtype)
@@ -50,7 +55,7 @@ def first_block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ki
 
 
 def _centred_patches(inputs: Tensor, window: Window) -> Tensor:
-    """[T, S + 1, M]: each value of a patch less its mean over the M patches, and a last row of ones."""
+    """Patches [T, S + 1, M]: each value minus its mean over the M patches, and a last row of ones for the shift b."""
     (k, l), (down, right), (top, left) = window  # noqa: E741
     padded = F.pad(inputs, (left, left, top, top)) if top or left else inputs.contiguous()
     tasks, examples, channels = inputs.shape[:3]
@@ -66,10 +71,11 @@ def _centred_patches(inputs: Tensor, window: Window) -> Tensor:
 
 
 def _covariance(patches: Tensor) -> Tensor:
-    """[S, S] in float64, of centred patches [S, M].
+    """The covariance [P P^T], [S, S] in float64, of centred patches [S, M].
 
-    A filter that sees differences meets smooth pictures, and nearly all of it cancels; so the sum is one of short
-    sums, in double precision. All of it in double precision would take four times as long.
+    If a filter reads differences of neighbouring pixels and pictures are smooth, w [P P^T] w^T cancels almost
+    completely, so the covariance must be accurate. It is summed over short pieces in float32, and over the pieces in
+    float64; float64 throughout would take four times as long.
     """
     values, places = patches.shape
     full = places // _PLACES_AT_ONCE
@@ -115,7 +121,7 @@ class _ToKernel(Function):
 
 
 class _LetThrough(Function):
-    """A kernel times patches where the activation let through what made `outputs`; linear in the kernel."""
+    """kernel times patches, passed through the activation's derivative at `outputs`; linear in the kernel."""
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor, outputs: Tensor, patches: Tensor, slope: float) -> Tensor:

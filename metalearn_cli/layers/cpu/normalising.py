@@ -1,11 +1,12 @@
-"""The arithmetic of batch normalisation for some tasks at once, on a CPU, with its first and second derivative.
+"""Batch normalisation of many tasks at once on a CPU, with its first and second derivative.
 
     y = w x' + b,  x' = s (x - [x]),  s = ([x^2] - [x]^2 + eps)^(-1/2)
 
-for inputs [T, M, C], w and b [T, C]. A channel's values lie C apart, as convolutions on a CPU like them best.
+for inputs [T, M, C], w and b [T, C]. This layout (channels last) is the fastest for convolutions on a CPU.
 
-torch's kernels trust that the tensors they read and write are dense, and neither say nor do what was asked where one is
-not (torch 2.13). So whatever is [T, M, C] here, or [T, C] and written to, is contiguous, and weights are made so.
+torch's kernels assume that the tensors they read and write are dense; if one is not, the result is silently wrong
+(torch 2.13). So all tensors [T, M, C] here, and all [T, C] that are written to, must be contiguous; weights are copied
+if they are not.
 
 Legend: T tasks, C channels, M values of a channel, [.] mean over M.
 """
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 _FEW_VALUES = 8192
-"""Of a task, below which a call for it alone costs more than its arithmetic."""
+"""For tasks with fewer values, the calls of one task after the other would cost more than the arithmetic."""
 
 
 class Known(NamedTuple):
-    """What the derivatives at some inputs x need: x [T, M, C], and its [x] and s, [T, C]."""
+    """The values that the derivatives at inputs x need: x [T, M, C], its mean [x] and its s, [T, C]."""
 
     inputs: Tensor
     mean: Tensor
@@ -28,7 +29,7 @@ class Known(NamedTuple):
 
 
 def normalise(known: Known, weight: Tensor, bias: Tensor, eps: float, out: Tensor) -> None:
-    """`out` is y of known.inputs, and their mean and scale are in their places; all four are contiguous."""
+    """Write y of known.inputs into `out`, and mean and s into known.mean and known.scale; all must be contiguous."""
     weight, bias = weight.contiguous(), bias.contiguous()
     for x, m, s, w, b, y in zip(_pictures(known.inputs), *known[1:], weight, bias, _pictures(out), strict=True):
         torch.native_batch_norm(x, w, b, None, None, training=True, momentum=0.0, eps=eps, out=(y, m, s))
@@ -54,7 +55,7 @@ def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tup
 
 
 def _gradients_of_all(gradient: Tensor, weight: Tensor, known: Known) -> tuple[Tensor, Tensor, Tensor]:
-    """`gradients` by plain operations on all tasks, which are fewer calls."""
+    """`gradients` by plain operations on all tasks at once, which needs fewer calls."""
     size = gradient.shape[1]
     centred = known.inputs - known.mean.unsqueeze(1)
     of_bias = gradient.sum(1)
@@ -73,10 +74,10 @@ def second_gradients(
     eps: float,
     out: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The derivatives of `gradients` for g and w by cotangents u, v, z of its three results; that for x is in `out`.
+    """The derivatives of `gradients` for g and w, given the cotangents u, v, z of its three results.
 
-    `found` are the last two of the results. P is symmetric, and the pull-back of c = dL/dx' is s P(c). With
-    q = [u P(g)] that gives
+    The derivative for x is written into `out`. `found` are dL/dw and dL/db, the last two results of `gradients`. P is
+    symmetric, and the pull-back of c = dL/dx' to x is s P(c). With q = [u P(g)] this gives
 
         d/dg = w s P(u) + v x' + z
         d/dx = s P(v g - w s ([g x'] u + [u x'] g)) - w s^2 q x'
@@ -88,7 +89,7 @@ def second_gradients(
     mean_ux, mean_u, mean_gx, mean_g = ((value / size).unsqueeze(1) for value in (*sums, *found))
     w, mean, s, v, z = (value.unsqueeze(1) for value in (weight, known.mean, known.scale, *cotangents[1:]))
     q = (u * g).sum(1, keepdim=True) / size - mean_u * mean_g - mean_ux * mean_gx
-    # Each result is an affine function of g, u and x, channel by channel: one pass for each.
+    # In each channel, every result is a linear combination of g, u, x and 1, so one pass over memory computes it.
     vs, ws = v * s, w * s
     of_g, of_u = vs - ws * s * mean_ux, -ws * s * mean_gx
     of_x = -s * (of_g * mean_gx + of_u * mean_ux + ws * s * q)
@@ -102,5 +103,5 @@ def _stacked(each: tuple[Tensor, ...]) -> Tensor:
 
 
 def _pictures(rows: Tensor) -> Tensor:
-    """[T, M, C] as T times M pictures of one pixel, the layout that batch_norm is fastest on."""
+    """[T, M, C] as M pictures of one pixel for each task, [T, M, C, 1, 1]; batch_norm is fastest on this layout."""
     return rows[..., None, None]

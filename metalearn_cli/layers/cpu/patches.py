@@ -1,9 +1,9 @@
-"""The arithmetic of a convolution for a few tasks with weights of their own, on a CPU.
+"""The convolution of a few tasks with different weights, on a CPU.
 
-A convolution is linear in its inputs and in its weights; its derivatives are made of the same three bilinear forms:
-forward, to the weights and to the inputs. There are two ways to them. Small tasks go as matrix products over patches,
-several tasks in one product, while their patches fit a core's cache. A task too large for that goes to torch's own
-convolution, which is near the speed of a matrix product there if channels lie last in memory.
+A convolution is linear in its inputs and in its weights, so all its derivatives consist of three bilinear forms:
+forward, to the weights, and to the inputs. There are two ways to compute them. For small tasks, whose patches fit into
+a core's cache, they are matrix products over patches, several tasks in one product. For larger tasks, torch's own
+convolution computes them; with channels last in memory, it is nearly as fast as a matrix product.
 
 Legend: T tasks, t of them in a tile, N examples, C channels in, O channels out, H x W input size, h x w output size,
 k x l kernel, S = k * l * C values in a patch, M = N * h * w patches of a task.
@@ -17,35 +17,35 @@ import torch
 from torch import Tensor
 
 PATCHES_AT_ONCE = 5 << 19
-"""Bytes of patches that are worked on together: more leave a core's cache, fewer are mostly calls (measured)."""
+"""The bytes of patches in a tile (measured): more would not fit into a core's cache, fewer would mean more calls."""
 
 
 class Window(NamedTuple):
-    """How a kernel walks over a picture: (rows, columns) each."""
+    """The size and the path of a kernel over a picture; each field is (rows, columns)."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
 
     def steps(self, height: int, width: int) -> tuple[int, int]:
-        """The output size h, w."""
+        """The output size (h, w) for pictures of this size."""
         sizes = (height, width)
         h, w = ((sizes[i] + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i in range(2))
         return h, w
 
 
 class Seen(Protocol):
-    """A tile's inputs [t, N, H, W, C] in the form in which they are multiplied, as often as need be."""
+    """The inputs [t, N, H, W, C] of a tile, prepared once for several products."""
 
     def forward(self, weight: Tensor, out: Tensor, add: bool = False) -> None:
-        """`out` [t, M, O] holds the outputs for a weight [t, O, S], or has them added."""
+        """Write the outputs [t, M, O] for a weight [t, O, S] into `out`, or with `add` add them to it."""
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:
-        """`out` [t, O, S] is the derivative of sum(gradient * outputs), gradient [t, M, O], for the weight."""
+        """Write d sum(gradient * outputs) / d weight, [t, O, S], for a gradient [t, M, O], into `out`."""
 
 
 class Forms:
-    """The three forms for inputs of one shape, and the tiles of tasks to which they are applied."""
+    """The three bilinear forms for inputs of one shape, and the division of the tasks into tiles."""
 
     def __init__(self, shape: tuple[int, ...], element_size: int, window: Window) -> None:
         tasks, self.examples, self.height, self.width, self.channels = shape
@@ -55,13 +55,13 @@ class Forms:
         self.tiles = tiles_of(tasks, size, PATCHES_AT_ONCE)
 
     def see(self, inputs: Tensor) -> Seen:
-        """A tile's contiguous inputs [t, N, H, W, C], to be multiplied."""
+        """The contiguous inputs [t, N, H, W, C] of a tile, prepared for products."""
         return _Patched(inputs, self) if self.by_patches else _Direct(inputs, self)
 
     def to_inputs(self, gradient: Tensor, weight: Tensor, out: Tensor) -> None:
-        """`out` [t, N, H, W, C] is the derivative of sum(gradient * outputs) for the inputs.
+        """Write d sum(gradient * outputs) / d inputs, [t, N, H, W, C], into `out`.
 
-        For a gradient [t, M, O] and a weight [t, O, S].
+        `gradient` is [t, M, O], `weight` [t, O, S].
         """
         if self.by_patches:
             self._put_back(torch.bmm(gradient, weight), out)
@@ -70,14 +70,15 @@ class Forms:
             like.copy_(self.derivative(gradient, like, self.kernels(weight), of=0))
 
     def padded(self) -> tuple[int, int]:
-        """The size of the inputs with zeros around."""
+        """The height and the width of the inputs with their padding."""
         return self.height + 2 * self.window.padding[0], self.width + 2 * self.window.padding[1]
 
     def _put_back(self, patches: Tensor, out: Tensor) -> None:
-        """Each value of the patches [t, M, S] is added where it came from.
+        """Add each value of the patches [t, M, S] to the input from which it came: the adjoint of cutting patches.
 
-        Patches overlap, but a stride's rows and columns of all of them do not, so these go at once. The first ones
-        cover all that any covers, so they can be set where the others are added.
+        Patches overlap. But blocks of `down` rows and `right` columns, taken at the same offset (i, j) of every patch,
+        do not overlap each other, so each offset is one vectorised addition. If the kernel is at least as large as the
+        stride, the blocks at offset (0, 0) cover everything, so they are copied, and only the others are added.
         """
         (k, l), (down, right), (top, left) = self.window  # noqa: E741
         (height, width), c = self.padded(), self.channels
@@ -89,6 +90,7 @@ class Forms:
             padded[:, covered[0] :].zero_()
         if covered[1] < width:
             padded[:, : covered[0], covered[1] :].zero_()
+        # Strides that read block (i, j) of every patch, and strides of the same values in the padded pictures.
         of_place = (self.h * self.w * k * l * c, self.w * k * l * c, k * l * c, l * c, 1)
         of_pixel = (height * width * c, down * width * c, right * c, width * c, 1)
         for i, j in product(range(0, k, down), range(0, l, right)):
@@ -100,7 +102,7 @@ class Forms:
         out.copy_(inside.view(out.shape))
 
     def derivative(self, gradient: Tensor, inputs: Tensor, weight: Tensor, of: int) -> Tensor:
-        """Of one task's convolution in torch's layout, for its inputs (`of` 0) or its weight (1)."""
+        """The derivative of one task's convolution in torch's layout: for its inputs (`of` 0) or for its weight (1)."""
         pictures = gradient.reshape(self.examples, self.h, self.w, -1).permute(0, 3, 1, 2)
         wanted = [of == 0, of == 1, False]
         rest = (self.window.stride, self.window.padding, (1, 1), False, (0, 0), 1, wanted)
@@ -108,24 +110,24 @@ class Forms:
         return found
 
     def kernels(self, weight: Tensor) -> Tensor:
-        """One task's weight [1, O, S] in torch's layout, channels last in memory."""
+        """One task's weight [1, O, S] in torch's layout [O, C, k, l], channels last in memory."""
         return weight.view(-1, *self.window.kernel, self.channels).permute(0, 3, 1, 2)
 
 
 def tiles_of(tasks: int, size: int, at_once: int) -> list[slice]:
-    """The tasks, of `size` bytes each, in groups of no more than `at_once` bytes, or of one task."""
+    """The tasks, of `size` bytes each, in groups of at most `at_once` bytes; a larger task is a group of its own."""
     together = max(1, at_once // max(1, size))
     return [slice(start, start + together) for start in range(0, tasks, together)]
 
 
 @lru_cache(maxsize=256)
 def forms(shape: tuple[int, ...], element_size: int, window: Window) -> Forms:
-    """The Forms for inputs [T, N, H, W, C] of that shape."""
+    """The Forms for inputs [T, N, H, W, C] of this shape (cached, as they depend on nothing else)."""
     return Forms(shape, element_size, window)
 
 
 class _Patched:
-    """Inputs as the matrices [t, M, S] of what a kernel sees at each of its places."""
+    """Inputs as matrices of patches [t, M, S]: a row for each place of the kernel."""
 
     def __init__(self, inputs: Tensor, of: Forms) -> None:
         (k, l), (down, right), (top, left) = of.window  # noqa: E741
@@ -137,7 +139,8 @@ class _Patched:
                 padded.narrow(axis, 0, margin).zero_()
                 padded.narrow(axis, margin + inside, margin).zero_()
         task, example, row, column, _ = padded.stride()
-        # S values are k rows of l * C that lie side by side.
+        # A patch is k rows of l * C values that lie side by side in memory. as_strided makes a view of all patches; the
+        # reshape below copies it into a matrix.
         size = (len(inputs), of.examples, of.h, of.w, k, l * of.channels)
         seen = padded.as_strided(size, (task, example, down * row, right * column, row, 1), padded.storage_offset())
         self._patches = seen.reshape(len(inputs), of.examples * of.h * of.w, -1)
@@ -153,7 +156,7 @@ class _Patched:
 
 
 class _Direct:
-    """The inputs of one task as torch's own convolution takes them."""
+    """The inputs of one task in the layout of torch's own convolution."""
 
     def __init__(self, inputs: Tensor, of: Forms) -> None:
         self._of = of

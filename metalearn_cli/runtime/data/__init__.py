@@ -1,1 +1,1 @@
-"""From a prepared dataset to the tensors of a batch of tasks."""
+"""Turns a prepared dataset into the tensors of batches of tasks."""

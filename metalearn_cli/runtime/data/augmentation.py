@@ -1,4 +1,4 @@
-"""Changes of pictures that leave their class alone, for many pictures at once and on whatever device they are.
+"""Random changes of pictures that do not change their class, for many pictures at once, on any device.
 
 Legend: N pictures, C channels, H height, W width.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 CHANCES = 6
-"""How many random numbers a picture's change takes."""
+"""The number of random numbers that the changes of one picture need."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 _STRENGTH = 0.4
@@ -18,7 +18,7 @@ _REACH = 8
 
 
 def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tensor:
-    """Pictures [N, C, H, W] with values 0..1, changed as `chances` [N, CHANCES] (uniform in 0..1) say.
+    """Pictures [N, C, H, W] with values 0..1, changed by the random numbers `chances` [N, CHANCES] (uniform in 0..1).
 
     Kinds: "crop" moves a picture by up to an eighth each way, its edge repeated; "flip" mirrors half of them left to
     right; "jitter" multiplies brightness, contrast and saturation by 0.6 to 1.4 each, within 0..1.
@@ -31,9 +31,9 @@ def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tens
 
 
 def fitted(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Pictures [N, C, H, W] with values 0..1 as [N, *shape]: grey or repeated over three channels, and resized.
+    """Pictures [N, C, H, W] with values 0..1 as [N, *shape]: turned to grey or to three channels, and resized.
 
-    Resizing is bilinear with anti-aliasing, so that a large picture becomes a small one without moire.
+    Resizing is bilinear with anti-aliasing, so that reduced pictures have no moire.
     """
     channels, height, width = shape
     if pictures.shape[1] == 3 and channels == 1:
@@ -48,13 +48,13 @@ def fitted(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def grey(pictures: Tensor) -> Tensor:
-    """The brightness of pictures [N, 3, H, W], [N, 1, H, W]."""
+    """The brightness [N, 1, H, W] of pictures [N, 3, H, W]."""
     return (pictures * per_channel(_LUMA, pictures.device)).sum(1, keepdim=True)
 
 
 @lru_cache(maxsize=64)
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """One value for each channel, [C, 1, 1], on a device; sent there once, as to send it again would be to wait."""
+    """One value for each channel, [C, 1, 1], on a device; cached, because sending it again would wait for a GPU."""
     return torch.tensor(values, device=device).view(-1, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Tasks from one of several datasets each, whose pictures are made alike."""
+"""Mixtures: each task is from one of several datasets, whose pictures get the same size and normalisation."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ from metalearn_cli.storage.prepared.dataset import Manifest
 
 
 def common_preprocessing(mixture: Mixture, members: Sequence[tuple[Manifest, str]]) -> Preprocessing:
-    """One preprocessing for all members, each with its split: the mixture's shape, and the moments of a picture drawn
-    by its weights.
+    """The preprocessing for all members (each with its split): the mixture's shape, and the mean and standard deviation
+    of a picture that is drawn by the mixture's weights.
     """
     channels, height, width = mixture.shape
     chosen = [manifest.preprocessing_for(split, mixture.normalisation, channels) for manifest, split in members]
@@ -29,7 +29,7 @@ def common_preprocessing(mixture: Mixture, members: Sequence[tuple[Manifest, str
 
 
 def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part: Part, seed: int) -> Sampler:
-    """A Sampler whose task i of step s is that of one of the `samplers`, drawn by `weights` for this s and i."""
+    """A Sampler whose task i of step s comes from one of the `samplers`; s and i choose which, by the `weights`."""
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         choices = [_member(weights, part, seed, step, number) for number in numbers]
@@ -46,7 +46,7 @@ def _together(each: Sequence[Examples]) -> Examples:
 
 
 def mixture_names(members: Sequence[tuple[str, Names]], weights: Sequence[float], part: Part, seed: int) -> Names:
-    """The names of the classes in the tasks of `mixture_sampler`, with that of the dataset they are from."""
+    """The class names in the tasks of `mixture_sampler`, each with the name of its dataset."""
 
     def names(step: int, number: int) -> list[str]:
         dataset, of_member = members[_member(weights, part, seed, step, number)]
@@ -56,6 +56,6 @@ def mixture_names(members: Sequence[tuple[str, Names]], weights: Sequence[float]
 
 
 def _member(weights: Sequence[float], part: Part, seed: int, step: int, number: int) -> int:
-    """Which member of a mixture a task comes from."""
+    """The number of the member from which a task of a mixture comes."""
     shares = np.array(weights, dtype=np.float64) / np.sum(weights)
     return int(generator_for(seed, f"{part} mixture", step, number).choice(len(shares), p=shares))

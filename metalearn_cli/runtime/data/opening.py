@@ -1,4 +1,4 @@
-"""What an experiment is learned from: its dataset opened, or several of them as one."""
+"""Opens the dataset of an experiment, or several datasets as a mixture."""
 
 import hashlib
 from collections.abc import Callable
@@ -35,9 +35,9 @@ from metalearn_cli.storage.prepared.preparation import data_folder, open_or_expl
 
 
 class Interface(NamedTuple):
-    """What a network sees and gives: input shape (C, H, W) or (F,), number of outputs, and how they are judged.
+    """The inputs and outputs of a network: input shape (C, H, W) or (F,), number of outputs, and objective.
 
-    `preprocessing` is None where inputs are not pictures.
+    `preprocessing` is that of the pictures; None if inputs are not pictures.
     """
 
     input_shape: tuple[int, ...]
@@ -47,16 +47,19 @@ class Interface(NamedTuple):
 
     @property
     def tells_classes_apart(self) -> bool:
-        """Whether it is judged by accuracy, and not by squared error."""
+        """Whether the tasks are classification; if not, they are regression."""
         return self.objective is classification
 
 
 class Data(NamedTuple):
-    """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
+    """An experiment's opened dataset.
 
-    `classes(part)` are the names of a part's classes, `names(part, spec, seed)` those in each task that the sampler
-    draws; a distribution of tasks has none. `numbered(spec, seed, most)` draws training tasks by class number, of
-    `most` classes or fewer; None where classes have no numbers.
+    `interface`: the inputs and outputs of a network for it. `sha256`: the checksum of its contents.
+    `sampler(part, spec, seed)`: a Sampler of tasks.
+    `classes(part)`: the names of a part's classes; empty for regression tasks.
+    `names(part, spec, seed)`: a function that returns the class names of each task of that sampler.
+    `numbered(spec, seed, most)`: a Sampler of training tasks whose targets are class numbers in the training part, for
+        at most `most` classes (only the baselines); None if classes have no numbers.
     """
 
     interface: Interface
@@ -68,7 +71,7 @@ class Data(NamedTuple):
 
 
 def dataset_of(settings: Choice) -> Dataset:
-    """The description that the dataset's own file gives for its settings."""
+    """The description of the dataset, made by its own file from its settings."""
     dataset: Dataset = module_of(settings).build(settings)
     return dataset
 
@@ -80,14 +83,13 @@ def open_data(
     seen: Preprocessing | None = None,
     device: torch.device = CPU,
 ) -> Data:
-    """The experiment's dataset, opened to be worked on by a device; a generated one is made on first use.
+    """The experiment's dataset, opened for computation on `device`; a generated dataset is made on first use.
 
-    Without `data_dir` it is looked for in the user's data folder; one that is not stored at all needs none.
+    Without `data_dir`, the dataset is looked for in the user's data folder. If `seen` is given (only for a network that
+    was trained on another dataset), pictures get that size and normalisation.
 
-    A network that was trained on pictures `seen` otherwise (another size, another mean) gets them so.
-
-    Raises DataError with the `metalearn prepare` command to type if it is missing, ConfigError if the experiment
-    asks for tasks that it cannot give.
+    Raises DataError, with the `metalearn prepare` command to type, if the dataset is not prepared; ConfigError if the
+    experiment asks for tasks that it does not have.
     """
     name, ways = experiment.dataset.name, experiment.task.ways
     dataset = dataset_of(experiment.dataset)
@@ -110,7 +112,7 @@ def open_data(
 
 
 class _Stored(NamedTuple):
-    """A prepared dataset, how tasks are drawn from it, and what `prepare` and its normalisation make of a picture."""
+    """A prepared dataset with its sampling settings and the preprocessing of its pictures, normalisation included."""
 
     name: str
     sampling: Sampling
@@ -123,7 +125,7 @@ class _Stored(NamedTuple):
 
 
 def class_names(settings: Choice, data_dir: Path | None, part: Part) -> frozenset[str]:
-    """The names of the classes in a part of a dataset; none where it is not prepared here, or has no classes."""
+    """The names of the classes in a part of a dataset; empty if it is not prepared here, or has no classes."""
     try:
         return _stored(settings, data_dir, lambda *_moved: None).classes(part)
     except (ConfigError, DataError):

@@ -1,7 +1,7 @@
-"""Stored pictures where they are worked on, in the device's own memory where they fit there, and as network inputs.
+"""Brings stored pictures to the device that computes, and turns them into network inputs.
 
-A picture is a byte a value until it is drawn, and what names it is a number; so to a device goes either the whole
-dataset, once, or the bytes of the pictures drawn. Nothing here waits for the device.
+Pictures stay uint8 until they are drawn, and are named by numbers. Either the whole dataset is sent to the device once,
+if it fits there, or the bytes of the drawn pictures are sent for each task. Nothing here waits for the device.
 
 Legend: T tasks, W ways, E examples per class, N pictures, H height, W width, C channels.
 """
@@ -19,12 +19,12 @@ from metalearn_cli.storage.prepared.rows import Rows
 
 CPU = torch.device("cpu")
 _SHARE = 0.5
-"""Of the memory that is free on a device, what a dataset may take; the rest is for what is computed."""
+"""The share of a device's free memory that a dataset may take; the rest is for the computation."""
 _SMALL, _ROWS_AT_ONCE = 64 << 20, 4096
 
 
 class Pixels:
-    """Pictures uint8 [N, H, W, C] of a store, to be taken by number to a device: in memory, or read from their file."""
+    """The pictures of a stored dataset, uint8 [N, H, W, C], in memory or read from their file; taken by number."""
 
     def __init__(self, stored: Tensor | Rows, device: torch.device) -> None:
         self.device = device
@@ -32,13 +32,13 @@ class Pixels:
 
     @property
     def resident(self) -> bool:
-        """Whether all of them are in the device's own memory."""
+        """Whether all pictures are in the device's own memory."""
         return isinstance(self._stored, Tensor) and self._stored.device == self.device
 
     def taken(self, numbers: Tensor) -> Tensor:
-        """The pictures of these numbers [...], on the device: [..., H, W, C].
+        """The pictures with these `numbers` [...], on the device: [..., H, W, C].
 
-        Raises DataError if their file is not what it was when it was opened.
+        Raises DataError if their file has changed since it was opened.
         """
         wanted = numbers.flatten()
         if isinstance(self._stored, Rows):
@@ -50,8 +50,10 @@ class Pixels:
 
 
 def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
-    """The pictures of a store for a device: in a GPU's memory if they take half of what is free there or less, in the
-    host's if they take less than 64 MiB, read from the disk otherwise.
+    """The pictures of a stored dataset for a device.
+
+    They are held in a GPU's memory if they take at most half of its free memory, in the host's memory if they take less
+    than 64 MiB, and are otherwise read from the disk.
     """
     if device.type != "cuda":
         return Pixels(_in_memory(rows, device) if rows.nbytes <= _SMALL else rows, device)
@@ -62,7 +64,7 @@ def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
 
 
 def _in_memory(rows: Rows, device: torch.device) -> Tensor:
-    """All rows on a device; never more than a few at once on their way there."""
+    """All rows on a device; they are sent a few at a time, so that the host's memory holds few of them."""
     stored = torch.empty(rows.shape, dtype=torch.uint8, device=device)
     for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
         numbers = np.arange(start, min(start + _ROWS_AT_ONCE, rows.shape[0]))
@@ -71,19 +73,19 @@ def _in_memory(rows: Rows, device: torch.device) -> Tensor:
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes take half of the memory that is free on a GPU or less."""
+    """Whether `size` bytes are at most half of a GPU's free memory."""
     return size <= _SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """The same values on a device; towards a GPU without waiting until they are there."""
+    """The same values on a device; the copy to a GPU does not wait for its end."""
     if values.device.type == "cpu" and device.type == "cuda":
         return values.contiguous().pin_memory().to(device, non_blocking=True)
     return values.to(device)
 
 
 def turned(pixels: Tensor, turns: NDArray[np.int64]) -> Tensor:
-    """Pixels [T, W, E, H, W, C], those of each class turned in place by its number of quarters [T, W]."""
+    """Pixels [T, W, E, H, W, C], with each class turned in place by `turns` [T, W] times 90 degrees."""
     each = pixels.flatten(0, 1)
     for quarters in (1, 2, 3):
         if len(places := np.flatnonzero(turns == quarters)):
@@ -93,7 +95,7 @@ def turned(pixels: Tensor, turns: NDArray[np.int64]) -> Tensor:
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels [..., H, W, C] as network inputs [..., C, H, W], float32."""
+    """Pixels uint8 [..., H, W, C] as network inputs (pixel / 255 - mean) / std, float32 [..., C, H, W]."""
     inputs = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
     scale = tuple(1 / (255 * deviation) for deviation in std)
     shift = tuple(-average / deviation for average, deviation in zip(mean, std, strict=True))
@@ -101,5 +103,5 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def inputs_of_stored(pictures: Sequence[NDArray[np.uint8]], seen: Preprocessing) -> Tensor:
-    """Pictures [H, W, C] as `prepare` stores them, as network inputs [N, C, H, W] on the CPU."""
+    """Pictures [H, W, C] in the form in which `prepare` stores them, as network inputs [N, C, H, W] on the CPU."""
     return normalised(torch.from_numpy(np.stack(pictures)), seen.mean, seen.std)

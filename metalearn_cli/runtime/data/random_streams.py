@@ -1,4 +1,4 @@
-"""Where the random numbers of a task come from: functions of (seed, part, step, number), without state.
+"""The random numbers of tasks: pure functions of (seed, part, step, number), without state.
 
 Legend: T tasks.
 """
@@ -15,14 +15,14 @@ from metalearn_cli.datasets import Part
 
 
 def generator_for(seed: int, part: str, step: int, number: int) -> np.random.Generator:
-    """The random numbers of task `number` of meta-batch `step`."""
+    """A generator of the random numbers of task `number` of meta-batch `step`."""
     return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
 
 
 def keys_for(seed: int, part: Part, step: int, numbers: Sequence[int]) -> Tensor | None:
-    """Keys [T] for the tasks `numbers` of meta-batch `step`, by which learning them is random; None but in training.
+    """The keys [T] of the tasks `numbers` of meta-batch `step`, for random layers; None except in training.
 
-    They have a stream of their own, so that the tasks themselves do not depend on them.
+    They come from a stream of their own, so tasks are the same with and without random layers.
     """
     if part != "train":
         return None

@@ -1,4 +1,4 @@
-"""Tasks without state: task i of step s is a function of (seed, part, s, i) and of nothing else.
+"""Samples tasks without state: task i of step s is a function of (seed, part, s, i) and of nothing else.
 
 Legend: T tasks, W ways, E examples per class (shots + queries).
 """
@@ -22,10 +22,10 @@ from metalearn_cli.runtime.data.random_streams import generator_for, keys_for
 from metalearn_cli.storage.prepared.dataset import Prepared
 
 Sampler = Callable[[int, Sequence[int]], Task]
-"""`sampler(step, numbers)`: the tasks `numbers` of meta-batch `step`, on the device that the data was opened for."""
+"""`sampler(step, numbers)` returns the tasks `numbers` of meta-batch `step`, on the device of the opened data."""
 
 Names = Callable[[int, int], list[str]]
-"""`names(step, number)`: the classes of task `number` of meta-batch `step`, in the order of its targets."""
+"""`names(step, number)` returns the class names of task `number` of meta-batch `step`, in the order of its targets."""
 
 
 class TaskSpec(NamedTuple):
@@ -36,16 +36,16 @@ class TaskSpec(NamedTuple):
     queries: int
 
     def values(self, input_shape: tuple[int, ...]) -> int:
-        """How many input values a task holds."""
+        """The number of input values in a task."""
         return self.ways * (self.shots + self.queries) * math.prod(input_shape)
 
 
 class Pool(NamedTuple):
-    """The classes that one part may draw from.
+    """The classes of one part, and the changes of their pictures.
 
-    Class c is `counts[c]` images from `starts[c]` on, turned by `turns[c]` quarters; with `turn_per_task` each
-    class of a task is turned by a random number of quarters instead. Pictures become `shape` (C, H, W), augmented
-    where there are `augmentation`s, and then (pixel / 255 - mean) / std.
+    Class c has `counts[c]` images, from number `starts[c]` on, turned by `turns[c]` times 90 degrees. With
+    `turn_per_task`, each class of a task is turned by a random multiple of 90 degrees instead. Pictures are resized to
+    `shape` (C, H, W), changed by the `augmentation`s, and then normalised: (pixel / 255 - mean) / std.
     """
 
     part: Part
@@ -62,8 +62,8 @@ class Pool(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Which images make one task: image numbers [W, E] (shots first), quarter turns [W], and for the augmentation
-    of each image its random numbers [W, E, CHANCES].
+    """The pictures of one task: image numbers [W, E] (shots first), turns [W] in units of 90 degrees, and the random
+    numbers [W, E, CHANCES] for the augmentation of each image.
     """
 
     images: NDArray[np.int64]
@@ -72,11 +72,11 @@ class Draw(NamedTuple):
 
 
 def pool_of(prepared: Prepared, images: Pixels, sampling: Sampling, part: Part, seen: Preprocessing) -> Pool:
-    """The classes of `part` in the named split of a prepared dataset, as a network that expects `seen` sees them.
+    """The classes of `part` in the split that `sampling` names, prepared for a network that expects `seen`.
 
-    `images` are those of the prepared dataset.
+    `images` are the pictures of the prepared dataset.
 
-    Raises DataError if the store has no such split.
+    Raises DataError if the prepared dataset has no such split.
     """
     manifest = prepared.manifest
     names = manifest.splits.get(sampling.split, {}).get(part)
@@ -106,7 +106,7 @@ def pool_of(prepared: Prepared, images: Pixels, sampling: Sampling, part: Part, 
 
 
 def check(pool: Pool, spec: TaskSpec, dataset: str) -> None:
-    """Raise before training starts what could not be drawn later: too few classes, or images in a class."""
+    """Raise ConfigError if the part has too few classes for a task, DataError if a class has too few images."""
     if spec.ways > len(pool.counts):
         raise ConfigError(
             f"task.ways: {spec.ways} asked, but part '{pool.part}' of {dataset} has {len(pool.counts)} classes"
@@ -120,7 +120,7 @@ def check(pool: Pool, spec: TaskSpec, dataset: str) -> None:
 
 
 def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
-    """Task `number` of meta-batch `step`: distinct classes in random order, distinct images of each.
+    """Draw task `number` of meta-batch `step`: distinct classes in random order, distinct images of each.
 
     Episodes as in Vinyals et al. 2016, section 4.1 (https://arxiv.org/abs/1606.04080).
     """
@@ -129,7 +129,7 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     examples = spec.shots + spec.queries
     images = [pool.starts[c] + generator.choice(pool.counts[c], examples, replace=False) for c in classes]
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
-    # Drawn last: with augmentation or without, a task has the same pictures.
+    # These are drawn last, so that a task has the same pictures with and without augmentation.
     chances = generator.random((spec.ways, examples, CHANCES), dtype=np.float32) if pool.augmentation else None
     return Draw(np.stack(images), turns, chances)
 
@@ -139,7 +139,7 @@ def _classes(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDAr
 
 
 def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
-    """The tasks that `draws` name.
+    """The tensors of the tasks that `draws` describe.
 
     Shapes: support.inputs [T, W * shots, C, H, W], query.inputs [T, W * queries, C, H, W], class after class;
     targets 0..W-1 as int64. Inputs are float32.
@@ -150,7 +150,7 @@ def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
 
 
 def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """Pixels [T, W, E, H, W, C] as network inputs [T, W, E, *shape]."""
+    """Pixels [T, W, E, H, W, C] as network inputs [T, W, E, *shape]: resized, augmented and normalised."""
     stored = (pixels.shape[-1], *pixels.shape[3:5])
     if stored == pool.shape and not pool.augmentation:
         return normalised(pixels, pool.mean, pool.std)
@@ -181,7 +181,7 @@ def picture_names(pool: Pool, spec: TaskSpec, seed: int) -> Names:
 
 
 def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sampler:
-    """The tasks of `picture_sampler`, whose targets are the numbers of their classes in the pool.
+    """The tasks of `picture_sampler`, but with the classes' numbers in the pool as targets (only the baselines).
 
     Raises ConfigError if the pool has more classes than `most`.
     """
@@ -217,7 +217,7 @@ def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) 
 
 
 def fingerprint(sampler: Sampler, episodes: int) -> str:
-    """A digest of the first 16 episodes and of how many there are: equal digests, equal episodes."""
+    """A digest of the first 16 episodes and of their number; equal digests mean equal episodes."""
     tasks = sampler(0, range(min(episodes, 16)))
     digest = hashlib.sha256(str(episodes).encode())
     for tensor in (tensor for half in tasks for tensor in (half.inputs, half.targets)):

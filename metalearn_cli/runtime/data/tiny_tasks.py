@@ -1,4 +1,4 @@
-"""The smallest tasks that an experiment's learner can be tried on."""
+"""The smallest tasks on which an experiment's learner can be tested."""
 
 import torch
 
@@ -10,9 +10,9 @@ _CLASSES, _LEAST = 5, 4
 
 
 def tiny_tasks(interface: Interface) -> Task:
-    """Two tasks of random numbers in float64, the same every time: a handful of examples of a few classes.
+    """Two tasks of random numbers in float64, the same in every call, with a few examples of a few classes.
 
-    Support and query set differ in size, and a norm has examples enough in both.
+    Support and query set differ in size, and both have enough examples for a batch norm.
     """
     generator = torch.Generator().manual_seed(0)
 

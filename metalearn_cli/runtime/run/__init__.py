@@ -1,1 +1,1 @@
-"""A training from its first step to its last, and what is kept of it."""
+"""A training run from its first step to its last, with its checkpoints, reports and measurements."""

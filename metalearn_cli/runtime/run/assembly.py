@@ -1,4 +1,4 @@
-"""From an experiment and its data to the learner of a run, and how it is trained and measured."""
+"""Builds the learner of a run from its experiment and data, and reads the sizes by which it is trained and measured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ from metalearn_cli.runtime.run.network_trial import Asked, tried
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone.
 
-    With `execution.mode` "loop" its network runs every task by itself. A network that is not this package's is tried
-    before anybody gets it (runtime/run/network_trial.py).
+    With `execution.mode` "loop" its network runs every task alone. A foreign network (only `custom`, or a backbone file
+    of your own) is first tried on two tasks (runtime/run/network_trial.py).
 
     Raises ConfigError if the network does not fit the inputs, is larger than this machine's memory, or cannot be
     trained as the experiment asks.
@@ -41,7 +41,7 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
         learner: Learner = algorithm(experiment.algorithm, problem)
         way, remarks = _tried(experiment, network, learner, interface)
         if way is not network:
-            torch.set_rng_state(drawn)  # so that the weights are those of the first time
+            torch.set_rng_state(drawn)  # build() runs a second time here and must draw the same weights again
             network, learner = way, algorithm(experiment.algorithm, problem._replace(network=way))
     if experiment.task.running_statistics:
         learner = with_running_statistics(learner, network)
@@ -57,7 +57,7 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
 def _tried(
     experiment: Experiment, network: Network, learner: Learner, interface: Interface
 ) -> tuple[Network, list[str]]:
-    """The network as it will run, and what a person should know of that."""
+    """The network in the form in which it will run, and remarks on this form for the user."""
     own = experiment.backbone.name != "custom" and not network.foreign_layers()
     if own or learner.traits.reads == "pixels" or _is_outline(network):
         return network, []
@@ -70,7 +70,7 @@ def _tried(
 
 
 def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:
-    """The experiment's network as its file builds it, with the weights that its seed starts from."""
+    """The experiment's network as its file builds it, with the initial weights of the experiment's seed."""
     with _seeded(experiment.seed):
         network: nn.Module = module_of(experiment.backbone).build(
             experiment.backbone, interface.input_shape, interface.outputs
@@ -80,7 +80,7 @@ def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Inside the block torch's own generator starts at a seed; outside it knows nothing of it."""
+    """Inside the block, torch's default generator starts at `seed`; afterwards it has its old state again."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -92,12 +92,12 @@ def training_spec(experiment: Experiment) -> TaskSpec:
 
 
 def _is_outline(network: Network) -> bool:
-    """Whether its parameters have shapes alone and no numbers."""
+    """Whether the parameters are on the meta device: they have shapes and no numbers."""
     return any(value.is_meta for value in network.initial().values())
 
 
 def plan_of(experiment: Experiment, interface: Interface, device: torch.device, processes: int = 1) -> Plan:
-    """How the training tasks of one of so many processes run."""
+    """The plan by which one of `processes` processes runs its training tasks."""
     values, tasks = training_spec(experiment).values(interface.input_shape), experiment.outer.meta_batch_size
     return plan_for(device, experiment.execution, values, tasks // processes)
 
@@ -108,9 +108,9 @@ def evaluation_spec(experiment: Experiment) -> TaskSpec:
 
 
 def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
-    """How many inner steps validation, test and finetune take.
+    """The number of inner steps in validation, test and finetune.
 
-    Raises ConfigError if the learner cannot take as many.
+    Raises ConfigError if the learner cannot take that many (only MAML++ has a limit).
     """
     steps, most = experiment.eval.inner_steps, learner.traits.most_steps
     if steps is not None and most is not None and steps > most:
@@ -122,12 +122,12 @@ def evaluation_steps(experiment: Experiment, learner: Learner) -> int:
 
 
 def evaluation_statistics(experiment: Experiment) -> Statistics:
-    """What the norms see in validation and test."""
+    """The statistics that norms use in validation and test: `eval.statistics`, or else `task.statistics`."""
     return experiment.eval.statistics or experiment.task.statistics
 
 
 def device_named(name: str) -> torch.device:
-    """The device: `auto` is CUDA where there is one.
+    """The device called `name`; `auto` is CUDA if this machine has a GPU, else the CPU.
 
     Raises DeviceError if there is no such device.
     """

@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint, checked against its header before anything of their size is built.
+"""Checks the tensors of a checkpoint against its header, before it builds anything of their size.
 
-What the header's experiment would build is built without memory, on torch's meta device, which knows shapes and types
-alone. So a small file cannot ask for a large network.
+The network of the header's experiment is first built on torch's meta device, which has shapes and dtypes but no memory.
+So a small forged file cannot make this process allocate a large network.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,14 +35,15 @@ from metalearn_cli.storage.runs.checkpoints import Checkpoint
 Tensors = Mapping[str, Tensor]
 
 _LARGEST_MAP = 1 << 26
-"""The most values that a layer gives for one picture: four times what the widest of this package does at 512 x 512."""
+"""The largest allowed output of a layer for one picture, in values: four times that of this package's widest layer at
+512 x 512 pixels."""
 
 _SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 _SCALAR, _NOT_NEGATIVE, _MAY_OVERFLOW = "step", ("step", "exp_avg_sq"), ("exp_avg_sq",)
 
 
 class Trained(NamedTuple):
-    """A training checkpoint's header, the experiment it was trained with, and what its network sees."""
+    """A training checkpoint's header, the experiment it was trained with, and the interface of its network."""
 
     header: TrainingHeader
     experiment: Experiment
@@ -50,7 +51,7 @@ class Trained(NamedTuple):
 
 
 class AdaptedTo(NamedTuple):
-    """An adapted classifier's header, its experiment, what its network sees, and its support inputs [N, C, H, W]."""
+    """An adapted classifier's header, experiment, network interface, and support inputs [N, C, H, W]."""
 
     header: AdaptedHeader
     experiment: Experiment
@@ -59,9 +60,9 @@ class AdaptedTo(NamedTuple):
 
 
 def trained_in(checkpoint: Checkpoint, path: Path) -> Trained:
-    """What a training checkpoint says, of which all fits together.
+    """The header, experiment and interface of a training checkpoint, after a check that they fit together.
 
-    Raises CheckpointError otherwise, or if it names Python code that METALEARN_TRUST does not.
+    Raises CheckpointError if they do not, or if it names Python code that METALEARN_TRUST does not approve.
     """
     header = training_header(checkpoint, path)
     experiment = experiment_in(checkpoint, path)
@@ -79,7 +80,7 @@ def require_meta(checkpoint: Checkpoint, path: Path, experiment: Experiment, int
         for slot in _SLOTS.get(experiment.outer.optimizer, momentum)
         for name, value in learned(start).items()
     }
-    begun = any(name.startswith("optimizer.") for name in checkpoint.tensors)  # before the first step it has none
+    begun = any(name.startswith("optimizer.") for name in checkpoint.tensors)  # torch makes its state in the first step
     _require_like(checkpoint.tensors, leaves(start) | (slots if begun else {}), path)
     for name, value in checkpoint.tensors.items():
         slot = name.split(".")[1] if name.startswith("optimizer.") else ""
@@ -88,12 +89,15 @@ def require_meta(checkpoint: Checkpoint, path: Path, experiment: Experiment, int
 
 
 def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
-    """What an adapted classifier says, of which all fits together. Raises CheckpointError as `trained_in` does."""
+    """The contents of an adapted classifier, after a check that they fit together.
+
+    Raises CheckpointError as `trained_in` does.
+    """
     header = adapted_header(checkpoint, path)
     experiment = experiment_in(checkpoint, path)
     interface = interface_of(header, experiment, path)
     if interface.preprocessing is None:
-        raise not_written(path, "interface.preprocessing: found none, but it tells pictures apart")
+        raise not_written(path, "interface.preprocessing: found none, but a classifier of pictures has one")
     support = checkpoint.tensors.get("support", torch.empty(0))
     if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
         raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
@@ -104,12 +108,13 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
 
 
 def _adapted_like(found: Tensors, path: Path, experiment: Experiment, interface: Interface) -> Tensors:
-    """The parameters [1, ...] of the learner adapted to as many pictures as `found` has."""
+    """The parameters [1, ...] of the learner after adaptation to as many pictures as `found` has."""
     support, learner = found["support"], _outline(path, experiment, interface)
     if getattr(experiment.backbone, "call", None) is None:
         with _shapes_alone():
             return _adapted(learner, torch.empty(1, *support.shape), interface.outputs)
-    # Somebody else's network may look at its numbers, which the meta device has not. Its size is known without.
+    # A foreign network may read the numbers of its inputs, and the meta device has none, so it runs for real. Its
+    # parameters are compared first, so that the file cannot ask for a larger network.
     own = {f"adapted.{name}": value for name, value in learner.init().params.items() if not name.startswith("head.")}
     _require_like({name: value for name, value in found.items() if name in own}, own, path)
     return _adapted(learner_for(experiment, interface, "support"), support.unsqueeze(0), interface.outputs)
@@ -122,7 +127,7 @@ def _adapted(learner: Learner, inputs: Tensor, ways: int) -> Tensors:
 
 
 def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learner:
-    """The learner, all of whose tensors have a shape and a type, and no memory."""
+    """The learner with all tensors on the meta device: they have shapes and dtypes, and take no memory."""
     try:
         with _shapes_alone():
             if getattr(experiment.backbone, "call", None) is None:
@@ -133,7 +138,7 @@ def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learne
 
 
 def _require_small_maps(path: Path, network: nn.Module, interface: Interface) -> None:
-    """Raise CheckpointError for a layer without parameters of its own, such as upsample, that makes a picture huge."""
+    """Raise CheckpointError if a layer makes a huge output; a layer without parameters, such as upsample, can."""
 
     def compared(layer: nn.Module, _inputs: object, outputs: Tensor) -> None:
         if (values := outputs[0].numel()) > _LARGEST_MAP:
@@ -152,7 +157,7 @@ def _shapes_alone() -> Iterator[None]:
 
 
 def _require_like(found: Tensors, wanted: Tensors, path: Path) -> None:
-    """Raise CheckpointError unless names, shapes and types are the same, and all numbers are finite."""
+    """Raise CheckpointError unless `found` has the names, shapes and dtypes of `wanted`, and only finite numbers."""
     for name in sorted(found.keys() | wanted.keys()):
         there, right = (_described(part.get(name)) for part in (found, wanted))
         if there != right:

@@ -1,7 +1,7 @@
-"""What the header of a checkpoint says: its kind, what its network sees, which versions wrote it.
+"""Reads the header of a checkpoint: its kind, its experiment, the interface of its network, and versions.
 
-Every field is read as strictly as an experiment file, whoever wrote it: a checksum says that a file is whole, not that
-it is true.
+Every field is checked as strictly as an experiment file. The checksum of a checkpoint proves that the file is whole; it
+does not prove that metalearn wrote it.
 """
 
 import platform
@@ -38,7 +38,7 @@ class _Interface(Settings):
 
 
 class _Header(Settings):
-    """What the headers of all kinds hold. The experiment is read by itself, as one from a file is."""
+    """The fields of both kinds of headers. The experiment stays a dictionary here; `experiment_in` reads it."""
 
     format: int
     kind: str
@@ -48,7 +48,7 @@ class _Header(Settings):
 
 
 class TrainingHeader(_Header):
-    """The header of a training checkpoint: how far the run was, and what it goes on with (runtime.state.State)."""
+    """The header of a training checkpoint: the fields of runtime.run.state.State that are not tensors."""
 
     data_sha256: _Word
     iteration: _Count
@@ -62,7 +62,7 @@ class TrainingHeader(_Header):
     skipped_in_a_row: _Count
 
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """The first field with an impossible value, in words; "" if there is none."""
         kept = [iteration for iteration, _ in self.kept]
         times = {"window": self.window[0], "reported": self.reported, "skipped": self.skipped, "kept": max([0, *kept])}
         for name, time in times.items():
@@ -76,13 +76,13 @@ class TrainingHeader(_Header):
 
 
 class AdaptedHeader(_Header):
-    """The header of an adapted classifier: its labels, in the order of its probabilities, and its inner steps."""
+    """The header of an adapted classifier: its labels, in the order of its probabilities, and its number of steps."""
 
     classes: list[str | bool | int | float] = Field(min_length=1)
     inner_steps: Steps
 
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """The first field with an impossible value, in words; "" if there is none."""
         if len(set(self.classes)) < len(self.classes):
             return "classes: found a label twice, expected each once"
         if len(self.classes) != self.interface.outputs:
@@ -94,7 +94,7 @@ Header = TypeVar("Header", TrainingHeader, AdaptedHeader)
 
 
 def training_header(checkpoint: Checkpoint, path: Path) -> TrainingHeader:
-    """The header of a training checkpoint. Raises CheckpointError for another kind, or a field that cannot be true."""
+    """The header of a training checkpoint. Raises CheckpointError for another kind, or for an impossible value."""
     return _read(checkpoint, "meta", TrainingHeader, path)
 
 
@@ -121,7 +121,7 @@ def _read(checkpoint: Checkpoint, kind: str, model: type[Header], path: Path) ->
 
 
 def not_written(path: Path, mistake: ConfigError | str) -> CheckpointError:
-    """The error for a checkpoint with this mistake in its header, or the first of these."""
+    """The error for a checkpoint with this mistake in its header; of several mistakes it names the first."""
     first = str(mistake).partition("\n")[0].removeprefix(f"{path}: ")
     return CheckpointError(f"{path}: its header has no usable {first}; metalearn did not write it")
 
@@ -129,8 +129,8 @@ def not_written(path: Path, mistake: ConfigError | str) -> CheckpointError:
 def experiment_in(checkpoint: Checkpoint, path: Path) -> Experiment:
     """The Experiment in a checkpoint's header.
 
-    Raises CheckpointError if it is none, or names Python code that METALEARN_TRUST does not: no file may choose what
-    is run.
+    Raises CheckpointError if it is not a valid experiment, or if it names Python code that METALEARN_TRUST does not
+    approve, because a file must not choose which code runs.
     """
     try:
         experiment = from_mapping(checkpoint.header.get("experiment"), str(path))
@@ -160,7 +160,7 @@ def interface_header(interface: Interface) -> dict[str, Any]:
 def interface_of(header: TrainingHeader | AdaptedHeader, experiment: Experiment, path: Path) -> Interface:
     """The Interface in a header.
 
-    Raises CheckpointError if it is not that of the header's experiment.
+    Raises CheckpointError if the header's experiment cannot have this interface.
     """
     fields = header.interface
     objective = classification if fields.objective == "accuracy" else regression
@@ -171,7 +171,7 @@ def interface_of(header: TrainingHeader | AdaptedHeader, experiment: Experiment,
 
 
 def _unlike(interface: Interface, experiment: Experiment, training: bool) -> str:
-    """What of an interface cannot be that of the experiment; nothing if all can."""
+    """The field of the interface that does not fit the experiment, in words; "" if all fit."""
     try:
         dataset = dataset_of(experiment.dataset)
     except ConfigError as error:
@@ -201,5 +201,5 @@ def _stored(pictures: Preprocessing) -> tuple[int, int, int]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a checkpoint remembers."""
+    """The versions of metalearn, torch and Python that a checkpoint stores."""
     return {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""How long a run has trained, and when it is time for a checkpoint."""
+"""Measures the time of a run, and says when a checkpoint is due."""
 
 import math
 import time
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """What has been trained since when, and when a checkpoint is due; `validating` seconds are no training.
+    """The stopwatch of a run: training speed, the times of steps and validations, and the next checkpoint.
 
-    The last step took `step_seconds`, or the one at hand has by now; the last validation took `validation_seconds`.
+    Time in validation does not count as training. `validation_seconds` is the duration of the last validation.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -23,22 +23,22 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Since the run, or its resumption, began."""
+        """The seconds since the run began or was resumed."""
         return time.monotonic() - self.started
 
     @property
     def tasks_per_second(self) -> float:
-        """Tasks trained on in a second of training; NaN as long as there were none."""
+        """The number of training tasks per second of training; NaN before the first task."""
         return self.tasks / max(self.seconds - self.validating, 1e-9) if self.tasks else math.nan
 
     @property
     def step_seconds(self) -> float:
-        """How long a step takes, as far as one can know."""
+        """The expected seconds of a step: those of the last step, or of the current one if it has taken longer."""
         return max(self._step, time.monotonic() - self._step_began if self._in_step else 0.0)
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """The block is a step."""
+        """Measure the block as one step."""
         self._step_began, self._in_step = time.monotonic(), True
         try:
             yield
@@ -46,15 +46,15 @@ class Clock:
             self._step, self._in_step = time.monotonic() - self._step_began, False
 
     def validated(self, began: float) -> None:
-        """A validation that began then is over; it need not be whole."""
+        """Note the end of a validation that began at time `began`, also if it was broken off."""
         self.validation_seconds = self.seconds - began
         self.validating += self.validation_seconds
 
     @property
     def is_time_to_keep(self) -> bool:
-        """Whether the last checkpoint is as old as it may become."""
+        """Whether `checkpoint.minutes` have passed since the last checkpoint."""
         return time.monotonic() >= self._due
 
     def kept(self) -> None:
-        """A checkpoint has just been written."""
+        """Note that a checkpoint has just been written."""
         self._due = time.monotonic() + self._patience

@@ -1,4 +1,4 @@
-"""How many tasks iMAML's conjugate gradients give up, because the system that they solve is not positive definite."""
+"""Counts the tasks in which iMAML's conjugate gradients stopped early (their system was not positive definite)."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,10 @@ from metalearn_cli.runtime.run.state import State
 
 
 def cut_short_share(session: Session, runner: Runner, state: State, say: Callable[[str], None]) -> float | None:
-    """The share of the last iteration's tasks, at the learner as it is now; None for a learner that solves no system.
+    """The share of the last iteration's tasks in which conjugate gradients stop early; None for all but iMAML.
 
-    `say` hears of it if it is so at the first report.
+    It is computed anew with the current meta-parameters. If the share is above 0 at the first report, `say` gets a line
+    that explains it.
     """
     implicit = session.learner.implicit
     if implicit is None:

@@ -1,4 +1,4 @@
-"""A step that is not finite: which tasks it comes from, and what becomes of the run."""
+"""Handles steps with NaN or Inf: finds the tasks that cause them, and makes the error that ends the run."""
 
 from collections.abc import Sequence
 
@@ -14,20 +14,23 @@ from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.storage.runs.run_folder import RunFolder
 
 MOST_IN_A_ROW = 100
-"""So many steps left out one after the other, and the run ends: it would learn nothing more."""
+"""With `on_nonfinite: skip`, so many skipped steps in a row end the run, because it no longer learns anything."""
 
 _SHOWN = 10
 
 
 def finite(*tensors: Tensor) -> Tensor:
-    """Whether every number of all tensors is finite: one bool, on their device."""
+    """Whether all numbers in all tensors are finite: one bool tensor on their device (reading it waits for a GPU)."""
     return torch.stack([value.isfinite().all() for value in tensors]).all()
 
 
 def culprits(
     meta_gradient: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task, numbers: Sequence[int], query: Scores
 ) -> list[int]:
-    """The numbers of the tasks whose loss or gradient is not finite; each is done once more by itself if need be."""
+    """The numbers of the tasks whose loss or gradient is not finite.
+
+    If all losses are finite, each task's gradient is computed once more alone, because the sum hides the culprit.
+    """
     found = [number for number, loss in zip(numbers, query.loss.tolist(), strict=True) if not abs(loss) < float("inf")]
     if found:
         return found
@@ -36,7 +39,7 @@ def culprits(
 
 
 def of(numbers: Sequence[int]) -> str:
-    """Whose fault it is: " of task 3", " of tasks 1, 2"; nothing where it is nobody's alone."""
+    """Suffix for a message: " of task 3", " of tasks 1, 2", or "" if no task alone is the cause."""
     if not numbers:
         return ""
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
@@ -46,7 +49,7 @@ def of(numbers: Sequence[int]) -> str:
 def diverged(
     experiment: Experiment, folder: RunFolder, iteration: int, what: str, numbers: Sequence[int] = ()
 ) -> DivergedError:
-    """The error that ends a run: where, which tasks, what is kept, and what to try."""
+    """The error that ends a run: it names the iteration, the tasks, the kept checkpoint, and settings to try."""
     kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint was written yet"
     skipping = experiment.outer.on_nonfinite == "skip"
     row = f" for {MOST_IN_A_ROW} steps in a row" if skipping and what != "learner" else ""
@@ -56,11 +59,11 @@ def diverged(
 
 
 def _cures(experiment: Experiment, what: str) -> str:
-    """What to try, of all that is not done yet."""
+    """The settings to try, without those that the experiment already has."""
     outer = experiment.outer
     rates = [name for name in ("inner_lr",) if getattr(experiment.algorithm, name, None) is not None]
     cures = [f"a smaller {' or '.join([*(f'algorithm.{name}' for name in rates), 'outer.lr'])}"]
     cures += ["outer.clip_norm=10" if outer.clip_norm is None else f"outer.clip_norm below {outer.clip_norm:g}"]
-    if outer.on_nonfinite == "stop" and what != "learner":  # a learner that is lost cannot be left out
+    if outer.on_nonfinite == "stop" and what != "learner":  # skipping does not repair meta-parameters that are NaN
         cures.append("outer.on_nonfinite=skip")
     return f"{', '.join(cures[:-1])} or {cures[-1]}"

@@ -1,4 +1,4 @@
-"""Accuracy (or squared error) before and after every inner step, with a 95 % interval over episodes.
+"""Measures accuracy (or squared error) before and after every inner step, with a 95 % interval over episodes.
 
 Legend: E episodes, K inner steps.
 """
@@ -21,9 +21,10 @@ EPISODES_AT_ONCE = 32
 
 
 class Step(NamedTuple):
-    """Over episodes: mean score and the half-width of its 95 % interval, mean loss, median score.
+    """The result after `step` inner steps: mean score, half-width of its 95 % interval, mean loss and median score.
 
-    `diverged` is the share of episodes whose loss is not finite or is larger than before the first step.
+    All are over episodes. `diverged` is the share of episodes whose loss is not finite, or larger than before the first
+    step.
     """
 
     step: int
@@ -44,10 +45,10 @@ def scores_of(
     enough: Callable[[Scores], bool] = lambda _scores: False,
     group: Group = ALONE,
 ) -> Scores:
-    """Loss and score [E, K + 1] of episodes 0, 1, ... of a sampler, until `episodes` or until `enough` of them.
+    """The loss and the score [E, K + 1] of the sampler's episodes 0, 1, ..., with K = `steps`.
 
-    `meta` stays as it is. Episode i is the same whichever learner is evaluated. The processes of `group` share the
-    episodes, and each gets all scores.
+    It ends after `episodes` episodes, or as soon as `enough(scores so far)` is true. Episode i is the same for every
+    learner. The processes of `group` share the episodes, and each returns all scores. `meta` does not change.
     """
     device = next(iter(meta.params.values())).device
     one = partial(scores_per_step, learner, steps)
@@ -55,7 +56,8 @@ def scores_of(
     at_once = EPISODES_AT_ONCE * group.size
     for start in range(0, episodes, at_once):
         block = range(start, min(start + at_once, episodes))
-        # A process without a share does the block's last episode, which nobody reads twice.
+        # A process without a share of the block runs its last episode as well, so that all processes take part in the
+        # exchange; that copy is not counted.
         mine = group.share(block) or block[-1:]
         found = runner.each(one, meta, on_device(sampler(0, mine), device))
         collected.append(group.gathered(found, len(block)))
@@ -65,28 +67,27 @@ def scores_of(
 
 
 def summary(scores: Scores) -> list[Step]:
-    """One Step for each of 0..K; the interval is 1.96 * s / sqrt(E), with s the sample standard deviation."""
+    """One Step for each number of inner steps 0..K; ci95 = 1.96 * s / sqrt(E) with the sample standard deviation s."""
     episodes = scores.score.shape[0]
     loss, score = scores.loss.double(), scores.score.double()
     half = 1.96 * score.std(0) / math.sqrt(episodes) if episodes > 1 else torch.full_like(score[0], math.inf)
     diverged = (~loss.isfinite() | (loss > loss[:, :1])).double().mean(0)
-    median = score.nan_to_num(math.inf).median(0).values  # of an error that is no number: as of one that is too large
+    median = score.nan_to_num(math.inf).median(0).values  # a squared error of NaN counts as infinitely large
     columns = (score.mean(0), half, loss.mean(0), median, diverged)
     return [Step(step, *(float(column[step]) for column in columns)) for step in range(score.shape[1])]
 
 
 def lost(scores: Scores) -> list[int]:
-    """In how many episodes the answers after each of 0..K inner steps have no finite loss.
+    """The number of episodes without a finite loss after each of 0..K inner steps.
 
-    Such an episode's accuracy counts as it is, with the answers that are not finite as wrong; its squared error is no
-    number.
+    In such an episode, answers that are not finite count as wrong in the accuracy; the squared error is NaN.
     """
     found: list[int] = (~scores.loss.isfinite()).sum(0).tolist()
     return found
 
 
 def narrow(width: float) -> Callable[[Scores], bool]:
-    """A stopping rule: the last step's half-width is at most `width`, over 100 episodes or more."""
+    """A rule for `enough`: stop when the half-width after the last step is at most `width`, after 100 episodes."""
 
     def enough(scores: Scores) -> bool:
         return scores.score.shape[0] >= 100 and summary(scores)[-1].ci95 <= width

@@ -1,4 +1,4 @@
-"""Whether anything would be learned at all where parameters of a network are fixed."""
+"""Refuses networks whose fixed parameters (requires_grad=False) leave an algorithm nothing to learn."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from metalearn_cli.runtime.data.tiny_tasks import tiny_tasks
 
 
 def require_movement(learner: Learner, interface: Interface) -> None:
-    """Raise ConfigError if fixed parameters leave a learner nothing to move, in a task or from task to task."""
+    """Raise ConfigError if fixed parameters leave the inner loop or the outer loop nothing to move."""
     meta, tasks = learner.init(), with_each(tiny_tasks(interface), _as_single)
     try:
         gradient, _ = learner.meta_gradient(meta, tasks)
@@ -31,5 +31,5 @@ def require_movement(learner: Learner, interface: Interface) -> None:
 
 
 def _as_single(values: Tensor) -> Tensor:
-    """Numbers in float32; class numbers stay what they are."""
+    """Inputs in float32; class numbers stay int64."""
     return values.float() if values.is_floating_point() else values

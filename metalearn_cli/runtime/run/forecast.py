@@ -1,4 +1,4 @@
-"""How long a run will take and how much memory it needs, from a few real steps of it on this machine."""
+"""Forecasts the time and the memory of a run from a few of its steps, measured on this machine."""
 
 import statistics
 import time
@@ -15,14 +15,15 @@ from metalearn_cli.runtime.run.session import Session, training_sampler
 from metalearn_cli.runtime.run.state import fresh
 
 _STEPS, _SECONDS = 5, 10.0
-"""How many meta-steps are timed at the most, and for how long: a slow one is timed once."""
+"""The largest number of meta-steps that are timed, and the seconds after which no further one begins."""
 
 
 class Forecast(NamedTuple):
-    """Seconds of a meta-step and of a validation, and the most bytes of memory that both have held so far.
+    """The seconds of a meta-step and of a validation, and derived from them the seconds of the run.
 
-    `to_validation` and `to_end` are the seconds that the run will need until its first validation is done and in all;
-    start-up, checkpoints and the report at the end are not counted. `peak` is None where the system does not tell.
+    `to_validation` is the time until the first validation is done, `to_end` the time of the whole run; both leave out
+    start-up, checkpoints and the final report. `peak` is the largest memory in use so far, in bytes; None if the system
+    does not tell.
     """
 
     per_iteration: float
@@ -33,10 +34,10 @@ class Forecast(NamedTuple):
 
 
 def forecast(session: Session) -> Forecast:
-    """Take a few meta-steps and validation episodes of the session's run and count them up; nothing is kept of them.
+    """Run a few meta-steps and validation episodes of the session, and extrapolate; their results are thrown away.
 
-    The first step, in which libraries set themselves up, is not timed. One process is measured: a run in several
-    (`execution.processes`, torchrun) is faster.
+    The first step is not timed, because libraries initialise themselves in it. Only one process is measured; a run in
+    several processes (`execution.processes`, torchrun) is faster.
     """
     experiment, device = session.experiment, session.device
     state = fresh(experiment, session.learner, device, session.plan)
@@ -52,7 +53,7 @@ def forecast(session: Session) -> Forecast:
         def step() -> None:
             gradient, scores = runner.total(meta_gradient, state.meta, on_device(sampler(0, tasks), device))
             move(experiment.outer, state.optimizer, state.meta, gradient, state.iteration)
-            float(scores.loss.sum())  # waits for a GPU
+            float(scores.loss.sum())  # waits until a GPU has finished the step
 
         step()
         per_iteration = statistics.median(_timed(step))
@@ -73,7 +74,7 @@ def forecast(session: Session) -> Forecast:
 
 
 def _timed(step: Callable[[], None]) -> list[float]:
-    """The seconds of up to `_STEPS` calls, or of as many as begin within `_SECONDS`; one or more."""
+    """The seconds of each of at most `_STEPS` calls; after `_SECONDS` no further call begins. There is at least one."""
     begun, taken = time.monotonic(), list[float]()
     while not taken or (len(taken) < _STEPS and time.monotonic() - begun < _SECONDS):
         before = time.monotonic()

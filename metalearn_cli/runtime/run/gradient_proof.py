@@ -1,4 +1,4 @@
-"""The meta-gradient proves itself on one tiny problem, in float64, on the device, torch and way that will train."""
+"""Proves the meta-gradient on one tiny problem in float64, on the device, with the torch and in the mode of the run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,12 +28,13 @@ Say = Callable[[str], None]
 
 
 class Proof(NamedTuple):
-    """Relative errors, and what they were measured on.
+    """Three relative errors, with the plan and the input shape of their measurement.
 
-    `parallel`: the plan's meta-gradient against that of one task at a time as plain modules; 0 where the plan is that.
-    `evaluation`: the loss that training reports against the one that evaluation computes after the same inner steps;
-    None for a learner that trains without tasks.
-    `order`: the meta-gradient against finite differences of the loss that evaluation computes.
+    `parallel`: the plan's meta-gradient compared with that of one task at a time through plain modules; 0 if the plan
+        is "loop".
+    `evaluation`: the training loss compared with the evaluation loss after the same inner steps; None for a learner
+        that trains without tasks (only the baselines).
+    `order`: the meta-gradient compared with finite differences of the evaluation loss.
     """
 
     parallel: float
@@ -44,11 +45,10 @@ class Proof(NamedTuple):
 
 
 def prove(experiment: Experiment, interface: Interface, device: torch.device, say: Say = lambda _what: None) -> Proof:
-    """The errors for this experiment's learner on two random tasks; `say` hears of each part before it begins.
+    """The errors of this experiment's learner on two random tasks; `say` gets a line before each part begins.
 
-    Raises DeviceError if tasks at once and one at a time disagree, if training differentiates another loss than
-    evaluation computes, or if a gradient that claims to be exact is not; ConfigError if the network cannot be run in
-    float64.
+    Raises DeviceError if many tasks at once and one at a time disagree, if the training loss is not the evaluation
+    loss, or if a gradient that should be exact is not; ConfigError if the network cannot run in float64.
     """
     learner, interface = _smallest(experiment, interface)
     by_itself = experiment.model_copy(update={"execution": experiment.execution.model_copy(update={"mode": "loop"})})
@@ -94,9 +94,9 @@ def _require_holding(proof: Proof, learner: Learner) -> None:
 
 
 def _smallest(experiment: Experiment, interface: Interface) -> tuple[Learner, Interface]:
-    """The learner, and its interface with smaller pictures if the same parameters fit them: less time and memory.
+    """The learner, and its interface with smaller pictures if the parameters allow it, to save time and memory.
 
-    Somebody else's network may look at its pictures' size, so it keeps it.
+    A foreign network keeps its picture size, because it may depend on it.
     """
     learner = learner_for(experiment, interface, experiment.task.statistics)
     sides = interface.input_shape[1:]
@@ -117,7 +117,7 @@ def _shapes(learner: Learner) -> dict[str, torch.Size]:
 
 
 def _alone(learner: Learner, meta: Meta, tasks: Task) -> tuple[list[dict[str, Tensor]], Tensor]:
-    """The meta-gradient of each task by itself, and the losses [T] that they report."""
+    """The meta-gradient of each task alone, and the query losses [T] that come with them."""
     found = [learner.meta_gradient(meta, tasks_between(tasks, i, i + 1)) for i in range(count(tasks))]
     return [leaves(gradient) for gradient, _ in found], torch.cat([scores.loss for _, scores in found])
 
@@ -125,7 +125,7 @@ def _alone(learner: Learner, meta: Meta, tasks: Task) -> tuple[list[dict[str, Te
 def _parallel_error(
     learner: Learner, reference: Learner, runner: Runner, meta: Meta, tasks: Task, alone: list[dict[str, Tensor]]
 ) -> float:
-    if runner.plan.mode == "loop":  # the same computation
+    if runner.plan.mode == "loop":  # both sides would be the same computation
         return 0.0
     errors = [_distance(leaves(runner.total(learner.meta_gradient, meta, tasks)[0]), alone)]
     if learner.phase(0) != learner.phase(LAST):
@@ -150,10 +150,11 @@ def _evaluation_error(learner: Learner, runner: Runner, meta: Meta, tasks: Task,
 
 
 def _order_error(learner: Learner, runner: Runner, meta: Meta, task: Task, gradient: dict[str, Tensor]) -> float:
-    """|FD - <g, v>| / |<g, v>| along a random direction v, at the best of three distances.
+    """|FD - <g, v>| / |<g, v>| for a random direction v: FD is the central difference of the loss, g the gradient.
 
-    A ReLU or a max-pool has kinks, and a difference across one is no derivative: the smaller distances step over
-    fewer of them, the larger ones round better. What a gradient leaves out, or only counts, does not move.
+    It is the smallest of the errors for three distances. ReLU and max-pool have kinks, and a difference across a kink
+    is no derivative: smaller distances cross fewer kinks, larger distances have smaller rounding errors. v is zero for
+    parameters that the gradient leaves out (fixed ones) and for running statistics.
     """
     generator = torch.Generator().manual_seed(0)
     at = leaves(meta)
@@ -181,7 +182,7 @@ def _order_error(learner: Learner, runner: Runner, meta: Meta, task: Task, gradi
 
 
 def _loss(learner: Learner, runner: Runner, meta: Meta, task: Task) -> float:
-    """What evaluation computes after the inner steps of training; where training has no tasks, its own loss."""
+    """The evaluation loss after the inner steps of training; for a learner that trains without tasks, its own loss."""
     if learner.traits.classes is not None:
         return float(learner.meta_gradient(meta, task)[1].loss)
     return float(runner.each(partial(scores_per_step, learner, learner.traits.inner_steps), meta, task).loss[:, -1])

@@ -1,4 +1,4 @@
-"""Which layer of a network has no derivative, and whether one would silently leave an operation out.
+"""Finds the layer of a network that has no derivative, and operations that a derivative would silently leave out.
 
 Legend: N examples.
 """
@@ -12,14 +12,15 @@ from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Params
 
 EXAMPLES = 4
-"""How many a network is tried on."""
+"""The number of examples that a network is tried on."""
 
 
 def require_whole(values: list[Tensor]) -> None:
-    """Raise RuntimeError if a derivative of the values would leave out an operation.
+    """Raise RuntimeError if a derivative of `values` would silently leave out an operation.
 
-    One that is marked with `once_differentiable` ends the graph in a node that raises, but torch.autograd.grad (2.13)
-    never comes to that node, as none of its inputs lies behind it.
+    An operation marked with `once_differentiable` ends the graph in a node that raises an error. But
+    torch.autograd.grad (2.13) never visits that node, because none of the inputs lies behind it, and so returns a
+    wrong derivative without an error.
     """
     nodes = [value.grad_fn for value in values]
     known = set(nodes)
@@ -35,7 +36,7 @@ def require_whole(values: list[Tensor]) -> None:
 
 
 def culprit(network: Network, params: Params, shape: tuple[int, ...], order: int) -> tuple[str, nn.Module] | None:
-    """The first innermost layer that cannot do by itself what is asked, with the inputs that come to it."""
+    """The first innermost layer, with its name, that alone has no derivatives up to `order` for its own inputs."""
     module, came = network.copied(), dict[str, tuple[nn.Module, tuple[object, ...]]]()
 
     def note(layer: nn.Module, inputs: tuple[object, ...]) -> None:
@@ -48,7 +49,7 @@ def culprit(network: Network, params: Params, shape: tuple[int, ...], order: int
     try:
         functional_call(module, own, (torch.rand(EXAMPLES, *shape),))
     except (Exception, SystemExit):
-        name, (layer, _) = list(came.items())[-1]  # the last that was entered did not come back
+        name, (layer, _) = list(came.items())[-1]  # the last layer that was entered raised the error
         return name.removeprefix("body."), layer
     for name, (layer, inputs) in came.items():
         if not list(layer.children()) and not _differentiable(layer, inputs, order):

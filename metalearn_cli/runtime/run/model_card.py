@@ -1,4 +1,4 @@
-"""A model card beside the best checkpoint: what it is, how good, what for, and how to make it again.
+"""Writes a model card beside the best checkpoint: description, accuracy, purpose, use, and the whole experiment.
 
 Markdown with a YAML head in the form that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
 """
@@ -20,9 +20,9 @@ NAME = "MODEL_CARD.md"
 
 
 def write_card(session: "Session", warn: Callable[[str], None]) -> None:
-    """The run folder has a card of its best checkpoint beside it; none where there is no such checkpoint.
+    """Write the card beside the best checkpoint; without such a checkpoint, write nothing.
 
-    What goes wrong is told to `warn`: a card is no reason for a finished run to fail.
+    An error goes to `warn` as a line, because a finished run must not fail for its card.
     """
     try:
         best = _best(session.folder)
@@ -33,7 +33,7 @@ def write_card(session: "Session", warn: Callable[[str], None]) -> None:
 
 
 def _best(folder: RunFolder) -> Mapping[str, Any] | None:
-    """The row of metrics.jsonl that the best checkpoint was written with."""
+    """The row of metrics.jsonl of the validation in which the best checkpoint was written."""
     if not folder.best.exists():
         return None
     return next((row for row in reversed(folder.rows()) if row.get("best")), None)
@@ -115,7 +115,7 @@ def _head(session: "Session", best: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ensemble(session: "Session") -> str:
-    """That the card speaks of one checkpoint, where there are more to be taken together."""
+    """A note that the card describes one checkpoint, if the run kept several for an ensemble; else ""."""
     count = len(session.folder.all_kept)
     if not count:
         return ""

@@ -1,7 +1,7 @@
-"""A network that is not this package's is tried once, before anybody trains it: what torch cannot do with it is known.
+"""Tries a foreign network before it is trained, to find out in which way torch can run it for many tasks.
 
-Two tasks with parameters of their own run at once and one after the other; outputs and derivatives must agree. The way
-that agrees is the way the network goes from then on.
+Two tasks with different parameters run at once and one after the other. Outputs and derivatives must agree. The network
+then runs in the first way that agrees.
 
 Legend: T tasks, N examples.
 """
@@ -26,9 +26,10 @@ _ATTENTION = "scaled_dot_product"
 
 
 class Asked(NamedTuple):
-    """What is asked of a network: derivatives up to `order` for inputs of a shape; `key` is that of its experiment.
+    """The requirements on a network: derivatives up to `order` for inputs of `shape`.
 
-    `cure` is what to set where the second derivative is too much; `collects`, whether running statistics are kept.
+    `key`: the key of the experiment that messages name. `cure`: the setting that avoids the second derivative.
+    `collects`: whether its norms must report running statistics.
     """
 
     shape: tuple[int, ...]
@@ -39,11 +40,11 @@ class Asked(NamedTuple):
 
 
 def tried(network: Network, asked: Asked) -> tuple[Network, list[str]]:
-    """The network as it will run, by the first way that is right, and what a person should know of that.
+    """The network in the first form that passes the trial, and remarks for the user.
 
-    At once, then with attention in plain operations, then one task after the other.
+    It tries three forms: tasks at once, tasks at once with attention in plain operations, one task after the other.
 
-    Raises ConfigError, with the layer, the reason and a cure, if there is no way.
+    Raises ConfigError, with the layer, the reason and a cure, if no form passes.
     """
     params = _two_of_each(network)
     refused: list[BaseException] = []
@@ -55,7 +56,7 @@ def tried(network: Network, asked: Asked) -> tuple[Network, list[str]]:
         try:
             with _strictly():
                 idle = _require_right(way, params, asked)
-        except (Exception, SystemExit) as error:  # somebody else's code, in whatever torch makes of it
+        except (Exception, SystemExit) as error:  # foreign code under vmap can raise anything
             refused.append(error)
         else:
             return way, _told(way, refused, idle, asked)
@@ -64,7 +65,7 @@ def tried(network: Network, asked: Asked) -> tuple[Network, list[str]]:
 
 @contextmanager
 def _strictly() -> Iterator[None]:
-    """Inside the block what torch would do slowly is an error."""
+    """Inside the block, torch raises an error where vmap would fall back to a slow loop."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "There is a performance drop")
         yield
@@ -93,10 +94,11 @@ def _some(names: list[str]) -> str:
 
 
 def _require_right(network: Network, params: Params, asked: Asked) -> list[str]:
-    """Raise whatever torch raises, or a RuntimeError of ours if two tasks at once are not two tasks.
+    """The names of parameters that no output depends on, after the trial of one form.
 
-    In float32 because that is what will run, and there are kernels for it alone; in float64, which tells a wrong
-    gradient from a rounded one, unless the network itself insists on float32. Names of idle parameters come back.
+    Raises whatever torch raises, or RuntimeError if two tasks at once differ from one task at a time. The trial runs in
+    float32, because training does and some kernels exist only for it, and in float64, which can tell a wrong gradient
+    from a rounded one; it leaves float64 out for a network that only runs in float32.
     """
     single = _outcomes(network, params, asked, torch.float32)
     kind = torch.float64
@@ -118,11 +120,14 @@ Outcome = Mapping[str, Tensor | None]
 
 
 def _outcomes(network: Network, params: Params, asked: Asked, kind: torch.dtype) -> dict[str, Outcome]:
-    """Outputs and derivatives of two tasks, by what they are; None where nothing depends on a parameter."""
+    """The outputs and derivatives of two tasks: {"outputs": ..., "first derivatives": ..., "second derivatives": ...}.
+
+    A derivative is None if nothing depends on that parameter.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(2, EXAMPLES, *asked.shape, generator=generator, dtype=torch.float64).to(kind)
     at = {name: value.to(kind).requires_grad_() for name, value in params.items()}
-    # With these the layers must know which task is which.
+    # With keys and collected moments, layers must know which task is which; vmap hides it, and they raise here.
     how = Pass(keys=torch.arange(2), collected={} if asked.collects else None)
     with default_type(kind), torch.enable_grad():
         outputs = network(at, inputs, how)
@@ -147,14 +152,14 @@ def _distance(found: Outcome, expected: Outcome) -> float:
 
 
 def _zero_for(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """The difference of two tensors, either of which may be None for zero."""
+    """The difference of two tensors; None stands for zeros."""
     if one is None or other is None:
         return other if one is None else one
     return one - other
 
 
 def _two_of_each(network: Network) -> Params:
-    """The network's parameters for two tasks, [2, ...], in float64: near the initial ones, and not the same."""
+    """Parameters for two tasks, [2, ...], in float64: near the initial ones, and different for each task."""
     generator = torch.Generator().manual_seed(1)
     params = {}
     for name, value in network.initial().items():
@@ -166,7 +171,7 @@ def _two_of_each(network: Network) -> Params:
 
 @contextmanager
 def default_type(kind: torch.dtype) -> Iterator[None]:
-    """Inside the block, tensors that a network makes for itself are of this type."""
+    """Inside the block, tensors that a network creates itself have the dtype `kind`."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(kind)
     try:
@@ -176,7 +181,7 @@ def default_type(kind: torch.dtype) -> Iterator[None]:
 
 
 def _refusal(network: Network, params: Params, asked: Asked, last: BaseException) -> ConfigError:
-    """Of a network for which there is no way, with a cure if one works."""
+    """The error for a network that passes in no form, with a cure if there is one."""
     layer = culprit(network, params, asked.shape, asked.order)
     what = "this network" if layer is None else f"the layer {layer[0]} ({type(layer[1]).__name__})"
     cannot = "be differentiated twice" if asked.order > 1 else "be trained"

@@ -1,4 +1,4 @@
-"""The outer step: how Meta follows the meta-gradient."""
+"""The outer step: changes Meta by the meta-gradient."""
 
 import math
 
@@ -11,16 +11,16 @@ from metalearn_cli.experiment.blocks import Outer
 
 
 def leaves(meta: Meta) -> dict[str, Tensor]:
-    """Every tensor of Meta, sorted by names that are stable: "params.<name>", "coefficients.<name>", ...
+    """Every tensor of Meta under a stable name, "params.<name>", "coefficients.<name>", ..., sorted by these names.
 
-    Sorted, because sums over them must have one order, whether Meta is new or comes from a checkpoint.
+    They are sorted so that sums over them have the same order, whether Meta is new or comes from a checkpoint.
     """
     named = zip(Meta._fields, meta, strict=True)
     return dict(sorted((f"{part}.{name}", value) for part, values in named for name, value in values.items()))
 
 
 def learned(meta: Meta) -> dict[str, Tensor]:
-    """Those of them that the outer optimizer moves: all but running statistics."""
+    """The tensors of Meta that the outer optimizer moves: all but running statistics."""
     return leaves(meta._replace(statistics={}))
 
 
@@ -34,7 +34,7 @@ def optimizer_for(settings: Outer, meta: Meta) -> torch.optim.Optimizer:
 
 
 def rate(settings: Outer, iteration: int) -> float:
-    """The outer learning rate of an iteration, 0 to `settings.iterations` - 1; a function, so resume needs no state.
+    """The outer learning rate of an iteration, 0 to `settings.iterations` - 1. It needs no state, so resume keeps none.
 
     cosine: min_lr + (lr - min_lr) * (1 + cos(pi * iteration / iterations)) / 2 (Loshchilov & Hutter 2017, eq. 5).
     linear: min_lr + (lr - min_lr) * (1 - iteration / iterations) (Nichol et al. 2018, with min_lr = 0).
@@ -50,9 +50,9 @@ def rate(settings: Outer, iteration: int) -> float:
 
 
 def clipped(settings: Outer, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The gradient with each element within clip_value (10 in the MAML paper's code on miniImageNet).
+    """The gradient with each element cut to +-clip_value, and then scaled down so that its norm is at most clip_norm.
 
-    After that its norm, over all tensors, is within clip_norm.
+    The norm is over all tensors. The MAML paper's code has a clip_value of 10 on miniImageNet.
     """
     if settings.clip_value is not None:
         bound = settings.clip_value
@@ -65,9 +65,9 @@ def clipped(settings: Outer, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient: Meta, iteration: int) -> None:
-    """`meta` has taken one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10).
+    """Change `meta` in place by one outer step against the gradient (Finn et al. 2017, algorithm 2, line 10).
 
-    What the gradient leaves out stays as it is, whatever the optimizer.
+    Parameters without an entry in the gradient do not change, not even by weight decay or momentum.
     """
     grads, tensors = clipped(settings, learned(gradient)), learned(meta)
     still = {name: value.clone() for name, value in tensors.items() if name not in grads}

@@ -1,4 +1,4 @@
-"""How a number was measured: made where it is measured, and told in the same words wherever the number stands."""
+"""Protocol: the conditions of a measurement. It is made with the number and printed in the same words everywhere."""
 
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ from metalearn_cli.settings import Choice
 
 
 class Protocol(NamedTuple):
-    """The tasks that something was measured on, how they were learned, and how many there were.
+    """The tasks of a measurement, the way in which they were learned, and their number.
 
-    `episodes` is None for the tasks of training, which never come twice; `accuracy` says whether classes are told
-    apart, and not numbers predicted; `augmentation` is what was done to the pictures besides.
+    `episodes` is None for training, whose tasks never repeat. `accuracy` is true for classification and false for
+    regression. `augmentation` lists the random changes of the pictures.
     """
 
     dataset: str
@@ -31,48 +31,48 @@ class Protocol(NamedTuple):
 
     @property
     def spec(self) -> TaskSpec:
-        """The size of its tasks, to draw them."""
+        """The size of the tasks, as a sampler takes it."""
         return TaskSpec(self.ways, self.shots, self.queries)
 
     @property
     def size(self) -> str:
-        """The size of the support set: 5-way 1-shot."""
+        """The size of the support set in words: "5-way 1-shot"."""
         return f"{self.ways}-way {self.shots}-shot" if self.accuracy else f"{self.shots}-shot"
 
     @property
     def tasks(self) -> str:
-        """Which tasks."""
+        """The tasks in words: dataset, part and size."""
         augmented = f", augmented ({', '.join(self.augmentation)})" if self.augmentation else ""
         return f"{self.dataset} {self.part}, {self.size}, {self.queries} queries{augmented}"
 
     @property
     def how(self) -> str:
-        """How many tasks, and how they were learned and judged."""
+        """The number of tasks, statistics, inner steps and so on, in words."""
         parts = [] if self.episodes is None else [f"{self.episodes} episodes"]
         parts += [f"{self.statistics} statistics", steps(self.inner_steps)]
         parts += [f"chance {100 / self.ways:.1f} %"] if self.accuracy and self.episodes is not None else []
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        """All of it in a line."""
+        """The whole protocol in one line."""
         return f"{self.tasks}; {self.how}"
 
     def fields(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """The whole protocol as a dictionary for JSON."""
         return self._asdict() | {"augmentation": list(self.augmentation)}
 
 
 def steps(count: int) -> str:
-    """So many inner steps in words."""
+    """A number of inner steps in words: "1 inner step", "5 inner steps"."""
     return f"{count} inner step{'' if count == 1 else 's'}"
 
 
 def evaluation_protocol(
     experiment: Experiment, interface: Interface, learner: Learner, part: Part, episodes: int
 ) -> Protocol:
-    """How the experiment's `eval` block measures a learner on so many episodes of a part.
+    """The protocol by which the experiment's `eval` block measures a learner on `episodes` episodes of a part.
 
-    Raises ConfigError if the learner cannot take as many inner steps.
+    Raises ConfigError if the learner cannot take that many inner steps (only MAML++ has a limit).
     """
     return Protocol(
         experiment.dataset.name,
@@ -87,7 +87,7 @@ def evaluation_protocol(
 
 
 def training_protocol(experiment: Experiment, interface: Interface, learner: Learner) -> Protocol:
-    """How training measures the loss that it makes smaller."""
+    """The protocol of the training loss."""
     return Protocol(
         experiment.dataset.name,
         "train",
@@ -101,9 +101,9 @@ def training_protocol(experiment: Experiment, interface: Interface, learner: Lea
 
 
 def unlike(first: Protocol, other: Protocol, same_algorithm: bool) -> list[str]:
-    """In what two measurements differ that are compared, in words; how many tasks there were is no difference.
+    """The differences between two protocols that are compared, in words; the number of episodes does not count.
 
-    How many inner steps a learner takes is its own affair where the algorithms differ.
+    If the algorithms differ, the number of inner steps does not count either, because each has its own.
     """
     compared = [name for name in Protocol._fields if name not in ("episodes", "accuracy")]
     found = []
@@ -119,7 +119,7 @@ def _text(value: object) -> str:
 
 
 def _augmentation(settings: Choice, part: Part) -> tuple[str, ...]:
-    """What a dataset does to the pictures of a part besides resizing them."""
+    """The random changes that a dataset makes to the pictures of a part (only training has any)."""
     dataset = dataset_of(settings)
     if isinstance(dataset, Mixture):
         return tuple(sorted({one for member in dataset.of for one in _augmentation(member, part)}))

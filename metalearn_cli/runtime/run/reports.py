@@ -1,4 +1,4 @@
-"""What a run says of itself as it goes: one row of numbers at a time."""
+"""Report: one row of numbers that a run gives at each validation."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,15 @@ from metalearn_cli.runtime.run.evaluation import Step
 
 
 class Report(NamedTuple):
-    """One row of numbers: training loss and score since the last report, validation per inner step.
+    """One row of numbers: means of the training loss and score since the last report, and validation per inner step.
 
-    `score` is what the objective reports (accuracy as a fraction, or mean squared error); `seconds` counts from
-    the start of this process's share of the run, validation included, which `tasks_per_second` leaves out; `best`
-    says whether this is the best validation so far; `skipped` steps of the run were left out as not finite;
-    `cut_short` is the share of the last meta-batch's tasks whose conjugate gradients negative curvature ended early,
-    None for any algorithm but iMAML.
+    `score`: the accuracy from 0 to 1, or for regression the mean squared error.
+    `best`: whether this is the best validation so far.
+    `tasks_per_second`: the speed of training, without validation.
+    `seconds`: the time since this call of `train` began, validation included.
+    `skipped`: the number of steps in the run that were left out because they were not finite.
+    `cut_short`: the share of the last meta-batch's tasks in which negative curvature ended conjugate gradients early
+        (only iMAML; None for others).
     """
 
     iteration: int
@@ -27,12 +29,12 @@ class Report(NamedTuple):
 
 
 def row(report: Report) -> dict[str, object]:
-    """A Report as a line of metrics.jsonl."""
+    """The Report as a dictionary for a line of metrics.jsonl."""
     return {**report._asdict(), "val": [step._asdict() for step in report.val]}
 
 
 def scalars(report: Report) -> dict[str, float]:
-    """A Report as named numbers, for the sinks."""
+    """The Report as named numbers for the sinks, such as "train/loss" and "val/step 1"."""
     val = {f"val/step {step.step}": step.score for step in report.val}
     cut = {} if report.cut_short is None else {"train/cut short": report.cut_short}
     return {

@@ -1,7 +1,7 @@
-"""Settings that have no effect in an experiment: each is said in a line, so that nobody takes it for one that has.
+"""Finds settings that have no effect in an experiment; `train` prints a line for each.
 
-A setting that contradicts another is refused where it is read; what stands here may be meant, such as a default, or an
-experiment that is about to get another algorithm.
+Settings that contradict each other are errors, and are refused elsewhere. A setting without effect may be intended, for
+example if the experiment is about to get another algorithm, so it is only mentioned.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def idle_settings(session: Session) -> list[str]:
 
 
 def tell(session: Session, say: Callable[[str], None]) -> None:
-    """`say` has heard every line."""
+    """Give every line of `idle_settings` to `say`."""
     for line in idle_settings(session):
         say(line)
 
@@ -71,7 +71,7 @@ def _of_tasks(experiment: Experiment, learner: Learner, network: nn.Module) -> I
     if _uses_network(learner) and any(isinstance(module, TaskNorm) for module in network.modules()):
         return
     name = experiment.backbone.name if _uses_network(learner) else experiment.algorithm.name
-    because = f"{name} has no norms of batches" if _uses_network(learner) else f"{name} does not use the network"
+    because = f"{name} has no batch norms" if _uses_network(learner) else f"{name} does not use the network"
     if task.statistics != "transductive":
         yield _said("task.statistics", because)
     if task.running_statistics:
@@ -113,7 +113,7 @@ def _of_algorithm(experiment: Experiment, learner: Learner, network: nn.Module) 
     if values.get("per_step_norm") and not any(isinstance(module, NORMS) for module in network.modules()):
         yield _said("algorithm.per_step_norm", f"{experiment.backbone.name} has no norms")
     if values.get("multi_step_iterations") and learner.traits.inner_steps == 1:
-        yield _said("algorithm.multi_step_iterations", "with one inner step the loss after it is all there is")
+        yield _said("algorithm.multi_step_iterations", "with one inner step only one loss exists")
     if (first := values.get("first_order_iterations")) and not values["second_order"]:
         yield _said("algorithm.first_order_iterations", "algorithm.second_order is false")
     elif first and first >= iterations:
@@ -155,6 +155,6 @@ def _of_execution(experiment: Experiment, plan: Plan, device: torch.device) -> I
 
 
 def _is_set(experiment: Experiment, block: str, key: str) -> bool:
-    """Whether a key is not at its default."""
+    """Whether a key differs from its default."""
     settings = getattr(experiment, block)
     return bool(getattr(settings, key) != type(settings).model_fields[key].default)

@@ -1,4 +1,4 @@
-"""What the sinks of a run see besides its reports: a sample of its tasks at the start, its result at the end.
+"""Gives the sinks of a run a picture of its tasks at the start and its result at the end.
 
 Legend: W ways, S shots, Q queries of a class, C channels.
 """
@@ -26,7 +26,7 @@ _GREY = 128
 
 
 def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> None:
-    """Every sink has seen the pictures of the first validation task, as the network sees them."""
+    """Give every sink a picture of the first validation task, with the pixels that the network gets."""
     seen = session.data.interface.preprocessing
     if seen is None or not sinks:
         return
@@ -53,6 +53,7 @@ def sheet(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8]:
     def rows(inputs: Tensor) -> NDArray[np.uint8]:
         pixels = ((inputs[0].cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         each = pixels.reshape(ways, -1, *pixels.shape[1:])
+        # [W, N, C, H, W'] -> [W, H, N, W', C] -> one row of N pictures for each class.
         tall: NDArray[np.uint8] = each.transpose(0, 3, 1, 4, 2).reshape(ways * seen.height, -1, seen.channels)
         return tall
 

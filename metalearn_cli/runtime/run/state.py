@@ -1,4 +1,4 @@
-"""What changes while a run goes on, and how it becomes a checkpoint and comes back."""
+"""State: everything that changes during a run. It is written into a checkpoint and restored from it."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ _READ_THE_END = ("cosine", "linear")
 
 
 class Averages(NamedTuple):
-    """Means of the training loss and score over the iterations since the last report."""
+    """The running means of the training loss and score over the iterations since the last report."""
 
     iterations: int = 0
     loss: float = 0.0
@@ -54,17 +54,17 @@ class Averages(NamedTuple):
 
     @property
     def means(self) -> tuple[float, float]:
-        """Loss and score; no numbers where every iteration was left out."""
+        """The mean loss and score; NaN if every iteration since the last report was skipped."""
         return (self.loss, self.score) if self.iterations else (math.nan, math.nan)
 
     def plus(self, loss: float, score: float) -> "Averages":
-        """The window with one iteration more."""
+        """The means with one more iteration."""
         n = self.iterations + 1
         return Averages(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
 
 
 class Kept(NamedTuple):
-    """One of the best checkpoints: its iteration and validation score."""
+    """One of the kept best checkpoints: its iteration and validation score."""
 
     iteration: int
     score: float
@@ -72,11 +72,15 @@ class Kept(NamedTuple):
 
 @dataclass
 class State:
-    """Iterations done, meta-parameters, outer optimizer, best validation score so far, and when it was last reported.
+    """Everything that changes during a run.
 
-    `plan` is how tasks run, so that a resumed run adds them up as before; `skipped` steps were left out as they were
-    not finite, the last `skipped_in_a_row` of them without one between. `kept` are the best checkpoints that are kept
-    besides best.pt, the best first.
+    `iteration`: the number of finished iterations. `meta`, `optimizer`: the meta-parameters and the outer optimizer.
+    `plan`: the way in which tasks run; a resumed run keeps it, so that its sums have the same order.
+    `best`: the best validation score so far. `window`: the means since the last report.
+    `kept`: the checkpoints kept besides best.pt, the best first.
+    `reported`: the iteration of the last report.
+    `skipped`: the number of steps that were left out because they were not finite; `skipped_in_a_row` counts those
+        since the last finite step.
     """
 
     iteration: int
@@ -91,7 +95,7 @@ class State:
     skipped_in_a_row: int = 0
 
     def improves(self, score: float, objective: Objective) -> bool:
-        """Whether a validation score beats the best so far: a larger accuracy, a smaller error."""
+        """Whether a validation score is better than the best so far: a larger accuracy, or a smaller squared error."""
         if not math.isfinite(score):
             return False
         if self.best is None:
@@ -99,9 +103,9 @@ class State:
         return score > self.best if objective is classification else score < self.best
 
     def best_with(self, score: float, objective: Objective, most: int) -> list[Kept]:
-        """The `most` best of those that are kept and one of this iteration; of equal ones the earlier is better.
+        """The `most` best of the kept checkpoints and a new one with `score`; of equal scores the earlier is better.
 
-        None are kept where it is one: that is best.pt.
+        If `most` is 1 the list stays empty, because best.pt is that checkpoint.
         """
         if most == 1 or not math.isfinite(score):
             return self.kept
@@ -117,7 +121,7 @@ def fresh(experiment: Experiment, learner: Learner, device: torch.device, plan: 
 
 
 def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapping[str, object]) -> Checkpoint:
-    """All that a run needs to go on from the state as if it had never stopped."""
+    """A checkpoint with everything that a run needs to continue from this state as if it had never stopped."""
     header = {
         "kind": "meta",
         "experiment": experiment.model_dump(mode="json"),
@@ -151,11 +155,12 @@ def restored(
     device: torch.device,
     plan: Plan,
 ) -> State:
-    """The state in a checkpoint, from which training goes on exactly as if it had never stopped.
+    """The state in a checkpoint, from which training continues exactly as if it had never stopped.
 
-    Of the plan only the threads are taken: tasks go on in the chunks that the run began with.
-    Raises ConfigError, by name, if the experiment changed in a way that would end in other weights or files,
-    CheckpointError if the checkpoint is none of training or the dataset is another one.
+    From `plan` only the number of threads is used; the chunks of tasks are those that the run began with.
+
+    Raises ConfigError, with the keys, if the experiment changed in a way that would give other weights or files;
+    CheckpointError if it is not a training checkpoint, or if the dataset has changed.
     """
     header = training_header(checkpoint, path)
     approved = outside_modules(experiment.model_dump(mode="json"))
@@ -196,7 +201,7 @@ def _optimizer_in(checkpoint: Checkpoint, experiment: Experiment, meta: Meta) ->
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
     """The meta-parameters in a checkpoint.
 
-    Raises CheckpointError if they are not those of the learner.
+    Raises CheckpointError if their names or shapes are not the learner's.
     """
     like = learner.init()
     parts = (fitted(checkpoint.below(f"{part}."), own, path) for part, own in zip(Meta._fields, like, strict=True))
@@ -204,9 +209,9 @@ def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.
 
 
 def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Tensors from a file in the order and the memory layout of a learner's, which a file does not keep.
+    """The tensors `stored` in a file, in the order and the memory layout of `like`, which a file does not keep.
 
-    Raises CheckpointError if names or shapes are not the learner's.
+    Raises CheckpointError if names or shapes are not those of `like`.
     """
     for name in sorted(stored.keys() | like.keys()):
         found, wanted = (part[name].shape if name in part else None for part in (stored, like))
@@ -219,7 +224,7 @@ def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> di
 
 
 def _laid_out(value: Tensor, like: Tensor) -> Tensor:
-    """The same numbers in the memory layout of `like`, which a file does not keep and a sum's last bit depends on."""
+    """The same numbers in the memory layout of `like`; the order of sums, and so their last bit, depends on it."""
     return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 

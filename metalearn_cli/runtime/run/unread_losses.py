@@ -21,7 +21,7 @@ from metalearn_cli.runtime.run.state import State
 from metalearn_cli.runtime.run.stepping import Batch, Stepper, broken_part
 
 MOST = 100
-"""Iterations that may be unread: so many are lost where the first of them was not finite."""
+"""The largest number of unread iterations: at most so many are undone if the first of them was not finite."""
 
 
 class LateStepper(Stepper):

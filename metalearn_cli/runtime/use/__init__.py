@@ -1,1 +1,1 @@
-"""What is done with a trained learner: measure it, adapt it, ask it, export it."""
+"""Uses a trained learner: measures it, adapts it, predicts with it, exports it."""

@@ -1,4 +1,4 @@
-"""A checkpoint and some labelled pictures become a classifier for those classes.
+"""Loads a checkpoint and adapts it to labelled pictures; the result is a classifier for their classes.
 
 Legend: N pictures, W classes, K inner steps.
 """
@@ -23,7 +23,7 @@ from metalearn_cli.storage.runs import checkpoints
 
 
 class Adaptable:
-    """A meta-trained checkpoint, ready to learn new classes from a few pictures of each."""
+    """A meta-trained learner that can learn new classes from a few pictures of each (from `load`)."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class Adaptable:
         return f"<Adaptable {str(self._path)!r}: {made_of}, {ways} classes, {size_of(self.interface)}>"
 
     def adapt(self, images: Pictures, labels: Iterable[Hashable]) -> Classifier:
-        """A Classifier of the classes in `labels` [N], learned from `images` [N].
+        """A Classifier for the classes in `labels` [N], learned from `images` [N]; the learner itself does not change.
 
-        Raises ConfigError if the number of classes is not the one the checkpoint is tied to, DataError if pictures
-        and labels do not match or are none, DivergedError if the adapted learner has no finite answers.
+        Raises ConfigError if the learner can only learn another number of classes, DataError if pictures and labels do
+        not match or there are none, DivergedError if the adapted learner's answers are not finite.
         """
         inputs, given = inputs_of(images, self.interface), labels_in(labels)
         if len(inputs) != len(given):
@@ -64,9 +64,9 @@ class Adaptable:
         return steps[-1]
 
     def classifiers(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
-        """Classifiers after 0..K inner steps on prepared inputs [N, C, H, W] with targets 0..W-1 [N].
+        """The classifiers after 0..K inner steps on prepared inputs [N, C, H, W] with targets 0..W-1 [N].
 
-        They may have diverged (`classifier.require_finite`).
+        They may have diverged; `classifier.require_finite` checks this.
         """
         ways = self._learner.traits.ways
         if ways is not None and len(classes) != ways:
@@ -83,7 +83,7 @@ class Adaptable:
 
 
 def load(path: str | Path, device: str = "cpu") -> Adaptable:
-    """The meta-trained checkpoint in `path`.
+    """The meta-trained learner in the checkpoint `path`, on `device` ("cpu", "cuda", "cuda:1", ...).
 
     >>> import numpy as np
     >>> from metalearn_cli import load

@@ -1,4 +1,4 @@
-"""Answers counted: how many are right, with an interval, by inner step and by class, and what is taken for what.
+"""Counts answers: right ones by inner step and by class, with an interval, and confusions between classes.
 
 Legend: N pictures, W classes, K inner steps.
 """
@@ -10,28 +10,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_NORMAL_QUANTILE = 1.959963984540054  # 95 % of a normal distribution lie so many standard deviations around its mean
+_NORMAL_QUANTILE = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations of its mean
 NO_ANSWER = -1
-"""The place of no class: the answer to a picture whose outputs are not finite."""
+"""The answer to a picture whose outputs are not finite, in the place of a class number."""
 
 
 class Share(NamedTuple):
-    """So many right of so many pictures."""
+    """A number of right answers, and the number of pictures."""
 
     right: int
     pictures: int
 
     @property
     def accuracy(self) -> float | None:
-        """The share of them; None of no pictures."""
+        """The ratio right / pictures; None if there are no pictures."""
         return self.right / self.pictures if self.pictures else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the accuracy on pictures like these, as if each were drawn by itself; None of none.
+        """The 95 % interval of the accuracy, as if each picture were drawn independently; None if there are none.
 
-        The score interval of Wilson 1927, which keeps its promise for few pictures and for none or all right (Brown,
-        Cai & DasGupta 2001, https://doi.org/10.1214/ss/1009213286).
+        It is the score interval of Wilson 1927. Its coverage is near 95 % also for few pictures, and if none or all
+        answers are right (Brown, Cai & DasGupta 2001, https://doi.org/10.1214/ss/1009213286).
 
         >>> [round(end, 4) for end in Share(8, 10).interval]
         [0.4902, 0.9433]
@@ -44,14 +44,14 @@ class Share(NamedTuple):
         middle = self.accuracy + squared / 2
         half = math.sqrt(squared * (self.accuracy * (1 - self.accuracy) + squared / 4))
         low, high = (middle - half) / (1 + squared), (middle + half) / (1 + squared)
-        # Of none or all right one end is exact, which rounding would miss.
+        # If no or all answers are right, one end is exactly 0 or 1; rounding would miss it.
         return (low if self.right else 0.0), (high if self.right < self.pictures else 1.0)
 
 
 class Counted(NamedTuple):
-    """Which class each of N pictures was taken for after 0..K inner steps [K + 1, N], and which it is of [N].
+    """The predicted classes `answers` [K + 1, N] of N pictures after 0..K inner steps, and the true ones `targets` [N].
 
-    Both are places in a list of classes; an answer may be NO_ANSWER, which is wrong.
+    Both are positions in a list of classes. An answer may be NO_ANSWER, which counts as wrong.
     """
 
     answers: NDArray[np.int64]
@@ -59,21 +59,21 @@ class Counted(NamedTuple):
 
     @property
     def steps(self) -> list[Share]:
-        """After each of 0..K inner steps."""
+        """The right answers after each of 0..K inner steps."""
         return [Share(int((row == self.targets).sum()), len(self.targets)) for row in self.answers]
 
     @property
     def unanswered(self) -> list[int]:
-        """How many pictures had no answer after each of 0..K inner steps."""
+        """The number of pictures without an answer after each of 0..K inner steps."""
         return [int((row == NO_ANSWER).sum()) for row in self.answers]
 
     def classes(self, ways: int) -> list[Share]:
-        """Of each class, after the last inner step."""
+        """The right answers for each class, after the last inner step."""
         right = self.answers[-1] == self.targets
         return [Share(int(right[self.targets == way].sum()), int((self.targets == way).sum())) for way in range(ways)]
 
     def confusion(self, ways: int) -> list[list[int]]:
-        """How many pictures of each class (row) were taken for each class (column), after the last inner step."""
+        """The confusion matrix after the last inner step: rows are true classes, columns predicted ones."""
         table = np.zeros((ways, ways), np.int64)
         answered = self.answers[-1] != NO_ANSWER
         np.add.at(table, (self.targets[answered], self.answers[-1][answered]), 1)
@@ -82,7 +82,7 @@ class Counted(NamedTuple):
 
 
 def confused(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[tuple[str, str, int]]:
-    """(class, taken for, times) of every pair of different classes that was confused, the most often first."""
+    """(true class, predicted class, times) for every pair of classes that was confused, the most frequent first."""
     found = [
         (classes[row], classes[column], times)
         for row, counts in enumerate(confusion)

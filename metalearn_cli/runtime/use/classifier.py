@@ -1,7 +1,7 @@
-"""Pictures in, probabilities out: the classifier that an adapted learner is, and the files it is kept in.
+"""Classifier: an adapted learner that turns pictures into probabilities, and the files in which it is stored.
 
-Every picture is answered by itself: the norms take their statistics from the support set, whatever the checkpoint
-was trained with, so one query never changes another's answer.
+Every picture is answered by itself: the norms use the statistics of the support set, whatever statistics the training
+had, so one query never changes the answer to another.
 
 Legend: N pictures, W classes.
 """
@@ -40,9 +40,9 @@ _PICTURES_AT_ONCE = 256
 
 
 class Classifier:
-    """Tells the classes of one support set apart, after `steps` inner steps.
+    """A classifier for the classes of one support set, after `steps` inner steps.
 
-    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task.
+    `classes` are the labels, in the order of the probabilities. `adapted` is a batch of one task.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Classifier:
         return f"<Classifier of {reprlib.repr(self.classes)} after {self.steps} inner steps on {pictures}>"
 
     def predict(self, images: Pictures) -> list[Any]:
-        """The most probable label of each picture; of a single one a list of one.
+        """The most probable label of each picture, as a list; a single picture gives a list of one label.
 
-        Raises DivergedError if it answers with no finite numbers, DataError for what is no picture.
+        Raises DivergedError if the answers are not finite, DataError if something given is not a picture.
         """
         return [self.classes[best] for best in self.predict_proba(images).argmax(1)]
 
@@ -80,7 +80,7 @@ class Classifier:
         return self.probabilities(inputs_of(images, self._interface))
 
     def probabilities(self, inputs: Tensor) -> NDArray[np.float32]:
-        """The same for pictures that `inputs_of` has prepared."""
+        """The probabilities [N, W] for inputs [N, C, H, W] that `inputs_of` has prepared."""
         outputs = self._outputs(inputs)
         if not bool(outputs.isfinite().all()):
             raise diverged(self.steps, "answers")
@@ -88,14 +88,14 @@ class Classifier:
         return found
 
     def places(self, inputs: Tensor) -> NDArray[np.int64]:
-        """The place in `classes` of the most probable class of each picture; NO_ANSWER where no output is finite."""
+        """The number in `classes` of each picture's most probable class; NO_ANSWER if its outputs are not finite."""
         outputs = self._outputs(inputs)
         found = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
         answers: NDArray[np.int64] = found.cpu().numpy()
         return answers
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        """What the adapted learner says to prepared pictures, [N, W]."""
+        """The adapted learner's outputs [N, W] for prepared pictures."""
         inputs = inputs.to(self._adapted.support.device)
         starts = range(0, len(inputs), _PICTURES_AT_ONCE)
         parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
@@ -104,43 +104,43 @@ class Classifier:
 
     @property
     def lost(self) -> str:
-        """What of it is not finite, "weights" or "answers" to its own support set; nothing if all is."""
+        """The part that is not finite: "weights", or "answers" to its own support set; "" if everything is finite."""
         if not all(bool(value.isfinite().all()) for value in self._adapted.params.values()):
             return "weights"
         return "" if bool(self._outputs(self._adapted.support[0]).isfinite().all()) else "answers"
 
     @property
     def interface(self) -> Interface:
-        """What its network sees."""
+        """The interface of its network: input shape, outputs, preprocessing."""
         return self._interface
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a person should know of how its network runs."""
+        """Remarks for the user on the way in which its network runs."""
         return self._learner.traits.remarks
 
     @property
     def experiment(self) -> Experiment:
-        """What its learner was made by."""
+        """The experiment by which its learner was trained."""
         return self._experiment
 
     @property
     def device(self) -> torch.device:
-        """Where it works."""
+        """The device on which it computes."""
         return self._adapted.support.device
 
     @property
     def support(self) -> Tensor:
-        """The inputs [N, C, H, W] that it was adapted to, on the CPU."""
+        """The support inputs [N, C, H, W] that it was adapted to, on the CPU."""
         return self._adapted.support[0].cpu()
 
     def module(self) -> nn.Module:
-        """The same classifier in plain torch layers on the CPU: normalised inputs [N, C, H, W] to logits [N, W].
+        """The same classifier as plain torch layers on the CPU: normalised inputs [N, C, H, W] to logits [N, W].
 
-        Its parameters have the names of the backbone's own; its norms hold the statistics of the support set, which
-        itself it does not need.
+        Its parameters have the names of the backbone's parameters. Its norms hold the statistics of the support set as
+        constants, so it does not need the support pictures.
 
-        Raises ConfigError if it has no such form.
+        Raises ConfigError if the classifier has no such form.
         """
         adapted = Adapted(*({n: v.cpu() for n, v in self._adapted.params.items()}, self._adapted.support.cpu()))
         params = {name: value[0] for name, value in adapted.params.items()}
@@ -157,13 +157,13 @@ class Classifier:
         return plain(network, params, adapted.support[0], outputs)
 
     def save(self, path: str | Path) -> None:
-        """`path` holds the classifier, in the form that its suffix says.
+        """Write the classifier to `path`, in the form that the suffix chooses.
 
-        `.pt`, what `load_classifier` reads; `.safetensors`, the parameters of `module()`; `.pt2`, a `torch.export`
-        program of it, from uint8 pictures [N, H, W, C] to logits (docs/export.md).
+        `.pt` is a checkpoint for `load_classifier`. `.safetensors` holds the parameters of `module()`. `.pt2` is a
+        `torch.export` program from uint8 pictures [N, H, W, C] to logits (docs/export.md).
 
-        Raises ConfigError for another suffix, if a label is neither a string nor a number, or if the classifier has no
-        such form; DivergedError if it has no finite answers; RunError if the disk refuses.
+        Raises ConfigError for another suffix, for a label that is neither a string nor a number, or if the classifier
+        has no such form; DivergedError if its answers are not finite; RunError if the disk refuses.
         """
         path = Path(path)
         require_form(path)
@@ -201,7 +201,8 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     """The adapted classifier in a checkpoint."""
     header, experiment, interface, support = adapted_in(checkpoint, path)
     learner = learner_for(experiment, interface, "support")
-    # What an adapted learner holds is the learner's own affair: so it says, for the same pictures of any classes.
+    # Each algorithm keeps other parameters in an adapted learner. A mock adaptation to the same pictures, with any
+    # classes, gives their names and shapes.
     like = Examples(support.unsqueeze(0), (torch.arange(len(support)) % interface.outputs).unsqueeze(0))
     unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
     stored = fitted(checkpoint.below("adapted."), unadapted, path)
@@ -210,7 +211,7 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
 
 
 def inputs_of(images: Pictures, interface: Interface) -> Tensor:
-    """Pictures as network inputs [N, C, H, W], through exactly what `prepare` did to the training pictures.
+    """The pictures as network inputs [N, C, H, W], prepared exactly as `prepare` did with the training pictures.
 
     Raises DataError for a picture that cannot be read.
     """
@@ -221,14 +222,14 @@ def inputs_of(images: Pictures, interface: Interface) -> Tensor:
 
 
 def require_finite(steps: Sequence[Classifier]) -> None:
-    """Raise DivergedError, with the first inner step that went wrong, unless the last of 0..K classifiers answers."""
+    """Raise DivergedError, with the first inner step that diverged, if the last of 0..K classifiers has diverged."""
     if steps[-1].lost:
         first = next(one for one in steps if one.lost)
         raise diverged(first.steps, first.lost)
 
 
 def diverged(step: int, what: str) -> DivergedError:
-    """The error for an adaptation that went wrong at an inner step."""
+    """The error for an adaptation that diverged at inner step `step`; `what` is "weights" or "answers"."""
     if step == 0:
         return DivergedError(f"before the first inner step the {what} are not finite; take another checkpoint")
     fewer = f", or eval.inner_steps={step - 1}" if step > 1 else ""
@@ -238,6 +239,6 @@ def diverged(step: int, what: str) -> DivergedError:
 
 
 def size_of(interface: Interface) -> str:
-    """What pictures a network sees: 28 x 28 pixels, grey."""
+    """The size and colours of a network's pictures in words: "28 x 28 pixels, grey"."""
     channels, height, width = interface.input_shape
     return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"

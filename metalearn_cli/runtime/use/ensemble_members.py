@@ -1,4 +1,4 @@
-"""The checkpoints that are measured as one: a file by itself, or those of a folder, if they belong together."""
+"""Finds the checkpoints to measure: a single file, or the members of an ensemble in a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +31,11 @@ class EnsembleMember(NamedTuple):
 def members(path: Path, overrides: Sequence[str]) -> list[EnsembleMember]:
     """The checkpoint in a file; those in a folder, which are an ensemble, in the order of their names.
 
-    In the folder of a run they are the best that it kept (`checkpoint.keep_best`), in any other folder all `*.pt`.
+    In the folder of a run, the members are the checkpoints that `checkpoint.keep_best` kept; in any other folder they
+    are all `*.pt` files.
 
-    Raises CheckpointError or ConfigError if one cannot be measured so, or not together with the others.
+    Raises CheckpointError or ConfigError if a checkpoint cannot be measured with the overrides, or not together with
+    the others.
     """
     found = [_opened(file, overrides) for file in (_files(path) if path.is_dir() else [path])]
     for other in found[1:]:
@@ -57,7 +59,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _named_by(newest: Path) -> list[Path]:
-    """The checkpoints of a run's list when its newest was added; a crash may have left others that fell out."""
+    """The checkpoints in the list that the newest one stores; a crash may have left files that are no longer in it."""
     kept = training_header(load(newest), newest).kept
     files = sorted(newest.with_name(kept_name(iteration)) for iteration, _ in kept)
     for file in files:
@@ -76,7 +78,7 @@ def _opened(path: Path, overrides: Sequence[str]) -> EnsembleMember:
 
 
 def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:
-    """What was trained cannot be changed afterwards, only renamed, which would make every table a lie."""
+    """Raise ConfigError if an override changes a setting of training: tables would then show what was not trained."""
     for part in ("algorithm", "backbone"):
         before, after = getattr(trained, part).model_dump(), getattr(asked, part).model_dump()
         for key in sorted(before.keys() | after.keys()):
@@ -87,7 +89,7 @@ def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> N
 
 
 def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
-    """Pictures of any size can be made to fit, numbers cannot."""
+    """Raise ConfigError if a network for pictures is to be measured on numbers, or the other way round."""
     numbers = isinstance(dataset_of(asked), TaskSource)
     if numbers != (interface.preprocessing is None):
         trained = "numbers" if interface.preprocessing is None else "pictures"

@@ -1,4 +1,4 @@
-"""What a learner answered, query by query, in the first episodes of a part: the facts behind a mean.
+"""Answers of a learner query by query, in the first episodes of a part, for the pages behind a mean.
 
 Legend: E episodes, W ways, N queries of an episode, Q queries of a class, S shots, C channels.
 """
@@ -24,9 +24,10 @@ MOST = 200
 
 
 class Subject(NamedTuple):
-    """A learner with what it has learned, ready to be looked at on the tasks of a sampler; no episode is new to it.
+    """A trained learner, and the tasks that it was measured on, for a closer look at its answers.
 
-    `names(step, number)` are the classes of a task; `seen` is None where inputs are not pictures.
+    `names(step, number)` returns the classes of a task. `seen` is the preprocessing of the pictures; None if inputs are
+    not pictures.
     """
 
     learner: Answering
@@ -39,7 +40,7 @@ class Subject(NamedTuple):
 
 
 class ClassFacts(NamedTuple):
-    """How a class fared: in how many episodes it was drawn, how many queries it had there, how many were right."""
+    """The results of a class: the episodes in which it was drawn, its queries there, and the right answers to them."""
 
     name: str
     episodes: int
@@ -48,7 +49,10 @@ class ClassFacts(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """How often queries of one class were taken for another, of all those asked where both were drawn."""
+    """How often queries of class `shown` were taken for class `taken_for`.
+
+    `queries` counts all queries of `shown` in the episodes that have both classes.
+    """
 
     shown: str
     taken_for: str
@@ -57,9 +61,9 @@ class Confusion(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """E episodes: the names of their classes, and for each query the right place in them and the answer [E, N].
+    """The answers in E episodes: class names, and for each query the true and the predicted class, both [E, N].
 
-    An answer may be NO_ANSWER, which is wrong, and confused with nothing.
+    Classes are positions in the episode's names. An answer may be NO_ANSWER, which counts as wrong and as no confusion.
     """
 
     names: list[list[str]]
@@ -72,7 +76,7 @@ class Answered(NamedTuple):
         return [float(share) for share in (self.targets == self.answers).mean(1)]
 
     def classes(self) -> list[ClassFacts]:
-        """Every class that was drawn, the hardest first."""
+        """The results of every class that was drawn, the hardest class first."""
         drawn, queries, right = Counter[str](), Counter[str](), Counter[str]()
         for names, targets, answers in zip(self.names, self.targets, self.answers, strict=True):
             drawn.update(names)
@@ -82,7 +86,7 @@ class Answered(NamedTuple):
         return sorted(facts, key=lambda one: (one.right / max(1, one.queries), one.name))
 
     def confusions(self) -> list[Confusion]:
-        """Every pair that was confused, the most often first."""
+        """Every pair of classes that was confused, the most frequent first."""
         times, queries = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for names, targets, answers in zip(self.names, self.targets, self.answers, strict=True):
             asked = Counter(names[target] for target in targets)
@@ -101,14 +105,17 @@ class Answered(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The pictures of one episode, uint8, class after class: support [W, S, H, W, C] and query [W, Q, H, W, C]."""
+    """The pictures of one episode, uint8: support [classes, S, H, W, C] and query [classes, Q, H, W, C]."""
 
     support: NDArray[np.uint8]
     query: NDArray[np.uint8]
 
 
 class Fit(NamedTuple):
-    """One regression task of one input: its points, and a line through each learner's outputs on a grid."""
+    """A regression task with one input: its support and query points (x, y), and the outputs on a grid of inputs.
+
+    `before` are the outputs before the first inner step, `after` those after the last.
+    """
 
     support: tuple[list[float], list[float]]
     query: tuple[list[float], list[float]]
@@ -118,9 +125,9 @@ class Fit(NamedTuple):
 
 
 def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lambda _done: None) -> Answered:
-    """The answers in episodes 0, 1, ... after the last inner step: those that the measured accuracy counts.
+    """The answers in episodes 0, 1, ... after the last inner step, on which the measured accuracy is based.
 
-    `tick` hears how many are done.
+    `tick` gets the number of finished episodes.
     """
     learner, device = subject.learner, _device(subject.meta)
 
@@ -141,7 +148,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
 
 
 def shown(subject: Subject, number: int) -> Shown:
-    """The pictures of an episode as the network sees them."""
+    """The pictures of an episode, in the size and colours that the network gets."""
     task, seen, ways = subject.sampler(0, [number]), subject.seen, len(subject.names(0, number))
     assert seen is not None
     parts = (pixels(half.inputs[0], seen) for half in task)
@@ -149,7 +156,7 @@ def shown(subject: Subject, number: int) -> Shown:
 
 
 def pixels(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
-    """Network inputs [N, C, H, W] as the pictures that they are, [N, H, W, C]."""
+    """Network inputs [N, C, H, W] turned back into pictures, uint8 [N, H, W, C]."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
     grey = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     found: NDArray[np.uint8] = grey.movedim(1, -1).contiguous().numpy()
@@ -157,8 +164,8 @@ def pixels(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
 
 
 def fits(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
-    """What the learner makes of regression tasks of one input and one output, before its first inner step and after
-    its last.
+    """The learner's outputs in regression tasks with one input and one output, before the first inner step and after
+    the last.
     """
     return [_fit(subject, number) for number in numbers]
 

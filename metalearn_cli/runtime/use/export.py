@@ -1,4 +1,4 @@
-"""What leaves metalearn: weights that safetensors alone opens, and programs that torch alone runs.
+"""Exports: files of weights that need only safetensors, and programs that need only torch.
 
 Legend: N pictures, C channels, H height, W width.
 """
@@ -23,14 +23,14 @@ from metalearn_cli.storage.files.atomic import write_file
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
 ABOUT = "about.json"
-"""The file inside a program that says what it is."""
+"""The file inside a program that describes it."""
 
 
 def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> None:
-    """`path` is a safetensors file of the meta-parameters in a checkpoint, before they adapt to anything.
+    """Write the meta-parameters in a checkpoint, before any adaptation, to `path` as a safetensors file.
 
-    The network's parameters have the backbone's own names; what else was learned or
-    counted stands below "coefficients." and "statistics.".
+    The network's parameters have the backbone's own names. Other learned numbers have names that begin with
+    "coefficients.", and running statistics have names that begin with "statistics.".
 
     Raises ConfigError for another suffix, RunError if the disk refuses.
     """
@@ -48,24 +48,24 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
 
 
 def about(experiment: Experiment, interface: Interface, kind: str) -> dict[str, Any]:
-    """What a stranger needs to know of a file that left metalearn."""
+    """The description that every exported file carries, for readers without metalearn."""
     return {"kind": kind, **interface_header(interface), "experiment": experiment.model_dump(mode="json"),
             "versions": versions()}  # fmt: skip
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """`path` is a safetensors file with the tensors by name, and `description` as its metadata, every value as JSON.
+    """Write the tensors to `path` as a safetensors file, with `description` as its metadata, every value as JSON.
 
     Raises RunError if the disk refuses.
     """
-    # A copy each: some share their memory, which the format cannot say.
+    # Copies, because some tensors share memory, and the format cannot express that.
     stored = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {"format": "pt"} | {key: json.dumps(value, allow_nan=False) for key, value in description.items()}
     write_file(path, safetensors.torch.save(stored, metadata))
 
 
 def write_program(path: Path, network: nn.Module, seen: Preprocessing, description: Mapping[str, Any]) -> None:
-    """`path` is a `torch.export` program: uint8 pictures [N, H, W, C] to outputs, for any N; ABOUT lies inside.
+    """Write a `torch.export` program to `path`: uint8 pictures [N, H, W, C] to outputs, for any N, with ABOUT inside.
 
     Raises ConfigError if torch cannot export the network, RunError if the disk refuses.
     """
@@ -76,7 +76,7 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     except Exception as error:  # torch documents no type for what it cannot export
         raise ConfigError(f"{path}: torch cannot export this network: {str(error).splitlines()[0]}") from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names folders of this machine
+        node.meta.pop("stack_trace", None)  # it would publish paths of this machine
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={ABOUT: json.dumps(description, allow_nan=False, indent=1)})
     write_file(path, file.getvalue())
@@ -97,6 +97,6 @@ class FromPixels(nn.Module):
         self.register_buffer("shift", shift + 255 * scale if seen.invert else shift)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Outputs [N, ...] of pictures [N, H, W, C]."""
+        """The outputs [N, ...] for pictures [N, H, W, C]."""
         outputs: Tensor = self.network(pictures.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift)
         return outputs

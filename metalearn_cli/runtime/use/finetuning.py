@@ -1,4 +1,4 @@
-"""Folders of pictures into support and query sets, and how well an adapted classifier does on them.
+"""Reads folders of pictures as support and query sets, and measures adapted classifiers on them.
 
 Legend: N pictures, W classes, K inner steps.
 """
@@ -30,8 +30,10 @@ _MOST_FOLDS = 200
 
 
 class Labelled(NamedTuple):
-    """Pictures as inputs [N, C, H, W], their files, the name of each one's class (None where unknown), what of the same
-    folders was left out, and what a person should know of the rest.
+    """Pictures from folders: network inputs [N, C, H, W] with their files and classes.
+
+    `labels`: the class of each picture, or None if it is unknown. `left_out`: files of the same folders that were left
+    out. `remarks`: lines about the others for the user.
     """
 
     files: list[str]
@@ -46,7 +48,7 @@ class Labelled(NamedTuple):
         return sorted({label for label in self.labels if label is not None})
 
     def targets(self, classes: Sequence[Any]) -> Tensor:
-        """Each label's place in `classes`, [N]; -1 where it has none."""
+        """The position of each label in `classes`, [N]; -1 if it is not in them."""
         places = {name: place for place, name in enumerate(classes)}
         return torch.tensor([places.get(label, -1) if label is not None else -1 for label in self.labels])
 
@@ -71,9 +73,9 @@ def support_in(path: Path, interface: Interface) -> Labelled:
 
 
 def queries_in(paths: Sequence[Path], classes: Sequence[Any], interface: Interface) -> Labelled:
-    """The pictures in folders and files; a picture in a folder named like a class is known to be of that class.
+    """The pictures in folders and files. A picture in a folder with the name of a class gets that class as its label.
 
-    A class whose label is a number has it for a name.
+    If a label is a number, its folder has that number as its name.
     """
     named = {str(label): label for label in classes}
     parts = [_pictures(path, interface, classes=False) for path in paths]
@@ -86,9 +88,10 @@ def queries_in(paths: Sequence[Path], classes: Sequence[Any], interface: Interfa
 
 
 class Measured(NamedTuple):
-    """What the answers were judged on, what they were, and in how many folds pictures were left out (None: none).
+    """Counted answers, and the pictures that they were counted on.
 
-    `files` are the support pictures that were judged; none where queries were.
+    `on`: "query", "support, leaving one of each class out", or "support". `folds`: the number of folds of leaving out,
+    or None. `files`: the support pictures that were judged; empty if queries were judged.
     """
 
     on: str
@@ -100,9 +103,10 @@ class Measured(NamedTuple):
 def measured(
     steps: Sequence[Classifier], queries: Labelled | None, learner: Adaptable | None, support: Labelled | None
 ) -> Measured | None:
-    """The classifiers of 0..K inner steps on queries of known class; without such, what leaving out tells.
+    """The answers of the classifiers after 0..K inner steps, counted on the best pictures that there are.
 
-    Without that either, on the support set itself; None if there is nothing to judge by.
+    These are the queries of known class; without them, support pictures that are left out one of each class at a time;
+    if a class has a single picture, the support set itself. None if no picture has a known class.
     """
     if queries is not None and any(label is not None for label in queries.labels):
         return Measured("query", counted(steps, queries))
@@ -113,7 +117,7 @@ def measured(
 
 
 def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
-    """What the classifiers of 0..K inner steps take each labelled picture for."""
+    """The answers of the classifiers after 0..K inner steps to each labelled picture."""
     targets = pictures.targets(steps[0].classes)
     known = targets >= 0
     answers = [classifier.places(pictures.inputs[known]) for classifier in steps]
@@ -121,19 +125,22 @@ def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
 
 
 class Fold(NamedTuple):
-    """One picture of each class, to be left out together [W], and which of them were not left out before [W]."""
+    """The numbers of the pictures to leave out together, one of each class, `left_out` [W].
+
+    `first` [W] is true for those that were not left out in an earlier fold.
+    """
 
     left_out: Tensor
     first: Tensor
 
 
 def folds(targets: Tensor) -> list[Fold]:
-    """Folds of labelled pictures [N], each of which takes one picture of every class away.
+    """Folds of pictures with the classes `targets` [N]; each fold leaves out one picture of every class.
 
-    So every class keeps its share of the rest: without one picture of a single class, that class would be the
-    smallest, and its pictures the least likely to be told. There are as many folds as the largest class has pictures,
-    or 200, then spread evenly over it. A class that has fewer gives the same pictures again, in turn. Of a class with
-    at most 200 every picture is left out at least once.
+    This keeps the proportions of the classes. If a single picture were left out, its class would be the smallest in the
+    rest, and the classifier would favour the others. The number of folds is the size of the largest class, at most 200,
+    spread evenly over that class. A smaller class leaves out the same pictures again, in turn. In a class of at most
+    200 pictures, every picture is left out at least once.
     """
     places = [torch.nonzero(targets == way).flatten() for way in range(int(targets.max()) + 1)]
     count = min(max(map(len, places)), _MOST_FOLDS)
@@ -147,10 +154,10 @@ def folds(targets: Tensor) -> list[Fold]:
 
 
 def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
-    """What support pictures are taken for by classifiers of 0..K inner steps that were adapted without them.
+    """The answers to support pictures by classifiers that were adapted without these pictures.
 
-    One picture of each class is left out at a time (`folds`), and each counts once, the first time it is left out.
-    None if a class has a single picture, which leaves nothing of it to learn from.
+    One picture of each class is left out at a time (`folds`). A picture counts once, the first time that it is left
+    out. None if a class has a single picture, because nothing would remain to learn it from.
     """
     classes = support.classes
     targets = support.targets(classes)
@@ -186,7 +193,7 @@ def _pictures(path: Path, interface: Interface, classes: bool) -> Labelled:
 
 
 def _alien(what: str, files: Sequence[str], inputs: Tensor, seen: Preprocessing | None) -> list[str]:
-    """Remarks on the pictures that are far brighter or darker than those that were trained on."""
+    """Remarks on pictures that are far brighter or darker than the training pictures."""
     if seen is None:
         return []
     pixels = inputs.mean((2, 3)) * torch.tensor(seen.std) + torch.tensor(seen.mean)
@@ -201,7 +208,7 @@ def _alien(what: str, files: Sequence[str], inputs: Tensor, seen: Preprocessing 
 
 
 def _contents(path: Path, omissions: Omissions, classes: bool) -> Iterator[tuple[str, str | None, bytes]]:
-    """(file, name of the folder it lies in or None, bytes) of each picture; the rest is added to `omissions`."""
+    """Yield (file, name of its folder or None, bytes) for each picture; other files are added to `omissions`."""
     if is_file(path) and not is_archive(path.name):
         yield str(path), None, Folder(path.parent).read(str(path))
         return

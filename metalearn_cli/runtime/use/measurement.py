@@ -1,4 +1,4 @@
-"""A checkpoint or an ensemble of them, measured on the episodes of a part that training never drew from."""
+"""Measures a checkpoint or an ensemble on episodes of a part that training never drew from."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -34,10 +34,13 @@ _MEASURED: dict[str, Part] = {"test": "test", "val": "val"}
 class Result(NamedTuple):
     """What was measured, on what, and the last step's score of each episode [episodes].
 
-    Equal `fingerprint`s mean the same episodes, equal `stream`s that the shorter ones are the beginning of the longer.
-    Equal `recipe`s mean that nothing but the `seed` was another in training. `settings` is the experiment as it was
-    measured, `subject` what was measured, for a closer look. `members` are the checkpoints of an ensemble; there
-    are none where it was one by itself. `lost` episodes have no finite loss after the last step.
+    `protocol`: its conditions. `steps`: the results after each inner step. `scores`: the last step's score of each
+    episode [episodes].
+    `fingerprint`: equal for the same episodes. `stream`: equal if the episodes of the shorter measurement are the first
+    ones of the longer. `recipe`: equal for trainings that differ only in their `seed`.
+    `settings`: the experiment of the measurement. `subject`: the learner and its tasks, for a closer look.
+    `members`: the checkpoints of an ensemble; empty for a single checkpoint.
+    `lost`: the number of episodes without a finite loss after the last step.
     """
 
     algorithm: str
@@ -56,23 +59,23 @@ class Result(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What must be said wherever the scores are: that they are no single checkpoint's; nothing if they are."""
+        """The words "ensemble of 5 checkpoints", which every score of an ensemble needs; "" for a single checkpoint."""
         count = len(self.members)
         return f"ensemble of {count} checkpoint{'' if count == 1 else 's'}" if count else ""
 
     @property
     def accuracy(self) -> bool:
-        """Whether it was measured in accuracy, and not in squared error."""
+        """Whether the score is an accuracy; if not, it is a squared error."""
         return self.protocol.accuracy
 
     @property
     def averaged(self) -> str:
-        """What of its members an ensemble takes the mean of."""
+        """The numbers that an ensemble averages: "logits", or "outputs" for regression."""
         return "logits" if self.accuracy else "outputs"
 
     @property
     def episodes(self) -> int:
-        """How many episodes were drawn."""
+        """The number of episodes."""
         return len(self.scores)
 
 
@@ -97,7 +100,7 @@ def evaluate(
     >>> result.episodes, len(result.steps), 0 <= result.steps[-1].score <= 1
     (20, 3, True)
 
-    Raises CheckpointError, DataError or ConfigError if it cannot be measured so.
+    Raises CheckpointError, DataError or ConfigError if it cannot be measured in this way.
     """
     path = Path(checkpoint)
     if split not in _MEASURED:
@@ -175,7 +178,7 @@ def _scores(
 
 
 def _require_answers(path: Path, scores: Scores) -> None:
-    """Raise DivergedError, with the first inner step that failed, if after the last no episode has a finite loss."""
+    """Raise DivergedError, with the first such inner step, if no episode has a finite loss after the last step."""
     episodes = len(scores.loss)
     by_step = lost(scores)
     if by_step[-1] == episodes:
@@ -201,9 +204,9 @@ def _recipe(opened: Sequence[EnsembleMember], single: bool) -> str:
 
 
 class Spread(NamedTuple):
-    """One experiment over several training seeds: mean and sample standard deviation of the last step's score.
+    """One experiment with several training seeds: mean and sample standard deviation of the last step's score.
 
-    `ci95` is the half-width within a run (episodes alone), averaged; how seeds differ it does not know.
+    `ci95` is the mean of the half-widths of the single runs. It covers the draw of episodes, not that of seeds.
     """
 
     seeds: list[int]

@@ -1,4 +1,4 @@
-"""Which support pictures a query is nearest to, in the eyes of an adapted classifier.
+"""Finds the support pictures that are nearest to a query for an adapted classifier.
 
 Legend: N pictures, S support pictures, F features, M neighbours.
 """
@@ -17,9 +17,9 @@ _AT_ONCE = 256
 
 
 class Neighbours(NamedTuple):
-    """The places in the support set of the M pictures nearest to each query, the nearest first [N, M].
+    """The numbers of the M support pictures nearest to each query, the nearest first, `places` [N, M].
 
-    `in_features` says whether they are near in the features that the network's head reads, or in raw pixels.
+    `in_features` is true if features that the head reads were compared, false if raw pixels were.
     """
 
     places: NDArray[np.int64]
@@ -27,16 +27,17 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(classifier: Classifier, inputs: Tensor, most: int) -> Neighbours:
-    """The at most `most` nearest support pictures of each query [N, C, H, W], by Euclidean distance.
+    """The nearest support pictures of each query [N, C, H, W], at most `most`, by Euclidean distance of features.
 
-    Raw pixels are compared where the learner has no network with a body, or none in plain layers (docs/export.md).
+    If the learner uses no network (only `nearest`), or its network has no form in plain layers (docs/export.md), raw
+    pixels are compared.
     """
     body = _body(classifier)
     known = _features(body, classifier.support)
     parts = []
     for start in range(0, len(inputs), _AT_ONCE):
         distances = torch.cdist(_features(body, inputs[start : start + _AT_ONCE]), known)
-        # Stable, so that of pictures equally near the first is named, whichever machine sorts.
+        # A stable sort puts the first of equally near pictures first, on every machine.
         parts.append(distances.sort(dim=1, stable=True).indices[:, :most].numpy())
     return Neighbours(np.concatenate(parts), body is not None)
 

@@ -1,7 +1,7 @@
-"""An adapted learner as a network of plain torch layers that needs neither metalearn nor its support set.
+"""Turns an adapted learner into a network of plain torch layers that needs neither metalearn nor the support set.
 
-After adaptation the statistics of the support set are constants, so a norm that takes them is a batch norm in
-evaluation mode: what training never had, running statistics, are here those of the support set.
+After adaptation the statistics of the support set are constants. So a TaskNorm with support statistics becomes a batch
+norm in evaluation mode, and its running statistics are those of the support set.
 
 Legend: N pictures, C channels, W classes.
 """
@@ -21,17 +21,18 @@ _TOLERANCE = 1e-4
 
 
 def without_body(inputs: int) -> nn.Module:
-    """The network of a learner that looks at the inputs themselves: its body only flattens."""
+    """A network for a learner that reads raw pixels (only `nearest`): its body only flattens its `inputs` values."""
     return nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(inputs, 1)))
 
 
 def plain(network: nn.Module, params: dict[str, Tensor], support: Tensor, outputs: Tensor) -> nn.Module:
-    """The backbone's module in plain layers, in evaluation mode, with adapted parameters by its own names.
+    """The backbone in plain torch layers and evaluation mode, with the adapted parameters `params` under its own names.
 
-    Inputs [N, C, H, W] to outputs [N, W], each by itself. `support` are the inputs that the norms know, `outputs` what
-    the learner says to them, to which this module's answers are compared before anybody gets it.
+    It maps inputs [N, C, H, W] to outputs [N, W], each input by itself. `support` are the support inputs, from which
+    the norms get their statistics. `outputs` are the learner's answers to them; the answers of the new network are
+    compared with these.
 
-    Raises ConfigError if the module cannot take the parameters, or answers otherwise than the learner.
+    Raises ConfigError if the network cannot take the parameters, or if its answers differ from the learner's.
     """
     if isinstance(head := getattr(network, "head", None), nn.Linear):
         ways, features = params["head.weight"].shape
@@ -51,7 +52,7 @@ def plain(network: nn.Module, params: dict[str, Tensor], support: Tensor, output
 
 
 def _statistics(network: nn.Module, support: Tensor) -> dict[nn.Module, tuple[Tensor, Tensor, int]]:
-    """For each TaskNorm: mean and variance [C] of what the support set is there, and how many axes that has."""
+    """For each TaskNorm: mean and variance [C] of its inputs for the support set, and the number of their axes."""
     found: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -73,7 +74,7 @@ def _replaced(module: nn.Module, layer: Callable[[nn.Module], nn.Module]) -> nn.
 
 
 def _plain_layer(layer: nn.Module, statistics: dict[nn.Module, tuple[Tensor, Tensor, int]]) -> nn.Module:
-    """A layer of torch itself in the place of one of this package's; any other stays."""
+    """The torch layer that equals a layer of this package; any other layer is returned unchanged."""
     own: nn.Module
     match layer:
         case TaskConv2d():
@@ -88,7 +89,7 @@ def _plain_layer(layer: nn.Module, statistics: dict[nn.Module, tuple[Tensor, Ten
             mean, variance, axes = statistics[layer]
             own = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[axes](len(mean), layer.eps)
             own.load_state_dict({"running_mean": mean, "running_var": variance}, strict=False)
-        case DropBlock():  # only training drops
+        case DropBlock():  # it drops only in training
             return nn.Identity()
         case _:
             return layer

@@ -1,4 +1,4 @@
-"""What a caller gives in Python: pictures in any usual form, and their labels; taken, or refused in a sentence.
+"""Reads the arguments of the Python interface: pictures in any usual form, and their labels.
 
 Legend: N pictures, H height, W width, C channels.
 """
@@ -30,18 +30,19 @@ _EXPECTED = "expected uint8 [N, H, W, C], PIL pictures, or paths of picture file
 
 
 class Given(NamedTuple):
-    """A picture as the caller gave it, and what a message calls it."""
+    """A picture as the caller gave it, and its name in messages."""
 
     content: bytes | Image | NDArray[np.uint8]
     name: str
 
 
 def pictures_in(images: Pictures, channels: int) -> list[Given]:
-    """Each picture, for a network that sees so many channels; a single one is a list of one.
+    """A list of the pictures, for a network with so many input channels; a single picture gives a list of one.
 
-    Three axes are one picture [H, W, C] if the last is 1, 3 or 4 long, and grey pictures [N, H, W] otherwise.
+    An array with three axes is one picture [H, W, C] if its last axis has 1, 3 or 4 entries; otherwise it is N grey
+    pictures [N, H, W].
 
-    Raises DataError, which says what was found and what would be right, for anything else.
+    Raises DataError for anything else; the message names the value found and the forms that are accepted.
     """
     if isinstance(images, np.ndarray | Tensor):
         several: list[Any] = _in_array(_values(images, "pictures"), channels)
@@ -105,9 +106,9 @@ def _values(array: "NDArray[Any] | Tensor", name: str) -> NDArray[np.uint8]:
 
 
 def labels_in(labels: Iterable[Hashable]) -> list[Hashable]:
-    """Each label, a number as Python's own; arrays and tensors [N] are lists of labels too.
+    """A list of the labels, with numbers as Python numbers; arrays and tensors [N] are accepted too.
 
-    Raises DataError for what is no list of labels, or for a label that nothing equals or that cannot be written out.
+    Raises DataError if `labels` is not a list of labels, or for a label such as NaN, a tensor or a huge number.
     """
     if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
         raise DataError(f"labels: found {_kind(labels)}, expected a list with a label for each picture")
@@ -127,16 +128,17 @@ def _label(label: Any) -> Hashable:
         hash(label)
     except TypeError:
         raise DataError(f"a label is {reprlib.repr(label)}; expected a name or a number") from None
-    if isinstance(label, Tensor):  # equal ones would count as several classes
+    if isinstance(label, Tensor):  # tensors hash by identity, so equal tensors would count as several classes
         raise DataError(f"a label is a tensor of shape {tuple(label.shape)}; expected a name or a number")
     found: Hashable = label
     return found
 
 
 def classes_in(labels: Iterable[Hashable]) -> list[Hashable]:
-    """The different labels, in the order in which they come.
+    """The different labels, in the order of their first appearance.
 
-    Raises DataError if two of them are equal but not the same (1 and True), or read the same (1 and "1").
+    Raises DataError if two of them are equal in Python but not the same (1 and True), or look the same in print (1 and
+    "1").
     """
     classes: dict[Hashable, Hashable] = {}
     texts: dict[str, Hashable] = {}

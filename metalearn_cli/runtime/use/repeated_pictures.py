@@ -1,4 +1,4 @@
-"""The same picture twice among those that a learner is shown, or shown and asked."""
+"""Finds pictures that occur twice in a support set, or in both support set and queries."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from metalearn_cli.runtime.use.finetuning import Labelled
 
 
 def remarks_on_repeats(support: Labelled | None, queries: Labelled | None) -> list[str]:
-    """Remarks on support pictures that are there twice, and on queries that are support pictures too.
+    """Remarks on support pictures that occur twice, and on queries that are support pictures too.
 
-    Pictures are the same if the network sees the same in them.
+    Two pictures are the same if the network gets the same inputs from them.
     """
     if support is None:
         return []
@@ -23,7 +23,7 @@ def remarks_on_repeats(support: Labelled | None, queries: Labelled | None) -> li
     if queries is not None and shown:
         remarks.append(
             f"{len(shown)} of {len(queries.files)} queries are support pictures too ({queries.files[shown[0]]}"
-            f"{', ...' if len(shown) > 1 else ''}); that they are told right says nothing"
+            f"{', ...' if len(shown) > 1 else ''}); right answers to them say nothing"
         )
     return [remark for remark in remarks if remark]
 

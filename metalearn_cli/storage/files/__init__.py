@@ -1,1 +1,1 @@
-"""Files that are whole or not there, and that one process writes at a time."""
+"""Writes files whole or not at all, and lets one process at a time write."""

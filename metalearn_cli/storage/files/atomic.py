@@ -1,6 +1,6 @@
-"""Files and folders that are whole or not there: written aside, flushed to disk, renamed.
+"""Writes files and folders whole or not at all: under another name first, then flushed to disk, then renamed.
 
-Nothing is written through a link that somebody left at the name of a file: it would be another file, elsewhere.
+If a link lies at the name of a file, nothing is written through it, because that would change a file elsewhere.
 """
 
 import errno
@@ -20,7 +20,7 @@ from metalearn_cli.errors import RunError
 _CURES = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
-    errno.EFBIG: "the file would be larger than is allowed here",
+    errno.EFBIG: "the file would be larger than this system allows",
     errno.EACCES: "no permission to write there; choose another folder",
     errno.EPERM: "no permission to write there; choose another folder",
     errno.EROFS: "the disk is read-only; choose another folder",
@@ -37,7 +37,7 @@ _ASIDE = re.compile(r"\..+\.[0-9a-f]{32}")
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses inside the block into a RunError with the path, the reason and a cure."""
+    """Inside the block, an OSError becomes a RunError with the path, the reason and a cure."""
     try:
         yield
     except OSError as error:
@@ -47,14 +47,17 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @cache
 def warn_once(text: str) -> None:
-    """A line on stderr, or where the program that uses this package sends the warnings of the logger `metalearn`."""
+    """Print a line on stderr, once in this process.
+
+    A program that configures the logger `metalearn` gets it as a warning there instead.
+    """
     logging.getLogger("metalearn").warning("warning: %s", text)
 
 
 def open_to_write(path: Path, flags: int) -> int:
-    """A descriptor of the plain file at `path`, which is made if need be.
+    """A descriptor of the plain file at `path`; the file is created if it does not exist.
 
-    Raises OSError if a link, a pipe or a device has that name, or if the file has a second name elsewhere.
+    Raises OSError if a link, a pipe or a device has that name, or if the file has a second name (a hard link).
     """
     descriptor = os.open(path, flags | os.O_CREAT | _BY_NAME_ALONE, 0o666)
     status = os.fstat(descriptor)
@@ -66,9 +69,9 @@ def open_to_write(path: Path, flags: int) -> int:
 
 
 def make_folder(path: Path, top: Path) -> None:
-    """`path`, which is `top` or lies below it, is a folder, and so is each on the way; `top` itself may be a link.
+    """Create the folder `path`, which is `top` or lies below it, and all folders between; `top` may be a link.
 
-    Raises OSError if a link stands in the place of one.
+    Raises OSError if a link lies in the place of one of the folders below `top`.
     """
     top.mkdir(parents=True, exist_ok=True)
     place = top
@@ -80,7 +83,7 @@ def make_folder(path: Path, top: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """The folder is gone with all that is in it; of a link in its place, the link alone."""
+    """Delete the folder with its contents; if a link lies in its place, delete only the link."""
     if path.is_symlink():
         path.unlink()
     elif path.exists():
@@ -88,12 +91,12 @@ def remove_folder(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, predecessor: Path | None = None) -> None:
-    """`path` holds `content`, also after a power loss; until then it holds what it held before.
+    """Write `content` to `path`, so that after a power loss the file has either its old or its new content, whole.
 
-    With a `predecessor`, that file then holds what `path` held before, and one of the two is whole at any moment. The
-    bytes are read back from the disk before they get their name.
+    With a `predecessor`, that file then has the old content of `path`, and at any moment one of the two is whole. The
+    bytes are read back from the disk before the file gets its name.
 
-    Raises RunError if the disk refuses or gives back something else; nothing half-written stays.
+    Raises RunError if the disk refuses or returns other bytes; nothing half-written stays.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with disk_errors(path):
@@ -111,9 +114,9 @@ def write_file(path: Path, content: bytes, predecessor: Path | None = None) -> N
 
 
 def append(path: Path, content: bytes) -> None:
-    """`path` ends with `content`, also after a power loss; it is made if need be.
+    """Append `content` to the file `path` and flush it to the disk; the file is created if it does not exist.
 
-    Raises RunError if the disk refuses; then a part of it may have been written.
+    Raises RunError if the disk refuses; a part of the content may then have been written.
     """
     new = not path.exists()
     with disk_errors(path):
@@ -123,7 +126,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """What killed processes left half-written in the folder is gone. No other process may be writing there."""
+    """Delete the half-written files that killed processes left in the folder. No other process may be writing there."""
     with disk_errors(folder):
         for file in folder.iterdir():
             if _ASIDE.fullmatch(file.name):
@@ -142,7 +145,7 @@ def _write(path: Path, flags: int, content: bytes) -> None:
 
 
 def _require_no_device(path: Path) -> None:
-    """Raises OSError for what is neither a file nor a link, which would be lost if another took its name."""
+    """Raise OSError if a device, a pipe or a folder has this name, because a rename over it would destroy it."""
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
@@ -151,14 +154,14 @@ def _require_no_device(path: Path) -> None:
 
 def _read_back(path: Path) -> bytes:
     with path.open("rb") as file:
-        if hasattr(os, "posix_fadvise"):  # from the disk, not from what the system remembers of it
+        if hasattr(os, "posix_fadvise"):  # drop the system's cache, so that the bytes come from the disk
             with suppress(OSError):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return file.read()
 
 
 def _give_name(path: Path, name: Path) -> None:
-    """`name` is what `path` is, and `path` stays."""
+    """Give the file `path` the second name `name`."""
     aside = name.with_name(f".{name.name}.{uuid.uuid4().hex}")
     try:
         os.link(path, aside, follow_symlinks=False)
@@ -169,9 +172,9 @@ def _give_name(path: Path, name: Path) -> None:
 
 
 def put_in_place(aside: Path, target: Path) -> None:
-    """The folder `aside` becomes `target`, beside which it lies.
+    """Rename the folder `aside` to `target`, which is in the same folder.
 
-    An old `target` is moved away before and removed after, so there is always one whole folder or the other.
+    An old `target` is first renamed and later deleted, so at any moment one of the two is on the disk, whole.
 
     Raises RunError if the disk refuses.
     """
@@ -196,7 +199,7 @@ def _flush_folder(path: Path) -> None:
         return
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:  # one that may be written to, but not listed
+    except OSError as error:  # a folder with permission to write but not to list
         _go_on_without_flush(error, path)
         return
     try:
@@ -206,7 +209,7 @@ def _flush_folder(path: Path) -> None:
 
 
 def _flush(descriptor: int, folder: Path) -> None:
-    """What was written is on the disk, as far as its file system has a way to say so."""
+    """Flush what was written to the disk, if the file system can do so."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Files that a person named to be written: a plain one is replaced as a whole, a pipe or a terminal is written to."""
+"""Writes to paths that a user named: a plain file is replaced as a whole, a pipe or a terminal gets the bytes."""
 
 import os
 import re
@@ -12,9 +12,9 @@ _OPEN_ALREADY = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")
 
 
 def deliver(path: Path, content: bytes) -> None:
-    """`path` holds `content`, or has taken it where it is a pipe, a terminal or another device.
+    """Replace the plain file `path` by one with `content`, or write `content` into a pipe, a terminal or a device.
 
-    Raises RunError if that is refused.
+    Raises RunError if the system refuses.
     """
     if not is_stream(path):
         write_file(path, content)
@@ -30,9 +30,9 @@ def deliver(path: Path, content: bytes) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether bytes are written to what has this name, or to what a link of this name leads to, one after the other.
+    """Whether `path`, after following links, is a pipe, a terminal or a device, into which bytes are written in order.
 
-    True of /dev/stdout whatever that is, also a plain file: the shell has opened it.
+    It is true for /dev/stdout in any case, even if the shell has redirected it to a plain file.
     """
     if _own_descriptor(path) is not None:
         return True
@@ -49,7 +49,10 @@ def _opened(path: Path) -> int:
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """The descriptor of this process that the path leads to; its place in the file is shared only through itself."""
+    """The descriptor of this process that the path names (such as /dev/stdout), or None.
+
+    It must be used itself: a file that is opened again by that path would have a position of its own.
+    """
     named = _OPEN_ALREADY.fullmatch(str(path))
     for number in (int(named[1]),) if named else (1, 2):
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Whether files are still those that they were."""
+"""Fingerprints, by which a later call sees whether files have changed."""
 
 import hashlib
 import os
@@ -9,15 +9,15 @@ _MOST_HASHED = 4 << 30
 
 
 def checksum(file: Path) -> str:
-    """The file's name and checksum; of a very large one, its size."""
-    if (size := file.stat().st_size) > _MOST_HASHED:  # the ImageNet archive would take minutes
+    """The file's name and SHA-256; for a very large file, its name and size."""
+    if (size := file.stat().st_size) > _MOST_HASHED:  # the SHA-256 of ImageNet's archive would take minutes
         return f"{file.name} of {size:,} bytes"
     with file.open("rb") as opened:
         return f"{file.name} sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()}"
 
 
 def fingerprint(path: Path, files: Iterable[str], members: Iterable[str]) -> str:
-    """A digest of names, sizes and times: what is half prepared goes on only if no file has changed."""
+    """A digest of names, sizes and times of files; an interrupted `prepare` continues only if it is the same."""
     digest = hashlib.sha256(str(path.resolve()).encode())
     for file in sorted(files):
         state = os.stat(file)  # noqa: PTH116 (a Path for each of a million files takes longer)

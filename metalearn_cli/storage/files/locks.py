@@ -1,4 +1,4 @@
-"""One writer at a time: a lock file that the kernel drops with its process, so there is no stale one."""
+"""Locks for one writer at a time. The kernel releases a lock when its process ends, so no stale lock remains."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,12 +14,13 @@ _held: set[TextIO] = set()
 
 @contextmanager
 def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
-    """This process alone is in the block. While another is, `held(who)` is called over and over; it waits or raises.
+    """Hold the lock `path` inside the block. While another process holds it, `held(who)` is called again and again.
 
-    The lock file goes with the lock. Where the system or the file system refuses such locks, for whatever reason, there
-    is none, and a line says so: files are whole all the same, as each gets its name only then.
+    `held` waits or raises. The lock file is deleted with the lock. If the system or the file system has no locks, the
+    block runs without one, and a line on stderr says so; files are still written whole, because each gets its name only
+    at the end.
 
-    Raises RunError if the disk refuses the file, or if something else than a plain file has its name.
+    Raises RunError if the disk refuses the file, or if something other than a plain file has its name.
     """
     try:
         import fcntl
@@ -61,7 +62,7 @@ def _holder(file: TextIO) -> str:
 
 
 def _still_there(path: Path, file: TextIO) -> bool:
-    """Whether the file that was locked is the one at the path; its last holder may have taken it away."""
+    """Whether the locked file is still the one at the path; the last holder may have deleted it meanwhile."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -69,7 +70,7 @@ def _still_there(path: Path, file: TextIO) -> bool:
 
 
 def _let_go() -> None:
-    """A forked child shares its parent's locks, and would keep them when the parent is gone."""
+    """Close the locks in a forked child; it shares its parent's locks and would hold them after the parent's end."""
     for file in _held:
         file.close()
     _held.clear()

@@ -1,4 +1,4 @@
-"""Files that are read by their name, plain ones alone: a pipe would be waited for, and a device never ends."""
+"""Reads plain files by name, and refuses all others: a read from a pipe would block, and a device never ends."""
 
 import errno
 import stat
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def require_plain(path: Path) -> Path:
-    """The path. Raises OSError if no plain file is there, nor a link to one."""
+    """`path` itself, after a check. Raises OSError unless it is a plain file or a link to a plain file."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise OSError(errno.EISDIR, "is a folder, expected a file", str(path))
@@ -16,5 +16,5 @@ def require_plain(path: Path) -> Path:
 
 
 def content_of(path: Path) -> bytes:
-    """All bytes of a plain file. Raises OSError if there is none, or if it cannot be read."""
+    """All bytes of a plain file. Raises OSError if it does not exist, is not plain, or cannot be read."""
     return require_plain(path).read_bytes()

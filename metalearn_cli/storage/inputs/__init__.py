@@ -1,1 +1,1 @@
-"""Where pictures come from: folders, archives, containers, downloads."""
+"""Reads pictures from their sources: folders, archives, containers, downloads."""

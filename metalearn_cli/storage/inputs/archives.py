@@ -1,4 +1,6 @@
-"""Zips and tars as holders of files, read in place; nothing is ever extracted by name, and no bomb goes off."""
+"""Reads zips and tars in place. No member is extracted under its name, and archives that unpack to far too much (bombs)
+are refused.
+"""
 
 import bz2
 import gzip
@@ -36,21 +38,22 @@ _COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b
 
 
 def is_archive(path: str) -> bool:
-    """Whether the name is that of a zip or tar."""
+    """Whether the suffix of `path` is that of a zip or tar."""
     return _ARCHIVE.search(path) is not None
 
 
 def archive(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
-    """The zip or tar in `file`, which is its from now on; a compressed tar is unpacked into `scratch`, as one file.
+    """A Holder for the zip or tar in `file`, which it closes in the end.
 
-    Raises DataError, with `what`, if it is damaged, cut short or a bomb.
+    A compressed tar is unpacked into `scratch`, as one file. Raises DataError, with `what` as its name, if the archive
+    is damaged, cut short or a bomb.
     """
     try:
         return _opened(what, file, scratch)
     except DataError:
         file.close()
         raise
-    except Exception as error:  # zipfile, tarfile and the decompressors raise many types for a damaged file
+    except Exception as error:  # zipfile, tarfile and the decompressors raise many types of errors for damaged files
         file.close()
         raise DataError(f"{what}: is damaged or cut short: {reason(error)}") from error
 
@@ -69,7 +72,7 @@ def _opened(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
 
 
 def _in_extra(extra: bytes, raw: bytes) -> str:
-    """The name in Info-ZIP's Unicode field, if there is one and it belongs to the name beside it; else ""."""
+    """The name in Info-ZIP's Unicode field, if it exists and was made for the raw name `raw`; else ""."""
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
         body, extra = extra[4 : 4 + size], extra[4 + size :]
@@ -95,7 +98,7 @@ class Zip:
         require_modest(what, unpacked, most_unpacked(size))
 
     def members(self, omissions: Omissions) -> Iterator[Member]:
-        """Each file, with its ZipInfo as key, and each folder."""
+        """Yield each file, with its ZipInfo as key, and each folder."""
         entries = self._zip.infolist()
         require_few(self._what, len(entries))
         for entry in entries:
@@ -107,28 +110,28 @@ class Zip:
                 yield Member(path + "/" if entry.is_dir() else path, entry)
 
     def _name(self, entry: zipfile.ZipInfo, omissions: Omissions) -> str:
-        """Its path, with the slashes of Windows turned round."""
+        """The path of a member, with backslashes of Windows turned into slashes."""
         raw = entry.filename.encode("utf-8" if entry.flag_bits & _IS_UTF8 else "cp437")
         name = _in_extra(entry.extra, raw) or decoded(raw, "cp437", self._what, omissions)
-        # In Japanese and Chinese encodings a backslash is also half of a character.
+        # In Japanese and Chinese encodings the byte of a backslash can also be half of a character.
         return name if b"/" in raw and not raw.isascii() else name.replace("\\", "/")
 
     def read(self, key: zipfile.ZipInfo) -> bytes:
-        """Its content."""
+        """The content of the file `key`."""
         with self._opened(key) as (stream, what):
             return read_all(stream, what)
 
     def head(self, key: zipfile.ZipInfo, size: int) -> bytes:
-        """Its beginning."""
+        """The first `size` bytes of the file `key`."""
         with self._opened(key) as (stream, _what):
             return stream.read(size)
 
     def size(self, key: zipfile.ZipInfo) -> int:
-        """Its bytes, unpacked."""
+        """The number of bytes of the file `key`, unpacked."""
         return key.file_size
 
     def file(self, key: zipfile.ZipInfo) -> BinaryIO:
-        """A copy of it."""
+        """An unpacked copy of the file `key`, opened for reading."""
         with self._opened(key) as (stream, what):
             return copied(stream, self._scratch, most_unpacked(key.compress_size), what)
 
@@ -144,6 +147,6 @@ class Zip:
             raise DataError(f"{what} cannot be read: {reason(error)}") from error
 
     def close(self) -> None:
-        """The zip is closed."""
+        """Close the zip."""
         self._zip.close()
         self._file.close()

@@ -1,7 +1,7 @@
-"""Files that hold many pictures: the pickles and arrays of the few-shot benchmarks, and parquet tables.
+"""Reads files that hold many pictures: the pickles and arrays of few-shot benchmarks, and parquet tables.
 
-Each picture becomes a member below its file, "FILE/CLASS/NUMBER", so that nobody else need know these formats. The
-pictures are copied into a spool: one file is in memory at a time, and none when decoding begins.
+Each picture becomes a member with the path "FILE/CLASS/NUMBER", so that no other code needs to know these formats. The
+pictures are copied into a spool: one container is in memory at a time, and none when decoding begins.
 """
 
 import io
@@ -19,7 +19,7 @@ from metalearn_cli.storage.inputs.pickles import unpickled
 from metalearn_cli.storage.inputs.spool import Span, Spool
 
 _CONTAINER = re.compile(r"(\.(pkl|pickle|npz|parquet)|(^|(^|/)cifar-100-python/)(train|test))$", re.IGNORECASE)
-_ROWS_AT_ONCE = 32  # a dictionary may give every row the same large picture
+_ROWS_AT_ONCE = 32  # parquet's dictionary encoding can make a small file of many copies of one large picture
 _LABELS = re.compile(r"_labels\.(pkl|npz)$")
 _IMAGES = re.compile(r"_images(_png)?\.(pkl|npz)$")
 _LABEL_KEYS = ("fine_labels", "label_specific", "labels", "label")
@@ -31,14 +31,14 @@ Rows = Mapping[str, Sequence[int]]
 
 
 def is_container(path: str) -> bool:
-    """Whether the name is that of a file which holds many pictures."""
+    """Whether `path` is named like a file that holds many pictures."""
     return _CONTAINER.search(path) is not None
 
 
 def pictures(files: Files, spool: Spool) -> Iterator[tuple[str, Span]]:
-    """The members of all these files and where they now lie. Files of another kind have none.
+    """Yield (member, its place in the spool) for every picture in these files; files of other kinds give none.
 
-    Raises DataError if one is damaged, asks for code to be run, or does not fit its labels.
+    Raises DataError if a file is damaged, asks for code to be run, or does not fit its labels.
     """
     for path in sorted(files):
         if _LABELS.search(path):
@@ -75,13 +75,13 @@ def _value(path: str, opened: Callable[[], BinaryIO]) -> Any:
 
 
 def _classes(path: str, value: Any, files: Files) -> Iterator[tuple[str, Sequence[int], Any]]:
-    """(label, numbers, images): for each class, which of the images are its own."""
+    """Yield (label, numbers, images) for each class; `numbers` are the numbers of its pictures in `images`."""
     if _IMAGES.search(path):
         companion = next((other for other in files if other.startswith(_IMAGES.sub("_labels.", path))), None)
         if companion is None:
             raise DataError(f"{path}: its labels are missing; expected {_IMAGES.sub('_labels.pkl', path)} beside it")
         labels = _value(companion, files[companion])
-        # MetaOptNet wrote these arrays with OpenCV, whose colours come as blue, green, red.
+        # MetaOptNet wrote these arrays with OpenCV, which stores colours in the order blue, green, red.
         images = _array(path, value.get("images"))[..., ::-1] if isinstance(value, dict) else value
         rows = _rows(companion, labels, _label_names(labels))
     elif isinstance(value, dict) and {"image_data", "class_dict"} <= value.keys():
@@ -97,7 +97,7 @@ def _classes(path: str, value: Any, files: Files) -> Iterator[tuple[str, Sequenc
 
 
 def _array(path: str, images: Any) -> NDArray[np.uint8]:
-    """Pictures [N, H, W, C]; CIFAR's rows of 3,072 are three planes of 32 x 32."""
+    """The pictures [N, H, W, C]; in CIFAR, a row of 3,072 values is three colour planes of 32 x 32."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         raise DataError(f"{path}: its pictures are no uint8 array")
     if images.ndim == 2 and images.shape[1] == 3072:
@@ -118,7 +118,7 @@ def _rows(path: str, labels: Any, names: Mapping[int, str]) -> dict[str, list[in
 
 
 def _label_names(labels: Any) -> dict[int, str]:
-    """What the labels mean, where the file says so."""
+    """The name of each label number, if the file has names."""
     if not isinstance(labels, dict):
         return {}
     if isinstance(numbers := labels.get("catname2label"), dict):
@@ -135,7 +135,7 @@ def _require_fit(path: str, rows: Rows, images: int) -> None:
 
 
 def _added(path: str, picture: Any, spool: Spool) -> Span:
-    """Encoded bytes (tieredImageNet has them as arrays [N, 1]) or pixels."""
+    """Add a picture to the spool: encoded bytes (in tieredImageNet, arrays [N, 1] of bytes) or pixels."""
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
         return spool.add(picture.tobytes(), picture.shape if picture.ndim == 3 else None)
     if isinstance(picture, str):
@@ -152,7 +152,9 @@ def _text(name: Any) -> str:
 
 
 def _table(path: str, opened: Callable[[], BinaryIO], spool: Spool) -> Iterator[tuple[str, Span]]:
-    """Rows of a table as Hugging Face's `datasets` writes them: a picture (bytes or {bytes, path}) and a label."""
+    """Yield the pictures of a table of Hugging Face's `datasets`; its rows are a picture (bytes or {bytes, path}) and a
+    label.
+    """
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -184,12 +186,12 @@ def _table(path: str, opened: Callable[[], BinaryIO], spool: Spool) -> Iterator[
 
 
 def _label(names: Sequence[str], which: Any) -> str:
-    if names and not 0 <= which < len(names):  # -1 stands for none, where the labels of a test set are kept back
+    if names and not 0 <= which < len(names):  # -1 stands for an unknown label, in test sets whose labels are secret
         raise ValueError(f"label {which} has no name")
     return names[which] if names else f"{which:03}" if isinstance(which, int) else _text(which)
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None, column: str) -> list[str]:
-    """The names that a ClassLabel column's numbers stand for, if the table says so."""
+    """The class names for the numbers in a ClassLabel column, if the table has them."""
     features = json.loads((metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     return [str(name) for name in features.get(column, {}).get("names", [])]

@@ -1,4 +1,6 @@
-"""Official files, fetched from their mirrors: resumed where they stopped, and never there before they are right."""
+"""Downloads official files from their mirrors. A broken download is continued, and a file gets its name only after its
+checksum was found right.
+"""
 
 import hashlib
 import json
@@ -22,13 +24,13 @@ _MOST_LISTED = 16 << 20
 _NOTHING_BEYOND = 416
 
 Progress = Callable[[str, int, int], None]
-"""`progress(label, done, total)`, called as often as something moved."""
+"""`progress(label, done, total)` is called whenever a part of the work is done."""
 
 
 def fetch_offer(offers: Sequence[Offer], folder: Path, progress: Progress) -> Path:
-    """The folder with all files of the first offer that can be had: a folder of its own below `folder`.
+    """Download all files of the first offer that works, into a folder of their own below `folder`; return that folder.
 
-    Raises DataError, with a reason for each, if none can; RunError if the disk refuses.
+    Raises DataError, with a reason for each offer, if none works; RunError if the disk refuses.
     """
     reasons = []
     for number, offer in enumerate(offers):
@@ -43,9 +45,9 @@ def fetch_offer(offers: Sequence[Offer], folder: Path, progress: Progress) -> Pa
 
 
 def fetch(download: Download, folder: Path, progress: Progress) -> Path:
-    """The file in `folder`, of the right checksum; one that is there already is not fetched again.
+    """Download a file into `folder`, check its checksum, and return its path; a file that exists is not fetched again.
 
-    Raises DataError, with a reason for each mirror, if none gives it; RunError if the disk refuses.
+    Raises DataError, with a reason for each mirror, if no mirror gives it; RunError if the disk refuses.
     """
     target = folder / download.file
     with disk_errors(folder):
@@ -72,7 +74,7 @@ class _UnavailableError(DataError):
 
 
 class _WrongAnswerError(Exception):
-    """A mirror answered with something else than the file."""
+    """A mirror answered with something other than the file."""
 
 
 _REFUSALS = (_WrongAnswerError, urllib.error.URLError, HTTPException, TimeoutError, ConnectionError)
@@ -113,7 +115,7 @@ def _in_hub(listed: Any, url: str) -> list[Download]:
 
 
 def _plain(name: str) -> str:
-    """A listed name that stays in its folder."""
+    """The listed name, after a check that it cannot leave its folder."""
     if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
         raise ValueError(f"the name {name!r}")
     return name
@@ -128,7 +130,7 @@ def _receive(url: str, part: Path, download: Download, progress: Progress) -> No
         opened = urllib.request.urlopen(request, timeout=_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == _NOTHING_BEYOND and have:
-            part.unlink()  # as long as the file or longer, and not the file
+            part.unlink()  # it is as long as the file or longer, but its checksum is wrong
         raise
     with opened as answer:
         if "text/html" in answer.headers.get("Content-Type", ""):

@@ -1,4 +1,4 @@
-"""A folder as a holder of files."""
+"""Reads the files of a folder on disk."""
 
 import os
 import unicodedata
@@ -15,12 +15,12 @@ _LEADS_OUT = "it leads out of the folder; copy what it leads to (cp -rL follows 
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there, or a link to one; a pipe, a device and a name that no disk can hold are none."""
+    """Whether `path` is a plain file or a link to one; false for pipes, devices and impossible names."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for such a name)
 
 
 class _Place(NamedTuple):
-    """A folder being read: its path, that of its members, where it really lies, and whether links led there."""
+    """A folder during the search: its path, the path of its members, its real path, and whether a link led to it."""
 
     folder: str
     prefix: str
@@ -29,28 +29,28 @@ class _Place(NamedTuple):
 
 
 class Folder:
-    """The files of a folder on disk, in it and below.
+    """The files in a folder on disk and in all folders below it.
 
-    Links that stay inside the folder are followed, a linked folder's own linked folders excepted: n folders with links
-    to each other would be n! folders. Links that lead out of it are left out: whoever made the folder could have any
-    picture of its user's taken for one of its own.
+    Links that stay inside the folder are followed, but links inside a linked folder are not, because n folders with
+    links to each other would give n! folders. Links that lead out of the folder are left out: with them, somebody
+    else's folder could include any picture of its user.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def members(self, omissions: Omissions) -> Iterator[Member]:
-        """Each file, with its path on disk as key, and each folder."""
+        """Yield each file, with its path on disk as key, and each folder."""
         return self._below(_Place(str(self._path), "", os.path.realpath(self._path), False), omissions)
 
     def _below(self, place: "_Place", omissions: Omissions) -> Iterator[Member]:
-        # Millions of files go through here: a Path for each would take longer than reading their names.
+        # This runs for millions of files; making a Path object for each would take longer than reading the names.
         try:
             entries = [*os.scandir(place.folder)]
         except OSError as error:
             raise DataError(f"{place.folder}: cannot be read: {error.strerror}") from error
         if place.prefix.count("/") > _DEEPEST:
-            raise DataError(f"{self._path}: has folders in folders more than {_DEEPEST} levels deep")
+            raise DataError(f"{self._path}: has folders that are nested more than {_DEEPEST} levels deep")
         for entry in entries:
             path = place.prefix + unicodedata.normalize("NFC", entry.name)
             if is_leftover(path, omissions):
@@ -72,7 +72,7 @@ class Folder:
                 omissions.add("pipe, socket or device", "only files are read", printable(path))
 
     def _trouble_with(self, link: os.DirEntry[str], place: "_Place") -> str:
-        """Why a link is not followed; "" if it is."""
+        """The reason why a link is not followed; "" if it is followed."""
         try:
             target = os.path.realpath(link.path, strict=True)
         except OSError:
@@ -88,28 +88,28 @@ class Folder:
         return ""
 
     def read(self, key: str) -> bytes:
-        """Its content."""
+        """The content of the file `key`."""
         with self.file(key) as file:
             return read_all(file, f"{key}:")
 
     def head(self, key: str, size: int) -> bytes:
-        """Its beginning."""
+        """The first `size` bytes of the file `key`."""
         with self.file(key) as file:
             return file.read(size)
 
     def size(self, key: str) -> int:
-        """Its bytes."""
+        """The number of bytes of the file `key`."""
         try:
             return os.stat(key).st_size  # noqa: PTH116 (a Path for each of a million files takes longer)
         except OSError as error:
             raise DataError(f"{key}: cannot be read: {error.strerror}") from error
 
     def file(self, key: str) -> BinaryIO:
-        """The file itself."""
+        """The file `key`, opened for reading."""
         try:
             return open(key, "rb")  # noqa: PTH123 (a Path for each of a million files takes longer)
         except OSError as error:
             raise DataError(f"{key}: cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: a folder needs no closing."""

@@ -1,7 +1,7 @@
-"""What holds files: a folder, a zip or a tar; and which of their files are welcome.
+"""Holder: the interface of a folder, a zip or a tar; and the checks on the names and sizes of its files.
 
-A file has a relative name and is nothing but a file. Anything that would leave the folder or stand for something else
-(`..`, absolute names, links, devices) makes the whole archive unwelcome.
+Members must be plain files with relative names. A member that could lead out of the archive or is no plain file (`..`,
+absolute names, links, devices) makes the whole archive an error.
 """
 
 import re
@@ -14,7 +14,7 @@ from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.inputs import leftovers
 
 MOST_BYTES = 64 << 20
-"""No picture and no list is larger."""
+"""The largest picture or list that is read, in bytes."""
 
 _ALWAYS_FINE = 1 << 30
 _HIGHEST_RATIO = 100
@@ -22,7 +22,7 @@ _MOST_MEMBERS = 5_000_000
 
 
 class Member(NamedTuple):
-    """A file of a Holder: its path there, and the key by which the holder reads it; or a folder, "a/b/", without."""
+    """A file of a Holder: its path, and the key by which the holder reads it; or a folder: path "a/b/", key None."""
 
     path: str
     key: Any
@@ -32,35 +32,35 @@ class Holder(Protocol):
     """A folder or an archive."""
 
     def members(self, omissions: Omissions) -> Iterator[Member]:
-        """Its files and folders, in any order, but for those that it adds to `omissions`.
+        """Yield its files and folders in any order; those that it leaves out are added to `omissions` instead.
 
-        Raises DataError for one that no archive of pictures has.
+        Raises DataError for a member that no honest archive of pictures has.
         """
         ...
 
     def read(self, key: Any) -> bytes:
-        """The content of a file of at most MOST_BYTES, from any thread. Raises DataError if it cannot be read."""
+        """The content of a file of at most MOST_BYTES; any thread may call it. Raises DataError if it is unreadable."""
         ...
 
     def head(self, key: Any, size: int) -> bytes:
-        """The first bytes of a file of any size, at most so many. Raises DataError if it cannot be read."""
+        """The first `size` bytes of a file of any size, or fewer if it is shorter. Raises DataError if unreadable."""
         ...
 
     def size(self, key: Any) -> int:
-        """How many bytes a file has. Raises DataError if that cannot be found out."""
+        """The number of bytes of a file. Raises DataError if it is unknown."""
         ...
 
     def file(self, key: Any) -> BinaryIO:
-        """A file of any size, opened for reading anywhere in it. Raises DataError if it cannot be opened."""
+        """A file of any size, opened for reading at any position. Raises DataError if it cannot be opened."""
         ...
 
     def close(self) -> None:
-        """Nothing of it is open any more."""
+        """Close everything that is open."""
         ...
 
 
 def is_leftover(path: str, omissions: Omissions) -> bool:
-    """Whether a tool left it there; if so, that is added to `omissions`."""
+    """Whether `path` is a file or folder that a tool left behind; if so, it is added to `omissions`."""
     if (found := leftovers.leftover(path)) is not None:
         omissions.add(leftovers.KIND, leftovers.WHY, printable(found))
     return found is not None
@@ -87,20 +87,21 @@ def require_few(what: str, count: int) -> None:
 
 
 def most_unpacked(size: int) -> int:
-    """To how many bytes a file of `size` bytes may unpack: pictures are compressed already."""
+    """The number of bytes to which an archive of `size` bytes may unpack; pictures hardly compress further."""
     return max(_ALWAYS_FINE, _HIGHEST_RATIO * size)
 
 
 def require_modest(what: str, unpacked: int, most: int) -> None:
-    """Raise DataError, with `what`, for a bomb."""
+    """Raise DataError, with `what`, if an archive unpacks to more than `most` bytes."""
     if unpacked > most:
         raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures would")
 
 
 def decoded(raw: bytes, fallback: str, what: str, omissions: Omissions) -> str:
-    """A member's name, which archives keep as bytes in whatever encoding their maker's computer had.
+    """A member's name as text. Archives store names as bytes, in the encoding of the computer that made them.
 
-    What is no UTF-8 is read as `fallback`, else as cp437, in which all bytes mean something; and a remark says so.
+    Bytes that are not UTF-8 are read as `fallback`, or else as cp437, which has a character for every byte; a remark is
+    added to `omissions`.
     """
     for encoding in ("utf-8", fallback, "cp437"):
         try:
@@ -121,7 +122,7 @@ def plain_path(what: str, name: str) -> str:
     """The member's path without "." and empty parts. Raises DataError if it could mean a place outside the archive."""
     path = unicodedata.normalize("NFC", name)
     parts = path.split("/")
-    # A colon may be in a class's name; the first folder's name is a drive if it is a letter and a colon.
+    # A colon may be part of a class's name, but a first folder of one letter and a colon is a drive of Windows.
     if path.startswith("/") or ".." in parts or re.fullmatch("[A-Za-z]:", parts[0]):
         raise DataError(f"{what}: member {name!r} would leave the folder; unpack it by hand if you trust it")
     if leftovers.leftover(path) is None:

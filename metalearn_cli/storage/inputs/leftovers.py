@@ -1,4 +1,4 @@
-"""Folders and files that tools leave among people's pictures: one rule, for folders on disk as for archives."""
+"""Recognises folders and files that tools leave among pictures; folders on disk and archives share this rule."""
 
 import re
 
@@ -14,7 +14,7 @@ WHY = "what is hidden, thumbnails, trash and the like count nowhere"
 
 
 def leftover(path: str) -> str | None:
-    """The shortest beginning of the path that a tool left: a folder with all that is in it, or a file. None if none.
+    """The shortest beginning of `path` that a tool left behind (a folder or a file), or None.
 
     >>> leftover("cats/.ipynb_checkpoints/1.png")
     'cats/.ipynb_checkpoints'

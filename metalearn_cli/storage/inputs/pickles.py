@@ -1,8 +1,8 @@
-"""Pickles of arrays and plain values, read without trusting them.
+"""Reads pickles of arrays and plain values without trusting them.
 
-A pickle is a program. This reader admits, one by one, the few names that numpy arrays and Python's own collections
-need, in stand-ins of its own that can build nothing but arrays of numbers and text, lists and dicts, and refuses every
-other name before it is imported.
+A pickle is a program that can call any Python function. This reader accepts only the few names that numpy arrays and
+Python's collections need, and replaces them by its own functions, which can only build arrays of numbers and text,
+lists and dicts. It refuses every other name before anything is imported.
 """
 
 import pickle
@@ -25,8 +25,8 @@ _RANGES = {("builtins", "range"), ("__builtin__", "range"), ("__builtin__", "xra
 def unpickled(file: BinaryIO, what: str) -> Any:
     """The value in a pickle: numpy arrays, bytes, str, numbers, None, and lists and dicts of them.
 
-    Tuples, ranges and sets come as lists, sets in order; dicts of every kind as plain ones. Strings of Python 2 come as
-    latin-1 text, which keeps every byte.
+    Tuples, ranges and sets become lists (sets in sorted order), and all kinds of dicts become plain dicts. Strings of
+    Python 2 become latin-1 text, which keeps every byte.
 
     Raises DataError, with `what`, if the pickle asks for anything else or is damaged.
     """
@@ -36,7 +36,7 @@ def unpickled(file: BinaryIO, what: str) -> Any:
         return _plain(_Unpickler(file, encoding="latin1").load(), {})
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to call
+    except Exception as error:  # a damaged pickle can raise any error
         raise DataError(f"{what}: is no readable pickle: {type(error).__name__} {reason(error)}") from error
 
 
@@ -62,10 +62,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _require_small(file: BinaryIO) -> None:
-    """Raise DataError for a short pickle that would take all memory or all time.
+    """Raise DataError for a short pickle that would use up all memory or time.
 
-    The C reader allots the memo up to the largest index that a pickle names. A tuple that holds another one twice,
-    which holds another one twice and so on, takes for ever to be a key: its hash is worked out anew at every place.
+    Memory: the C reader allocates its memo up to the largest index that a pickle names. Time: a tuple that holds
+    another tuple twice, which holds another twice, and so on n times, takes 2^n steps to hash as a key.
     """
     depths: dict[int, int] = {}
     memoised, deepest, before = 0, 0, ""
@@ -86,11 +86,11 @@ def _require_small(file: BinaryIO) -> None:
 
 
 class _Kind:
-    """Stands for numpy.ndarray, which a pickle names but has no business to call."""
+    """Replaces numpy.ndarray, which a pickle of an array names without calling it."""
 
 
 class _Dtype:
-    """Stands for numpy.dtype, whose own way to be unpickled believes any layout that a file claims."""
+    """Replaces numpy.dtype, because its own unpickling trusts any memory layout in the file."""
 
     def __init__(self, code: str, *_flags: object) -> None:
         self._code, self._order = code, "|"
@@ -105,7 +105,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for an array until its bytes are known."""
+    """Replaces an array until the pickle has given its bytes."""
 
     value: Any = None
 
@@ -139,7 +139,7 @@ def _encoded(text: str, encoding: str) -> bytes:
 
 
 def _no_bytes(*arguments: object) -> bytes:
-    """How Python 3 writes empty bytes for Python 2."""
+    """Replaces bytes(): Python 3 pickles empty bytes for Python 2 as a call without arguments."""
     if arguments:
         raise DataError("calls bytes(), which a file of pictures has no need of")
     return b""
@@ -150,7 +150,7 @@ def _ordered(items: Any = ()) -> dict[Any, Any]:
 
 
 class _Factory:
-    """Stands for the type that a defaultdict makes its missing values of; nothing is ever made of it."""
+    """Replaces the type from which a defaultdict makes missing values; it is never called."""
 
     def __new__(cls, *_arguments: object) -> "_Factory":
         raise DataError("calls a type of Python's own, which a file of pictures has no need of")
@@ -158,7 +158,7 @@ class _Factory:
 
 def _defaulting(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
     if factory not in (None, _Factory, set, frozenset):
-        raise DataError("holds a defaultdict that makes its values in a way of its own")
+        raise DataError("holds a defaultdict that calls a function for missing values")
     return dict(items)
 
 
@@ -167,7 +167,7 @@ def _bytes(content: Any) -> bytes:
 
 
 def _plain(value: Any, known: dict[int, Any]) -> Any:
-    """The value with arrays in the place of what stood for them; what is there twice stays one and the same."""
+    """The value with arrays in place of their stand-ins; an object that occurs twice stays one object."""
     if isinstance(value, _Array):
         return _plain(value.value, known) if isinstance(value.value, list) else value.value
     if not isinstance(value, dict | list | tuple | set | frozenset):
@@ -182,7 +182,7 @@ def _plain(value: Any, known: dict[int, Any]) -> Any:
 
 
 def _sorted(values: Collection[Any]) -> list[Any]:
-    """The members of a set in an order that is the same in every process."""
+    """The members of a set, in an order that is the same in every process."""
     try:
         return sorted(values)
     except TypeError:  # of several types

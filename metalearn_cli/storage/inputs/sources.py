@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder, a zip or a tar, with what lies in archives and containers inside it."""
+"""Source: a folder, a zip or a tar of pictures, including the archives and containers inside it."""
 
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -25,11 +25,12 @@ _SHOWN = 10
 
 
 class Source:
-    """The members of a source by path ("a/b/c.png"), as datasets/ sees them.
+    """The files of a source, by paths such as "a/b/c.png"; the code in datasets/ reads pictures through it.
 
-    `folders` are all folders that were seen, "a/b"; `omissions` what is left out of the source, to which whoever leaves
-    out something more adds it. `description` says where they came from, alike for equal sources; `fingerprint` changes
-    when a file does.
+    `members`: the paths of all files. `folders`: the paths of all folders, such as "a/b".
+    `omissions`: the files that are left out; code that leaves out more files adds them here.
+    `description`: the origin of the files in words, the same for equal sources.
+    `fingerprint`: a digest that changes when a file changes.
     """
 
     def __init__(self, description: str, search: "_Search", fingerprint: str) -> None:
@@ -43,33 +44,33 @@ class Source:
         self._kinds: dict[str, FileKind] = {}
 
     def picture(self, member: str) -> bytes | NDArray[np.uint8]:
-        """A picture as its file has it, or as pixels [H, W, C]; from any thread."""
+        """A picture as the bytes of its file, or as pixels [H, W, C]; any thread may call it."""
         holder, key = self._places[member]
         return holder.read(key)
 
     def size(self, member: str) -> int:
-        """The bytes of a picture or file."""
+        """The number of bytes of a picture or file."""
         holder, key = self._places[member]
         return holder.size(key)
 
     def content(self, member: str) -> bytes:
-        """A small file. Raises DataError if it cannot be read."""
+        """The content of a small file. Raises DataError if it cannot be read."""
         self._read.add(member)
         return bytes(self.picture(member))
 
     def text(self, member: str) -> str:
-        """A small text file. Raises DataError if it cannot be read or is no text."""
+        """The text of a small file. Raises DataError if it cannot be read or is not UTF-8."""
         try:
             return self.content(member).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{member}: is no UTF-8 text") from error
 
     def pictures(self) -> Sequence[str]:
-        """The members that are pictures: by their suffixes, or by their content where these say nothing."""
+        """The members that are pictures, recognised by their suffix, or by their content if the suffix is unknown."""
         return [member for member in self.members if not self._kind(member).why]
 
     def require_filled(self, pictures: Iterable[str]) -> None:
-        """Raise DataError for a folder beside those of the `pictures` in which there is none, only texts excepted."""
+        """Raise DataError if a folder beside those of the `pictures` has no picture; a folder of texts is allowed."""
         filled = {folder for member in pictures for folder in _above(member)}
         classes = {member.rpartition("/")[0] for member in pictures}
         beside = {folder.rpartition("/")[0] for folder in classes if folder}
@@ -86,7 +87,7 @@ class Source:
             )
 
     def close_with(self, used: Iterable[str]) -> None:
-        """Members that are neither among the `used` pictures, nor were read, nor left out so far, are left out."""
+        """Add all members to `omissions` that are not in `used`, were not read, and were not left out before."""
         for member in sorted({*self.members} - {*used} - self._read):
             if member not in self.omissions:
                 name, why = self._kind(member)
@@ -102,7 +103,7 @@ class Source:
         return self._kinds[member]
 
     def _emptiness(self, folder: str, members: Sequence[str]) -> str:
-        """Why there are no pictures in a folder of these members; "" if nobody would look for any."""
+        """The reason why a folder with these members has no pictures; "" if nobody would expect any."""
         found = self.omissions.below(folder)
         for member in members:
             found.add(*self._kind(member), member)
@@ -122,12 +123,12 @@ def open_source(
     path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None,
     omissions: Omissions | None = None,
 ) -> Iterator[Source]:  # fmt: skip
-    """The members of a folder, zip or tar that `wants` admits; archives inside it count as unpacked where they lie.
+    """Open a folder, zip or tar as a Source with the members for which `wants(path)` is true.
 
-    `scratch` is where compressed tars and containers are unpacked, into files without a name. What is left out is added
-    to `omissions`.
+    Members of an archive inside it get paths as if it were unpacked where it lies. Compressed tars and containers are
+    unpacked into nameless files in `scratch`. Files that are left out are added to `omissions`.
 
-    Raises DataError if it is not there, damaged, encrypted, unsafe, or has a member twice.
+    Raises DataError if the path does not exist, is damaged, encrypted or unsafe, or has a member twice.
     """
     with ExitStack() as stack:
         search = _searched(path, _Search(wants, scratch, stack, Omissions() if omissions is None else omissions))
@@ -136,7 +137,7 @@ def open_source(
 
 
 def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
-    """The description that `open_source` would give, without reading what archives and containers hold.
+    """The description that `open_source` would give, without reading the pictures in archives and containers.
 
     Raises DataError as `open_source` does.
     """
@@ -149,7 +150,7 @@ def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scra
 def _searched(path: Path, search: "_Search") -> "_Search":
     try:
         kind = path.stat().st_mode
-    except (OSError, ValueError) as error:  # not there, a name that no disk can hold, a link that leads to itself
+    except (OSError, ValueError) as error:  # missing, an impossible name, or a link that leads to itself
         missing = isinstance(error, FileNotFoundError)
         raise DataError(
             f"{path}: {'no such file or folder' if missing else getattr(error, 'strerror', None) or error}"
@@ -165,7 +166,7 @@ def _searched(path: Path, search: "_Search") -> "_Search":
 
 
 class _Search:
-    """Collects members, going down into archives."""
+    """Collects the members of a source, including those in archives inside it."""
 
     def __init__(
         self, wants: Callable[[str], bool], scratch: Path | None, stack: ExitStack, omissions: Omissions
@@ -180,13 +181,13 @@ class _Search:
         stack.callback(self._spool.close)
 
     def open(self, what: str, file: BinaryIO, prefix: str, where: Path, depth: int) -> None:
-        """All members of an archive, as if it were unpacked at `prefix`."""
+        """Add all members of an archive, as if it were unpacked at `prefix`."""
         holder = archive(what, file, self._scratch)
         self._stack.callback(holder.close)
         self.look_in(holder, prefix, where, depth)
 
     def look_in(self, holder: Holder, prefix: str, where: Path, depth: int) -> None:
-        """All members of a holder."""
+        """Add all members of a holder."""
         for path, key in holder.members(self.omissions):
             member = prefix + path
             if member.endswith("/"):
@@ -197,7 +198,7 @@ class _Search:
                 continue
             on_disk = Path(key) if isinstance(holder, Folder) and (is_archive(path) or is_container(path)) else None
             if is_archive(path):
-                # People keep their downloads beside their pictures; deeper down an archive is nobody's dataset.
+                # Only archives in the top folder or one below it are opened: there people keep their downloads.
                 if depth < _DEEPEST and path.count("/") <= 1:
                     self._remember(on_disk)
                     above = member.rpartition("/")[0]
@@ -209,19 +210,19 @@ class _Search:
                 self._add(member, holder, key, where)
 
     def read_containers(self) -> None:
-        """The pictures inside pickles and the like become members too."""
+        """Add the pictures inside containers (pickles, arrays, parquet tables) as members."""
         for member, span in pictures(self._containers, self._spool):
             require_name("member", member)
             self._add(member, self._spool, span, Path())
 
     def description(self, path: Path) -> str:
-        """Names and checksums of archives and the like, or a folder's name and count."""
+        """The origin in words: names and checksums of archives and containers, or a folder's name and file count."""
         if self.opened_on_disk:
             return ", ".join(checksum(file) for file in sorted(self.opened_on_disk))
         return f"folder {path.name} ({len(self.places)} files)"
 
     def fingerprint(self, path: Path) -> str:
-        """A digest that changes when a file does."""
+        """A digest that changes when a file changes."""
         on_disk = [key for holder, key in self.places.values() if isinstance(holder, Folder)]
         return fingerprint(path, [*on_disk, *map(str, self.opened_on_disk)], self.places)
 

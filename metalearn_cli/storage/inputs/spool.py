@@ -1,4 +1,4 @@
-"""Bytes set aside in a file without a name, which the system removes with the process."""
+"""Spool: stores bytes in a nameless temporary file, which the system deletes when the process ends."""
 
 import tempfile
 import threading
@@ -13,7 +13,7 @@ from metalearn_cli.storage.inputs.holders import require_modest
 
 
 class Span(NamedTuple):
-    """`size` bytes from `offset` on: an encoded picture, or with a `shape` the pixels themselves."""
+    """A place in a Spool: `size` bytes from `offset` on; an encoded picture, or pixels of the given `shape`."""
 
     offset: int
     size: int
@@ -21,7 +21,7 @@ class Span(NamedTuple):
 
 
 class Spool:
-    """Set aside in `folder` (default: the system's temporary folder); any thread may read what was added."""
+    """A nameless file in `folder` (default: the system's temporary folder); any thread may read from it."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -30,7 +30,7 @@ class Spool:
         self._end = 0
 
     def add(self, content: bytes, shape: tuple[int, ...] | None = None) -> Span:
-        """Where `content` lies from now on. Raises RunError if the disk refuses."""
+        """Store `content` and return its place. Raises RunError if the disk refuses."""
         with self._lock, disk_errors(self._folder or Path(tempfile.gettempdir())):
             self._file = self._file or unnamed(self._folder)
             self._file.seek(self._end)
@@ -40,7 +40,7 @@ class Spool:
         return span
 
     def read(self, span: Span) -> bytes | NDArray[np.uint8]:
-        """What lies at `span`."""
+        """The bytes or the pixels at `span`."""
         with self._lock:
             assert self._file is not None
             self._file.seek(span.offset)
@@ -48,11 +48,11 @@ class Spool:
         return content if span.shape is None else np.frombuffer(content, np.uint8).reshape(span.shape)
 
     def size(self, span: Span) -> int:
-        """The bytes at `span`."""
+        """The number of bytes at `span`."""
         return span.size
 
     def close(self) -> None:
-        """Nothing of it is left."""
+        """Close and delete the file."""
         if self._file is not None:
             self._file.close()
 
@@ -65,9 +65,9 @@ def unnamed(folder: Path | None) -> BinaryIO:
 
 
 def copied(stream: BinaryIO, folder: Path | None, most: int, what: str) -> BinaryIO:
-    """The rest of `stream` in a file that can be read anywhere.
+    """A nameless file in `folder` with the rest of `stream`; it can be read at any position.
 
-    Raises DataError, with `what`, after `most` bytes: so much cannot be pictures; RunError if the disk refuses.
+    Raises DataError, with `what`, after `most` bytes, because then it is a bomb; RunError if the disk refuses.
     """
     with disk_errors(folder or Path(tempfile.gettempdir())):
         target = unnamed(folder)

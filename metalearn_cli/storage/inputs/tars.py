@@ -1,4 +1,4 @@
-"""An uncompressed tar as a holder of files, read in place."""
+"""Reads an uncompressed tar in place."""
 
 import io
 import tarfile
@@ -20,7 +20,7 @@ class Tar:
         self._tar = tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
 
     def members(self, omissions: Omissions) -> Iterator[Member]:
-        """Each file, with where its bytes lie as key, and each folder."""
+        """Yield each file, with the position and number of its bytes as key, and each folder."""
         count = 0
         while (entry := self._next()) is not None:
             count += 1
@@ -37,24 +37,24 @@ class Tar:
                 raise DataError(f"{self._what}: is damaged or cut short: it has no end")
 
     def read(self, key: tuple[int, int]) -> bytes:
-        """Its content."""
+        """The content of the file `key`."""
         offset, size = key
         return read_all(self.file((offset, size)), f"{self._what}: a member")
 
     def head(self, key: tuple[int, int], size: int) -> bytes:
-        """Its beginning."""
+        """The first `size` bytes of the file `key`."""
         return self.file(key).read(size)
 
     def size(self, key: tuple[int, int]) -> int:
-        """Its bytes."""
+        """The number of bytes of the file `key`."""
         return key[1]
 
     def file(self, key: tuple[int, int]) -> BinaryIO:
-        """A window on it."""
+        """The file `key`, opened for reading as a window of the tar."""
         return io.BufferedReader(_Window(self._file, self._lock, *key))
 
     def close(self) -> None:
-        """The tar is closed."""
+        """Close the tar."""
         self._tar.close()
         self._file.close()
 

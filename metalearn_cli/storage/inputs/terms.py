@@ -1,4 +1,4 @@
-"""Terms of use that somebody accepted, so that nobody is asked twice."""
+"""Remembers which terms of use were accepted, so that `prepare` asks only once."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ _FILE = "accepted-terms.json"
 
 
 def accepted(data_dir: Path, terms: str) -> bool:
-    """Whether these very terms were accepted for this data folder."""
+    """Whether exactly these terms were accepted for this data folder."""
     return terms in _all(data_dir)
 
 
 def accept(data_dir: Path, terms: str) -> None:
-    """From now on they are. Raises RunError if the disk refuses."""
+    """Remember that these terms were accepted. Raises RunError if the disk refuses."""
     with disk_errors(data_dir):
         data_dir.mkdir(parents=True, exist_ok=True)
     write_file(data_dir / _FILE, json.dumps([*_all(data_dir), terms], indent=1).encode())

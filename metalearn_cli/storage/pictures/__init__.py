@@ -1,1 +1,1 @@
-"""One picture: what kind of file it is, and how it becomes pixels."""
+"""Recognises and decodes a single picture file."""

@@ -1,4 +1,4 @@
-"""Any picture into stored pixels, in exactly the order that its Preprocessing says."""
+"""Turns any picture into stored pixels, by the steps of its Preprocessing, always in the same order."""
 
 import io
 import warnings
@@ -14,11 +14,11 @@ from metalearn_cli.errors import DataError, reason
 from metalearn_cli.storage.pictures.metadata import bare
 from metalearn_cli.storage.pictures.recognition import BY_SUFFIX, HEAD, READ, reads_heif, recognised
 
-# What Pillow warns of is harmless, such as odd EXIF data, or an error here; its words would stand among ours on stderr.
+# Pillow's warnings are either harmless (odd EXIF data) or errors here already, and would mix with our lines on stderr.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _MOST_PIXELS = 64_000_000
-_LONGEST_SIDE = 65_535  # a JPEG's; Pillow keeps two words a row, however narrow
+_LONGEST_SIDE = 65_535  # the limit of JPEG; Pillow needs memory for each row, even if the picture is one pixel wide
 _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 274  # in EXIF
 _BITS, _PHOTOMETRIC = 258, 262  # in TIFF
@@ -38,15 +38,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn a picture of this EXIF orientation."""
+"""The operation that turns a picture with this EXIF orientation upright."""
 
 
 def decode(
     source: bytes | Image.Image | NDArray[np.uint8], preprocessing: Preprocessing, name: str, cut_bottom: int = 0
 ) -> NDArray[np.uint8]:
-    """The pixels [H, W, C] of a picture, as they are stored, without the `cut_bottom` lowest rows of the original.
+    """The stored pixels [H, W, C] of a picture, without the `cut_bottom` lowest rows of the original.
 
-    Raises DataError, with `name` and the reason, if it is no picture, a damaged one, or larger than 64 megapixels.
+    Raises DataError, with `name` and the reason, if it is not a picture, is damaged, or has over 64 megapixels.
     """
     try:
         if isinstance(source, np.ndarray):
@@ -61,12 +61,12 @@ def decode(
         raise DataError(f"{name}: at most 64 megapixels are read: {reason(error)}") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: is damaged: its beginning makes no sense") from error
-    except Exception as error:  # Pillow's parsers raise far more types than they document
+    except Exception as error:  # Pillow's parsers raise far more types of errors than they document
         raise DataError(f"{name}: is damaged: {reason(error)}") from error
 
 
 def _whole(content: bytes, name: str) -> Image.Image:
-    """The picture in a file, upright. Raises DataError, with `name`, if it is none that is read."""
+    """The picture in a file, upright. Raises DataError, with `name`, if metalearn does not read files of this kind."""
     kind, why = recognised(name, content[:HEAD])
     if why:
         raise DataError(f"{name}: is no picture that is read ({kind}): {why}")
@@ -90,9 +90,10 @@ def _opened(content: bytes, name: str) -> Image.Image:
 
 
 def _ended(content: bytes) -> Image.Image:
-    """A JPEG without its last bytes, if none of its pixels is missing.
+    """A JPEG that lacks its last bytes, completed, if no pixel is missing.
 
-    libjpeg would fill up what is missing without a word; but then other bytes in its place give another picture.
+    libjpeg silently fills missing pixels with grey. To find out whether any is missing, the file is completed by other
+    bytes too: if pixels were missing, the two pictures would differ.
     """
     content = content.rstrip(b"\xff")
     one, other = (_opened(content + filler + _END_OF_JPEG, "") for filler in (b"", b"\x55\xaa" * 64))
@@ -102,7 +103,7 @@ def _ended(content: bytes) -> Image.Image:
 
 
 def _upright(picture: Image.Image, name: str, orientation: int | None) -> Image.Image:
-    """The first frame, loaded, and turned by its orientation, which Pillow is asked for if it is None."""
+    """The first frame, loaded and turned upright; if `orientation` is None, Pillow reads it."""
     width, height = picture.size
     if width * height > _MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
         raise DataError(
@@ -117,14 +118,14 @@ def _upright(picture: Image.Image, name: str, orientation: int | None) -> Image.
 def _orientation(picture: Image.Image) -> int:
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF raises many types; the picture is whole all the same
+    except Exception:  # damaged EXIF raises many types of errors; the pixels are whole all the same
         return 1
 
 
 def from_array(pictures: NDArray[np.uint8]) -> Sequence[Image.Image]:
-    """Pictures of a uint8 array [N, H, W, C] with C of 1, 3 or 4, or [N, H, W].
+    """The pictures in a uint8 array [N, H, W, C] with C = 1, 3 or 4, or [N, H, W].
 
-    Raises DataError for another type or shape.
+    Raises DataError for another dtype or shape.
     """
     shape: tuple[int, ...] = pictures.shape
     if pictures.dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,), (4,)):
@@ -133,7 +134,7 @@ def from_array(pictures: NDArray[np.uint8]) -> Sequence[Image.Image]:
 
 
 def _stored(picture: Image.Image, preprocessing: Preprocessing, name: str) -> NDArray[np.uint8]:
-    # Grey before resizing: Pillow takes NEAREST for 1-bit and palette pictures whatever filter is asked.
+    # Grey before resizing: Pillow resizes 1-bit and palette pictures by NEAREST, whatever filter it is asked for.
     plain = _opaque(picture, name).convert("L" if preprocessing.channels == 1 else "RGB")
     if preprocessing.fit == "crop":
         plain = _cropped(plain, preprocessing.width / preprocessing.height)
@@ -145,7 +146,7 @@ def _stored(picture: Image.Image, preprocessing: Preprocessing, name: str) -> ND
 
 
 def _opaque(picture: Image.Image, name: str) -> Image.Image:
-    """The picture in 8 bits, on white paper where it is transparent."""
+    """The picture in 8 bits, with transparent pixels turned white."""
     if picture.mode.startswith("I") or picture.mode == "F":
         return _eight_bits(picture, name)
     if picture.mode == "LAB":
@@ -161,22 +162,22 @@ def _opaque(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
-    """16 bits, or numbers from 0 to 1, scaled to 8; Pillow's own conversion cuts everything above 255 off.
+    """Values of 16 bits, or from 0 to 1, scaled to 8 bits; Pillow's own conversion would cut off all above 255.
 
-    Raises DataError, with `name`, for other numbers: nobody can know which of them is white.
+    Raises DataError, with `name`, for other numbers, because it is unknown which of them is white.
     """
     values: NDArray[Any] = np.asarray(picture).astype(np.float64)
     tags = getattr(picture, "tag_v2", {})
     white = 1 if picture.mode == "F" else 2 ** tags.get(_BITS, (16,))[0] - 1 if picture.mode == "I;16" else 65535
     if not (values.min() >= 0 and values.max() <= white):
         raise DataError(f"{name}: has numbers from {values.min():g} to {values.max():g}, not from 0 to {white}")
-    if tags.get(_PHOTOMETRIC) == 0 and picture.mode == "I;16":  # Pillow turns 0 into white for 8 bits and fewer alone
+    if tags.get(_PHOTOMETRIC) == 0 and picture.mode == "I;16":  # 0 is white; Pillow inverts only up to 8 bits itself
         values = white - values
     return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
 
 
 def _cropped(picture: Image.Image, ratio: float) -> Image.Image:
-    """The largest centred part whose width is `ratio` times its height."""
+    """The largest centred part with a width of `ratio` times its height."""
     width, height = picture.size
     kept_width = max(1, min(width, round(height * ratio)))
     kept_height = max(1, min(height, round(width / ratio)))

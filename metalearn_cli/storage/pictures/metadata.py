@@ -1,7 +1,7 @@
-"""PNG, JPEG and TIFF files without what stands beside their pixels: colour profiles, notes, previews, texts.
+"""Removes metadata (colour profiles, notes, previews, texts) from PNG, JPEG and TIFF files, and keeps the orientation.
 
-Such parts are often large, odd or damaged, while the picture is whole; Pillow reads them all before the first pixel.
-Of all of them only the orientation counts here.
+Metadata are often large, odd or damaged while the pixels are whole, and Pillow reads all of them before the first
+pixel.
 """
 
 import re
@@ -18,20 +18,20 @@ _PIXEL_TAGS = {
     *(254, 255, 256, 257, 258, 259, 262, 266, 273, _ORIENTATION, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324),
     *(325, 332, 334, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34712, 50674),
 }
-"""The tags of a TIFF that decide its pixels."""
+"""The tags of a TIFF that are needed to decode its pixels."""
 _IN_XMP = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
 _MOST_TEXT = 1 << 20
 
 
 class Bare(NamedTuple):
-    """A file with its pixels alone, and how the picture is to be turned: 1 to 8 as in EXIF, None where Pillow knows."""
+    """A file without metadata, and its orientation: 1 to 8 as in EXIF, or None if Pillow can still read it itself."""
 
     content: bytes
     orientation: int | None
 
 
 def bare(content: bytes) -> Bare:
-    """A PNG, JPEG or TIFF with nothing but its pixels; another file, and what cannot be followed, as it is."""
+    """A PNG, JPEG or TIFF without metadata; any other file, and one with an unknown structure, unchanged."""
     readers: dict[bytes, Callable[[bytes], Bare]] = {_PNG: _png, b"\xff\xd8\xff": _jpeg, b"II": _tiff, b"MM": _tiff}
     for start, reader in readers.items():
         if content.startswith(start):
@@ -62,10 +62,10 @@ def _in_png(kind: bytes, body: bytes) -> int | None:
     if kind == b"eXIf":
         return _in_exif(body.removeprefix(_EXIF))
     keyword, _, text = body.partition(b"\0")
-    if keyword == b"XML:com.adobe.xmp":  # iTXt: is it compressed, how, two names that may be empty, the text
+    if keyword == b"XML:com.adobe.xmp":  # iTXt: a flag for compression, its method, two names (may be empty), the text
         compressed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
         return _in_xmp(_unpacked(text) if compressed else text)
-    if keyword == b"Raw profile type exif":  # as ImageMagick writes it: a name, a length and hexadecimal digits
+    if keyword == b"Raw profile type exif":  # the format of ImageMagick: a name, a length and hexadecimal digits
         lines = (_unpacked(text[1:]) if kind == b"zTXt" else text).split(b"\n", 3)
         try:
             return _in_exif(bytes.fromhex(lines[-1].decode("ascii")).removeprefix(_EXIF))
@@ -84,7 +84,7 @@ def _unpacked(packed: bytes) -> bytes:
 def _jpeg(content: bytes) -> Bare:
     kept, exif, xmp, at = [content[:2]], b"", b"", 2
     while content[at] == 0xFF and (marker := content[at + 1]) not in (_SCAN, _END):
-        if marker == 0xFF:  # a filler
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
         end = at + 2 + int.from_bytes(content[at + 2 : at + 4])
@@ -100,17 +100,20 @@ def _jpeg(content: bytes) -> Bare:
 
 
 def _is_note(marker: int, body: bytes) -> bool:
-    """Whether the segment says nothing of how the pixels are coded, as JFIF's and Adobe's do."""
+    """Whether the segment is metadata. JFIF's and Adobe's segments are not: they say how the pixels are coded."""
     coded = (marker == _APP0 and len(body) >= 14) or (marker == _APP14 and len(body) >= 12)
     return (_APP0 <= marker <= _APP15 or marker == _COMMENT) and not coded
 
 
 def _tiff(content: bytes) -> Bare:
-    """The file with the first picture's tags alone, in place, so that all that they point to stays where it is."""
+    """The file with only those tags of its first picture that decode pixels.
+
+    They are written over the old table, so nothing moves, and the positions in the tags stay right.
+    """
     table = _table(content)
     entries = [content[at : at + table.width] for at in _places(content, table)]
     kept = [entry for entry in entries if int.from_bytes(entry[:2], table.order) in _PIXEL_TAGS]
-    room = b"".join(kept) + bytes(table.last)  # and there is no next picture
+    room = b"".join(kept) + bytes(table.last)  # the pointer to a next picture becomes 0: there is none
     start = table.at + table.count_width
     end = start + len(entries) * table.width + table.last
     room = len(kept).to_bytes(table.count_width, table.order) + room.ljust(end - start, b"\0")
@@ -118,7 +121,7 @@ def _tiff(content: bytes) -> Bare:
 
 
 class _Table(NamedTuple):
-    """Where the first table of tags of a TIFF lies, and how wide its count, its entries and what follows are."""
+    """The position of a TIFF's first table of tags, and the widths in bytes of its count, its entries and its end."""
 
     order: Literal["little", "big"]
     at: int
@@ -146,7 +149,7 @@ def _places(content: bytes, table: _Table) -> Iterator[int]:
 
 
 def _in_exif(exif: bytes) -> int | None:
-    """The orientation that EXIF gives, whatever else in it is damaged."""
+    """The orientation in EXIF, even if other parts of it are damaged; None if there is none."""
     try:
         table = _table(exif)
     except ValueError:

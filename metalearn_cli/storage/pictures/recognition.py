@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and whether pictures of its kind are read."""
+"""Recognises the kind of a file by its first bytes, and says whether pictures of this kind can be read."""
 
 import re
 from functools import cache
@@ -6,13 +6,13 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 HEAD = 512
-"""So many bytes tell."""
+"""The number of first bytes that are enough to recognise a file."""
 
 READ = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000", "QOI", "PSD")
-"""The kinds of pictures that are read whatever their names, as Pillow calls them; a JPEG may be an MPO."""
+"""The kinds of pictures that are recognised by content, under Pillow's names; a JPEG may also be an MPO."""
 
 BY_SUFFIX = {".tga": "TGA", ".pcx": "PCX", ".sgi": "SGI", ".dib": "DIB"}
-"""Kinds that nothing but the suffix tells from other files."""
+"""The kinds of pictures that can only be recognised by their suffix."""
 
 PICTURE_SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
@@ -99,5 +99,5 @@ def _is_text(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4 and b"\0" not in head  # a sign cut at the end
+        return error.start > len(head) - 4 and b"\0" not in head  # a character that is cut at the end of `head`
     return b"\0" not in head

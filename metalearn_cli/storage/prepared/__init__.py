@@ -1,1 +1,1 @@
-"""Prepared datasets: how they are made, written, opened and checked."""
+"""Makes, writes, opens and checks prepared datasets."""

@@ -1,6 +1,7 @@
-"""How bright pictures are: the mean pixel of each, from 0 to 1, and how far these spread from picture to picture.
+"""Compares the brightness of pictures with that of the training pictures, to find inverted ones.
 
-Pictures far outside what a network was trained on are most often inverted: black on white for white on black.
+The brightness of a picture is its mean pixel, from 0 to 1. If it is far outside the range of the training pictures, the
+picture is most often inverted (black on white instead of white on black).
 """
 
 import math
@@ -14,7 +15,8 @@ from metalearn_cli.datasets import Split
 from metalearn_cli.storage.prepared.dataset import ClassEntry
 
 _FAR = 6.0
-"""So many spreads apart: of 37,881 pictures that were not trained on, Omniglot's and photos, none was beyond 4.9."""
+"""The standard deviations from which on pictures are far. Of 37,881 pictures that were not trained on (Omniglot and
+photos), none was farther than 4.9."""
 _LEAST_SPREAD = 0.02
 _MOST = 1000
 
@@ -23,9 +25,9 @@ Ink = tuple[float, float]
 
 
 def ink(picture: Callable[[int], NDArray[np.uint8]], entries: Sequence[ClassEntry], names: Sequence[str]) -> Ink | None:
-    """How bright the pictures of the classes `names` are, by at most 1,000 of them; None if there are none.
+    """The brightness of the pictures of the classes `names`, from at most 1,000 of them; None if there are none.
 
-    `picture(number)` is one [H, W, C] of those of all classes, `entries`, one after the other.
+    `picture(number)` returns a picture [H, W, C]; numbers count through all classes in the order of `entries`.
     """
     starts = dict(zip((entry.name for entry in entries), accumulate(entry.count for entry in entries), strict=True))
     counts = {entry.name: entry.count for entry in entries}
@@ -37,14 +39,14 @@ def ink(picture: Callable[[int], NDArray[np.uint8]], entries: Sequence[ClassEntr
 
 
 def far(mean: float, trained: Ink | None) -> int:
-    """1 for a mean pixel far above those that were trained on, -1 far below them, 0 near to them or where unknown."""
+    """1 if the mean pixel is far above those of the training pictures, -1 if far below, 0 if near or unknown."""
     if trained is None or abs(mean - trained[0]) <= _FAR * max(trained[1], _LEAST_SPREAD):
         return 0
     return 1 if mean > trained[0] else -1
 
 
 def remark(what: str, mean: float, trained: Ink | None) -> str:
-    """What to say of pictures of this mean pixel beside those that were trained on; "" if it is near to theirs.
+    """A remark on pictures with the mean pixel `mean`; "" if it is near to those of the training pictures `trained`.
 
     >>> remark("3 queries", 0.92, (0.08, 0.03))
     '3 queries: far brighter than the training pictures, mean pixel 0.92, there 0.08 +- 0.03; is their ink inverted?'
@@ -61,7 +63,7 @@ def remark(what: str, mean: float, trained: Ink | None) -> str:
 
 
 def alien_parts(images: NDArray[np.uint8], entries: Sequence[ClassEntry], splits: Mapping[str, Split]) -> list[str]:
-    """A remark for each part whose pictures are, all in all, far from those of the training part."""
+    """A remark for each part with a mean brightness far from that of the training part."""
     told = []
     for parts in splits.values():
         inks = {part: ink(images.__getitem__, entries, names) for part, names in parts.items()}

@@ -1,4 +1,4 @@
-"""What datasets there are, and what a data folder holds of them."""
+"""Lists all datasets, with their state in a data folder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,10 +14,10 @@ from metalearn_cli.storage.prepared.writing import unfinished
 
 
 class Entry(NamedTuple):
-    """A dataset: its name (and title), what state it is in here, how much it holds, and where it comes from.
+    """A dataset: its name (and title), state, size, origin and licence.
 
-    States: "prepared"; "partial", with less than all of it; "interrupted", where `prepare` goes on; "no"; "on use",
-    what metalearn draws when it is needed.
+    The state is "prepared"; "partial" (an incomplete copy is prepared); "interrupted" (`prepare` can continue); "no";
+    or "on use" (metalearn draws it when it is needed).
     """
 
     name: str
@@ -47,7 +47,7 @@ def _of_others(known: Sequence[str], data_dir: Path) -> list[Entry]:
 def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
     try:
         settings = dataset_settings(name)
-    except ConfigError:  # a mixture is nothing without what it is of
+    except ConfigError:  # a mixture has no defaults, as it needs a list of datasets
         return
     dataset: Dataset = module_of(settings).build(settings)
     if not isinstance(dataset, Archive | Generated):

@@ -1,4 +1,4 @@
-"""The same picture twice: none may be learnt from and asked for in one task, nor trained on and tested on."""
+"""Finds pictures that occur twice. A copy must not be in both support and query set, nor in both training and test."""
 
 import hashlib
 from collections import defaultdict
@@ -23,11 +23,11 @@ _SHOWN = 10
 def without_copies(
     source: Source, classes: Classes, split: Split, preprocessing: Preprocessing, progress: Progress
 ) -> Classes:
-    """The classes with each picture once: of equal files in a class the first stays, of those in two classes none.
+    """The classes without copies: of equal files in one class the first stays, of equal files in two classes none.
 
-    What is left out is added to the source's omissions. Only pictures of equal size are read and compared.
+    The pictures that are left out are added to the source's omissions. Only files of equal size are read and compared.
 
-    Raises DataError if a picture is in two parts of the split, or a class has no other pictures than those of others.
+    Raises DataError if a picture is in two parts of the split, or if all pictures of a class are in other classes too.
     """
     class_of = {member: name for name, members in classes.items() for member in members}
     part_of = {name: part for part, names in split.items() for name in names}
@@ -35,7 +35,7 @@ def without_copies(
     across: list[str] = []
     for same in _copies(source, [*class_of], progress):
         if not _is_readable(source, same[0], preprocessing):
-            continue  # the decoder tells of every single one
+            continue  # unreadable pictures are left to the decoder, which reports all of them
         names = sorted({class_of[member] for member in same})
         if len({part_of[name] for name in names}) > 1:
             across.append(" = ".join(f"{member!r} ({part_of[class_of[member]]})" for member in same))
@@ -60,7 +60,7 @@ def without_copies(
 
 
 def _copies(source: Source, members: Sequence[str], progress: Progress) -> list[list[str]]:
-    """The members that are equal to each other, two or more at a time, in their order."""
+    """The groups of two or more equal members, each in the order of the members."""
     by_size: dict[int, list[str]] = defaultdict(list)
     for member in members:
         by_size[source.size(member)].append(member)
@@ -86,7 +86,7 @@ def _is_readable(source: Source, member: str, preprocessing: Preprocessing) -> b
 
 
 def _digest(source: Source, member: str) -> Hashable:
-    """Equal for equal pictures; of one that cannot be read, its own name."""
+    """A digest of a picture's content; for an unreadable picture its name, which equals no other."""
     try:
         picture = source.picture(member)
     except DataError:

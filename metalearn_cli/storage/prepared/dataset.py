@@ -1,4 +1,4 @@
-"""A prepared dataset: one folder with one array of all pictures, class after class, and a manifest.
+"""Opens a prepared dataset: a folder with one array of all pictures, class after class, and a manifest.
 
 Legend: N pictures, H height, W width, C channels.
 """
@@ -28,14 +28,14 @@ _SINCE_CHECKSUM = ("left_out", "remarks")
 
 
 class ClassEntry(Settings):
-    """One class: its name and how many pictures it has."""
+    """A class: its name and its number of pictures."""
 
     name: str
     count: int = Field(ge=1)
 
 
 class Moments(Settings):
-    """Mean and standard deviation of pixels from 0 to 1, per channel."""
+    """The mean and the standard deviation of pixels, scaled to 0..1, per channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -46,13 +46,14 @@ _NONE = Moments(mean=(0.0,), std=(1.0,))
 
 
 class Manifest(Settings):
-    """What a prepared dataset holds. Class c starts after the pictures of the classes before it.
+    """The description of a prepared dataset. In the array, class c starts after the pictures of the classes before it.
 
-    `settings` are what the pixels and splits depend on, `source` says where the pictures came from, `sha256` and
-    `bytes` are those of images.npy. `moments` are those of each split's training classes, where the preprocessing
-    has none of its own. `sample` tells collections of one name apart; `partial` says what this one lacks, `damaged`
-    which pictures were left out, `left_out` what else was; `remarks` is what a person should know of the rest.
-    `checksum` is that of all these.
+    `settings`: the settings that pixels and splits depend on. `source`: the origin of the pictures, in words.
+    `sha256`, `bytes`: checksum and size of images.npy.
+    `moments`: mean and standard deviation of each split's training classes, if the preprocessing has none.
+    `sample`: the collection, if several have this name (miniImageNet). `partial`: the missing parts, in words.
+    `damaged`: the unreadable pictures that were left out. `left_out`: other files that were left out.
+    `remarks`: lines about the rest for the user. `checksum`: the checksum of all other fields.
     """
 
     format: int
@@ -75,21 +76,21 @@ class Manifest(Settings):
     checksum: str = ""
 
     def sealed(self) -> "Manifest":
-        """The same with the checksum of all the rest."""
+        """The same manifest with the checksum of all its other fields."""
         return self.model_copy(update={"checksum": self._sum()})
 
     def is_as_written(self) -> bool:
-        """Whether nobody edited it since; a manifest of the first version has no checksum, nor what came with it."""
+        """Whether the checksum is right, so the manifest was not edited; the first version of the format has none."""
         return self.checksum == self._sum() or not self.model_fields_set & _NEWER
 
     def _sum(self) -> str:
-        # Manifests from before these fields came were summed without them.
+        # Older manifests were summed before these fields existed, so empty ones are left out of the sum.
         without: dict[str, Any] = {field: True for field in _SINCE_CHECKSUM if not getattr(self, field)}
         without |= {"checksum": True, "preprocessing": {"ink"}}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
-        """The preprocessing with the mean and standard deviation to use, over `channels` (default: its own)."""
+        """The preprocessing with the moments that `normalisation` names, for `channels` (default: its own)."""
         named = {"imagenet": _IMAGENET, "none": _NONE}.get(normalisation)
         chosen = named or self.moments.get(split) or Moments(mean=self.preprocessing.mean, std=self.preprocessing.std)
         channels = channels or self.preprocessing.channels
@@ -99,21 +100,21 @@ class Manifest(Settings):
 
 
 class Prepared(NamedTuple):
-    """An opened dataset: its manifest and its pictures, uint8 [N, H, W, C], read on demand."""
+    """An opened dataset: its manifest, and its pictures, uint8 [N, H, W, C], which are read when they are needed."""
 
     manifest: Manifest
     images: Rows
 
 
 def _over(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """A value per channel: the same for each, or for one grey channel the mean of three."""
+    """One value for each of `channels`: a single value is repeated, and for one grey channel three are averaged."""
     return (round(sum(values) / len(values), 4),) * channels
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """The dataset in `folder`, in milliseconds whatever its size.
+    """Open the dataset in `folder`; this takes milliseconds, whatever its size.
 
-    Raises DataError if there is none, if it is of a newer format, or if it was edited or cut.
+    Raises DataError if there is none, if it has a newer format, or if a file was edited or cut.
     """
     path = folder / "manifest.json"
     try:
@@ -141,10 +142,10 @@ def open_prepared(folder: Path) -> Prepared:
 
 
 def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Prepared:
-    """The dataset in `folder`, to learn from: its pictures are as they were written.
+    """Open the dataset in `folder` for training, after a check that its pictures are unchanged since `prepare`.
 
-    Up to 64 MiB are read each time; a larger array once, and again when its file is another or has changed since.
-    What decays on the disk later than that is found by `verify` alone.
+    An array of up to 64 MiB is compared with its checksum each time. A larger one is compared once, and again if its
+    file is another one or was written to. Only `verify` finds bytes that decay on the disk after that.
 
     Raises DataError as `open_prepared` and `verify` do.
     """
@@ -154,15 +155,15 @@ def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Pre
     if not large or _content(stamp) != file:
         _require_sum(folder, opened, progress)
         if large:
-            with suppress(RunError):  # a folder of somebody else's is read each time
+            with suppress(RunError):  # without permission to write the stamp, the array is compared each time
                 write_file(stamp, file.encode())
     return opened
 
 
 def verify(folder: Path) -> Manifest:
-    """The manifest of `folder`, after reading every byte and finding it as it was written.
+    """The manifest of `folder`, after a comparison of every byte with the checksum.
 
-    Raises DataError otherwise.
+    Raises DataError if they differ.
     """
     opened = open_prepared(folder)
     _require_sum(folder, opened, lambda *_moved: None)
@@ -183,7 +184,7 @@ def _content(path: Path) -> str:
 
 
 def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None:
-    """Raise DataError for a split that does not fit the classes, or two classes of one name."""
+    """Raise DataError if a split does not fit the classes, or if two classes have the same name."""
     names = {entry.name for entry in entries}
     if len(names) < len(entries):
         raise DataError("two classes have the same name")
@@ -215,7 +216,7 @@ def _rows(path: Path, manifest: Manifest) -> Rows:
 
 
 def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:
-    """The SHA-256 of a file, as hexadecimal digits; `moved` hears how many bytes have been read."""
+    """The SHA-256 of a file, as hexadecimal digits; `moved` gets the number of bytes read so far."""
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

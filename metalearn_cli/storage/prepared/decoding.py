@@ -1,4 +1,4 @@
-"""All pictures of a source into pixels, on all cores, a few at a time."""
+"""Decodes all pictures of a source into pixels, on all cores, a few at a time."""
 
 import multiprocessing
 import os
@@ -23,8 +23,8 @@ from metalearn_cli.storage.prepared.writing import Chunk
 
 _SHOWN_FAILURES = 10
 _AT_ONCE = 32
-# Threads get in each other's way, as most of the time for a small picture is spent in the interpreter; processes do
-# not, but take most of a second to start.
+# For small pictures most of the time is spent in Python's interpreter, which runs one thread at a time. Processes do
+# not have this limit, but take most of a second to start; so they are used from so many pictures on.
 _WORTH_PROCESSES = 4000
 _READERS = 2
 
@@ -33,7 +33,7 @@ Contents = Sequence[tuple[str, Content]]
 
 
 class Decoder(NamedTuple):
-    """What it takes to decode the classes of a source; `cut_bottom` as in Archive."""
+    """The settings for decoding the classes of a source; `cut_bottom` has the same meaning as in Archive."""
 
     source: Source
     classes: Mapping[str, Sequence[str]]
@@ -43,9 +43,10 @@ class Decoder(NamedTuple):
     progress: Progress
 
     def work(self, names: Sequence[str]) -> Iterator[Chunk]:
-        """The classes in chunks, in order. All damaged pictures are found before the first ten are reported.
+        """Yield the pictures of the classes in chunks, in order.
 
-        Raises DataError for damaged pictures, unless they are to be skipped.
+        Raises DataError if pictures are damaged, unless `skip_damaged`. It first looks through all pictures, and then
+        reports the number of damaged ones and the first ten.
         """
         total = sum(len(members) for members in self.classes.values())
         left = sum(len(self.classes[name]) for name in names)
@@ -67,7 +68,7 @@ class Decoder(NamedTuple):
     def _in_order(
         self, readers: Executor, workers: Executor, jobs: Iterator[tuple[str, Sequence[str]]]
     ) -> Iterator[Chunk]:
-        """Each chunk; only so many are under way that memory stays small."""
+        """Yield each chunk in order; only a few are read or decoded at a time, so that memory stays small."""
         ahead = 4 * (os.cpu_count() or 1)
         reading: deque[tuple[str, Future[Contents]]] = deque()
         decoding: deque[Future[Chunk]] = deque()
@@ -100,7 +101,7 @@ class Decoder(NamedTuple):
 
 
 def decoded(name: str, contents: Contents, preprocessing: Preprocessing, cut_bottom: int) -> Chunk:
-    """The pictures of a class that can be read, and what is wrong with the others."""
+    """The readable pictures of a class, and the faults of the others."""
     pictures, damaged = [], []
     for member, content in contents:
         try:
@@ -117,13 +118,14 @@ def _workers(pictures: int) -> Executor:
     cores = os.cpu_count() or 1
     if pictures < _WORTH_PROCESSES or cores == 1:
         return ThreadPoolExecutor(cores)
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file beside the pictures may have the name of any module
+    # Without it, Python would import modules from the current folder, and a file in a downloaded dataset would run.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     spawned = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(cores, mp_context=spawned, initializer=_serve)
 
 
 def _serve() -> None:
-    """A worker leaves signals to its parent, and does not outlive it."""
+    """Make a worker process ignore signals, which its parent handles, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Mean and spread of the pixels that a network is trained on.
+"""Computes the mean and the standard deviation of training pixels.
 
 Legend: n pictures, H height, W width, C channels.
 """
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from metalearn_cli.datasets import Split
 from metalearn_cli.storage.prepared.dataset import Moments
 
-_EXACT = 256  # so many squares of bytes add up to a whole number that float32 can hold
+_EXACT = 256  # the sum of 256 squared bytes is below 2^24, so float32 holds it exactly
 
 
 def sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """n, sum and sum of squares per channel of pictures [n, H, W, C]: [3, C].
+    """The number, the sum and the sum of squares of the pixels in each channel of pictures [n, H, W, C]: [3, C].
 
-    These are whole numbers, so no order of adding changes them.
+    All are whole numbers, so the order of summation does not change them.
     """
     starts = range(0, max(len(pictures), 1), _EXACT)
     added: NDArray[np.float64] = np.sum([_sums(pictures[start : start + _EXACT]) for start in starts], axis=0)
@@ -35,9 +35,9 @@ def _sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def of_training(splits: Mapping[str, Split], sums: Mapping[str, NDArray[np.float64]]) -> dict[str, Moments]:
-    """Mean and standard deviation over the training classes of each split, from the `sums` of each class.
+    """The mean and the standard deviation over the training classes of each split, from the `sums` of each class.
 
-    No other class may have a say.
+    Validation and test classes must not influence them.
     """
     moments = {}
     for split, parts in splits.items():

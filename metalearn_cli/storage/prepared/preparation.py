@@ -1,4 +1,4 @@
-"""From a dataset's description to a prepared folder: find the source, decode, store."""
+"""Prepares a dataset from its description: finds the source, decodes the pictures, stores them."""
 
 import hashlib
 import os
@@ -27,9 +27,9 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def data_folder(option: Path | None) -> Path:
-    """Where prepared datasets live: the option, else $METALEARN_DATA, else the user's cache folder.
+    """The folder of prepared datasets: the option, or else $METALEARN_DATA, or else the user's cache folder.
 
-    Raises ConfigError if that takes a home folder and the system knows none.
+    Raises ConfigError if it depends on a home folder and the system knows none.
     """
     if option is not None:
         return option
@@ -49,7 +49,7 @@ def _caches() -> Path:
         return Path.home() / "Library" / "Caches"
     name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     named = Path(os.environ.get(name, ""))
-    if named.is_absolute():  # as its specification says: anything else is to be ignored
+    if named.is_absolute():  # the XDG specification says that relative paths must be ignored
         return named
     return Path.home() if sys.platform == "win32" else Path.home() / ".cache"
 
@@ -58,15 +58,15 @@ def prepare(
     name: str, dataset: Archive | Generated, data_dir: Path, source: Path | None, force: bool, progress: Progress,
     skip_damaged: bool = False,
 ) -> tuple[Manifest, Path]:  # fmt: skip
-    """The dataset's manifest and folder below `data_dir`, made unless it was there and `force` is false.
+    """Prepare a dataset below `data_dir`, unless it is there already and `force` is false; return manifest and folder.
 
-    While another process makes it, this one waits. An interrupted call is taken up where it stopped.
+    If another process is preparing it, this one waits. An interrupted call is continued by the next one.
 
-    Raises DataError if the source is missing, damaged or not this dataset, or if the folder holds pictures of
-    another source or other settings; RunError if the disk refuses.
+    Raises DataError if the source is missing, damaged or another dataset, or if the folder holds pictures of another
+    source or with other settings; RunError if the disk refuses.
     """
     folder = data_dir / dataset.store
-    # A dataset that is there can be used from a folder that nobody may write to.
+    # This check comes before the lock, so that a prepared dataset works in a folder without permission to write.
     if not force and _is_prepared(folder):
         return _found(name, dataset, folder, source), folder
 
@@ -87,10 +87,10 @@ def prepare(
 
 
 def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, progress: Progress) -> Prepared:
-    """The prepared dataset; a generated one is made on first use.
+    """The prepared dataset; a generated dataset is made on first use.
 
-    Raises DataError with the command to type if it is missing or was prepared with other settings, and where its
-    pictures have changed on disk.
+    Raises DataError, with the command to type, if it is missing or was prepared with other settings; DataError also if
+    its pictures have changed on the disk.
     """
     folder = data_dir / dataset.store
     if not _is_prepared(folder):
@@ -107,7 +107,10 @@ def _is_prepared(folder: Path) -> bool:
 
 
 def _put_right(folder: Path) -> None:
-    """What a process moved away, and was killed before it had put the new in its place, is back; or gone, if it had."""
+    """Repair a folder after a process was killed while it replaced the old dataset.
+
+    If the new one is not in place, the old one gets its name back; otherwise the old one is deleted.
+    """
     for old in folder.parent.glob(f".{folder.name}.*.old"):
         with disk_errors(old):
             if folder.exists():
@@ -117,7 +120,7 @@ def _put_right(folder: Path) -> None:
 
 
 def _found(name: str, dataset: Archive | Generated, folder: Path, source: Path | None) -> Manifest:
-    """What is there already, if it is what was asked for."""
+    """The manifest of a dataset that is prepared already, after a check that it is the one asked for."""
     manifest = open_prepared(folder).manifest
     _require_settings(name, dataset, manifest)
     if source is not None and isinstance(dataset, Archive) and describe(source, dataset.wants) != manifest.source:
@@ -163,7 +166,7 @@ def _converted(
 
 
 def _key(contents: Contents, more: str) -> str:
-    """What unfinished work must have in common with this for its finished classes to be used."""
+    """A digest of source and settings; unfinished work is continued only if it has the same digest."""
     plain = contents._replace(preprocessing=contents.preprocessing.model_dump_json())  # type: ignore[arg-type]
     return hashlib.sha256(f"{plain} {more}".encode()).hexdigest()
 
@@ -196,7 +199,7 @@ def _require_settings(name: str, dataset: Archive | Generated, manifest: Manifes
 
 
 def _command(name: str, dataset: Archive | Generated) -> str:
-    """The command that prepares this dataset, with the settings that are not the default."""
+    """The command that prepares this dataset, with all settings that differ from their defaults."""
     usual: Mapping[str, object] = module_of(settings := dataset_settings(name)).build(settings).settings
     changed = {key: value for key, value in dataset.settings.items() if usual.get(key) != value}
     sets = [f"--set {shlex.quote(f'dataset.{key}={value}')}" for key, value in changed.items()]

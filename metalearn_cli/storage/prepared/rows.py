@@ -1,9 +1,10 @@
-"""The pictures in a file, read by number through an open file and never mapped into memory.
+"""Reads pictures by number from an open file, which is never mapped into memory.
 
-A mapped file that somebody cuts ends the process by a signal, without a word, and one that is written to changes what
-is learned. Here both are a DataError: what the file was when it was opened is compared at every reading, and who
-replaces it (`prepare --force`) leaves the old file to its readers. Reading costs about 5 microseconds a picture of
-28 x 28 and 20 one of 84 x 84 in colour, 4 and 10 more than a warm map and a third of a cold one (two cores, 2026).
+If a mapped file is cut, the process dies by a signal without a message; if it is written to, the training data change
+silently. Here both are a DataError, because size and time of the file are compared at every read. `prepare --force`
+replaces the file by a new one, and readers keep the old one. A read costs about 5 microseconds for a picture of 28 x 28
+and 20 for one of 84 x 84 in colour. This is 4 and 10 microseconds more than a map whose pages are in memory, and a
+third of a map whose pages are not (two cores, 2026).
 """
 
 import hashlib
@@ -24,10 +25,10 @@ _BLOCK = 1 << 22
 
 
 class Rows:
-    """The rows of a .npy file of uint8, [N, ...], held open. `shape`, `nbytes` and `bytes` (of the file) are its own.
+    """The rows of an open .npy file with a uint8 array [N, ...].
 
-    Raises OSError if there is no plain file, ValueError or another error of numpy for something else than one array of
-    uint8 in the order of C.
+    `shape` and `nbytes` are those of the array, `bytes` is the size of the file. Raises OSError if it is not a plain
+    file; ValueError or another error of numpy if it is not a single uint8 array in C order.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,18 +52,18 @@ class Rows:
 
     @property
     def stamp(self) -> str:
-        """Another one for another file, or for this one once it was written to."""
+        """A text that changes if the file is replaced or written to."""
         return " ".join(map(str, (*os.fstat(self._file)[1:2], self._stamp[1])))
 
     def picture(self, number: int) -> NDArray[np.uint8]:
-        """One row [...]. Raises DataError as `taken` does."""
+        """Row `number` [...]. Raises DataError as `taken` does."""
         row: NDArray[np.uint8] = self.taken(np.array([number]))[0]
         return row
 
     def taken(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The rows of these numbers [n]: [n, ...], to be written to as one likes.
+        """A new array of the rows with these `numbers` [n]: [n, ...].
 
-        Raises DataError if the file is not what it was when it was opened, or cannot be read any more.
+        Raises DataError if the file has changed since it was opened, or cannot be read any more.
         """
         rows = np.empty((len(numbers), self._size), dtype=np.uint8)
         for row, number in zip(rows, numbers.tolist(), strict=True):
@@ -77,7 +78,7 @@ class Rows:
         return self.taken(np.arange(self.shape[0]))
 
     def sha256(self, moved: Callable[[int], None]) -> str:
-        """The SHA-256 of the whole file; `moved` hears how many bytes have been read. Raises DataError as `taken`."""
+        """The SHA-256 of the whole file; `moved` gets the number of bytes read so far. Raises DataError as `taken`."""
         digest, block = hashlib.sha256(), np.empty(min(_BLOCK, self.bytes), dtype=np.uint8)
         for start in range(0, self.bytes, _BLOCK):
             part = block[: self.bytes - start]

@@ -1,8 +1,8 @@
-"""Writing a prepared dataset class after class, so that an interrupted conversion goes on where it stopped.
+"""Writes a prepared dataset class after class, so that an interrupted conversion can be continued.
 
-Unfinished work lies beside its destination in a hidden folder: the pictures of the classes done so far, and a journal
-that names them. A journal line is written only after its pictures have reached the disk, so whatever the journal
-names is there, also after a power loss.
+Unfinished work is in a hidden folder beside its destination: the pictures of the finished classes, and a journal of
+their names. A line of the journal is written only after the pictures have reached the disk, so all classes in the
+journal are on the disk, also after a power loss.
 
 Legend: n pictures, H height, W width, C channels.
 """
@@ -33,7 +33,7 @@ _SECONDS_BETWEEN_LINES = 1.0
 
 
 class Contents(NamedTuple):
-    """What the manifest says besides the pictures, as in Manifest."""
+    """The fields of the Manifest that do not depend on the decoded pictures."""
 
     dataset: str
     splits: Mapping[str, Split]
@@ -47,7 +47,7 @@ class Contents(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some pictures of a class, uint8 [n, H, W, C], and what was wrong with those that are left out."""
+    """Some pictures of the class `name`, uint8 [n, H, W, C], and the faults of those that were left out."""
 
     name: str
     pictures: NDArray[np.uint8]
@@ -55,7 +55,7 @@ class Chunk(NamedTuple):
 
 
 class _Done(Settings):
-    """A journal line: a class that is finished. `sums` are n, sum and sum of squares of its bytes per channel."""
+    """A journal line: a finished class. `sums` are the number, sum and sum of squares of its pixels per channel."""
 
     name: str
     count: int
@@ -65,7 +65,7 @@ class _Done(Settings):
 
     @property
     def size(self) -> int:
-        """Its bytes in the array."""
+        """The number of bytes of the class in the array."""
         return self.count * math.prod(self.shape)
 
 
@@ -76,13 +76,13 @@ def write(
     key: str,
     work: Callable[[Sequence[str]], Iterator[Chunk]],
 ) -> Manifest:
-    """`folder` is a prepared dataset of the classes `names`; until it is whole it is not there.
+    """Write a prepared dataset with the classes `names` to `folder`, which appears only when it is whole.
 
-    `work` gives the chunks of the classes it is handed, in order: those that an interrupted call with the same `key`
-    had not finished.
+    `work(names)` yields the chunks of these classes, in order. It gets the classes that an interrupted call with the
+    same `key` did not finish.
 
-    Raises DataError for a class without pictures or a split that does not fit, RunError if the disk refuses; then
-    nothing is left of it. An interruption leaves the unfinished work for the next call.
+    Raises DataError for a class without pictures or a split that does not fit, RunError if the disk refuses; the
+    unfinished work is then deleted. An interruption leaves it for the next call.
     """
     aside = unfinished(folder)
     try:
@@ -103,12 +103,12 @@ def write(
 
 
 def unfinished(folder: Path) -> Path:
-    """Where the interrupted work on `folder` lies."""
+    """The hidden folder of unfinished work for `folder`."""
     return folder.with_name(f".{folder.name}.unfinished")
 
 
 def _resumed(aside: Path, key: str, names: Sequence[str]) -> list[_Done]:
-    """The classes that are finished already; the array is there and holds exactly these."""
+    """The classes that are finished already; afterwards the array exists and holds exactly their pictures."""
     journal, images = aside / "finished.jsonl", aside / "images.npy"
     with disk_errors(aside):
         done = _journalled(journal, images, key, names)
@@ -124,7 +124,7 @@ def _resumed(aside: Path, key: str, names: Sequence[str]) -> list[_Done]:
 
 
 def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> list[_Done] | None:
-    """What the journal names, as far as it is whole and its pictures are there; None if it is another's work."""
+    """The classes in the journal, up to the first damaged line or missing pictures; None if its key is another one."""
     if journal.parent.is_symlink() or not all(_is_own(path) for path in (journal, images)):
         return None
     first, *lines = journal.read_text("utf-8").split("\n")
@@ -135,7 +135,7 @@ def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> 
     for line, name in zip(lines, names, strict=False):
         try:
             one = _Done.model_validate_json(line)
-        except ValueError:  # the last line of a process that was killed
+        except ValueError:  # the half-written last line of a killed process
             break
         room -= one.size
         if one.name != name or room < 0:
@@ -149,7 +149,7 @@ def _is_own(path: Path) -> bool:  # a link was made by somebody else
 
 
 def _classes(file: BinaryIO, journal: Path, chunks: Iterator[Chunk]) -> list[_Done]:
-    """Write the chunks; each class goes into the journal once its pictures are on the disk."""
+    """Write the chunks to the array, and add each class to the journal after its pictures are on the disk."""
     done: list[_Done] = []
     noted, last = 0, time.monotonic()
     for chunk in chunks:
@@ -199,7 +199,7 @@ def _finish(file: BinaryIO, done: Sequence[_Done]) -> None:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """The header of a .npy file (format 1.0), padded to a fixed size, as the number of pictures is known last."""
+    """The header of a .npy file (format 1.0), padded to a fixed size, because it is written last into reserved room."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
     length = (_HEADER_BYTES - 10).to_bytes(2, "little")
     return b"\x93NUMPY\x01\x00" + length + text.ljust(_HEADER_BYTES - 11).encode() + b"\n"

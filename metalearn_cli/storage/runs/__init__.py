@@ -1,1 +1,1 @@
-"""Run folders, checkpoints and sinks."""
+"""Reads and writes run folders and checkpoints, and opens sinks."""

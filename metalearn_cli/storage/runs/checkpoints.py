@@ -1,8 +1,7 @@
-"""Checkpoints: one self-verifying file without pickle, in a safetensors container.
+"""Checkpoints: self-verifying files without pickle, in the safetensors format.
 
-The container's metadata holds one JSON header and a SHA-256 over that header and every tensor's name, type, shape
-and bytes. Loading checks it, so a file that was cut or in which a single bit flipped is refused, never loaded as
-something else, and no file can run code.
+The metadata of the file hold a JSON header and a SHA-256 over this header and every tensor's name, dtype, shape and
+bytes. `load` checks it, so a file that was cut or has a single flipped bit is refused. No checkpoint can run code.
 """
 
 import hashlib
@@ -27,27 +26,27 @@ FORMAT = 3
 _LARGEST_HEADER = 16 << 20
 _DEEPEST = 32
 _TYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32}
-"""Those that a network could have."""
+"""The dtypes that a checkpoint may have."""
 
 Fields = dict[str, Any]
 
 
 class Checkpoint(NamedTuple):
-    """A JSON header (what, when, from which experiment) and named tensors."""
+    """A JSON header (kind, experiment, progress of the run, versions) and named tensors."""
 
     header: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
     def below(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose name starts with `prefix`, without it."""
+        """The tensors whose names start with `prefix`, under their names without it."""
         found = self.tensors.items()
         return {name.removeprefix(prefix): value for name, value in found if name.startswith(prefix)}
 
 
 def save(path: Path, checkpoint: Checkpoint, predecessor: Path | None = None) -> None:
-    """`path` holds the checkpoint; until the last moment it holds what it held before, as `predecessor` does then.
+    """Write the checkpoint to `path`; its old content becomes that of `predecessor`, if that is given.
 
-    Raises RunError if the disk refuses.
+    At any moment one of the two files is whole. Raises RunError if the disk refuses.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
     header = json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True, allow_nan=False)
@@ -56,10 +55,10 @@ def save(path: Path, checkpoint: Checkpoint, predecessor: Path | None = None) ->
 
 
 def load(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, verified; one of an older format comes as this version would have written it.
+    """The verified checkpoint in `path`; an older format is converted to that of this version.
 
-    Raises DamagedError, with the reason, for anything else than a whole checkpoint, CheckpointError for one that
-    cannot be read or has a format that this version does not know.
+    Raises DamagedError, with the reason, if the file is not a whole checkpoint; CheckpointError if it cannot be read or
+    has an unknown format.
     """
     if path.is_dir():
         raise CheckpointError(
@@ -94,10 +93,10 @@ def _fields(path: Path, header: str) -> Fields:
 
 
 def _parsed(text: str | bytes) -> Any:
-    """The values of a JSON text that holds nothing which could be read in two ways, shown nowhere, or never ends.
+    """The values of a JSON text, read more strictly than by json.loads.
 
-    Raises ValueError for a key that is there twice, for NaN and infinity, half of a surrogate pair, or lists in lists
-    in lists ...; RecursionError for still deeper ones.
+    Raises ValueError for a repeated key, NaN, infinity, half of a surrogate pair, or nesting that is too deep;
+    RecursionError for still deeper nesting.
     """
     values = json.loads(text, object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite)
     level = [values]
@@ -105,7 +104,7 @@ def _parsed(text: str | bytes) -> Any:
         inner = [one for one in level if isinstance(one, dict | list)]
         for one in level:
             if isinstance(one, str):
-                one.encode()  # UnicodeEncodeError is a ValueError
+                one.encode()  # half of a surrogate pair raises UnicodeEncodeError, which is a ValueError
         level = [part for one in inner for part in (one if isinstance(one, list) else (*one, *one.values()))]
     if level:
         raise ValueError("too deep")
@@ -129,7 +128,7 @@ def _finite(text: str) -> float:
 
 
 def _up_to_date(path: Path, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as this version would have written it."""
+    """The checkpoint converted to the format of this version."""
     found = checkpoint.header.get("format")
     if type(found) is int and 1 <= found <= FORMAT:
         for migrate in _MIGRATIONS[found - 1 :]:
@@ -146,7 +145,7 @@ def _up_to_date(path: Path, checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _from_1(checkpoint: Checkpoint) -> Checkpoint:
-    """Format 2 also says how and on what tasks were run, what was reported, and how many steps were left out: none."""
+    """Format 2 adds the plan, the machine, the last report and the skipped steps; in format 1 there were none."""
     fields = checkpoint.header
     window, iteration = fields.get("window"), fields.get("iteration")
     since = window[0] if isinstance(window, list) and window else 0
@@ -156,7 +155,7 @@ def _from_1(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _from_2(checkpoint: Checkpoint) -> Checkpoint:
-    """Format 3 keeps running statistics apart from learned coefficients; no optimizer and no classifier needs them."""
+    """Format 3 separates running statistics from coefficients, and drops those of optimizers and classifiers."""
     learned = {name: value for name, value in checkpoint.tensors.items() if not _OF_STATISTICS_IN_2.match(name)}
     counted = checkpoint.below("coefficients.running.").items()
     return Checkpoint(
@@ -166,7 +165,7 @@ def _from_2(checkpoint: Checkpoint) -> Checkpoint:
 
 _OF_STATISTICS_IN_2 = re.compile(r"(optimizer\.[^.]+\.)?coefficients\.running\.|adapted\.running\.")
 _MIGRATIONS: tuple[Callable[[Checkpoint], Checkpoint], ...] = (_from_1, _from_2)
-"""Number n makes format n + 1 of format n."""
+"""Entry n (from 0) converts format n + 1 to format n + 2."""
 
 
 def _metadata(path: Path, data: bytes) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""The forms that a classifier is kept in, by the suffix of its file."""
+"""The file forms of a classifier, by suffix."""
 
 from pathlib import Path
 
 from metalearn_cli.errors import ConfigError
 
 FORMS = {".pt": "for metalearn", ".safetensors": "weights for any program", ".pt2": "a program for torch alone"}
-"""What a file's suffix says about what is in it."""
+"""The contents of a classifier's file, by suffix."""
 
 
 def require_form(path: Path) -> None:

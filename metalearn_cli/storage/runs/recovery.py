@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: the newest that is whole."""
+"""Finds the checkpoint from which a run continues: the newest one that is whole."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,12 @@ from metalearn_cli.storage.runs.run_folder import RunFolder
 
 
 def newest(folder: RunFolder, say: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:
-    """The newest whole checkpoint of a run and where it is; None where there is none at all.
+    """The newest whole checkpoint of a run, with its path; None if the run has no checkpoint.
 
-    A damaged last.pt is said, and kept as last.pt.damaged, so that it never takes the place of a whole one.
+    If last.pt is damaged, `say` gets a line, and the file is renamed to last.pt.damaged, so that it does not replace
+    the whole previous.pt at the next write.
 
-    Raises DamagedError if there are only damaged ones, CheckpointError if last.pt is of a newer format.
+    Raises DamagedError if all checkpoints are damaged, CheckpointError if last.pt has a newer format.
     """
     damage = f"{folder.last}: is not there"
     if folder.last.exists():

@@ -1,6 +1,6 @@
-"""A run folder: config.yaml, metrics.jsonl, the checkpoints last.pt, previous.pt and best.pt, one writer at a time.
+"""A run folder: config.yaml, metrics.jsonl, and the checkpoints last.pt, previous.pt and best.pt; one writer at a time.
 
-Where more than one of the best is kept, they lie beside best.pt, under their iterations.
+With `checkpoint.keep_best` above 1, further checkpoints lie beside best.pt, with their iterations in their names.
 """
 
 import json
@@ -28,30 +28,30 @@ class RunFolder(NamedTuple):
 
     @property
     def last(self) -> Path:
-        """The checkpoint to resume from."""
+        """The path of the newest checkpoint, from which `--resume` continues."""
         return self.path / "checkpoints" / "last.pt"
 
     @property
     def previous(self) -> Path:
-        """The one before it, in case it is damaged."""
+        """The path of the checkpoint before last.pt, in case last.pt is damaged."""
         return self.path / "checkpoints" / "previous.pt"
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best validation score."""
+        """The path of the checkpoint with the best validation score."""
         return self.path / "checkpoints" / "best.pt"
 
     def kept(self, iteration: int) -> Path:
-        """The checkpoint of an iteration that is kept as one of the best; such names sort as their iterations do."""
+        """The path of the kept checkpoint of an iteration; sorted by name, these are sorted by iteration."""
         return self.best.with_name(kept_name(iteration))
 
     @property
     def all_kept(self) -> list[Path]:
-        """Those that are there, in the order of their iterations."""
+        """The paths of all kept checkpoints in the folder, in the order of their iterations."""
         return kept_in(self.best.parent)
 
     def keep_only(self, iterations: Collection[int]) -> None:
-        """Of those there are none of other iterations.
+        """Delete the kept checkpoints of all other iterations.
 
         Raises RunError if the disk refuses.
         """
@@ -61,26 +61,26 @@ class RunFolder(NamedTuple):
 
     @property
     def metrics(self) -> Path:
-        """One Report a line, as JSON."""
+        """The path of metrics.jsonl, which has one Report per line, as JSON."""
         return self.path / "metrics.jsonl"
 
     def keep_config(self, text: str) -> None:
-        """config.yaml holds the resolved experiment."""
+        """Write the resolved experiment to config.yaml."""
         write_file(self.path / "config.yaml", text.encode())
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """metrics.jsonl has one row more."""
+        """Add a row to metrics.jsonl."""
         append(self.metrics, (as_json(row) + "\n").encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; one that a crash cut short is left out.
+        """The rows of metrics.jsonl, without a row that a crash cut short.
 
         Raises RunError if it cannot be read.
         """
         return [json.loads(line) for line in self._lines() if _iteration(line) is not None]
 
     def forget_after(self, iteration: int) -> None:
-        """metrics.jsonl holds no row of an iteration after `iteration`, which a resumed run will write again.
+        """Delete the rows of metrics.jsonl after `iteration`; a resumed run writes them again.
 
         Raises RunError if it cannot be read or written.
         """
@@ -97,12 +97,12 @@ class RunFolder(NamedTuple):
             raise RunError(f"{self.metrics}: cannot be read: {error.strerror}") from error
 
     def require_room(self, checkpoint_bytes: int, keep_best: int) -> None:
-        """Raises RunError, before anything is trained, if the disk has no room for the checkpoints of a run."""
+        """Raise RunError, before training starts, if the disk has no room for the checkpoints of a run."""
         files = 4 if keep_best == 1 else 5 + keep_best
         needed = files * checkpoint_bytes + _SPARE_BYTES
         try:
             free = shutil.disk_usage(self.path).free
-        except OSError:  # a file system that does not say
+        except OSError:  # a file system that does not report its free space
             return
         if free < needed:
             raise RunError(
@@ -113,7 +113,7 @@ class RunFolder(NamedTuple):
 
 @contextmanager
 def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
-    """The run folder at `path`, made if need be and locked for this process until the block ends.
+    """Open the run folder `path`, create it if it does not exist, and lock it for this process inside the block.
 
     Raises RunError if it holds a run and `resume` is false, if another process writes it, or if the disk refuses.
     """
@@ -137,17 +137,17 @@ def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
 
 
 def kept_name(iteration: int) -> str:
-    """How the checkpoint of an iteration that is kept as one of the best is called."""
+    """The file name of the kept checkpoint of an iteration, such as best-0000060000.pt."""
     return f"best-{iteration:010}.pt"
 
 
 def kept_in(folder: Path) -> list[Path]:
-    """The checkpoints in a folder that a run kept as its best, in the order of their iterations."""
+    """The kept best checkpoints in a folder, in the order of their iterations."""
     return sorted(file for file in folder.glob("best-*.pt") if _KEPT.fullmatch(file.name))
 
 
 def as_json(value: Any) -> str:
-    """The value as JSON, which has no numbers that are not finite: they become null."""
+    """The value as JSON; NaN and infinity become null, because JSON has no such numbers."""
     return json.dumps(_finite(value), allow_nan=False)
 
 

@@ -1,6 +1,6 @@
-"""Where numbers and pictures go besides metrics.jsonl: a sink is one small interface, filled here for TensorBoard.
+"""Sinks: receivers of a run's numbers and pictures besides metrics.jsonl. TensorBoard's is in this file.
 
-`sinks` in an experiment lists those of a run: `tensorboard`, or `package.module:Name` for one of your own, which is
+`sinks` in an experiment lists the sinks of a run: `tensorboard`, or `package.module:Name` for your own class, which is
 called with a Run (docs/sinks.md).
 
 Legend: H height, W width.
@@ -29,9 +29,9 @@ _HPARAMS = "hparams"
 
 
 class Run(NamedTuple):
-    """The run that a sink is opened for.
+    """The run for which a sink is opened.
 
-    `settings` are its whole experiment in one level, such as {"algorithm.inner_lr": 0.4}; null and lists as JSON.
+    `settings` is the whole experiment in one level, such as {"algorithm.inner_lr": 0.4}, with null and lists as JSON.
     """
 
     folder: Path
@@ -41,19 +41,19 @@ class Run(NamedTuple):
 
 @runtime_checkable
 class Sink(Protocol):
-    """A receiver of what a run reports. Whatever it raises costs a warning and what it missed, never the run."""
+    """A receiver of a run's reports. If a method raises an error, the run goes on with a warning."""
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of one report; a number may be infinite or NaN."""
+        """Receive the numbers of one report; a number may be infinite or NaN."""
 
     def picture(self, iteration: int, name: str, pixels: NDArray[np.uint8]) -> None:
-        """Take a picture, RGB [H, W, 3]."""
+        """Receive a picture, RGB, uint8 [H, W, 3]."""
 
     def result(self, metrics: Mapping[str, float]) -> None:
-        """Take the final numbers, to be compared with those of other runs: once, when training has ended."""
+        """Receive the final numbers, for comparison with other runs; called once, when training has ended."""
 
     def close(self) -> None:
-        """Write out what is pending; called last, however the run ended."""
+        """Write out everything that is pending; called last, however the run ended."""
 
 
 class TensorBoard:
@@ -65,27 +65,27 @@ class TensorBoard:
         self._run = run
         if (run.folder / _HPARAMS).is_symlink():
             raise OSError(errno.ELOOP, "a symbolic link, and nothing is written through one", _HPARAMS)
-        # A name that nobody can foresee: the library would write through a link that lies there already.
+        # The file name is random, because the library would write through a link that somebody left at a known name.
         self._suffix = f".{uuid.uuid4().hex}"
-        # Somebody is watching: a report is there after a second, not after two minutes. Its `flush` leaves out what the
-        # writer's own thread has not taken up yet.
+        # Events are flushed every second, not every two minutes, for people who watch the run. The library's `flush`
+        # would not do: it leaves out events that the writer's thread has not taken yet.
         self._writer: Any = SummaryWriter(str(run.folder), flush_secs=1, filename_suffix=self._suffix)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of one report; TensorBoard has no place for one that is not finite."""
+        """Receive the numbers of one report; those that are not finite are left out: TensorBoard cannot show them."""
         for name, value in _finite(values).items():
             self._writer.add_scalar(name, value, iteration)
 
     def picture(self, iteration: int, name: str, pixels: NDArray[np.uint8]) -> None:
-        """Take a picture."""
+        """Receive a picture, RGB, uint8 [H, W, 3]."""
         self._writer.add_image(name, pixels, iteration, dataformats="HWC")
 
     def result(self, metrics: Mapping[str, float]) -> None:
-        """Settings and final numbers are a row of the tab HPARAMS."""
+        """Write settings and final numbers as a row of TensorBoard's tab HPARAMS."""
         from tensorboardX import SummaryWriter
         from tensorboardX.summary import hparams
 
-        # What add_hparams does, which would choose a name of its own for the file.
+        # These are the steps of add_hparams, which would choose a file name of its own.
         folder, found = self._run.folder / _HPARAMS, _finite(metrics)
         with disk_errors(folder):
             make_folder(folder, self._run.folder)
@@ -96,12 +96,12 @@ class TensorBoard:
                 writer.add_scalar(name, value)
 
     def close(self) -> None:
-        """Write out what is pending."""
+        """Write out everything that is pending."""
         self._writer.close()
 
 
 class Opener(NamedTuple):
-    """How a sink is opened, its place in the experiment's list (None: nobody asked for it), and its name there."""
+    """A function that opens a sink, the sink's index in the experiment's list (None for the default), and its name."""
 
     place: int | None
     name: str
@@ -109,16 +109,16 @@ class Opener(NamedTuple):
 
 
 def settings_of(experiment: Experiment) -> dict[str, Setting]:
-    """The experiment in one level: `algorithm.inner_lr`; null and lists as JSON."""
+    """The experiment in one level, with keys such as `algorithm.inner_lr`; null and lists as JSON."""
     return dict(_flat(experiment.model_dump(mode="json"), ""))
 
 
 def found(references: Sequence[str] | None) -> list[Opener]:
-    """How each sink is opened; without a list, TensorBoard's if its library is installed.
+    """The openers of the sinks in a list; without a list, TensorBoard's if its library is installed.
 
     Modules are also looked for in the folder where the command runs.
 
-    Raises ConfigError, with the place in the list, for one that is not there.
+    Raises ConfigError, with the index in the list, for a sink that does not exist.
     """
     if references is None:
         with suppress(ImportError):
@@ -130,11 +130,12 @@ def found(references: Sequence[str] | None) -> list[Opener]:
 
 @contextmanager
 def opened(openers: Sequence[Opener], run: Run | None, warn: Callable[[str], None]) -> Iterator[list[Sink]]:
-    """The sinks, opened for a run; closed with the block, however it ends. None for a process that writes nothing.
+    """Open the sinks for a run, and close them when the block ends, however it ends.
 
-    What a sink raises inside the block is told to `warn` once.
+    `run` is None for a process that writes nothing; it gets an empty list. The first error of a sink inside the block
+    goes to `warn`.
 
-    Raises ConfigError, with the place in the list, for one that cannot be opened or lacks a method.
+    Raises ConfigError, with the index in the list, for a sink that cannot be opened or lacks a method.
     """
     sinks: list[Sink] = []
     try:
@@ -148,7 +149,7 @@ def opened(openers: Sequence[Opener], run: Run | None, warn: Callable[[str], Non
 
 
 class _Guarded:
-    """A sink whose failures do not reach the run; the first one is told."""
+    """A sink whose errors do not reach the run; the first one goes to `warn`."""
 
     def __init__(self, name: str, sink: Sink, warn: Callable[[str], None]) -> None:
         self._name, self._sink, self._warn = name, sink, warn
@@ -169,7 +170,7 @@ class _Guarded:
     def _try(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # somebody else's code, or somebody else's server
+        except Exception as error:  # a foreign sink, or the server behind it, can fail in any way
             if not self._failed:
                 self._warn(f"sink {self._name} failed and lacks numbers; the run goes on ({reason(error)})")
             self._failed = True
