@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.machine.execution import Plan
@@ -24,6 +22,6 @@ def checkpoint_of(path: Path, data_dir: Path, **blocks: object) -> Path:
     experiment = from_mapping(TINY | blocks, "test")
     data = opening.open_data(experiment, data_dir, lambda *_: None)
     learner = assembly.learner_for(experiment, data.interface, "support")
-    untouched = state.fresh(experiment, learner, torch.device("cpu"), Plan("loop", 1, 1))
+    untouched = state.fresh(experiment, learner.init(), Plan("loop", 1, 1))
     checkpoints.save(path, state.checkpoint_of(experiment, data, untouched, {}))
     return path

@@ -3,6 +3,7 @@
 Legend: N pictures, W classes.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from metalearn_cli.runtime.use.answer_counts import Share
+    from metalearn_cli.runtime.use.classifier import Classifier
     from metalearn_cli.runtime.use.finetuning import Labelled, Measured
 
 Fields = dict[str, Any]
@@ -58,12 +60,31 @@ def _share(share: "Share") -> Fields:
     return {"accuracy": share.accuracy, "interval": interval, "right": share.right, "pictures": share.pictures}
 
 
-def prediction_fields(classes: Sequence[Any], queries: "Labelled", rows: "NDArray[np.float32]") -> list[Fields]:
-    """The most probable class of each query, in their order."""
+def prediction_fields(
+    classifier: "Classifier", queries: "Labelled", rows: "NDArray[np.float32]", coverage: float | None
+) -> list[Fields]:
+    """The most probable class of each query, in their order, and whether it is none of the classes.
+
+    With a coverage also the set of classes, the most probable first. What is not calibrated says nothing of these.
+    """
+    classes, count = classifier.classes, len(rows)
+    none = [None] * count if classifier.calibration is None else classifier.strangers(queries.inputs)
+    sets = [None] * count if coverage is None else classifier.sets(rows, coverage)
     return [
-        {"file": file, "label": classes[row.argmax()], "probability": float(row.max()), "known": label}
-        for file, row, label in zip(queries.files, rows, queries.labels, strict=True)
-    ]
+        {
+            "file": file, "label": classes[row.argmax()], "probability": float(row.max()), "known": label,
+            "none_of_these": stranger, "set": None if places is None else [classes[place] for place in places],
+        }
+        for file, row, label, stranger, places in zip(queries.files, rows, queries.labels, none, sets, strict=True)
+    ]  # fmt: skip
+
+
+def note(prediction: Mapping[str, Any]) -> str:
+    """What is promised of an answer besides its class and probability, in words; nothing where nothing is."""
+    found = ["none of these"] if prediction["none_of_these"] else []
+    if prediction["set"] is not None:
+        found += [f"set: {', '.join(map(str, prediction['set'])) or 'empty'}"]
+    return "; ".join(found)
 
 
 def is_wrong(prediction: Mapping[str, Any]) -> bool:
@@ -100,12 +121,38 @@ def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDAr
     """A row for each query, in their order, with the probability of every class."""
     from metalearn_cli.report.spreadsheet import as_csv, exact
 
+    promised = [name for name in ("none_of_these", "set") if any(row[name] is not None for row in predictions)]
     header = ["file", "predicted", "probability", *(f"probability of {name}" for name in classes), "known"]
+    header += [name.replace("_", " ") for name in promised]
     lines = [
         [row["file"], exact(row["label"]), row["probability"], *each, exact(row["known"])]
+        + [_promised(row[name]) for name in promised]
         for row, each in zip(predictions, rows.tolist(), strict=True)
     ]
     return as_csv(header, lines)
+
+
+def promised(fields: Mapping[str, Any]) -> str:
+    """What may be expected of the probabilities, and of the sets if there are any."""
+    found = fields["calibration"]
+    if found is None:
+        by = "" if fields["temperature"] == 1 else "; their temperature is from leaving support pictures out"
+        return f"Probabilities are not calibrated: no validation tasks were held against them{by}."
+    tasks = (
+        f"{found['episodes']} validation tasks ({found['ways']}-way {found['shots']}-shot, {found['classes']} classes)"
+    )
+    said = f"Probabilities are calibrated on {tasks}."
+    if fields["coverage"] is not None:
+        said += f" In new tasks {100 * fields['coverage']:.4g} % of the sets hold the right class."
+    none = sum(bool(row["none_of_these"]) for row in fields["predictions"])
+    return f"{said} None of these: {none}, by a threshold that keeps 95 % of those that belong." if none else said
+
+
+def _promised(value: "bool | list[Any]") -> str:
+    """What a cell says of a picture: yes or no, or a set as a JSON list, since a name may hold any character."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
@@ -113,7 +160,8 @@ def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
     out = tables.console(stderr=False)
     table = Table(title="predictions", **_TITLE)
     judged = any(row["known"] is not None for row in predictions)
-    for name in ("picture", "class", "probability %", *(["known"] if judged else [])):
+    with_sets = any(row["set"] is not None for row in predictions)
+    for name in ("picture", "class", "probability %", *(["set"] if with_sets else []), *(["known"] if judged else [])):
         table.add_column(name, justify="right" if name == "probability %" else "left", overflow="fold")
     names = {Path(row["file"]).name for row in predictions}
     order = wrong_first(predictions)
@@ -122,7 +170,9 @@ def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
         # A name says which picture it is only as long as no other folder has it too.
         file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
         verdict = "" if row["known"] is None else f"wrong, is {row['known']}" if is_wrong(row) else "right"
-        table.add_row(file, str(row["label"]), f"{100 * row['probability']:.1f}", *([verdict] if judged else []))
+        label = f"none of these (nearest: {row['label']})" if row["none_of_these"] else str(row["label"])
+        kept = [", ".join(map(str, row["set"])) or "-"] if with_sets else []
+        table.add_row(file, label, f"{100 * row['probability']:.1f}", *kept, *([verdict] if judged else []))
     out.print(table)
     if len(order) > _MOST_ROWS and not verbose:
         out.print(f"and {len(order) - _MOST_ROWS} more; --verbose or --json shows all", markup=False)

@@ -39,7 +39,9 @@ def write_classifying_page(
     known = map(classifying.SupportPicture, pixels(classifier.support, seen), labels)
     rows = zip([predictions[place] for place in order], pixels(few, seen), near.places.tolist(), strict=True)
     shown = [
-        classifying.Query(row["file"], picture, row["label"], row["probability"], row["known"], nearest=places)
+        classifying.Query(
+            row["file"], picture, row["label"], row["probability"], row["known"], places, answers.note(row)
+        )
         for row, picture, places in rows
     ]
     classes = [str(name) for name in classifier.classes]

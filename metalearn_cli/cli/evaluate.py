@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metalearn_cli.cli import pages, tables, testing_page
+from metalearn_cli.cli import pages, promising, tables, testing_page
 from metalearn_cli.cli.options import Device, Figures, Json, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures, require_page
 from metalearn_cli.cli.presence import require_checkpoint
@@ -67,6 +67,7 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, len(checkpoints) > 1, verbose)
+            promising.print_promises(tested)
     _tell(checkpoints, results, report, json, made)
     every = [tested for tested, _ in results]
     single = [path for path, tested in zip(checkpoints, every, strict=True) if tested.accuracy and not tested.members]
@@ -129,7 +130,9 @@ def _fields(path: Path, tested: "Result", seconds: float) -> dict[str, Any]:
         "statistics": protocol.statistics, "inner_steps": protocol.inner_steps,
         "algorithm": tested.algorithm, "second_order": tested.second_order, "fingerprint": tested.fingerprint,
         "chance": 1 / protocol.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
-        "ci95": rows[-1]["ci95"], "not_finite": tested.lost, "seconds": seconds,
+        "ci95": rows[-1]["ci95"], "not_finite": tested.lost,
+        "promises": promising.promise_fields(tested.promises),
+        "worth": promising.worth_fields(tested.worth), "seconds": seconds,
     }  # fmt: skip
 
 

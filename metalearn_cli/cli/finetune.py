@@ -31,6 +31,9 @@ def finetune(
         list[Path] | None, typer.Option(metavar="DIR|FILE", help="Pictures to classify; repeat for more.")
     ] = None,
     overrides: Overrides = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Give sets that hold the right class so often in new tasks, such as 0.9.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the classifier: .pt, .safetensors (weights) or .pt2 (torch.export)."),
@@ -52,6 +55,7 @@ def finetune(
     """
     started = time.monotonic()
     _check(checkpoint, support, query, output, csv, report=report)
+    _check_coverage(coverage, query)
     require_figures(figures)
     if figures is not None and support is None and query is None:
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")
@@ -60,7 +64,7 @@ def finetune(
     if support is None and query is None and output is not None:
         fields = _converted(checkpoint, output, overrides or [], device)
     else:
-        found = _adapted(checkpoint, support, query or [], overrides or [], device)
+        found = _adapted(checkpoint, support, query or [], overrides or [], device, coverage)
         fields = found.fields
         _write(found, output, csv)
         if report is not None and found.queries is not None:
@@ -102,6 +106,15 @@ def _check(
     require_checkpoint(checkpoint)
 
 
+def _check_coverage(coverage: float | None, query: list[Path] | None) -> None:
+    if coverage is None:
+        return
+    if not 0 < coverage < 1:
+        raise ConfigError(f"--coverage: found {coverage}, expected a fraction between 0 and 1, such as 0.9 for 90 %")
+    if query is None:
+        raise ConfigError("--coverage: there are no queries to give sets for; give --query")
+
+
 class Found(NamedTuple):
     """What the command prints, the classifier and what it learned from, the queries and their probabilities [N, W]."""
 
@@ -131,12 +144,15 @@ def _converted(path: Path, output: Path, overrides: list[str], device: str) -> d
 
 
 _NOTHING_ASKED: dict[str, Any] = {
-    "support": None, **answers.NOTHING_MEASURED, "predictions": [], "left_out": [], "remarks": [],
+    "support": None, **answers.NOTHING_MEASURED, "predictions": [], "coverage": None, "calibration": None,
+    "temperature": None, "left_out": [], "remarks": [],
 }  # fmt: skip
 
 
-def _adapted(path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str) -> Found:
-    from metalearn_cli.runtime.run import assembly
+def _adapted(
+    path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str, coverage: float | None
+) -> Found:
+    from metalearn_cli.runtime.run import assembly, promises
     from metalearn_cli.runtime.use import adaptation, classifier, finetuning, repeated_pictures
     from metalearn_cli.storage.runs import checkpoints
 
@@ -155,7 +171,10 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
     for line in last.remarks:
         tables.warn(line)
     queries = finetuning.queries_in(query, last.classes, last.interface) if query else None
+    if coverage is not None and last.calibration is None:
+        raise ConfigError(f"--coverage: {path} is not calibrated: {classifier.NOT_CALIBRATED}")
     rows = None if queries is None else last.probabilities(queries.inputs)
+    per_class = None if shown is None else len(shown.labels) / len(last.classes)
     measured = finetuning.measured(steps, queries, learner, shown)
     if measured is not None:
         _warn_of_lost(measured, [one.steps for one in steps])
@@ -166,10 +185,14 @@ def _adapted(path: Path, support: Path | None, query: list[Path], overrides: lis
         **answers.measured_fields(measured, [one.steps for one in steps], last.classes),
         "predictions": []
         if queries is None or rows is None
-        else answers.prediction_fields(last.classes, queries, rows),
+        else answers.prediction_fields(last, queries, rows, coverage),
+        "coverage": coverage,
+        "calibration": None if last.calibration is None else last.calibration.model_dump(mode="json"),
+        "temperature": last.temperature,
         "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)),
         "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks]
-        + repeated_pictures.remarks_on_repeats(shown, queries),
+        + repeated_pictures.remarks_on_repeats(shown, queries)
+        + promises.remarks(last.calibration, len(last.classes), per_class),
     }
     return Found(fields, last, shown, queries, rows)
 
@@ -199,6 +222,7 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
     out = tables.console(stderr=False)
     if fields["predictions"]:
         answers.print_predictions(fields["predictions"], verbose)
+        out.print(answers.promised(fields), markup=False)
     if fields["per_step"]:
         answers.print_measured(fields, verbose)
     if fields["output"]:

@@ -1,5 +1,6 @@
 """What `train` shows of a run, from the reading of its data to its last row."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -7,6 +8,7 @@ from metalearn_cli.cli import banner, summary, tables
 from metalearn_cli.cli.live import Live
 from metalearn_cli.cli.rows import Course
 from metalearn_cli.cli.stopping import Stopper
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.reports import Report
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.state import State
@@ -17,6 +19,7 @@ class Screen:
     """One bar while the data are read, then the banner, then rows above a line that moves; `reports` are all so far.
 
     `session` and `state` are those of the run, and `came_from` the iteration that it was resumed from, once it began.
+    `promised` is what its best checkpoint was calibrated for, in `calibrating_took` seconds, once it has ended.
     """
 
     session: Session
@@ -27,6 +30,8 @@ class Screen:
         self._quiet, self._verbose, self._stopper = quiet, verbose, stopper
         self._bars = ExitStack()
         self.reports: list[Report] = []
+        self.promised: Sequence[Calibration] = ()
+        self.calibrating_took = 0.0
 
     def __enter__(self) -> "Screen":
         self._progress = self._bars.enter_context(tables.bar(self._quiet))
@@ -49,6 +54,7 @@ class Screen:
             begin=self._begin,
             signalled=stopper.signalled,
             before_the_end=stopper.before_the_end,
+            calibrated=self._calibrated,
         )
 
     def report(self, report: Report) -> None:
@@ -69,6 +75,9 @@ class Screen:
         self._progress = self._bars.enter_context(tables.bar(self._quiet, self._interrupted))
         tasks = experiment.outer.meta_batch_size
         self._live = Live(self._progress, course, experiment.eval.validates, tasks, before)
+
+    def _calibrated(self, promised: Sequence[Calibration], seconds: float) -> None:
+        self.promised, self.calibrating_took = promised, seconds
 
     def _interrupted(self) -> str:
         return "" if self._stopper.signal is None else "stopping"

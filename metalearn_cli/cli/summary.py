@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
+from metalearn_cli.cli.promising import calibrated
 from metalearn_cli.cli.rows import measured, number, rate
 from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
 from metalearn_cli.runtime.machine.memory import peak_bytes
 from metalearn_cli.runtime.run.evaluation import Step
 from metalearn_cli.runtime.run.forecast import Forecast
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.reports import Report
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.storage.runs.run_folder import RunFolder
@@ -28,7 +30,7 @@ class Validation(NamedTuple):
 
 class Outcome(NamedTuple):
     """What `train` did in this call: up to which iteration, its last Report if any, in how many seconds, its page, and
-    what was left out for want of time.
+    what was left out for want of time. `promised` is what the best checkpoint was calibrated for, in so many seconds.
     """
 
     session: Session
@@ -38,6 +40,8 @@ class Outcome(NamedTuple):
     page: Path | None
     figures: Path | None = None
     left_out: Sequence[str] = ()
+    promised: Sequence[Calibration] = ()
+    calibrating_took: float = 0.0
 
     @property
     def last(self) -> Report | None:
@@ -88,6 +92,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
         "report": None if outcome.page is None else str(outcome.page),
         "figures": None if outcome.figures is None else str(outcome.figures),
         "left_out": list(outcome.left_out),
+        "calibration": [one.model_dump(mode="json") for one in outcome.promised],
     }
 
 
@@ -148,6 +153,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     return [
         ("trained", f"{outcome.iteration:,} of {outer.iterations:,} iterations of {outer.meta_batch_size} tasks"),
         ("cost", ", ".join(cost)),
+        *([("calibrated", calibrated(outcome.promised, outcome.calibrating_took))] if outcome.promised else []),
         ("checkpoint", str(outcome.checkpoint)),
         *_kept(outcome.session.folder),
         *([] if outcome.page is None else [("report", str(outcome.page))]),

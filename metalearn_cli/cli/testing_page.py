@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metalearn_cli.cli import pages, tables
+from metalearn_cli.cli import pages, promising, tables
 from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def _write_figures(
 
 
 def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
-    from metalearn_cli.report.testing import MeasuredCheckpoint
 
     title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
     lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
     extent = f"{one.episodes} {one.protocol.part} episodes{lost}"
     name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
+    promised = promising.promise_tables(one)
     return MeasuredCheckpoint(
-        name, title, extent, steps, one.scores.tolist(), fingerprint=one.fingerprint, members=files
+        name, title, extent, steps, one.scores.tolist(), fingerprint=one.fingerprint, members=files, promised=promised
     )

@@ -125,6 +125,8 @@ def _tell(screen: "Screen", stopper: Stopper, call: TrainCall) -> None:
         page,
         figures=drawn,
         left_out=[*missing, *not_on_it],
+        promised=screen.promised,
+        calibrating_took=screen.calibrating_took,
     )
     _finish(outcome, screen.came_from, state.reported, stopper, call)
 

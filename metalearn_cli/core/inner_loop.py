@@ -187,6 +187,11 @@ def predict(
     return [network.classify(state.params, read) for state in states]
 
 
+def query_features(problem: Problem, state: Adapted, inputs: Tensor, collected: Params | None = None) -> Tensor:
+    """The body's features [T, N, F] of inputs that come after a support set, with the statistics of the problem."""
+    return _after_support(problem, problem.network.features, state, inputs, collected)
+
+
 def _after_support(
     problem: Problem,
     run: Callable[[Params, Tensor, Pass], Tensor],

@@ -5,11 +5,11 @@ All functions take a batch of tasks; every tensor that differs from task to task
 Legend: T tasks, N examples, K inner steps, C channels.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalearn_cli.core.tasks import Examples, Task
@@ -138,6 +138,16 @@ class Predict(Protocol):
     def __call__(self, states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]: ...
 
 
+class Fit(Protocol):
+    """Meta whose statistics are fitted in closed form.
+
+    `classes` are all pictures of the training classes, in batches of one task whose targets are class numbers;
+    `episodes` are validation tasks. Each comes once.
+    """
+
+    def __call__(self, meta: Meta, classes: Iterable[Examples], episodes: Iterable[Task]) -> Meta: ...
+
+
 class Traits(NamedTuple):
     """Facts about a learner that the runtime and the commands read.
 
@@ -160,6 +170,7 @@ class Traits(NamedTuple):
     classes: int | None = None
     reads: Literal["features", "directions", "pixels"] = "features"
     remarks: tuple[str, ...] = ()
+    head: Callable[[Params], nn.Module] | None = None
 
 
 class Learner(NamedTuple):
@@ -185,6 +196,7 @@ class Learner(NamedTuple):
     traits: Traits
     phase: Callable[[int], Hashable] = lambda _iteration: None
     implicit: "Implicit | None" = None
+    fit: "Fit | None" = None
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """The outputs [T, N, outputs] for `inputs`, one tensor for each number of inner steps in `steps`.

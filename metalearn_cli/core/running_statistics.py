@@ -39,7 +39,8 @@ def with_running_statistics(learner: Learner, network: Network) -> Learner:
         # Mean 0 and variance 1, as in torch's batch norm.
         for name, norm in norms.items():
             start |= {f"{name}.mean": torch.zeros_like(norm.bias), f"{name}.variance": torch.ones_like(norm.bias)}
-        return learner.init()._replace(statistics={name: value.detach() for name, value in start.items()})
+        meta = learner.init()
+        return meta._replace(statistics=meta.statistics | {name: value.detach() for name, value in start.items()})
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:
         gradient, result = learner.meta_gradient(meta, tasks, iteration)
@@ -48,7 +49,8 @@ def with_running_statistics(learner: Learner, network: Network) -> Learner:
         with torch.no_grad():
             adapted = learner.adapt(meta, tasks.support, steps)[-1]
             learner.predict([adapted], tasks.query.inputs, collected)
-        away = {name: count(tasks) * _away(name, value, collected) for name, value in meta.statistics.items()}
+        moments = {name: value for name, value in meta.statistics.items() if name.rpartition(".")[0] in norms}
+        away = {name: count(tasks) * _away(name, value, collected) for name, value in moments.items()}
         return gradient._replace(statistics=away), result
 
     return with_settled(

@@ -111,6 +111,7 @@ class Eval(Settings):
     every: Iterations = 500
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     statistics: Literal["transductive", "support", "running"] | None = None
+    calibrate_shots: list[Size] | None = None
 
     @property
     def first(self) -> int:

@@ -25,7 +25,10 @@ class SupportPicture(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A query: its file, pixels [H, W, C], class and probability, its true class or None, and places in the support."""
+    """A query: its file, pixels [H, W, C], class and probability, its true class or None, and places in the support.
+
+    `note` says what else is promised of it: that it is none of the classes, or the set of those that it may be.
+    """
 
     file: str
     pixels: NDArray[np.uint8]
@@ -33,6 +36,7 @@ class Query(NamedTuple):
     probability: float
     known: str | None
     nearest: Sequence[int]
+    note: str = ""
 
 
 class Classified(NamedTuple):
@@ -164,6 +168,7 @@ def _card(query: Query, support: Sequence[SupportPicture]) -> Html:
     parts = [
         thumbnail(query.pixels, f"query {query.file}, taken for {query.label}"),
         element("p", answer, "answer"),
+        *([element("p", query.note, "soft")] if query.note else []),
         *([element("p", element("b", verdict), "verdict")] if verdict else []),
         element("p", query.file, "soft"),
         element("div", join(near), "pictures"),

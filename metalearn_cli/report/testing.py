@@ -30,7 +30,7 @@ class MeasuredCheckpoint(NamedTuple):
     """One checkpoint: its file, how it was measured in a line, on how many episodes, and what came out.
 
     `scores` are those of the single episodes after the last step. Of an ensemble the name says that it is one, and
-    `members` are its files.
+    `members` are its files. `promised` are tables of what it promises and is worth: title, header and rows.
     """
 
     checkpoint: str
@@ -40,6 +40,7 @@ class MeasuredCheckpoint(NamedTuple):
     scores: Sequence[float]
     fingerprint: str
     members: Sequence[str] = ()
+    promised: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = ()
 
 
 class Difference(NamedTuple):
@@ -61,6 +62,10 @@ def testing_page(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked, came_
         facts(rows),
         adaptation([Curve("", one.steps)], kind, one.extent),
         section("Episodes", inline(distribution_chart(one.scores, kind, one.extent))),
+        *(
+            section(title[0].upper() + title[1:], table(header, rows, range(1, len(header))))
+            for title, header, rows in one.promised
+        ),
         *seen(looked),
         origin(came_from),
     ]

@@ -83,14 +83,15 @@ def flat(meta: Meta) -> Tensor:
 
 
 def slope_by_differences(loss: Callable[[Meta], float], meta: Meta, distance: float = 1e-5) -> tuple[float, Meta]:
-    """(L(m + d v) - L(m - d v)) / 2d along a random unit direction v, and v."""
+    """(L(m + d v) - L(m - d v)) / 2d along a random unit direction v, and v, of what is learned: not of statistics."""
     generator = torch.Generator().manual_seed(1)
-    raw = Meta(*({n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in p.items()} for p in meta))
+    learned = meta._replace(statistics={})
+    raw = Meta(*({n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in p.items()} for p in learned))
     length = flat(raw).norm()
     along = Meta(*({n: v / length for n, v in p.items()} for p in raw))
 
     def at(signed: float) -> float:
-        moved = ({n: v + signed * d[n] for n, v in p.items()} for p, d in zip(meta, along, strict=True))
-        return loss(Meta(*moved))
+        moved = ({n: v + signed * d[n] for n, v in p.items()} for p, d in zip(learned, along, strict=True))
+        return loss(Meta(*moved)._replace(statistics=meta.statistics))
 
     return (at(distance) - at(-distance)) / (2 * distance), along

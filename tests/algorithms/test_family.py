@@ -17,9 +17,11 @@ from metalearn_cli.algorithms import (
     maml_plus_plus,
     meta_curvature,
     meta_sgd,
+    metaqda,
     nearest,
     proto_maml,
     protonet,
+    prototypes,
     r2d2,
     reptile,
     unicorn_maml,
@@ -47,6 +49,9 @@ EXACT = {
     "maml_plus_plus": (maml_plus_plus, {"inner_steps": 3, "inner_lr": 0.3}),
     "cavia": (cavia, {"inner_steps": 3, "context": 5}),
     "protonet": (protonet, {}),
+    "prototypes": (prototypes, {}),
+    "metaqda": (metaqda, {}),
+    "prototypes by distance": (prototypes, {"distance": "squared"}),
     "proto_maml": (proto_maml, {"inner_steps": 3}),
     "unicorn_maml": (unicorn_maml, {"inner_steps": 3, "inner_lr": 0.5}),
     "r2d2": (r2d2, {}),
@@ -56,9 +61,9 @@ EXACT = {
 FIRST_ORDER = {name: one for name, one in EXACT.items() if "second_order" in one[0].Config.model_fields}
 FAMILY = [
     *(maml, anil, boil, meta_sgd, meta_curvature, maml_plus_plus, cavia),
-    *(reptile, nearest, protonet, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus),
+    *(reptile, nearest, protonet, prototypes, metaqda, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus),
 ]
-ANY_ORDER = [nearest, protonet, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus]
+ANY_ORDER = [nearest, protonet, prototypes, metaqda, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus]
 
 
 def built(module, **settings) -> Learner:

@@ -17,6 +17,8 @@ BACKBONES = {
     "conv4": {"channels": 4},
     "resnet12": {"channels": [2, 3, 3, 4]},
     "mlp": {"hidden": [6, 5]},
+    "linear": {"features": 9},
+    "identity": {},
     "custom": {"call": "tests.modules:Residual"},
     "layers": {"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]},
 }

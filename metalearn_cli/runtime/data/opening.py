@@ -1,7 +1,7 @@
 """Opens the dataset of an experiment, or several datasets as a mixture."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from metalearn_cli.core.meta import Objective, classification, regression
+from metalearn_cli.core.tasks import Examples
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
@@ -27,6 +28,7 @@ from metalearn_cli.runtime.data.sampling import (
     picture_sampler,
     pool_of,
 )
+from metalearn_cli.runtime.data.whole_parts import Passes, every_picture, numbered_after, stranger_sampler
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.prepared import brightness
@@ -68,6 +70,8 @@ class Data(NamedTuple):
     classes: Callable[[Part], frozenset[str]]
     names: Callable[[Part, TaskSpec, int], Names]
     numbered: Callable[[TaskSpec, int, int], Sampler] | None = None
+    passes: Passes | None = None
+    strangers: Callable[[Part, TaskSpec, int], Sampler | None] = lambda _part, _spec, _seed: None
 
 
 def dataset_of(settings: Choice) -> Dataset:
@@ -119,6 +123,11 @@ class _Stored(NamedTuple):
     prepared: Prepared
     preprocessing: Preprocessing
 
+    @property
+    def sha256(self) -> str:
+        """The name of its contents."""
+        return self.prepared.manifest.sha256
+
     def classes(self, part: Part) -> frozenset[str]:
         """The names of a part's classes."""
         return frozenset(self.prepared.manifest.splits.get(self.sampling.split, {}).get(part, ()))
@@ -162,8 +171,15 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torc
     def numbered(spec: TaskSpec, seed: int, most: int) -> Sampler:
         return numbered_sampler(pool("train"), spec, seed, most)
 
-    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
-    return Data(interface, stored.prepared.manifest.sha256, sampler, stored.classes, names, numbered=numbered)
+    def passes() -> Iterator[Examples]:
+        return every_picture(pool("train"))
+
+    def strangers(part: Part, spec: TaskSpec, seed: int) -> Sampler | None:
+        classes = pool(part)
+        return stranger_sampler(classes, spec, seed) if len(classes.counts) > spec.ways else None
+
+    interface, sha256 = Interface((seen.channels, seen.height, seen.width), ways, classification, seen), stored.sha256
+    return Data(interface, sha256, sampler, stored.classes, names, numbered, passes, strangers)
 
 
 def _mixed(
@@ -191,4 +207,10 @@ def _mixed(
         each = [(one.name, data.names(part, spec, seed)) for one, data in zip(members, opened, strict=True)]
         return mixture_names(each, mixture.weights, part, seed)
 
-    return Data(opened[0].interface, sha256, sampler, classes, names)
+    def strangers(part: Part, spec: TaskSpec, seed: int) -> Sampler | None:
+        each = [data.strangers(part, spec, seed) for data in opened]
+        samplers = [sampler for sampler in each if sampler is not None]
+        return mixture_sampler(samplers, mixture.weights, part, seed) if len(samplers) == len(each) else None
+
+    passes = partial(numbered_after, [data.passes for data in opened if data.passes is not None])
+    return Data(opened[0].interface, sha256, sampler, classes, names, None, passes, strangers)

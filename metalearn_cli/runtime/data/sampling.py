@@ -125,7 +125,7 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     Episodes as in Vinyals et al. 2016, section 4.1 (https://arxiv.org/abs/1606.04080).
     """
     generator = generator_for(seed, pool.part, step, number)
-    classes = _classes(pool, spec, generator)
+    classes = classes_of(pool, spec, generator)
     examples = spec.shots + spec.queries
     images = [pool.starts[c] + generator.choice(pool.counts[c], examples, replace=False) for c in classes]
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
@@ -134,7 +134,8 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     return Draw(np.stack(images), turns, chances)
 
 
-def _classes(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
+def classes_of(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The places in the pool of a task's classes [W]: what its generator is asked for first."""
     return generator.choice(len(pool.starts), spec.ways, replace=False)
 
 
@@ -176,7 +177,7 @@ def picture_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
 def picture_names(pool: Pool, spec: TaskSpec, seed: int) -> Names:
     """The names of the classes in the tasks of `picture_sampler`."""
     return lambda step, number: [
-        pool.names[place] for place in _classes(pool, spec, generator_for(seed, pool.part, step, number))
+        pool.names[place] for place in classes_of(pool, spec, generator_for(seed, pool.part, step, number))
     ]
 
 
@@ -191,7 +192,7 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
     tasks = picture_sampler(pool, spec, seed)
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
-        each = [_classes(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
+        each = [classes_of(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
         drawn = tasks(step, numbers)
         chosen = sent(torch.from_numpy(np.stack(each)), drawn.support.targets.device)
         return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in drawn))

@@ -19,6 +19,7 @@ from metalearn_cli.experiment.mistakes import Source, validated
 from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data.opening import Interface, dataset_of
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.settings import Settings, Size, Steps
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 from metalearn_cli.version import own_version
@@ -60,6 +61,7 @@ class TrainingHeader(_Header):
     ground: dict[_Word, _Word | int]
     skipped: _Count
     skipped_in_a_row: _Count
+    calibration: list[Calibration] = Field(default=[], max_length=100)
 
     def mistake(self) -> str:
         """The first field with an impossible value, in words; "" if there is none."""
@@ -72,7 +74,15 @@ class TrainingHeader(_Header):
             return f"kept: found {kept}, expected each iteration once"
         if self.skipped_in_a_row > self.skipped:
             return f"skipped_in_a_row: found {self.skipped_in_a_row}, but only {self.skipped} steps were left out"
-        return ""
+        return self._mistake_in_calibration()
+
+    def _mistake_in_calibration(self) -> str:
+        if self.calibration and self.interface.objective != "accuracy":
+            return "calibration: found one, but it predicts numbers"
+        sizes = [one.size for one in self.calibration]
+        if len(set(sizes)) < len(sizes):
+            return f"calibration: found {', '.join(sizes)}, expected each size once"
+        return next((f"calibration.{one.mistake}" for one in self.calibration if one.mistake), "")
 
 
 class AdaptedHeader(_Header):
@@ -80,9 +90,15 @@ class AdaptedHeader(_Header):
 
     classes: list[str | bool | int | float] = Field(min_length=1)
     inner_steps: Steps
+    calibration: Calibration | None = None
+    temperature: Annotated[float, Field(ge=1e-5, le=1e7)] = 1.0
 
     def mistake(self) -> str:
-        """The first field with an impossible value, in words; "" if there is none."""
+        """What cannot be true of it, or nothing."""
+        if self.calibration is not None and self.calibration.mistake:
+            return f"calibration.{self.calibration.mistake}"
+        if self.calibration is not None and self.temperature != self.calibration.temperature:
+            return f"temperature: found {self.temperature}, but that of calibration is another"
         if len(set(self.classes)) < len(self.classes):
             return "classes: found a label twice, expected each once"
         if len(self.classes) != self.interface.outputs:

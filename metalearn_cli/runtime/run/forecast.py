@@ -9,6 +9,7 @@ from typing import NamedTuple
 from metalearn_cli.runtime.machine.execution import record_for, running
 from metalearn_cli.runtime.machine.memory import peak_bytes
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps
+from metalearn_cli.runtime.run.closed_form_fit import begun
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device, scores_of
 from metalearn_cli.runtime.run.outer_step import move
 from metalearn_cli.runtime.run.session import Session, training_sampler
@@ -40,7 +41,9 @@ def forecast(session: Session) -> Forecast:
     several processes (`execution.processes`, torchrun) is faster.
     """
     experiment, device = session.experiment, session.device
-    state = fresh(experiment, session.learner, device, session.plan)
+    started = time.monotonic()
+    state = fresh(experiment, begun(experiment, session.learner, session.data, device), session.plan)
+    to_begin = time.monotonic() - started
     sampler = training_sampler(experiment, session.data, session.learner)
     tasks = range(experiment.outer.meta_batch_size)
     meta_gradient = partial(session.learner.meta_gradient, iteration=0)
@@ -57,9 +60,9 @@ def forecast(session: Session) -> Forecast:
 
         step()
         per_iteration = statistics.median(_timed(step))
-        begun = time.monotonic()
+        measured_from = time.monotonic()
         scores_of(session.validator, runner, state.meta, validation, steps, episodes=few)
-        per_validation = (time.monotonic() - begun) * episodes / few
+        per_validation = (time.monotonic() - measured_from) * episodes / few
     iterations, measures = experiment.outer.iterations, experiment.eval
     first = min(measures.first, iterations)
     rounds = range(measures.every, iterations + 1, measures.every)
@@ -67,8 +70,8 @@ def forecast(session: Session) -> Forecast:
     return Forecast(
         per_iteration,
         per_validation,
-        to_validation=first * per_iteration + per_validation,
-        to_end=iterations * per_iteration + validations * per_validation,
+        to_validation=to_begin + first * per_iteration + per_validation,
+        to_end=to_begin + iterations * per_iteration + validations * per_validation,
         peak=peak_bytes(device),
     )
 

@@ -1,6 +1,6 @@
 """Proves the meta-gradient on one tiny problem in float64, on the device, with the torch and in the mode of the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.meta import LAST, Learner, Meta, checkable, scores_per_step
-from metalearn_cli.core.tasks import Task, count, tasks_between, with_each
+from metalearn_cli.core.tasks import Examples, Task, count, tasks_between, ways_of, with_each
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.references import reason
@@ -57,6 +57,9 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device, sa
     meta = _double(learner.init(), device)
     tasks = with_each(tiny_tasks(interface), lambda values: values.to(device))
     with default_type(torch.float64), running(plan) as runner:
+        if learner.fit is not None:
+            say("the fit to training classes")
+            meta = learner.fit(meta, _passes(tasks), [tasks])
         say("the gradient of two tasks, each alone")
         try:
             alone, reported = _alone(reference, meta, tasks)
@@ -77,6 +80,15 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device, sa
     proof = Proof(parallel, evaluation, order, plan, interface.input_shape)
     _require_holding(proof, learner)
     return proof
+
+
+def _passes(tasks: Task) -> Iterator[Examples]:
+    """The pictures of two tasks as those of training classes: a class of one task is none of the other's."""
+    for number in range(count(tasks)):
+        task = tasks_between(tasks, number, number + 1)
+        ways = ways_of(task.support)
+        for half in task:
+            yield half._replace(targets=half.targets + number * ways, ways=None)
 
 
 def _require_holding(proof: Proof, learner: Learner) -> None:

@@ -1,6 +1,7 @@
 """The complete training procedure, from an experiment to its checkpoints: what the command `train` runs."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -15,6 +16,7 @@ from metalearn_cli.runtime.machine.distributed import Group
 from metalearn_cli.runtime.machine.execution import record_for, running
 from metalearn_cli.runtime.run import settings_without_effect
 from metalearn_cli.runtime.run.assembly import device_named
+from metalearn_cli.runtime.run.calibration_of_runs import calibrate_best
 from metalearn_cli.runtime.run.model_card import write_card
 from metalearn_cli.runtime.run.reports import Report
 from metalearn_cli.runtime.run.session import Session, open_session, start
@@ -91,8 +93,24 @@ def _in_group(
         run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
         with sinks.opened(openers, run, say) as receivers:
             yield from _reports(session, state, watch._replace(sinks=receivers, say=say))
-    if group.leads:
-        write_card(session, say)
+        if group.leads:
+            _calibrate(session, state, watch)
+            write_card(session, say)
+
+
+def _calibrate(session: Session, state: State, watch: Watch) -> None:
+    """The best checkpoint of a finished run holds what its learner may promise, if there is time to find it out."""
+    if state.reported < session.experiment.outer.iterations or watch.stop():
+        return
+    begun = time.monotonic()
+    try:
+        with watch.within_time():
+            found = calibrate_best(session)
+    except KeyboardInterrupt:
+        if not watch.stop():
+            raise
+        return
+    watch.calibrated(found, time.monotonic() - begun)
 
 
 def _reports(session: Session, state: State, watch: Watch) -> Iterator[Report]:

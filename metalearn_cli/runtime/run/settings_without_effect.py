@@ -118,6 +118,8 @@ def _of_algorithm(experiment: Experiment, learner: Learner, network: nn.Module) 
         yield _said("algorithm.first_order_iterations", "algorithm.second_order is false")
     elif first and first >= iterations:
         yield _said("algorithm.second_order", f"all {iterations:,} iterations are first-order (first_order_iterations)")
+    if learner.fit is not None and "scale" in values and _is_set(experiment, "algorithm", "scale"):
+        yield _said("algorithm.scale", "validation tasks choose it before the first iteration")
     if values.get("cg_steps") == 0:
         for key in ("cg_damping", "strength_damping"):
             yield _said(f"algorithm.{key}", "algorithm.cg_steps is 0")

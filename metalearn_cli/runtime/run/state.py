@@ -34,6 +34,7 @@ _MAY_CHANGE = {
     ("outer", "on_nonfinite"),
     ("eval", "episodes"),
     ("eval", "every"),
+    ("eval", "calibrate_shots"),
     ("checkpoint", "minutes"),
     ("checkpoint", "every"),
     ("execution", "threads"),
@@ -114,9 +115,8 @@ class State:
         return sorted(found, key=lambda one: (sign * one.score, one.iteration))[:most]
 
 
-def fresh(experiment: Experiment, learner: Learner, device: torch.device, plan: Plan) -> State:
-    """The state before the first iteration."""
-    meta = on(learner.init(), device)
+def fresh(experiment: Experiment, meta: Meta, plan: Plan) -> State:
+    """The state before the first iteration, from the meta-parameters on their device."""
     return State(0, meta, optimizer_for(experiment.outer, meta), plan)
 
 
@@ -136,6 +136,7 @@ def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapp
         "ground": dict(ground),
         "skipped": state.skipped,
         "skipped_in_a_row": state.skipped_in_a_row,
+        "calibration": [],
         "versions": versions(),
     }
     tensors = leaves(state.meta)

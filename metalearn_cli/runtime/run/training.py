@@ -12,6 +12,7 @@ from metalearn_cli.runtime.machine.execution import Runner
 from metalearn_cli.runtime.run.clock import Clock
 from metalearn_cli.runtime.run.cut_short_tasks import cut_short_share
 from metalearn_cli.runtime.run.evaluation import Step, scores_of, summary
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.reports import Report, scalars
 from metalearn_cli.runtime.run.session import Session, keep_last, keep_report
 from metalearn_cli.runtime.run.state import Averages, State
@@ -28,6 +29,8 @@ class Watch(NamedTuple):
     before the first step. Inside `abandonable()` a KeyboardInterrupt may come once `stop()` is true:
     the step or validation at hand is then given up, as if it had not begun. `fits(seconds)` says whether there is still
     time for something; validations, which may take long, run inside `within_time()`, which ends them when it is over.
+    When
+    a run has ended, `calibrated(found, seconds)` hears what its best checkpoint may promise.
 
     Only a run of several processes uses the last two: `signalled()` says that the others are no longer waited for, and
     `before_the_end` gets the function that ends them at once.
@@ -44,6 +47,7 @@ class Watch(NamedTuple):
     begin: Callable[[Session, State], None] = lambda _session, _state: None
     signalled: Callable[[], bool] = lambda: False
     before_the_end: Callable[[Callable[[], None] | None], None] = lambda _end_others: None
+    calibrated: Callable[[Sequence[Calibration], float], None] = lambda _found, _seconds: None
 
 
 def loop(session: Session, runner: Runner, state: State, watch: Watch) -> Iterator[Report]:

@@ -11,13 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metalearn_cli.core.calibration import best_temperature
+from metalearn_cli.core.heads import is_body
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import with_overrides
 from metalearn_cli.runtime.run.assembly import device_named, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.checkpoint_contents import trained_in
+from metalearn_cli.runtime.run.promises import Calibration, nearest
 from metalearn_cli.runtime.run.state import meta_of
 from metalearn_cli.runtime.use.classifier import Classifier, classifier_in, inputs_of, require_finite, size_of
+from metalearn_cli.runtime.use.folds import folds, others
 from metalearn_cli.runtime.use.python_arguments import Pictures, classes_in, labels_in
 from metalearn_cli.storage.runs import checkpoints
 
@@ -33,6 +37,7 @@ class Adaptable:
         overrides: Sequence[str] = (),
     ) -> None:
         trained = trained_in(checkpoint, path)
+        self._calibrations = trained.header.calibration
         self.experiment, self.interface = with_overrides(trained.experiment, overrides), trained.interface
         if self.interface.preprocessing is None:
             raise CheckpointError(f"{path}: was trained on numbers, not on pictures; it cannot classify pictures")
@@ -68,6 +73,28 @@ class Adaptable:
 
         They may have diverged; `classifier.require_finite` checks this.
         """
+        found = self.adapted(inputs, targets, classes)
+        if found[-1].calibration is None and self._costs_nothing and int(torch.bincount(targets).min()) > 1:
+            found[-1].temperature = self._temperature(inputs, targets, classes)
+        return found
+
+    @property
+    def _costs_nothing(self) -> bool:
+        """Whether it adapts in closed form to inputs as they are, so that leaving pictures out takes no time."""
+        return self._learner.traits.inner_steps == 0 and not any(map(is_body, self._meta.params))
+
+    def _temperature(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> float:
+        """The best temperature for what pictures are taken for that were left out, one of each class at a time."""
+        outputs, known = list[Tensor](), list[Tensor]()
+        for left_out, first in folds(targets):
+            rest = others(targets, left_out)
+            learned = self.adapted(inputs[rest], targets[rest], classes)[-1]
+            outputs.append(learned.outputs(inputs[left_out[first]]))
+            known.append(targets[left_out[first]])
+        return best_temperature(torch.cat(outputs).cpu(), torch.cat(known))
+
+    def adapted(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
+        """The same with nothing left out for a temperature."""
         ways = self._learner.traits.ways
         if ways is not None and len(classes) != ways:
             raise ConfigError(
@@ -79,7 +106,14 @@ class Adaptable:
         support = Examples(shown, known, len(classes))
         states = self._learner.adapt(self._meta, support, evaluation_steps(self.experiment, self._learner))
         make = partial(Classifier, self.experiment, self.interface, self._learner, classes)
-        return [make(state, step) for step, state in enumerate(states)]
+        fits = self._calibration(len(classes), len(targets))
+        found = [make(state, step) for step, state in enumerate(states[:-1])]
+        return [*found, make(states[-1], len(states) - 1, fits)]
+
+    def _calibration(self, classes: int, pictures: int) -> Calibration | None:
+        """What was found on validation tasks most like this one, if they took as many inner steps."""
+        steps = evaluation_steps(self.experiment, self._learner)
+        return nearest([one for one in self._calibrations if one.inner_steps == steps], classes, pictures / classes)
 
 
 def load(path: str | Path, device: str = "cpu") -> Adaptable:

@@ -22,11 +22,13 @@ from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError, DivergedError
 from metalearn_cli.experiment import Experiment
+from metalearn_cli.layers.network import below
 from metalearn_cli.runtime.data.opening import Interface
 from metalearn_cli.runtime.data.pixels import inputs_of_stored
 from metalearn_cli.runtime.run.assembly import backbone_for, learner_for
 from metalearn_cli.runtime.run.checkpoint_contents import adapted_in
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.state import fitted
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
@@ -37,6 +39,7 @@ from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.classifier_forms import require_form
 
 _PICTURES_AT_ONCE = 256
+NOT_CALIBRATED = "validation tasks, on which a promise could be tried, belong to training, and its checkpoint has none"
 
 
 class Classifier:
@@ -53,8 +56,12 @@ class Classifier:
         classes: Sequence[Any],
         adapted: Adapted,
         steps: int,
+        calibration: Calibration | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self.classes = list(classes)
+        self.calibration = calibration
+        self.temperature = temperature if calibration is None else calibration.temperature
         self.steps = steps
         self._experiment = experiment
         self._interface = interface
@@ -80,22 +87,58 @@ class Classifier:
         return self.probabilities(inputs_of(images, self._interface))
 
     def probabilities(self, inputs: Tensor) -> NDArray[np.float32]:
-        """The probabilities [N, W] for inputs [N, C, H, W] that `inputs_of` has prepared."""
-        outputs = self._outputs(inputs)
-        if not bool(outputs.isfinite().all()):
-            raise diverged(self.steps, "answers")
-        found: NDArray[np.float32] = outputs.softmax(-1).cpu().numpy()
+        """The same for pictures that `inputs_of` has prepared."""
+        found: NDArray[np.float32] = (self._answers(inputs) / self.temperature).softmax(-1).cpu().numpy()
         return found
 
+    def predict_sets(self, images: Pictures, coverage: float = 0.9) -> list[list[Any]]:
+        """For each picture the labels of a set that holds the right one with a chance of `coverage` in a new task.
+
+        The most probable come first; a set may be empty. Raises ConfigError if it is not calibrated.
+        """
+        rows = self.predict_proba(images)
+        return [[self.classes[place] for place in places] for places in self.sets(rows, coverage)]
+
+    def sets(self, rows: NDArray[np.float32], coverage: float) -> list[list[int]]:
+        """The same as places in `classes`, from probabilities [N, W]."""
+        if not 0 < coverage < 1:
+            raise ConfigError(f"coverage: found {coverage}, expected a fraction between 0 and 1, such as 0.9 for 90 %")
+        floor = self._promised().floor(coverage)
+        return [[int(place) for place in (-row).argsort(kind="stable") if row[place] >= floor] for row in rows]
+
+    def none_of_these(self, images: Pictures) -> list[bool]:
+        """For each picture whether it fits into none of the classes, so that 95 % of those that belong are kept.
+
+        Raises ConfigError if it is not calibrated.
+        """
+        return self.strangers(inputs_of(images, self._interface))
+
+    def strangers(self, inputs: Tensor) -> list[bool]:
+        """The same for pictures that `inputs_of` has prepared."""
+        found: list[bool] = self._promised().strangers(self._answers(inputs)).tolist()
+        return found
+
+    def _promised(self) -> Calibration:
+        if self.calibration is None:
+            raise ConfigError(f"this classifier is not calibrated: {NOT_CALIBRATED}")
+        return self.calibration
+
+    def _answers(self, inputs: Tensor) -> Tensor:
+        """Outputs [N, W] for prepared pictures. Raises DivergedError where they are not finite."""
+        outputs = self.outputs(inputs)
+        if not bool(outputs.isfinite().all()):
+            raise diverged(self.steps, "answers")
+        return outputs
+
     def places(self, inputs: Tensor) -> NDArray[np.int64]:
-        """The number in `classes` of each picture's most probable class; NO_ANSWER if its outputs are not finite."""
-        outputs = self._outputs(inputs)
+        """The place in `classes` of the most probable class of each picture; NO_ANSWER where no output is finite."""
+        outputs = self.outputs(inputs)
         found = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
         answers: NDArray[np.int64] = found.cpu().numpy()
         return answers
 
-    def _outputs(self, inputs: Tensor) -> Tensor:
-        """The adapted learner's outputs [N, W] for prepared pictures."""
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """What the adapted learner says to prepared pictures, [N, W]."""
         inputs = inputs.to(self._adapted.support.device)
         starts = range(0, len(inputs), _PICTURES_AT_ONCE)
         parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
@@ -107,7 +150,7 @@ class Classifier:
         """The part that is not finite: "weights", or "answers" to its own support set; "" if everything is finite."""
         if not all(bool(value.isfinite().all()) for value in self._adapted.params.values()):
             return "weights"
-        return "" if bool(self._outputs(self._adapted.support[0]).isfinite().all()) else "answers"
+        return "" if bool(self.outputs(self._adapted.support[0]).isfinite().all()) else "answers"
 
     @property
     def interface(self) -> Interface:
@@ -151,6 +194,9 @@ class Classifier:
             network = backbone_for(self._experiment, self._interface)
             if reads == "directions":
                 network.head = CosineHead(1, 1)
+            if self._learner.traits.head is not None:
+                network.head = self._learner.traits.head(below("head.", params))
+                params = {name: value for name, value in params.items() if name in dict(network.named_parameters())}
         else:
             network = without_body(math.prod(self._interface.input_shape))
             params = {name: value for name, value in params.items() if name.startswith("head.")}
@@ -177,12 +223,16 @@ class Classifier:
             return
         network, seen = self.module(), self._interface.preprocessing
         about = export.about(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
-        about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)}
+        about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)} | self._promise_header()
         if path.suffix == ".safetensors":
             export.write_weights(path, network.state_dict(), about)
         else:
             assert seen is not None
             export.write_program(path, network, seen, about)
+
+    def _promise_header(self) -> dict[str, Any]:
+        promised = None if self.calibration is None else self.calibration.model_dump(mode="json")
+        return {"calibration": promised, "temperature": self.temperature}
 
     def _checkpoint(self) -> checkpoints.Checkpoint:
         header: Mapping[str, Any] = {
@@ -191,6 +241,7 @@ class Classifier:
             "interface": interface_header(self._interface._replace(outputs=len(self.classes))),
             "classes": self.classes,
             "inner_steps": self.steps,
+            **self._promise_header(),
             "versions": versions(),
         }
         tensors = {f"adapted.{name}": value[0] for name, value in self._adapted.params.items()}
@@ -207,7 +258,8 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
     stored = fitted(checkpoint.below("adapted."), unadapted, path)
     adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
-    return Classifier(experiment, interface, learner, header.classes, adapted, steps=header.inner_steps)
+    promised = (header.calibration, header.temperature)
+    return Classifier(experiment, interface, learner, header.classes, adapted, header.inner_steps, *promised)
 
 
 def inputs_of(images: Pictures, interface: Interface) -> Tensor:

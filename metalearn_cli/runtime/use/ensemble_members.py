@@ -9,13 +9,13 @@ from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, with_overrides
 from metalearn_cli.runtime.data.opening import Interface, dataset_of
 from metalearn_cli.runtime.run.checkpoint_contents import trained_in
-from metalearn_cli.runtime.run.checkpoint_headers import training_header
+from metalearn_cli.runtime.run.checkpoint_headers import TrainingHeader, training_header
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
 from metalearn_cli.storage.runs.run_folder import kept_in, kept_name
 
 _TRAINED_ALIKE = ("dataset", "task", "backbone", "algorithm")
-_MAY_DIFFER = {"every", "episodes", "val_episodes", *PREPARATION_ONLY}
+_MAY_DIFFER = {"every", "episodes", "val_episodes", "calibrate_shots", *PREPARATION_ONLY}
 
 
 class EnsembleMember(NamedTuple):
@@ -23,6 +23,7 @@ class EnsembleMember(NamedTuple):
 
     path: Path
     checkpoint: Checkpoint
+    header: TrainingHeader
     trained: Experiment
     asked: Experiment
     interface: Interface
@@ -70,11 +71,11 @@ def _named_by(newest: Path) -> list[Path]:
 
 def _opened(path: Path, overrides: Sequence[str]) -> EnsembleMember:
     checkpoint = load(path)
-    _header, trained, interface = trained_in(checkpoint, path)
+    header, trained, interface = trained_in(checkpoint, path)
     asked = with_overrides(trained, overrides)
     _require_as_trained(path, trained, asked)
     _require_inputs(path, interface, asked.dataset)
-    return EnsembleMember(path, checkpoint, trained, asked, interface)
+    return EnsembleMember(path, checkpoint, header, trained, asked, interface)
 
 
 def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:

@@ -67,12 +67,15 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], description: Mappin
 def write_program(path: Path, network: nn.Module, seen: Preprocessing, description: Mapping[str, Any]) -> None:
     """Write a `torch.export` program to `path`: uint8 pictures [N, H, W, C] to outputs, for any N, with ABOUT inside.
 
+    The outputs are divided by the `temperature` of the description, so that their softmax are the probabilities.
+
     Raises ConfigError if torch cannot export the network, RunError if the disk refuses.
     """
     example = torch.zeros(2, seen.height, seen.width, seen.channels, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
     try:
-        program = torch.export.export(FromPixels(network, seen).eval(), (example,), dynamic_shapes=({0: batch},))
+        module = Pixels(network, seen, description["temperature"]).eval()
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch documents no type for what it cannot export
         raise ConfigError(f"{path}: torch cannot export this network: {str(error).splitlines()[0]}") from error
     for node in program.graph.nodes:
@@ -82,15 +85,18 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     write_file(path, file.getvalue())
 
 
-class FromPixels(nn.Module):
-    """A network that takes plain pictures, uint8 [N, H, W, C]: inverts them if need be, normalises, and classifies."""
+class Pixels(nn.Module):
+    """A network that takes plain pictures, uint8 [N, H, W, C]: inverts them if need be, normalises, and classifies.
+
+    Its outputs are divided by a temperature.
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, seen: Preprocessing) -> None:
+    def __init__(self, network: nn.Module, seen: Preprocessing, temperature: float) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.temperature = network, temperature
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
         scale, shift = 1 / (255 * std), -mean / std
         self.register_buffer("scale", -scale if seen.invert else scale)
@@ -99,4 +105,4 @@ class FromPixels(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """The outputs [N, ...] for pictures [N, H, W, C]."""
         outputs: Tensor = self.network(pictures.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift)
-        return outputs
+        return outputs if self.temperature == 1 else outputs / self.temperature

@@ -19,14 +19,13 @@ from metalearn_cli.runtime.data.pixels import inputs_of_stored
 from metalearn_cli.runtime.use.adaptation import Adaptable
 from metalearn_cli.runtime.use.answer_counts import Counted
 from metalearn_cli.runtime.use.classifier import Classifier
+from metalearn_cli.runtime.use.folds import folds, others
 from metalearn_cli.storage.inputs.archives import is_archive
 from metalearn_cli.storage.inputs.containers import is_container
 from metalearn_cli.storage.inputs.folders import Folder, is_file
 from metalearn_cli.storage.inputs.sources import open_source
 from metalearn_cli.storage.pictures.conversion import decode
 from metalearn_cli.storage.prepared import brightness
-
-_MOST_FOLDS = 200
 
 
 class Labelled(NamedTuple):
@@ -124,35 +123,6 @@ def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
     return Counted(np.stack(answers), targets[known].numpy())
 
 
-class Fold(NamedTuple):
-    """The numbers of the pictures to leave out together, one of each class, `left_out` [W].
-
-    `first` [W] is true for those that were not left out in an earlier fold.
-    """
-
-    left_out: Tensor
-    first: Tensor
-
-
-def folds(targets: Tensor) -> list[Fold]:
-    """Folds of pictures with the classes `targets` [N]; each fold leaves out one picture of every class.
-
-    This keeps the proportions of the classes. If a single picture were left out, its class would be the smallest in the
-    rest, and the classifier would favour the others. The number of folds is the size of the largest class, at most 200,
-    spread evenly over that class. A smaller class leaves out the same pictures again, in turn. In a class of at most
-    200 pictures, every picture is left out at least once.
-    """
-    places = [torch.nonzero(targets == way).flatten() for way in range(int(targets.max()) + 1)]
-    count = min(max(map(len, places)), _MOST_FOLDS)
-
-    def fold(number: int) -> Fold:
-        taken = [number % len(own) if len(own) < count else number * len(own) // count for own in places]
-        left_out = torch.stack([own[place] for own, place in zip(places, taken, strict=True)])
-        return Fold(left_out, torch.tensor([number < len(own) for own in places]))
-
-    return [fold(number) for number in range(count)]
-
-
 def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
     """The answers to support pictures by classifiers that were adapted without these pictures.
 
@@ -165,9 +135,8 @@ def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
         return None
     answers, asked, every = [], torch.empty(0, dtype=torch.int64), folds(targets)
     for left_out, first in every:
-        rest = torch.ones(len(targets), dtype=torch.bool)
-        rest[left_out] = False
-        steps = learner.classifiers(support.inputs[rest], targets[rest], classes)
+        rest = others(targets, left_out)
+        steps = learner.adapted(support.inputs[rest], targets[rest], classes)
         answers.append(np.stack([classifier.places(support.inputs[left_out[first]]) for classifier in steps]))
         asked = torch.cat([asked, left_out[first]])
     answered = Counted(np.concatenate(answers, 1), targets[asked].numpy())

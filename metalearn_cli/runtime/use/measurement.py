@@ -19,12 +19,15 @@ from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.sampling import fingerprint
 from metalearn_cli.runtime.machine.execution import plan_for, running
 from metalearn_cli.runtime.run import assembly
+from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, kept_promises
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, lost, narrow, scores_of, summary
+from metalearn_cli.runtime.run.promises import Promise
 from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol
 from metalearn_cli.runtime.run.state import meta_of
 from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
+from metalearn_cli.runtime.use.worth import Compared, Contender, compared, nearest_pixels
 from metalearn_cli.storage.inputs.downloads import Progress
 
 _log = logging.getLogger("metalearn_cli")
@@ -41,6 +44,8 @@ class Result(NamedTuple):
     `settings`: the experiment of the measurement. `subject`: the learner and its tasks, for a closer look.
     `members`: the checkpoints of an ensemble; empty for a single checkpoint.
     `lost`: the number of episodes without a finite loss after the last step.
+    `promises`: how well the promises hold, for each size of tasks that it was calibrated for.
+    `worth`: its accuracy beside that of learners that learned less, for pictures of one's own (dataset `folder`).
     """
 
     algorithm: str
@@ -56,6 +61,8 @@ class Result(NamedTuple):
     subject: Subject
     members: list[Path]
     lost: int
+    promises: list[Promise]
+    worth: list[Compared]
 
     @property
     def label(self) -> str:
@@ -118,7 +125,9 @@ def evaluate(
     subject = _subject(path, opened, learners, data, protocol=protocol, place=place)
     scores = _scores(subject, protocol, opened[0].asked, until_ci, progress)
     _require_answers(path, scores)
-    return _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
+    result = _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
+    promises, worth = _answered_alone(opened, subject, data, protocol, place=place)
+    return result._replace(promises=promises, worth=worth)
 
 
 def _subject(
@@ -159,6 +168,8 @@ def _result(
         subject=subject,
         members=[] if single else [one.path for one in opened],
         lost=lost(scores)[-1],
+        promises=[],
+        worth=[],
     )
 
 
@@ -175,6 +186,30 @@ def _scores(
         return scores_of(
             subject.learner, runner, subject.meta, subject.sampler, protocol.inner_steps, episodes=cap, enough=enough
         )
+
+
+def _answered_alone(
+    opened: Sequence[EnsembleMember], subject: Subject, data: opening.Data, protocol: Protocol, *, place: torch.device
+) -> tuple[list[Promise], list[Compared]]:
+    """The promises kept, and the comparison with simpler learners, by a learner that answers each query by itself.
+
+    That is how `finetune` answers, whatever statistics the accuracy is measured with.
+    """
+    first, part = opened[0], protocol.part
+    alone = [assembly.learner_for(one.asked, one.interface, "support") for one in opened]
+    learner = Ensemble(tuple(alone)) if isinstance(subject.learner, Ensemble) else alone[0]
+    few = min(protocol.episodes or 0, first.asked.eval.val_episodes)
+    with running(subject.plan, precision=first.asked.execution.precision) as runner:
+        judge = Judge(learner, subject.meta, protocol.inner_steps, runner)
+        kept = first.header.calibration if len(opened) == 1 else []
+        known = [one for one in kept if one.inner_steps == judge.steps] or calibrations(first.asked, data, judge)
+        promises = list(kept_promises(known, data, part, judge, first.asked.eval.seed, episodes=few))
+        if first.asked.dataset.name != "folder":
+            return promises, []
+        contenders = [
+            nearest_pixels(first.asked, data, place), Contender("this run", learner, subject.meta, judge.steps)
+        ]  # fmt: skip
+        return promises, list(compared(contenders, runner, first.asked, data, part=part, episodes=few))
 
 
 def _require_answers(path: Path, scores: Scores) -> None:

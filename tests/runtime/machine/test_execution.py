@@ -15,11 +15,22 @@ from metalearn_cli.testing.learners import require_tasks_at_once_equal_one_at_a_
 
 CPU = torch.device("cpu")
 PICTURES = set(names_in("backbones")) - {"mlp"}
-CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
+CLASSIFIERS = {
+    "nearest",
+    "protonet",
+    "prototypes",
+    "metaqda",
+    "proto_maml",
+    "unicorn_maml",
+    "r2d2",
+    "baseline",
+    "baseline_plus_plus",
+}
 OPTIONS = {
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 32, "norm": "group"}],
     "resnet12": [{"channels": [2, 3, 3, 4]}],
     "mlp": [{"hidden": [6, 5]}],
+    "linear": [{}, {"features": 7}],
     "custom": [{"call": "tests.modules:Residual", "arguments": {"norm": norm}} for norm in ("batch", "group")],
     "layers": [{"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]}],
 }

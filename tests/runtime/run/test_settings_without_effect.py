@@ -50,7 +50,7 @@ ELSEWHERE = {
     *("name", "dataset.name", "backbone.name", "algorithm.name", "sinks"),
     *("checkpoint.minutes", "checkpoint.every", "checkpoint.keep_best", "outer.on_nonfinite", "execution.processes"),
     *("execution.mode", "execution.chunk", "execution.threads", "algorithm.gradient"),
-    *("eval.episodes", "eval.val_episodes", "eval.every"),
+    *("eval.episodes", "eval.val_episodes", "eval.every", "eval.calibrate_shots"),
 }
 """What decides when something is done or kept, or how much at once, and not what is computed."""
 

@@ -36,6 +36,8 @@ BACKBONES = {
     "resnet12": {"name": "resnet12", "channels": [2, 3, 4, 5]},
     "resnet12 dropping": {"name": "resnet12", "channels": [2, 3, 4, 5], "drop_rate": 0.3},
     "mlp": {"name": "mlp", "hidden": [8]},
+    "identity": {"name": "identity"},
+    "linear": {"name": "linear", "features": 9},
     "layers": {"name": "layers", "layers": LAYERS},
 }
 CASES = [(algorithm, "conv4") for algorithm in names_in("algorithms")]

@@ -1,0 +1,119 @@
+"""How well promises are kept, as `eval` and `train` tell it: fields for JSON, tables on a terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from metalearn_cli.cli import tables
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.run.promises import Calibration, Promise
+    from metalearn_cli.runtime.use.measurement import Result
+    from metalearn_cli.runtime.use.worth import Compared
+
+
+def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
+    """The promises for JSON; shares are fractions."""
+    return [
+        {
+            "ways": one.calibration.ways, "shots": one.calibration.shots, "queries": one.calibration.queries,
+            "episodes": one.episodes, "calibrated_on": one.calibration.episodes,
+            "temperature": one.calibration.temperature, "before": one.raw._asdict(), "after": one.tempered._asdict(),
+            "sets": [row._asdict() for row in one.sets],
+            "strangers": None if one.strangers is None else one.strangers._asdict(),
+        }
+        for one in promises
+    ]  # fmt: skip
+
+
+def print_promises(tested: "Result") -> None:
+    """Small tables: how far probabilities are from the truth, how often sets are right, who is turned away, and what
+    the run is worth.
+    """
+    out = tables.console(stderr=False)
+    for title, names, rows in promise_tables(tested):
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for name in names:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        out.print(table)
+
+
+def calibrated(found: "Sequence[Calibration]", seconds: float) -> str:
+    """What a checkpoint was calibrated for, in a line."""
+    shots = ", ".join(str(one.shots) for one in found)
+    tasks = f"{found[0].episodes} validation tasks of {found[0].classes} classes each"
+    return f"{found[0].ways}-way, {shots} shots, on {tasks}, in {seconds:.1f} s"
+
+
+def worth_fields(worth: "Sequence[Compared]") -> list[dict[str, Any]]:
+    """What a run is worth beside others, for JSON; accuracies and differences are fractions."""
+    return [one._asdict() | {"rows": [row._asdict() for row in one.rows]} for one in worth]
+
+
+Cells = list[list[str]]
+
+
+def promise_tables(tested: "Result") -> list[tuple[str, list[str], Cells]]:
+    """Title, header and rows of each table; none of those that have nothing to say."""
+    promises, sign = tested.promises, tables.plus_minus()
+    episodes = promises[0].episodes if promises else 0
+    found = [
+        ("probabilities without and with temperature, each answer by itself",
+         ["tasks", "temperature", "ECE %", "then", "Brier", "then", "log loss", "then"], _reliability(promises)),
+        (f"sets that hold the right class, {episodes} tasks",
+         ["tasks", "target %", "held %", f"{sign} 95 %", "classes a set", "empty %"], _sets(promises)),
+        ("pictures of other classes, answered none of these",
+         ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
+    ]  # fmt: skip
+    found += [
+        (f"what it is worth, {one.ways}-way {one.shots}-shot, each answer by itself, {one.episodes} same tasks",
+         ["learner", "accuracy %", f"{sign} 95 %", "this run has more", f"{sign} 95 %"], _worth(one))
+        for one in tested.worth
+    ]  # fmt: skip
+    return [one for one in found if one[2]]
+
+
+def _worth(compared: "Compared") -> Cells:
+    *others, last = compared.rows
+    rows = [
+        [one.name, f"{100 * one.accuracy:.1f}", f"{100 * one.ci95:.1f}", f"{100 * one.difference:+.1f}",
+         f"{100 * one.difference_ci95:.1f}"]
+        for one in others
+    ]  # fmt: skip
+    return [*rows, [last.name, f"{100 * last.accuracy:.1f}", f"{100 * last.ci95:.1f}", "", ""]]
+
+
+def _reliability(promises: "Sequence[Promise]") -> Cells:
+    return [
+        [
+            one.calibration.size, f"{one.calibration.temperature:.3g}", f"{100 * one.raw.ece:.1f}",
+            f"{100 * one.tempered.ece:.1f}", f"{one.raw.brier:.3f}", f"{one.tempered.brier:.3f}",
+            f"{one.raw.nll:.3f}", f"{one.tempered.nll:.3f}",
+        ]
+        for one in promises
+    ]  # fmt: skip
+
+
+def _sets(promises: "Sequence[Promise]") -> Cells:
+    return [
+        [
+            one.calibration.size, f"{100 * row.target:.0f}", f"{100 * row.coverage:.1f}", f"{100 * row.ci95:.1f}",
+            f"{row.size:.2f}", f"{100 * row.empty:.1f}",
+        ]
+        for one in promises
+        for row in one.sets
+    ]  # fmt: skip
+
+
+def _strangers(promises: "Sequence[Promise]") -> Cells:
+    return [
+        [
+            one.calibration.size, f"{100 * row.turned_away:.1f}", f"{100 * row.ci95:.1f}", f"{100 * row.kept:.1f}",
+            f"{row.auroc:.3f}", row.score,
+        ]
+        for one in promises
+        if (row := one.strangers) is not None
+    ]  # fmt: skip

@@ -1,0 +1,62 @@
+"""Pictures beside those of tasks: every one of a part's, once; and some of the classes that a task does not have."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.runtime.data.random_streams import generator_for
+from metalearn_cli.runtime.data.sampling import Draw, Pool, Sampler, TaskSpec, classes_of, gather
+
+_AT_ONCE = 128
+
+Passes = Callable[[], Iterator[Examples]]
+"""All pictures of the training classes, in batches of one task [1, N, ...] whose targets are class numbers."""
+
+
+def every_picture(pool: Pool) -> Iterator[Examples]:
+    """All pictures of a pool's classes, class after class, without augmentation and turned by its classes' turns."""
+    plain, classes = pool._replace(augmentation=()), len(pool.counts)
+    for number in range(classes):
+        for start in range(0, int(pool.counts[number]), _AT_ONCE):
+            stop = min(start + _AT_ONCE, int(pool.counts[number]))
+            images = pool.starts[number] + np.arange(start, stop)[None]
+            draw = Draw(images, np.asarray(pool.turns[number : number + 1]))
+            batch = gather(plain, TaskSpec(1, stop - start, 0), [draw]).support
+            yield Examples(batch.inputs, torch.full_like(batch.targets, number), classes)
+
+
+def numbered_after(each: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator[Examples]:
+    """The pictures of several pools one after the other, the classes of each numbered after those before."""
+    before = 0
+    for passes in each:
+        classes = 0
+        for batch in passes():
+            classes = batch.ways or 0
+            yield batch._replace(targets=batch.targets + before)
+        before += classes
+
+
+def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
+    """A Sampler whose task i has, as its support set, pictures of classes that task i of `picture_sampler` has not.
+
+    They are as many as that task has queries; of every class that is left as many as of any other, or one more. Their
+    targets mean nothing, and the query set is empty.
+    """
+
+    def drawn(step: int, number: int) -> Draw:
+        own = classes_of(pool, spec, generator_for(seed, pool.part, step, number))
+        others = np.setdiff1d(np.arange(len(pool.counts)), own)
+        generator = generator_for(seed, f"{pool.part} strangers", step, number)
+        count = spec.ways * spec.queries
+        chosen = np.resize(generator.permutation(others), count)
+        images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
+        turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
+        return Draw(images[:, None], turns)
+
+    def sampler(step: int, numbers: Sequence[int]) -> Task:
+        plain = pool._replace(augmentation=())
+        return gather(plain, TaskSpec(spec.ways * spec.queries, 1, 0), [drawn(step, number) for number in numbers])
+
+    return sampler

@@ -1,0 +1,137 @@
+"""From a learner and its data to what it may promise, and how well it keeps it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.datasets import Part
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.sampling import TaskSpec
+from metalearn_cli.runtime.machine.execution import Runner, running
+from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
+from metalearn_cli.runtime.run.checkpoint_headers import training_header
+from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
+from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured
+from metalearn_cli.runtime.run.session import Session
+from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+
+Tick = Callable[[int, int], None]
+"""Hears how many of how many episodes are done."""
+
+
+class Judge(NamedTuple):
+    """A learner that answers every query by itself, what it has learned, in how many inner steps, and who runs it."""
+
+    learner: Answering
+    meta: Meta
+    steps: int
+    runner: Runner
+
+
+def sizes(experiment: Experiment, data: Data) -> list[TaskSpec]:
+    """The sizes of tasks that an experiment asks to be calibrated for, as far as the validation part has such tasks.
+
+    With very many shots there are fewer queries: as many as the classes have pictures for.
+    """
+    spec = evaluation_spec(experiment)
+    asked = experiment.eval.calibrate_shots
+    shots = sorted({1, 5, spec.shots} if asked is None else set(asked))
+    return [size for number in shots if (size := _possible(data, spec._replace(shots=number), experiment)) is not None]
+
+
+def _possible(data: Data, spec: TaskSpec, experiment: Experiment) -> TaskSpec | None:
+    for queries in dict.fromkeys((spec.queries, min(spec.queries, 5), 1)):
+        try:
+            data.sampler("val", spec._replace(queries=queries), experiment.eval.seed)
+        except (ConfigError, DataError):
+            continue
+        return spec._replace(queries=queries)
+    return None
+
+
+def calibrations(
+    experiment: Experiment, data: Data, judge: Judge, tick: Tick = lambda _done, _all: None
+) -> list[Calibration]:
+    """A Calibration for each size of tasks, from `eval.val_episodes` validation tasks; none without classes."""
+    if not data.interface.tells_classes_apart:
+        return []
+    found, count = [], experiment.eval.val_episodes
+    every = sizes(experiment, data)
+    for number, spec in enumerate(every):
+
+        def told(done: int, before: int = number * count) -> None:
+            tick(before + done, count * len(every))
+
+        observed = observe(judge, data, "val", spec, experiment.eval.seed, count, told)
+        found.append(calibrated(observed, TaskSize(*spec, judge.steps, len(data.classes("val")))))
+    return found
+
+
+def kept_promises(
+    known: Sequence[Calibration], data: Data, part: Part, judge: Judge, seed: int, episodes: int
+) -> Iterator[Promise]:
+    """How well each Calibration holds in so many tasks of a part; those that the part has no tasks for are left out."""
+    for one in known:
+        spec = TaskSpec(one.ways, one.shots, one.queries)
+        try:
+            yield measured(one, observe(judge, data, part, spec, seed, episodes))
+        except (ConfigError, DataError):
+            continue
+
+
+def observe(
+    judge: Judge, data: Data, part: Part, spec: TaskSpec, seed: int, episodes: int,
+    tick: Callable[[int], None] = lambda _done: None,
+) -> Observed:  # fmt: skip
+    """What a learner says in tasks 0, 1, ... of a part: to their queries, and to pictures of other classes."""
+    sampler, others = data.sampler(part, spec, seed), data.strangers(part, spec, seed)
+    device = next(iter(judge.meta.params.values())).device
+    parts, targets, queries = [], [], spec.ways * spec.queries
+
+    def outputs(meta: Meta, tasks: Task) -> Tensor:
+        with torch.no_grad():
+            return judge.learner.answers(meta, tasks.support, tasks.query.inputs, [judge.steps])[0]
+
+    for start in range(0, episodes, EPISODES_AT_ONCE):
+        numbers = range(start, min(start + EPISODES_AT_ONCE, episodes))
+        tasks = sampler(0, numbers)
+        asked = [tasks.query.inputs] + ([] if others is None else [others(0, numbers).support.inputs])
+        # Strangers are asked with the queries, so that a task is learned once.
+        both = Examples(torch.cat(asked, 1), tasks.query.targets, spec.ways)
+        found = judge.runner.chunks(outputs, judge.meta, on_device(Task(tasks.support, both), device))
+        parts.append(torch.cat(found).cpu())
+        targets.append(tasks.query.targets.cpu())
+        tick(numbers.stop)
+    rows = torch.cat(parts)
+    rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)
+    return Observed(rows[:, :queries], torch.cat(targets), None if others is None else rows[:, queries:])
+
+
+def calibrate_best(session: Session, tick: Tick = lambda _done, _all: None) -> list[Calibration]:
+    """The best checkpoint of a run holds what its learner may promise, and that comes back.
+
+    It is computed once; a checkpoint that holds it already stays as it is. None where there is no best checkpoint, or
+    nothing to calibrate for.
+    """
+    path, experiment = session.folder.best, session.experiment
+    if not path.exists():
+        return []
+    checkpoint = load(path)
+    if known := training_header(checkpoint, path).calibration:
+        return known
+    # What answers each picture by itself, as `finetune` does, whatever validations measured.
+    learner = learner_for(experiment, session.data.interface, "support")
+    meta, steps = meta_of(checkpoint, path, learner, session.device), evaluation_steps(experiment, learner)
+    with running(session.plan, precision=experiment.execution.precision) as runner:
+        found = calibrations(experiment, session.data, Judge(learner, meta, steps, runner), tick)
+    if found:
+        header = {**checkpoint.header, "calibration": [one.model_dump(mode="json") for one in found]}
+        save(path, Checkpoint(header, checkpoint.tensors))
+    return found

@@ -1,0 +1,224 @@
+"""What a learner may promise of its answers: found on validation tasks, kept in checkpoints, measured on test tasks.
+
+Every answer is by itself (support statistics), as `finetune` gives them.
+
+Legend: E episodes, M queries of one episode, S strangers, N pictures, W classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metalearn_cli.core import calibration as found_by
+from metalearn_cli.core.calibration import SCORES, Reliability, Score, reliability
+from metalearn_cli.settings import Settings, Size, Steps
+
+LEVELS = tuple(percent / 100 for percent in range(50, 100))
+"""The coverages that a threshold is kept for; others take that of the next higher one."""
+COVERAGES = (0.8, 0.9, 0.95)
+"""Those that are measured."""
+KEPT = 0.95
+"""The share of pictures of a task's own classes that are not to be turned away as none of these."""
+
+_Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Calibration(Settings):
+    """What was found on validation tasks of one size. It is true of new tasks of that size, learned by as many steps.
+
+    `episodes`, `classes`: how many tasks there were, and of how many classes they were drawn. New classes differ from
+        these as these do among themselves, so that with few of them a promise is less sure than its tasks make it look.
+    `temperature`: outputs are divided by it before they become probabilities.
+    `floors`: for each of `LEVELS` the least probability of a class in a set; zero, by which all are in it.
+    `score`: what tells pictures of other classes; null where the validation part has no other classes.
+    `least`: the least score, of outputs after division by the temperature, of a picture that is not turned away; null
+        keeps all.
+    """
+
+    ways: Size
+    shots: Size
+    queries: Size
+    episodes: Size
+    classes: Size
+    inner_steps: Steps
+    temperature: Annotated[float, Field(ge=1e-5, le=1e7)]
+    floors: Annotated[tuple[_Probability, ...], Field(min_length=len(LEVELS), max_length=len(LEVELS))]
+    score: Score | None
+    least: float | None
+
+    @property
+    def size(self) -> str:
+        """The size of its tasks: 5-way 1-shot."""
+        return f"{self.ways}-way {self.shots}-shot"
+
+    @property
+    def mistake(self) -> str:
+        """What cannot be true of it, or nothing."""
+        if list(self.floors) != sorted(self.floors, reverse=True):
+            return "floors: found some that rise, expected a higher coverage to have a lower one"
+        if self.least is not None and (self.score is None or not math.isfinite(self.least)):
+            return f"least: found {self.least}, but there is no score"
+        return ""
+
+    def floor(self, coverage: float) -> float:
+        """The least probability of a class in a set with this coverage; above 0.99 every class is in it."""
+        return next((floor for level, floor in zip(LEVELS, self.floors, strict=True) if level >= coverage - 1e-9), 0.0)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """The probabilities [..., W] that outputs [..., W] mean."""
+        return (outputs / self.temperature).softmax(-1)
+
+    def fit(self, outputs: Tensor) -> Tensor:
+        """How well pictures fit into the task [...]; larger is better."""
+        return found_by.fit_of(outputs.double() / self.temperature, self.score or "probability")
+
+    def strangers(self, outputs: Tensor) -> Tensor:
+        """Which pictures are none of the classes [...]."""
+        if self.least is None:
+            return torch.zeros(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
+        return self.fit(outputs) < self.least
+
+
+class TaskSize(NamedTuple):
+    """The size of tasks, by how many inner steps they were learned, and of how many classes they were drawn."""
+
+    ways: int
+    shots: int
+    queries: int
+    inner_steps: int
+    classes: int
+
+
+class Observed(NamedTuple):
+    """What a learner said in E tasks: outputs [E, M, W] and right classes [E, M], and to strangers [E, S, W].
+
+    An answer that is not finite says nothing: as if all outputs were equal.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    strangers: Tensor | None
+
+
+def calibrated(observed: Observed, size: TaskSize) -> Calibration:
+    """The Calibration that holds for tasks such as those."""
+    outputs, targets, strangers = observed
+    temperature = found_by.best_temperature(outputs.flatten(0, 1), targets.flatten())
+    right = (outputs / temperature).softmax(-1).double().gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    score = None if strangers is None else _telling(outputs / temperature, strangers / temperature)
+    members = found_by.fit_of(outputs.double() / temperature, score or "probability")
+    least = found_by.keeping(members, KEPT) if score else math.inf
+    return Calibration(
+        ways=size.ways, shots=size.shots, queries=size.queries, episodes=len(outputs), inner_steps=size.inner_steps,
+        classes=size.classes,
+        temperature=temperature, floors=tuple(found_by.floor_for(right, level) for level in LEVELS), score=score,
+        least=least if math.isfinite(least) else None,
+    )  # fmt: skip
+
+
+def _telling(outputs: Tensor, strangers: Tensor) -> Score:
+    """The score by which strangers are told best from members."""
+
+    def area(score: Score) -> float:
+        return found_by.area_under_curve(*(found_by.fit_of(rows.double(), score) for rows in (outputs, strangers)))
+
+    return max(SCORES, key=area)
+
+
+class Sets(NamedTuple):
+    """Sets that were to hold the right class with a chance of `target`: how often they did, with the half-width of the
+    95 % interval over tasks, how many classes they have in the mean, and which share of them is empty.
+    """
+
+    target: float
+    coverage: float
+    ci95: float
+    size: float
+    empty: float
+
+
+class Strangers(NamedTuple):
+    """Which share of strangers was turned away, with its interval over tasks, and which share of members was kept.
+
+    `auroc`: how often a member fits better than a stranger.
+    """
+
+    score: Score
+    turned_away: float
+    ci95: float
+    kept: float
+    auroc: float
+
+
+class Promise(NamedTuple):
+    """A Calibration held to tasks of classes that it does not know; `raw` is the reliability without temperature."""
+
+    calibration: Calibration
+    episodes: int
+    raw: Reliability
+    tempered: Reliability
+    sets: Sequence[Sets]
+    strangers: Strangers | None
+
+
+def measured(calibration: Calibration, observed: Observed) -> Promise:
+    """How well the promises of a Calibration hold in E tasks."""
+    outputs, targets, strangers = observed
+    rows, known = outputs.flatten(0, 1), targets.flatten()
+    probabilities = calibration.probabilities(outputs)
+    return Promise(
+        calibration,
+        len(outputs),
+        reliability(rows.softmax(-1), known),
+        reliability(probabilities.flatten(0, 1), known),
+        [_sets(calibration, probabilities, targets, coverage) for coverage in COVERAGES],
+        None if strangers is None or calibration.score is None else _strangers(calibration, outputs, strangers),
+    )
+
+
+def _sets(calibration: Calibration, probabilities: Tensor, targets: Tensor, coverage: float) -> Sets:
+    sets = found_by.sets_of(probabilities, calibration.floor(coverage))
+    held = sets.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double().mean(1)
+    sizes = sets.sum(-1).double()
+    return Sets(coverage, float(held.mean()), _ci95(held), float(sizes.mean()), float((sizes == 0).double().mean()))
+
+
+def _strangers(calibration: Calibration, outputs: Tensor, strangers: Tensor) -> Strangers:
+    away = calibration.strangers(strangers).double().mean(1)
+    kept = 1 - float(calibration.strangers(outputs).double().mean())
+    auroc = found_by.area_under_curve(calibration.fit(outputs), calibration.fit(strangers))
+    return Strangers(calibration.score or "probability", float(away.mean()), _ci95(away), kept, auroc)
+
+
+def _ci95(each: Tensor) -> float:
+    """The half-width of the 95 % interval of a mean over tasks [E]."""
+    return float(1.96 * each.std() / math.sqrt(len(each))) if len(each) > 1 else math.inf
+
+
+def nearest(calibrations: Sequence[Calibration], ways: int, shots: float) -> Calibration | None:
+    """The one of the tasks that are most like one of so many classes and pictures of each; None of none."""
+
+    def away(one: Calibration) -> float:
+        return 2 * abs(math.log(one.ways / ways)) + abs(math.log(one.shots / shots))
+
+    return min(calibrations, key=away, default=None)
+
+
+def remarks(calibration: Calibration | None, classes: int, shots: float | None) -> list[str]:
+    """What a person should know of the promises that a classifier of so many classes and pictures of each makes.
+
+    `shots` is None where it was adapted before.
+    """
+    if calibration is None:
+        return []
+    unlike = [f"{classes} classes"] if classes != calibration.ways else []
+    unlike += [f"{shots:.3g} pictures of each"] if shots is not None and shots != calibration.shots else []
+    if not unlike:
+        return []
+    return [
+        f"probabilities, sets and none of these were calibrated on {calibration.size} tasks, not {', '.join(unlike)}"
+    ]
