@@ -8,8 +8,10 @@ The command line is the way in; the same from Python:
 >>> metalearn_cli.evaluate("runs/few/checkpoints/best.pt", episodes=20).episodes
 20
 
-and `load(checkpoint).adapt(images, labels).predict(images)`, `load_classifier(file)` for what was adapted and saved
-before. `Learner`, `Rule`, `Problem`, `Task` and `Examples` are what an algorithm of your own is made of.
+and `load(checkpoint).adapt(images, labels).predict(images)`, with nothing trained `load(load_experiment("photos"))`
+in the place of `load(checkpoint)`, `load_classifier(file)` for what was adapted and saved before, and
+`grown(classifier, images, labels)` for one that learns more. `Learner`, `Rule`, `Problem`, `Task` and `Examples` are
+what an algorithm of your own is made of.
 """
 
 from importlib import import_module
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
     from metalearn_cli.experiment import Experiment, load_experiment
     from metalearn_cli.runtime.run.procedure import train
     from metalearn_cli.runtime.run.reports import Report
-    from metalearn_cli.runtime.use.adaptation import Adaptable, load, load_classifier
+    from metalearn_cli.runtime.use.adaptation import Adaptable, grown, load, load_classifier
     from metalearn_cli.runtime.use.classifier import Classifier
     from metalearn_cli.runtime.use.measurement import Result, evaluate
 
 __all__ = [
     "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Report", "Result", "Rule", "Task",
-    "evaluate", "load", "load_classifier", "load_experiment", "train",
+    "evaluate", "grown", "load", "load_classifier", "load_experiment", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -36,7 +38,7 @@ _HOMES = {
     "core.rules": ["Rule"],
     "core.tasks": ["Examples", "Task"],
     "experiment": ["Experiment", "load_experiment"],
-    "runtime.use.adaptation": ["Adaptable", "load", "load_classifier"],
+    "runtime.use.adaptation": ["Adaptable", "grown", "load", "load_classifier"],
     "runtime.use.classifier": ["Classifier"],
     "runtime.run.procedure": ["train"],
     "runtime.run.reports": ["Report"],

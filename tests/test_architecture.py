@@ -9,13 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "metalearn_cli"
 # Each room may import the rooms before it that are named here; `errors` and its like are open to all.
-_BELOW_EXPERIMENT = {"layers", "core", "datasets", "backbones", "algorithms"}
+_BELOW_EXPERIMENT = {"layers", "core", "datasets", "backbones", "algorithms", "extractors"}
 MAY_IMPORT = {
     "layers": set(),
     "core": {"layers"},
     "datasets": {"core", "layers"},
     "backbones": {"core", "layers"},
     "algorithms": {"core", "layers"},
+    "extractors": {"datasets"},
     "experiment": _BELOW_EXPERIMENT,
     "storage": {"experiment"} | _BELOW_EXPERIMENT,
     "runtime": {"storage", "experiment"} | _BELOW_EXPERIMENT,
@@ -78,7 +79,7 @@ def test_imports_between_the_rooms_of_a_room_point_one_way(room):
             assert siblings - {name} <= allowed, file
 
 
-@pytest.mark.parametrize("room", ["algorithms", "backbones", "datasets"])
+@pytest.mark.parametrize("room", ["algorithms", "backbones", "datasets", "extractors"])
 def test_siblings_do_not_import_each_other(room):
     for file in (PACKAGE / room).glob("*.py"):
         siblings = {name for name in imports(file) if name.startswith(f"metalearn_cli.{room}.")}
@@ -102,6 +103,9 @@ def test_nothing_unpickles_extracts_or_evaluates():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 call = ast.unparse(node.func)
+                arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                if call == "torch.load" and arguments.get("weights_only") == "True" and "extractors" in file.parts:
+                    continue  # of bytes whose SHA-256 is known
                 assert call not in forbidden, f"{file}:{node.lineno}"
                 assert not call.endswith((".extractall", ".extract")), f"{file}:{node.lineno}"
 

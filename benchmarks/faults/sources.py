@@ -17,7 +17,7 @@ from benchmarks.faults._ledger import Ledger, Lost, require_one_plain_line
 from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.use.finetuning import queries_in, support_in
 from metalearn_cli.storage.prepared.dataset import verify
 from metalearn_cli.storage.prepared.preparation import prepare

@@ -16,7 +16,7 @@ from metalearn_cli.datasets import Files, Official, Pictures
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.meanings import about, meanings
 from metalearn_cli.experiment.mistakes import words
-from metalearn_cli.experiment.registry import ROOMS, names_in
+from metalearn_cli.experiment.registry import EVERY_ROOM, names_in
 from metalearn_cli.settings import Choice, Settings
 
 PAGE = Path(__file__).parent.parent / "reference.md"
@@ -33,7 +33,7 @@ as is a value of another type or out of bounds. Any key can be set for one run: 
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *_experiment(), *(line for block in ROOMS for line in _room(block))]).rstrip() + "\n"
+    return "\n".join([_HEAD, *_experiment(), *(line for block in EVERY_ROOM for line in _room(block))]).rstrip() + "\n"
 
 
 def _experiment() -> Iterator[str]:
@@ -50,8 +50,8 @@ def _room(block: str) -> Iterator[str]:
     if block == "dataset":
         for shared, title in _SHARED.items():
             yield from _section("###", title, about(shared), shared)
-    for name in names_in(ROOMS[block]):
-        module = import_module(f"metalearn_cli.{ROOMS[block]}.{name}")
+    for name in names_in(EVERY_ROOM[block]):
+        module = import_module(f"metalearn_cli.{EVERY_ROOM[block]}.{name}")
         text = f"{_prose(module.__doc__ or '')}\n\n{about(module.Config)}"
         yield from _section("###", f"`{name}`", text, module.Config)
         if name == "layers":

@@ -21,6 +21,8 @@ def lines(session: "Session") -> list[str]:
     """The title, what is trained on, and how it is measured meanwhile."""
     trained, measured = session.trained, session.measured
     rows = [("training", trained.tasks), ("", trained.how), ("validation", measured.tasks), ("", measured.how)]
+    view = session.data.interface.view
+    rows = rows if view is None else [("features", f"{session.data.interface.input_shape[0]}, {view.told}"), *rows]
     return [title(session), *(f"{name:<12}{told}" for name, told in rows)]
 
 

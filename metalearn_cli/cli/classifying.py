@@ -8,6 +8,10 @@ from metalearn_cli.cli import answers, pages
 from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from metalearn_cli.report.classifying import Query
     from metalearn_cli.report.judging import Judged
     from metalearn_cli.runtime.use.classifier import Classifier
     from metalearn_cli.runtime.use.finetuning import Labelled
@@ -26,32 +30,43 @@ def write_classifying_page(
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import classifying
     from metalearn_cli.report.sections import Origin
-    from metalearn_cli.runtime.use.episode_answers import pixels
     from metalearn_cli.runtime.use.neighbours import neighbours
 
-    seen = classifier.interface.preprocessing
-    assert seen is not None
     predictions = [row | {name: _text(row[name]) for name in ("label", "known")} for row in fields["predictions"]]
     order = answers.wrong_first(predictions)[: classifying.MOST_QUERIES]
     few = queries.inputs[order]
     near = neighbours(classifier, few, _NEAREST)
-    labels = support.labels if support is not None else [None] * len(classifier.support)
-    known = map(classifying.SupportPicture, pixels(classifier.support, seen), labels)
-    rows = zip([predictions[place] for place in order], pixels(few, seen), near.places.tolist(), strict=True)
-    shown = [
-        classifying.Query(
-            row["file"], picture, row["label"], row["probability"], row["known"], places, answers.note(row)
-        )
-        for row, picture, places in rows
-    ]
-    classes = [str(name) for name in classifier.classes]
+    alone = support is not None and len(support.labels) == len(classifier.support)
+    labels = support.labels if support is not None and alone else [None] * len(classifier.support)
+    known = list(map(classifying.SupportPicture, _support_pictures(classifier, support), labels))
+    rows = zip(order, near.places.tolist(), strict=True)
+    shown = [_query(predictions[place], queries.pictures[place], near_by if known else []) for place, near_by in rows]
+    classes, source = [str(name) for name in classifier.classes], fields["checkpoint"] or f"--config {fields['config']}"
     found = classifying.Classified(
-        fields["checkpoint"], classes, list(known), shown, [(row["label"], row["known"]) for row in predictions],
+        source, classes, known, shown, [(row["label"], row["known"]) for row in predictions],
         judged=_judged(classes, fields), in_features=near.in_features,
     )  # fmt: skip
     settings = [("", to_yaml(classifier.experiment))]
     device = pages.environment(str(classifier.device), seconds)
     deliver(path, classifying.classifying_page(found, Origin(settings, device, pages.command())))
+
+
+def _query(row: Mapping[str, Any], picture: "NDArray[np.uint8]", near: Sequence[int]) -> "Query":
+    from metalearn_cli.report.classifying import Query
+
+    told = answers.note(row)
+    return Query(row["file"], picture, row["label"], row["probability"], known=row["known"], nearest=near, note=told)
+
+
+def _support_pictures(classifier: "Classifier", support: "Labelled | None") -> "Sequence[NDArray[np.uint8]]":
+    """The pictures that a classifier learned from; of one that kept features those that were given, if that is all."""
+    from metalearn_cli.runtime.use.episode_answers import pixels
+
+    if support is not None and len(support.pictures) == len(classifier.support):
+        return support.pictures
+    seen = classifier.interface.preprocessing
+    assert seen is not None
+    return [*pixels(classifier.support, seen)] if classifier.interface.view is None else []
 
 
 def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import answers, classifying, tables
+from metalearn_cli.cli import adapting, answers, classifying, tables
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures, require_page, require_receiver, require_writable
 from metalearn_cli.cli.presence import require_checkpoint
@@ -19,13 +19,18 @@ from metalearn_cli.storage.runs.classifier_forms import require_form
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rich.progress import Progress
 
     from metalearn_cli.runtime.use.classifier import Classifier
     from metalearn_cli.runtime.use.finetuning import Labelled, Measured
 
 
 def finetune(
-    checkpoint: OneCheckpoint,
+    checkpoint: OneCheckpoint = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="CONFIG", help="In place of a checkpoint: an experiment that needs no training, photos."),
+    ] = None,
     support: Annotated[Path | None, typer.Option(help="A folder (or zip) of class folders to learn from.")] = None,
     query: Annotated[
         list[Path] | None, typer.Option(metavar="DIR|FILE", help="Pictures to classify; repeat for more.")
@@ -48,23 +53,26 @@ def finetune(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Adapt a checkpoint to your own classes.
+    """Adapt a checkpoint to your own classes, or with --config photos a pretrained network, with nothing trained.
 
-    A classifier that was adapted before needs --query alone. With --output and neither --support nor --query, what the
-    checkpoint holds is written in another form.
+    A classifier that was adapted before needs --query alone; with --support it learns more classes, or more pictures of
+    those that it has. With --output and neither --support nor --query, what the checkpoint holds is written in another
+    form.
     """
     started = time.monotonic()
-    _check(checkpoint, support, query, output, csv, report=report)
+    _check(checkpoint, config, support, query, (output, csv, report))
     _check_coverage(coverage, query)
     require_figures(figures)
     if figures is not None and support is None and query is None:
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")
     with tables.loading(quiet):
         from metalearn_cli.runtime.use import finetuning  # noqa: F401
-    if support is None and query is None and output is not None:
-        fields = _converted(checkpoint, output, overrides or [], device)
+    if checkpoint is not None and support is None and query is None and output is not None:
+        fields = adapting.converted(checkpoint, output, overrides or [], device)
     else:
-        found = _adapted(checkpoint, support, query or [], overrides or [], device, coverage)
+        with tables.bar(quiet) as progress:
+            given = adapting.Given(checkpoint, config, overrides or [], device, output)
+            found = _adapted(given, support, query or [], coverage, progress)
         fields = found.fields
         _write(found, output, csv)
         if report is not None and found.queries is not None:
@@ -79,31 +87,45 @@ def finetune(
     else:
         _print(fields, verbose)
     tables.left_out(map(Omission.model_validate, fields["left_out"]), fields["remarks"])
-    _hint(checkpoint, support, output, quiet)
+    _hint(checkpoint, config, support, output, quiet)
 
 
 def _check(
-    checkpoint: Path, support: Path | None, query: list[Path] | None,
-    output: Path | None, csv: Path | None, report: Path | None,
+    checkpoint: Path | None, config: str | None, support: Path | None, query: list[Path] | None,
+    files: tuple[Path | None, Path | None, Path | None],
 ) -> None:  # fmt: skip
     """Raise ConfigError, before the work, for options that do not go together or files that cannot be written."""
+    output = files[0]
+    if (checkpoint is None) == (config is None):
+        raise ConfigError("give either --checkpoint FILE, or --config photos, which needs no training")
+    if config is not None and support is None:
+        raise ConfigError("--config: needs --support, a folder with one sub-folder of pictures per class")
     if support is None and query is None and output is None:
         raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
+    may_grow = support is not None and output is not None and output.suffix == ".pt"
+    _require_files([] if checkpoint is None else [checkpoint], query, files, may_grow)
+    if checkpoint is not None:
+        require_checkpoint(checkpoint)
+
+
+def _require_files(
+    read: list[Path], query: list[Path] | None, files: tuple[Path | None, Path | None, Path | None], may_grow: bool
+) -> None:  # fmt: skip
+    output, csv, report = files
     for option, path in (("--csv", csv), ("--report", report)):
         if path is not None and query is None:
             raise ConfigError(f"{option}: there are no queries to write; give --query")
     if output is not None:
-        require_writable("--output", output, "mine.pt", [checkpoint])
+        require_writable("--output", output, "mine.pt", [] if may_grow else read)
     if csv is not None:
-        require_receiver("--csv", csv, "mine.csv", [checkpoint])
+        require_receiver("--csv", csv, "mine.csv", read)
     if report is not None:
-        require_page(report, [checkpoint], charts=False)
+        require_page(report, read, charts=False)
     if output is not None:
         require_form(output)
-    files = [path.resolve() for path in (output, csv, report) if path is not None]
-    if len(set(files)) < len(files):
+    written = [path.resolve() for path in files if path is not None]
+    if len(set(written)) < len(written):
         raise ConfigError("--output, --csv and --report: two of them name the same file; give each its own")
-    require_checkpoint(checkpoint)
 
 
 def _check_coverage(coverage: float | None, query: list[Path] | None) -> None:
@@ -125,63 +147,33 @@ class Found(NamedTuple):
     probabilities: "NDArray[np.float32] | None"
 
 
-def _converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:
-    """What a checkpoint holds, an adapted classifier or the initialisation of a learner, in the form of `output`."""
-    from metalearn_cli.runtime.run import assembly
-    from metalearn_cli.runtime.use import classifier, export
-    from metalearn_cli.storage.runs import checkpoints
-
-    if overrides:
-        raise ConfigError("--set: has no effect without --support")
-    file, classes = checkpoints.load(path), None
-    if file.header.get("kind") == "adapted":
-        found = classifier.classifier_in(file, assembly.device_named(device), path)
-        found.save(output)
-        classes = found.classes
-    else:
-        export.save_initialisation(file, path, output)
-    return {"checkpoint": str(path), "classes": classes} | _NOTHING_ASKED
-
-
-_NOTHING_ASKED: dict[str, Any] = {
-    "support": None, **answers.NOTHING_MEASURED, "predictions": [], "coverage": None, "calibration": None,
-    "temperature": None, "left_out": [], "remarks": [],
-}  # fmt: skip
-
-
 def _adapted(
-    path: Path, support: Path | None, query: list[Path], overrides: list[str], device: str, coverage: float | None
+    given: adapting.Given, support: Path | None, query: list[Path], coverage: float | None, progress: "Progress"
 ) -> Found:
-    from metalearn_cli.runtime.run import assembly, promises
-    from metalearn_cli.runtime.use import adaptation, classifier, finetuning, repeated_pictures
-    from metalearn_cli.storage.runs import checkpoints
+    from metalearn_cli.runtime.data.view import typical_of
+    from metalearn_cli.runtime.run import promises
+    from metalearn_cli.runtime.use import classifier, finetuning, repeated_pictures
 
-    file, place = checkpoints.load(path), assembly.device_named(device)
-    if support is None:
-        if overrides:
-            raise ConfigError("--set: an adapted classifier has nothing left to set; give --support to adapt again")
-        steps, shown, learner = [classifier.classifier_in(file, place, path)], None, None
-    else:
-        learner = adaptation.Adaptable(file, place, path, overrides)
-        shown = finetuning.support_in(support, learner.interface)
-        classes = shown.classes
-        steps = learner.classifiers(shown.inputs, shown.targets(classes), classes)
-        classifier.require_finite(steps)
-    last = steps[-1]
-    for line in last.remarks:
+    found = adapting.steps_of(given, support, progress)
+    steps, shown, last = found.classifiers, found.shown, found.classifiers[-1]
+    for line in (*last.remarks, *found.told):
         tables.warn(line)
-    queries = finetuning.queries_in(query, last.classes, last.interface) if query else None
+    expected = typical_of(last.support) if last.interface.view is not None else None
+    stages = tables.Stages(progress)
+    queries = finetuning.queries_in(query, last.classes, last.interface, expected, stages) if query else None
     if coverage is not None and last.calibration is None:
-        raise ConfigError(f"--coverage: {path} is not calibrated: {classifier.NOT_CALIBRATED}")
+        raise ConfigError(f"--coverage: {given.name} is not calibrated: {classifier.NOT_CALIBRATED}")
     rows = None if queries is None else last.probabilities(queries.inputs)
-    per_class = None if shown is None else len(shown.labels) / len(last.classes)
-    measured = finetuning.measured(steps, queries, learner, shown)
+    every = found.learned_from
+    per_class = None if every is None else len(every.labels) / len(last.classes)
+    measured = finetuning.measured(steps, queries, found.learner, every)
     if measured is not None:
         _warn_of_lost(measured, [one.steps for one in steps])
     fields = {
-        "checkpoint": str(path),
+        "checkpoint": None if given.checkpoint is None else str(given.checkpoint),
+        "config": given.config,
         "classes": last.classes,
-        "support": None if shown is None else dict(sorted(Counter(shown.labels).items())),
+        "support": None if shown is None else dict(sorted(Counter(shown.labels).items(), key=lambda one: str(one[0]))),
         **answers.measured_fields(measured, [one.steps for one in steps], last.classes),
         "predictions": []
         if queries is None or rows is None
@@ -189,8 +181,8 @@ def _adapted(
         "coverage": coverage,
         "calibration": None if last.calibration is None else last.calibration.model_dump(mode="json"),
         "temperature": last.temperature,
-        "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)),
-        "remarks": [remark for given in (shown, queries) if given is not None for remark in given.remarks]
+        "left_out": as_fields(merged(one.left_out for one in (shown, queries) if one is not None)),
+        "remarks": [remark for one in (shown, queries) if one is not None for remark in one.remarks]
         + repeated_pictures.remarks_on_repeats(shown, queries)
         + promises.remarks(last.calibration, len(last.classes), per_class),
     }
@@ -233,10 +225,11 @@ def _print(fields: dict[str, Any], verbose: bool) -> None:
             out.print(f"{what} {fields[name]}", markup=False)
 
 
-def _hint(checkpoint: Path, support: Path | None, output: Path | None, quiet: bool) -> None:
+def _hint(checkpoint: Path | None, config: str | None, support: Path | None, output: Path | None, quiet: bool) -> None:
     if output is not None and output.suffix != ".pt":
         tables.hint(f"open {output} without metalearn, as docs/export.md shows", quiet)
         return
     given = output or (None if support else checkpoint)
-    used = [given] if given else [checkpoint, "--support", support, "--output", "mine.pt"]
-    tables.hint(f"metalearn finetune --checkpoint {shlex.join(map(str, used))} --query PICTURE", quiet)
+    source = ["--checkpoint", checkpoint] if checkpoint is not None else ["--config", config]
+    used = ["--checkpoint", given] if given else [*source, "--support", support, "--output", "mine.pt"]
+    tables.hint(shlex.join(["metalearn", "finetune", *map(str, used), "--query", "PICTURE"]), quiet)

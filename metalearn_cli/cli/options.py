@@ -50,7 +50,9 @@ Figures = Annotated[
     Path | None,
     typer.Option("--figures", metavar="DIR", help="Write the page's figures there: SVG, PNG, PDF, numbers as CSV."),
 ]
-OneCheckpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="A file that metalearn wrote.")]
+OneCheckpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", metavar="FILE", help="A file that metalearn wrote.")
+]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

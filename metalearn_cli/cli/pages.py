@@ -117,6 +117,7 @@ def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) 
 
 def _best(session: "Session") -> "Subject":
     """The best checkpoint and the episodes that it was validated on."""
+    from metalearn_cli.runtime.data.interface import shown_as
     from metalearn_cli.runtime.run.state import meta_of
     from metalearn_cli.runtime.use import episode_answers
     from metalearn_cli.storage.runs import checkpoints
@@ -125,8 +126,8 @@ def _best(session: "Session") -> "Subject":
     drawn = measured.part, measured.spec, session.experiment.eval.seed
     meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
     sampler, names = data.sampler(*drawn), data.names(*drawn)
-    seen = data.interface.preprocessing
-    return episode_answers.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names=names, seen=seen)
+    shown = shown_as(data, data.interface.preprocessing, *drawn)
+    return episode_answers.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names=names, **shown)
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":

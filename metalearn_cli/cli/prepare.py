@@ -10,7 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from metalearn_cli.cli import proposal, tables
+from metalearn_cli.cli import featuring, proposal, tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import as_fields
@@ -35,6 +35,10 @@ def prepare(
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to keep it; default $METALEARN_DATA.")
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Store features by this extractor beside the pictures: efficientnet_lite."),
+    ] = None,
     overrides: Overrides = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the datasets and which are prepared.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the stored bytes against their checksum.")] = False,
@@ -47,7 +51,8 @@ def prepare(
 
     Its pictures become one array, checked and stored below the data folder.
 
-    Pictures of your own: `metalearn prepare folder --source DIR`, with one sub-folder per class.
+    Pictures of your own: `metalearn prepare folder --source DIR`, with one sub-folder per class. With `--features` what
+    a pretrained network sees in them is computed and stored too; that is `--set dataset.features.name=NAME`.
     """
     with tables.loading(quiet, "datasets"):
         from metalearn_cli.storage.prepared.preparation import data_folder
@@ -60,19 +65,26 @@ def prepare(
     if dataset is None:
         raise ConfigError("DATASET is missing; metalearn prepare --list shows the names")
     started = time.monotonic()
-    description, settings = _described(dataset, overrides or [])
+    overrides = [*([f"dataset.features.name={features}"] if features else []), *(overrides or [])]
+    description, settings = _described(dataset, overrides)
     if verify:
         manifest, folder = _verified(data_dir_found / description.store, quiet)
     else:
         _require_terms(dataset, description, settings, data_dir_found)
+        if getattr(settings, "features", None) is not None:
+            featuring.require_extractor(settings, quiet)
         manifest, folder = _prepared(dataset, description, settings, data_dir_found, source, force=force, quiet=quiet)
+    stored = featuring.stored(settings, description, folder, verify, quiet)
     fields = _fields(dataset, description.sampling.split, manifest, folder, time.monotonic() - started)
+    fields |= {"features": [featuring.fields(folder, one) for one in stored]}
     if json:
         tables.print_json(fields)
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
+        for one in stored:
+            tables.console(stderr=False).print(featuring.line(one, verify), markup=False)
     tables.left_out(manifest.left_out, manifest.remarks)
-    _next(dataset, overrides or [], description.sampling.split, manifest, data_dir, quiet=quiet)
+    _next(dataset, overrides, description.sampling.split, manifest, data_dir, quiet=quiet)
 
 
 def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":

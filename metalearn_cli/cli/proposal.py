@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_PHOTOS = "photos/5way5shot"
+_PHOTOS, _FEATURES = "photos/5way5shot", "photos"
 _LEAST = 2
 """Classes of a part, and pictures of a class, without which there is no task: one to learn from, one to be asked."""
 _LEAST_POOLED_SIDE = 16
@@ -47,12 +47,20 @@ def missing(room: Room) -> list[str]:
 
 def training(dataset: str, settings: Sequence[str], room: Room, data_dir: Path | None) -> str:
     """The command that trains on the dataset, `settings` being the `dataset.KEY=VALUE` that it was prepared with."""
-    from metalearn_cli.experiment import shipped, yaml_lines
+    from metalearn_cli.experiment import shipped
 
+    if any(one.startswith("dataset.features") for one in settings):
+        return _command(_FEATURES, [*_named(dataset, settings), *_dataset(dataset, settings)], room, data_dir)
     own = (f"{dataset}/5way1shot-short", f"{dataset}/5way1shot", "quickstart" if dataset == "glyphs" else _PHOTOS)
     config = next(name for name in own if name in shipped())
     sets = [*(_photos(dataset, settings, room) if config == _PHOTOS else ()), *settings]
-    sets += _fitted(yaml_lines.read(shipped()[config]).values, room)
+    return _command(config, sets, room, data_dir)
+
+
+def _command(config: str, sets: Sequence[str], room: Room, data_dir: Path | None) -> str:
+    from metalearn_cli.experiment import shipped, yaml_lines
+
+    sets = [*sets, *_fitted(yaml_lines.read(shipped()[config]).values, room)]
     there = f"METALEARN_DATA={shlex.quote(str(data_dir))} " if data_dir is not None else ""
     return there + shlex.join(["metalearn", "train", config, *(word for one in sets for word in ("--set", one))])
 
@@ -60,8 +68,7 @@ def training(dataset: str, settings: Sequence[str], room: Room, data_dir: Path |
 def _photos(dataset: str, settings: Sequence[str], room: Room) -> list[str]:
     """What makes the recipe for photos one for this dataset, with a run folder of its own."""
     grey = room.image_shape[-1] == 1
-    title = next((one.partition("=")[2] for one in settings if one.startswith("dataset.title=")), "")
-    sets = [f"name={title}"] if title[:1].isalnum() else [f"name={dataset}"]
+    sets = _named(dataset, settings)
     if dataset != "folder":
         sets.append(f"dataset={{name: {dataset}, augmentation: [{'crop' if grey else 'crop, flip, jitter'}]}}")
     elif grey:
@@ -69,6 +76,17 @@ def _photos(dataset: str, settings: Sequence[str], room: Room) -> list[str]:
     if min(room.image_shape[:2]) < _LEAST_POOLED_SIDE:
         sets.append("backbone.pool=false")
     return sets
+
+
+def _named(dataset: str, settings: Sequence[str]) -> list[str]:
+    title = next((one.partition("=")[2] for one in settings if one.startswith("dataset.title=")), "")
+    return [f"name={title}"] if title[:1].isalnum() else [f"name={dataset}"]
+
+
+def _dataset(dataset: str, settings: Sequence[str]) -> list[str]:
+    """The settings that make the experiment for features one for this dataset."""
+    own = {"dataset.features.name=efficientnet_lite"} if dataset == "folder" else set()
+    return [*([] if dataset == "folder" else [f"dataset.name={dataset}"]), *(one for one in settings if one not in own)]
 
 
 def _fitted(values: Mapping[str, Any], room: Room) -> list[str]:

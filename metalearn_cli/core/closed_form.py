@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metalearn_cli.core.calibration import best_temperature, negative_log_likelihood
 from metalearn_cli.core.gradient import reverse_mode
-from metalearn_cli.core.heads import support_features
+from metalearn_cli.core.heads import is_head, support_features
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, for_tasks, nothing, query_features
 from metalearn_cli.core.meta import Adapted, Learner, Meta, Problem, Scores, Traits, scores
 from metalearn_cli.core.tasks import Examples, Task
@@ -42,7 +42,9 @@ def closed_form_learner(problem: Problem, form: ClosedForm, traits: Traits) -> L
     """
 
     def begin(meta: Meta, params: Params, support: Examples) -> Params:
-        return params | form.begin(meta, support_features(problem, meta, params, support))
+        # Without the network's own head: it has rows for the classes of training, and nothing reads it.
+        body = {name: value for name, value in params.items() if not is_head(name)}
+        return body | form.begin(meta, support_features(problem, meta, params, support))
 
     loop = InnerLoop(problem, moves=nothing, begin=begin)
 

@@ -9,11 +9,11 @@ Mixture      other datasets, of which each task uses one (mixture)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.settings import Choice, Settings
@@ -38,10 +38,21 @@ class Pictures(Choice):
         "none", pixels from 0 to 1.
     `augmentation`: in training only and anew for every picture of a task: "crop" moves it by up to an eighth, "flip"
         mirrors it left to right half of the time, "jitter" changes brightness, contrast and saturation by up to 40 %.
+    `features`: a pretrained network, whose features are learned from in place of pixels and stored beside the
+        pictures. `normalisation` and rotations are not for it, `augmentation` only with 2 `views` or more.
     """
 
     normalisation: Normalisation = "dataset"
     augmentation: list[Augmentation] = Field(default=[])
+    features: Choice | None = None
+
+    @model_validator(mode="after")
+    def _augmentation_is_stored(self) -> Self:
+        views = None if self.features is None else getattr(self.features, "views", 1)
+        if views is not None and (views > 1) != bool(self.augmentation):
+            found = f"found {views} with augmentation [{', '.join(self.augmentation)}]"
+            raise ValueError(f"features.views: {found}; expected 2 or more (copies) with an augmentation, 1 without")
+        return self
 
 
 class Files(Pictures):

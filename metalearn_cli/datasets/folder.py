@@ -75,7 +75,7 @@ class Config(Files):
 def build(config: Config) -> Archive:
     """The collection called `config.title`."""
     size = config.image_size
-    elsewhere = {"name", "rotations", "normalisation", "augmentation", "skip_damaged"}
+    elsewhere = {"name", "rotations", "normalisation", "augmentation", "features", "skip_damaged"}
     if config.parts == "use":
         elsewhere.add("parts")  # collections from before there was a choice used them too
     return Archive(

@@ -1,8 +1,8 @@
 """Finds the module that the `name` of a block chooses. There are three kinds, and each exports `Config` and `build`.
 
-A file in this package's folder of that block needs no registration. An installed package adds names by entry points
-(groups `metalearn.datasets`, `metalearn.backbones`, `metalearn.algorithms`: NAME = "package.module"). A name with a dot
-is any module that can be imported.
+The folder is the registry of this package. An installed package adds names by entry points (groups
+`metalearn.datasets`, `metalearn.backbones`, `metalearn.algorithms`, `metalearn.extractors`: NAME = "package.module"),
+and a name with a dot is any module that can be imported. All export a `Config` and a `build`.
 """
 
 import functools
@@ -26,6 +26,12 @@ from metalearn_cli.settings import Choice, Settings
 
 ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithms"}
 """The blocks whose `name` chooses a file, and the folder of these files."""
+
+EXTRACTED = "features"
+"""The key of a dataset whose value is a block of this kind too, and picks an extractor."""
+
+EVERY_ROOM = {**ROOMS, EXTRACTED: "extractors"}
+"""The rooms of all blocks with a name, wherever they stand."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _OWN = "a module of your own has a dot in its name, as package.module"
@@ -62,10 +68,11 @@ def outside_modules(values: object) -> list[str]:
 
 
 def _names_of(block: object) -> Iterator[str]:
-    """Yield the name of a block, and the names of the blocks that it lists (only a mixture lists some)."""
+    """Yield the names of a block, of its extractor, and of the blocks that it lists (only a mixture lists some)."""
     if isinstance(block, dict):
         if isinstance(name := block.get("name"), str):
             yield name
+        yield from _names_of(block.get(EXTRACTED))
         for listed in block.values():
             for inner in listed if isinstance(listed, list) else ():
                 yield from _names_of(inner)
@@ -74,7 +81,7 @@ def _names_of(block: object) -> Iterator[str]:
 def chosen_by(block: str, location: Location, values: object) -> type[Choice] | Mistake:
     """The `Config` that the name at `location` chooses for `block`, or the Mistake if it chooses none."""
     name = values.get("name") if isinstance(values, dict) else None
-    if not (isinstance(values, dict) and isinstance(name, str) and _is_a_name(name, ROOMS[block])):
+    if not (isinstance(values, dict) and isinstance(name, str) and _is_a_name(name, EVERY_ROOM[block])):
         return _no_choice(block, location, values)
     try:
         config = config_named(block, name)
@@ -87,6 +94,11 @@ def chosen_by(block: str, location: Location, values: object) -> type[Choice] | 
             if mistake is not None:
                 return mistake
             config = _with_choices(config, field, tuple(one for one in inner if not isinstance(one, Mistake)))
+        elif field == EXTRACTED and about.annotation == Choice | None and values.get(field) is not None:
+            extractor = chosen_by(EXTRACTED, (*location, field), values[field])
+            if isinstance(extractor, Mistake):
+                return extractor
+            config = _with_extractor(config, extractor)
     return config
 
 
@@ -97,7 +109,7 @@ def _is_a_name(name: str, room: str) -> bool:
 
 def _no_choice(block: str, location: Location, values: object) -> Mistake:
     """The mistake of a block that has no name, or an unknown one."""
-    names = known_names(ROOMS[block])
+    names = known_names(EVERY_ROOM[block])
     expected = f"one of {', '.join(names)}"
     if values is None:
         return Mistake(location, f"missing; expected a block with a name, {expected}")
@@ -115,7 +127,7 @@ def config_named(block: str, name: str) -> type[Choice]:
 
     Raises ConfigError, without the key in its message, if the module cannot be imported or lacks `Config` or `build`.
     """
-    room = ROOMS[block]
+    room = EVERY_ROOM[block]
     if name in names_in(room):
         config: type[Choice] = import_module(f"metalearn_cli.{room}.{name}").Config
         return config
@@ -158,4 +170,11 @@ def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
 def _with_choices(config: type[Choice], field: str, choices: tuple[type[Choice], ...]) -> type[Choice]:
     """A subclass of `config` with these types in a field that lists blocks; equal arguments give the same class."""
     inner: Any = {field: (tuple[choices], config.model_fields[field])}  # type: ignore[valid-type]
+    return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)
+
+
+@functools.cache
+def _with_extractor(config: type[Choice], extractor: type[Choice]) -> type[Choice]:
+    """The config whose extractor has this type; always the same class for the same types."""
+    inner: Any = {EXTRACTED: (extractor | None, config.model_fields[EXTRACTED])}
     return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)

@@ -16,7 +16,7 @@ from metalearn_cli.datasets import Pictures
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.meanings import about, meanings
-from metalearn_cli.experiment.registry import ROOMS, config_named, known_names
+from metalearn_cli.experiment.registry import EVERY_ROOM, EXTRACTED, ROOMS, config_named, known_names
 from metalearn_cli.settings import Choice, Settings
 
 Node = dict[str, Any]
@@ -52,6 +52,11 @@ def experiment_schema() -> Node:
     pictures = [name for name, config in configs["dataset"].items() if issubclass(config, Pictures)]
     one_of = [{"$ref": f"#/$defs/dataset.{name}"} for name in pictures if name != "mixture"]
     definitions["dataset.mixture"]["properties"]["of"]["items"] = {"oneOf": [*one_of, _OUTSIDE]}
+    for name in pictures:
+        own = definitions[f"dataset.{name}"]["properties"]
+        own[EXTRACTED] = {"anyOf": [_extractor(), _OUTSIDE, {"type": "null"}], "default": None} | {
+            key: value for key, value in own[EXTRACTED].items() if key == "description"
+        }
     definitions.pop("Choice")
     listed = definitions["backbone.layers"]["properties"]["layers"]
     listed["items"] = _as_written(listed["items"]["discriminator"]["mapping"], definitions)
@@ -69,6 +74,12 @@ def _configs(block: str) -> dict[str, type[Choice]]:
         with suppress(ConfigError):
             found[name] = config_named(block, name)
     return found
+
+
+def _extractor() -> Node:
+    """A block that names an extractor; its other keys are for a run to check."""
+    names = known_names(EVERY_ROOM[EXTRACTED])
+    return {"type": "object", "properties": {"name": {"enum": names}}, "required": ["name"]}
 
 
 def _one_of(configs: Sequence[type[Choice]]) -> Any:

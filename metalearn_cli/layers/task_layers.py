@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.passing import Params, Pass
 
-_OWN_LAYERS = ("metalearn_cli.core.", "metalearn_cli.backbones.")
+_OWN_LAYERS = ("metalearn_cli.layers.", "metalearn_cli.backbones.")
 
 _BY_EXAMPLE = (
     *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),

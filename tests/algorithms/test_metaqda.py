@@ -10,7 +10,7 @@ from metalearn_cli.backbones import identity
 from metalearn_cli.core.meta import Learner, Meta, Problem, classification, scores
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
-from tests import problems
+from metalearn_cli.testing import problems
 from tests.algorithms.test_prototypes import FEATURES, episodes, training
 
 WAYS = problems.WAYS

@@ -10,7 +10,7 @@ from metalearn_cli.core.meta import Learner, Meta, Problem, classification, scor
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
-from tests import problems
+from metalearn_cli.testing import problems
 
 FEATURES, SHRINKAGE = 6, 0.2
 

@@ -6,11 +6,11 @@ import typer
 from metalearn_cli.cli import app
 
 FROZEN = {
-    "prepare": "--source --data-dir --set --list --verify --force --json --quiet --verbose",
+    "prepare": "--source --data-dir --features --set --list --verify --force --json --quiet --verbose",
     "train": "--set --run-dir --resume --max-time --dry-run --figures --device --json --quiet --verbose",
     "eval": "--checkpoint --set --split --episodes --until-ci --min-accuracy --report --figures "
     "--device --json --quiet --verbose",
-    "finetune": "--checkpoint --support --query --set --output --csv --report --figures "
+    "finetune": "--checkpoint --config --support --query --set --output --csv --report --figures "
     "--device --json --quiet --verbose",
     "info": "--json --schema",
 }

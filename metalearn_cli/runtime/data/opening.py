@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.meta import Objective, classification, regression
+from metalearn_cli.core.meta import classification, regression
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.registry import module_of
+from metalearn_cli.runtime.data.extraction import asked_features, extractor_for
+from metalearn_cli.runtime.data.featured import features_beside
+from metalearn_cli.runtime.data.interface import Data, Interface, Pictured
 from metalearn_cli.runtime.data.mixing import common_preprocessing, mixture_names, mixture_sampler
 from metalearn_cli.runtime.data.pixels import CPU, pixels_on
 from metalearn_cli.runtime.data.sampling import (
@@ -28,50 +31,13 @@ from metalearn_cli.runtime.data.sampling import (
     picture_sampler,
     pool_of,
 )
-from metalearn_cli.runtime.data.whole_parts import Passes, every_picture, numbered_after, stranger_sampler
+from metalearn_cli.runtime.data.view import View, view_of
+from metalearn_cli.runtime.data.whole_parts import every_picture, numbered_after, stranger_sampler
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.prepared import brightness
 from metalearn_cli.storage.prepared.dataset import Prepared
 from metalearn_cli.storage.prepared.preparation import data_folder, open_or_explain
-
-
-class Interface(NamedTuple):
-    """The inputs and outputs of a network: input shape (C, H, W) or (F,), number of outputs, and objective.
-
-    `preprocessing` is that of the pictures; None if inputs are not pictures.
-    """
-
-    input_shape: tuple[int, ...]
-    outputs: int
-    objective: Objective
-    preprocessing: Preprocessing | None
-
-    @property
-    def tells_classes_apart(self) -> bool:
-        """Whether the tasks are classification; if not, they are regression."""
-        return self.objective is classification
-
-
-class Data(NamedTuple):
-    """An experiment's opened dataset.
-
-    `interface`: the inputs and outputs of a network for it. `sha256`: the checksum of its contents.
-    `sampler(part, spec, seed)`: a Sampler of tasks.
-    `classes(part)`: the names of a part's classes; empty for regression tasks.
-    `names(part, spec, seed)`: a function that returns the class names of each task of that sampler.
-    `numbered(spec, seed, most)`: a Sampler of training tasks whose targets are class numbers in the training part, for
-        at most `most` classes (only the baselines); None if classes have no numbers.
-    """
-
-    interface: Interface
-    sha256: str
-    sampler: Callable[[Part, TaskSpec, int], Sampler]
-    classes: Callable[[Part], frozenset[str]]
-    names: Callable[[Part, TaskSpec, int], Names]
-    numbered: Callable[[TaskSpec, int, int], Sampler] | None = None
-    passes: Passes | None = None
-    strangers: Callable[[Part, TaskSpec, int], Sampler | None] = lambda _part, _spec, _seed: None
 
 
 def dataset_of(settings: Choice) -> Dataset:
@@ -111,17 +77,27 @@ def open_data(
     if ways < 2:
         raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
     if isinstance(dataset, Mixture):
+        asked_features(experiment.dataset)
         return _mixed(dataset, ways, data_dir, progress, seen, device=device)
-    return _opened(_stored(experiment.dataset, data_dir, progress), ways, seen, device)
+    stored = _stored(experiment.dataset, data_dir, progress)
+    if asked_features(experiment.dataset) is not None:
+        return _opened_features(stored, ways, progress, device)
+    return _opened(stored, ways, seen, device)
 
 
 class _Stored(NamedTuple):
     """A prepared dataset with its sampling settings and the preprocessing of its pictures, normalisation included."""
 
-    name: str
+    settings: Choice
+    folder: Path
     sampling: Sampling
     prepared: Prepared
     preprocessing: Preprocessing
+
+    @property
+    def name(self) -> str:
+        """The dataset's name in the experiment."""
+        return self.settings.name
 
     @property
     def sha256(self) -> str:
@@ -145,13 +121,15 @@ def _stored(settings: Choice, data_dir: Path | None, progress: Progress) -> _Sto
     dataset = dataset_of(settings)
     if not isinstance(dataset, Archive | Generated):
         raise ConfigError(f"dataset.of: {settings.name} holds no pictures of its own; expected datasets that do")
-    prepared = open_or_explain(settings.name, dataset, data_folder(data_dir), progress)
+    folder = data_folder(data_dir)
+    prepared = open_or_explain(settings.name, dataset, folder, progress)
     sampling = dataset.sampling
     manifest = prepared.manifest
     preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)
     trained_on = manifest.splits.get(sampling.split, {}).get("train", ())
     ink = brightness.ink(prepared.images.picture, manifest.classes, trained_on)
-    return _Stored(settings.name, sampling, prepared, preprocessing.model_copy(update={"ink": ink}))
+    seen = preprocessing.model_copy(update={"ink": ink})
+    return _Stored(settings, folder / dataset.store, sampling, prepared, seen)
 
 
 def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torch.device) -> Data:
@@ -160,6 +138,40 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torc
 
     def pool(part: Part) -> Pool:
         return pool_of(stored.prepared, pixels(), stored.sampling, part, seen)
+
+    interface = Interface((seen.channels, seen.height, seen.width), ways, classification, seen)
+    return _drawn_from(pool, stored, interface, stored.sha256)
+
+
+def _opened_features(stored: _Stored, ways: int, progress: Progress, device: torch.device) -> Data:
+    """The same tasks as `_opened` gives, of features: the same classes and pictures for the same numbers."""
+    dataset = dataset_of(stored.settings)
+    assert isinstance(dataset, Archive | Generated)
+    found = features_beside(stored.settings, dataset, stored.prepared, stored.folder, progress, device)
+    plain = stored._replace(sampling=stored.sampling._replace(rotations="none", augmentation=()))
+    vectors = cache(partial(pixels_on, found.rows, device))
+
+    def pool(part: Part) -> Pool:
+        of_pictures = pool_of(stored.prepared, vectors(), plain.sampling, part, stored.preprocessing)
+        return of_pictures._replace(shape=(found.manifest.features,), views=found.manifest.views)
+
+    view = view_of(stored.settings, found, stored.prepared, stored.sampling.split)
+    seen = extractor_for(view.settings).preprocessing.model_copy(update={"ink": _ink(stored, view)})
+    interface = Interface((found.manifest.features,), ways, classification, seen, view)
+    sha256 = hashlib.sha256(f"{stored.sha256} {found.manifest.sha256}".encode()).hexdigest()
+    shown = Pictured(_opened(plain, ways, None, device).sampler, stored.preprocessing)
+    return _drawn_from(pool, stored, interface, sha256)._replace(pictured=shown)
+
+
+def _ink(stored: _Stored, view: View) -> tuple[float, float] | None:
+    """How bright the pictures are that the extractor sees: the originals of inverted ones are not inverted."""
+    ink = stored.preprocessing.ink
+    inverted = view.first is None and stored.preprocessing.invert
+    return (round(1 - ink[0], 4), ink[1]) if ink is not None and inverted else ink
+
+
+def _drawn_from(pool: Callable[[Part], Pool], stored: _Stored, interface: Interface, sha256: str) -> Data:
+    """The data whose parts are these pools."""
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
         check(classes := pool(part), spec, stored.name)
@@ -178,7 +190,6 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torc
         classes = pool(part)
         return stranger_sampler(classes, spec, seed) if len(classes.counts) > spec.ways else None
 
-    interface, sha256 = Interface((seen.channels, seen.height, seen.width), ways, classification, seen), stored.sha256
     return Data(interface, sha256, sampler, stored.classes, names, numbered, passes, strangers)
 
 
@@ -191,8 +202,11 @@ def _mixed(
     device: torch.device,
 ) -> Data:
     members = [_stored(settings, data_dir, progress) for settings in mixture.of]
-    common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
-    opened = [_opened(stored, ways, common, device) for stored in members]
+    if asked_features(mixture.of[0]) is not None:
+        opened = [_opened_features(stored, ways, progress, device) for stored in members]
+    else:
+        common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
+        opened = [_opened(stored, ways, common, device) for stored in members]
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
         samplers = [data.sampler(part, spec, seed) for data in opened]

@@ -24,7 +24,10 @@ _SMALL, _ROWS_AT_ONCE = 64 << 20, 4096
 
 
 class Pixels:
-    """The pictures of a stored dataset, uint8 [N, H, W, C], in memory or read from their file; taken by number."""
+    """Pictures uint8 [N, H, W, C] of a store, or features float16 [N, F] of them, to be taken by number to a device.
+
+    They are in memory, or read from their file.
+    """
 
     def __init__(self, stored: Tensor | Rows, device: torch.device) -> None:
         self.device = device
@@ -64,8 +67,8 @@ def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
 
 
 def _in_memory(rows: Rows, device: torch.device) -> Tensor:
-    """All rows on a device; they are sent a few at a time, so that the host's memory holds few of them."""
-    stored = torch.empty(rows.shape, dtype=torch.uint8, device=device)
+    """All rows on a device; never more than a few at once on their way there."""
+    stored = torch.empty(rows.shape, dtype=torch.from_numpy(np.empty(0, rows.dtype)).dtype, device=device)
     for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
         numbers = np.arange(start, min(start + _ROWS_AT_ONCE, rows.shape[0]))
         stored[start : start + len(numbers)] = torch.from_numpy(rows.taken(numbers)).to(device)

@@ -46,6 +46,9 @@ class Pool(NamedTuple):
     Class c has `counts[c]` images, from number `starts[c]` on, turned by `turns[c]` times 90 degrees. With
     `turn_per_task`, each class of a task is turned by a random multiple of 90 degrees instead. Pictures are resized to
     `shape` (C, H, W), changed by the `augmentation`s, and then normalised: (pixel / 255 - mean) / std.
+
+    With `shape` (F,) the images are stored features, `views` of each picture one after the other, of which training
+    draws one and the other parts take the first, that of the picture itself.
     """
 
     part: Part
@@ -55,20 +58,27 @@ class Pool(NamedTuple):
     turns: NDArray[np.int64]
     turn_per_task: bool
     augmentation: Sequence[str]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     names: Sequence[str] = ()
+    views: int = 1
 
 
 class Draw(NamedTuple):
     """The pictures of one task: image numbers [W, E] (shots first), turns [W] in units of 90 degrees, and the random
-    numbers [W, E, CHANCES] for the augmentation of each image.
+    numbers [W, E, CHANCES] for the augmentation of each image, or the stored view to take of each [W, E] (None: the
+    first).
     """
 
     images: NDArray[np.int64]
     turns: NDArray[np.int64]
     chances: NDArray[np.float32] | None = None
+    view: NDArray[np.int64] | None = None
+
+    def rows(self, views: int) -> NDArray[np.int64]:
+        """The rows [W, E] of a store with so many views of each image, one after the other."""
+        return self.images * views + (0 if self.view is None else self.view)
 
 
 def pool_of(prepared: Prepared, images: Pixels, sampling: Sampling, part: Part, seen: Preprocessing) -> Pool:
@@ -131,7 +141,9 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
     # These are drawn last, so that a task has the same pictures with and without augmentation.
     chances = generator.random((spec.ways, examples, CHANCES), dtype=np.float32) if pool.augmentation else None
-    return Draw(np.stack(images), turns, chances)
+    several = pool.views > 1 and pool.part == "train"
+    view = generator.integers(0, pool.views, (spec.ways, examples)) if several else None
+    return Draw(np.stack(images), turns, chances, view)
 
 
 def classes_of(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -145,18 +157,21 @@ def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
     Shapes: support.inputs [T, W * shots, C, H, W], query.inputs [T, W * queries, C, H, W], class after class;
     targets 0..W-1 as int64. Inputs are float32.
     """
-    pixels = pool.images.taken(torch.from_numpy(np.stack([one.images for one in draws])))
+    pixels = pool.images.taken(torch.from_numpy(np.stack([one.rows(pool.views) for one in draws])))
     inputs = _seen(pool, turned(pixels, np.stack([one.turns for one in draws])), draws)
     return Task(_examples(inputs[:, :, : spec.shots]), _examples(inputs[:, :, spec.shots :]))
 
 
 def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """Pixels [T, W, E, H, W, C] as network inputs [T, W, E, *shape]: resized, augmented and normalised."""
+    """Pixels [T, W, E, H, W, C] or features [T, W, E, F] as network inputs [T, W, E, *shape]."""
+    if len(pool.shape) == 1:
+        return pixels.to(torch.float32)
+    height, width = pool.shape[1:]
     stored = (pixels.shape[-1], *pixels.shape[3:5])
     if stored == pool.shape and not pool.augmentation:
         return normalised(pixels, pool.mean, pool.std)
     plain = normalised(pixels, (0.0,) * stored[0], (1.0,) * stored[0])
-    pictures = fitted(plain.flatten(0, 2), pool.shape)
+    pictures = fitted(plain.flatten(0, 2), (pool.shape[0], height, width))
     if pool.augmentation:
         chances = torch.from_numpy(np.stack([one.chances for one in draws if one.chances is not None]))
         pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)

@@ -4,7 +4,7 @@ import torch
 
 from metalearn_cli.core.meta import classification
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 
 _CLASSES, _LEAST = 5, 4
 

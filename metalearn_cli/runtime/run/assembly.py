@@ -13,7 +13,7 @@ from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.layers.network import Network
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Plan, plan_for
 from metalearn_cli.runtime.machine.memory import require_memory_for_network

@@ -11,7 +11,7 @@ from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Runner, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for

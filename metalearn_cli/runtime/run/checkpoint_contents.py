@@ -17,7 +17,7 @@ from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.yaml_lines import brief
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.machine.memory import WithoutDraws
 from metalearn_cli.runtime.run.assembly import backbone_for, learner_for
 from metalearn_cli.runtime.run.checkpoint_headers import (
@@ -29,6 +29,7 @@ from metalearn_cli.runtime.run.checkpoint_headers import (
     not_written,
     training_header,
 )
+from metalearn_cli.runtime.run.growing import TARGETS, Origin, as_trained
 from metalearn_cli.runtime.run.outer_step import learned, leaves
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
@@ -51,12 +52,16 @@ class Trained(NamedTuple):
 
 
 class AdaptedTo(NamedTuple):
-    """An adapted classifier's header, experiment, network interface, and support inputs [N, C, H, W]."""
+    """An adapted classifier's header, experiment, network interface, and support inputs [N, ...].
+
+    `targets` [N] are their classes; None if it cannot grow.
+    """
 
     header: AdaptedHeader
     experiment: Experiment
     interface: Interface
     support: Tensor
+    targets: Tensor | None
 
 
 def trained_in(checkpoint: Checkpoint, path: Path) -> Trained:
@@ -103,8 +108,16 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
         raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
     params = _adapted_like(checkpoint.tensors, path, experiment, interface)
     adapted = {f"adapted.{name}": value[0] for name, value in params.items()}
-    _require_like(checkpoint.tensors, adapted | {"support": torch.empty(support.shape, device="meta")}, path)
-    return AdaptedTo(header, experiment, interface, support)
+    kept = adapted | {"support": torch.empty(support.shape, device="meta")}
+    targets = checkpoint.tensors.get(TARGETS)
+    if targets is not None:
+        before = _outline(path, experiment, as_trained(interface, experiment))
+        own = Origin(before.init(), torch.empty(len(support), dtype=torch.int64))
+        kept |= own.tensors()
+        if targets.shape != own.targets.shape or sorted(set(targets.tolist())) != list(range(interface.outputs)):
+            raise CheckpointError(f"{path}: its support pictures are of other classes; metalearn did not write it")
+    _require_like(checkpoint.tensors, kept, path)
+    return AdaptedTo(header, experiment, interface, support, targets)
 
 
 def _adapted_like(found: Tensors, path: Path, experiment: Experiment, interface: Interface) -> Tensors:

@@ -12,13 +12,16 @@ import torch
 from pydantic import Field, StringConstraints
 
 from metalearn_cli.core.meta import classification, regression
-from metalearn_cli.datasets import Mixture, Preprocessing, TaskSource
+from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.experiment.mistakes import Source, validated
 from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.references import Call
-from metalearn_cli.runtime.data.opening import Interface, dataset_of
+from metalearn_cli.runtime.data.extraction import asked_features
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.view import Typical, View
+from metalearn_cli.runtime.run.likeness import unlike_experiment
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.settings import Settings, Size, Steps
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
@@ -29,6 +32,15 @@ _Word = Annotated[str, StringConstraints(max_length=100, pattern=r"^[ -~]*$")]
 _NAMES = {"meta": "a training checkpoint", "adapted": "an adapted classifier"}
 
 
+class _View(Settings):
+    """A View as `interface_header` writes it; its settings are the experiment's."""
+
+    identity: str = Field(pattern=r"^[0-9a-f]{64}$")
+    about: _Word
+    first: Preprocessing | None
+    typical: Typical | None
+
+
 class _Interface(Settings):
     """An Interface as `interface_header` writes it."""
 
@@ -36,6 +48,7 @@ class _Interface(Settings):
     outputs: Size
     objective: Literal["accuracy", "mse"]
     preprocessing: Preprocessing | None
+    view: _View | None = None
 
 
 class _Header(Settings):
@@ -152,10 +165,11 @@ def experiment_in(checkpoint: Checkpoint, path: Path) -> Experiment:
         experiment = from_mapping(checkpoint.header.get("experiment"), str(path))
     except ConfigError as error:
         raise not_written(path, error) from None
-    code = getattr(experiment.backbone, "call", None)
-    if code is not None:
-        call = Call(code, getattr(experiment.backbone, "arguments", {}))
-        if not call.is_trusted():
+    for block in (experiment.backbone, asked_features(experiment.dataset)):
+        code, program = getattr(block, "call", None), getattr(block, "program", None)
+        call = Call(code, getattr(block, "arguments", {})) if code is not None else None
+        call = Call("torch.export.load", {"f": program}) if isinstance(program, str) else call
+        if call is not None and not call.is_trusted():
             raise CheckpointError(
                 f"{path}: it would run Python code, {call.shown()}; allow it by: METALEARN_TRUST={call.approval()}"
             )
@@ -164,13 +178,17 @@ def experiment_in(checkpoint: Checkpoint, path: Path) -> Experiment:
 
 def interface_header(interface: Interface) -> dict[str, Any]:
     """An Interface as JSON."""
-    pictures = interface.preprocessing
-    return {
+    pictures, view = interface.preprocessing, interface.view
+    header: dict[str, Any] = {
         "input_shape": list(interface.input_shape),
         "outputs": interface.outputs,
         "objective": interface.objective.name,
         "preprocessing": None if pictures is None else pictures.model_dump(mode="json"),
     }
+    if view is None:
+        return header
+    fields = _View(identity=view.identity, about=view.about, first=view.first, typical=view.typical)
+    return header | {"view": fields.model_dump(mode="json")}
 
 
 def interface_of(header: TrainingHeader | AdaptedHeader, experiment: Experiment, path: Path) -> Interface:
@@ -181,39 +199,15 @@ def interface_of(header: TrainingHeader | AdaptedHeader, experiment: Experiment,
     fields = header.interface
     objective = classification if fields.objective == "accuracy" else regression
     interface = Interface(fields.input_shape, fields.outputs, objective, fields.preprocessing)
-    if mistake := _unlike(interface, experiment, isinstance(header, TrainingHeader)):
+    settings = asked_features(experiment.dataset)
+    if (settings is None) != (fields.view is None):
+        raise not_written(path, "interface.view: is there without dataset.features, or missing with it")
+    if fields.view is not None and settings is not None:
+        seen = fields.view
+        interface = interface._replace(view=View(settings, seen.identity, seen.about, seen.first, seen.typical))
+    if mistake := unlike_experiment(interface, experiment, isinstance(header, TrainingHeader)):
         raise not_written(path, f"interface.{mistake}")
     return interface
-
-
-def _unlike(interface: Interface, experiment: Experiment, training: bool) -> str:
-    """The field of the interface that does not fit the experiment, in words; "" if all fit."""
-    try:
-        dataset = dataset_of(experiment.dataset)
-    except ConfigError as error:
-        return str(error)
-    shape, outputs, seen = interface.input_shape, interface.outputs, interface.preprocessing
-    numbers = isinstance(dataset, TaskSource)
-    if numbers != (seen is None) or numbers == interface.tells_classes_apart:
-        return f"preprocessing: found {'none' if seen is None else 'one'}, but {experiment.dataset.name} differs"
-    if isinstance(dataset, TaskSource):
-        wanted, own_outputs = tuple(dataset.input_shape), dataset.outputs
-    else:
-        wanted = dataset.shape if isinstance(dataset, Mixture) else _stored(dataset.preprocessing)
-        own_outputs = experiment.task.ways if training else outputs
-    if shape != wanted:
-        return f"input_shape: found {brief(str(list(shape)))}, but the experiment has {list(wanted)}"
-    if outputs != own_outputs:
-        return f"outputs: found {outputs}, but the experiment has {own_outputs}"
-    if seen is not None and (_stored(seen) != shape or not len(seen.mean) == len(seen.std) == seen.channels):
-        return f"preprocessing: is not one for inputs of {list(shape)}"
-    if seen is not None and min(seen.std) <= 0:
-        return f"preprocessing.std: found {min(seen.std)}, expected numbers greater than 0"
-    return ""
-
-
-def _stored(pictures: Preprocessing) -> tuple[int, int, int]:
-    return (pictures.channels, pictures.height, pictures.width)
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from metalearn_cli.core.meta import Learner, Meta
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.data.pixels import sent
 from metalearn_cli.runtime.run.assembly import evaluation_spec
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device

@@ -67,3 +67,13 @@ def _cures(experiment: Experiment, what: str) -> str:
     if outer.on_nonfinite == "stop" and what != "learner":  # skipping does not repair meta-parameters that are NaN
         cures.append("outer.on_nonfinite=skip")
     return f"{', '.join(cures[:-1])} or {cures[-1]}"
+
+
+def adaptation_diverged(step: int, what: str) -> DivergedError:
+    """The error for an adaptation that went wrong at an inner step."""
+    if step == 0:
+        return DivergedError(f"before the first inner step the {what} are not finite; take another checkpoint")
+    fewer = f", or eval.inner_steps={step - 1}" if step > 1 else ""
+    return DivergedError(
+        f"inner step {step}: the {what} of the adapted learner are not finite; try a smaller algorithm.inner_lr{fewer}"
+    )

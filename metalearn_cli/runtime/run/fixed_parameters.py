@@ -6,7 +6,7 @@ from torch import Tensor
 from metalearn_cli.core.meta import Learner
 from metalearn_cli.core.tasks import with_each
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.tiny_tasks import tiny_tasks
 
 

@@ -12,7 +12,7 @@ from metalearn_cli.core.tasks import Examples, Task, count, tasks_between, ways_
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.references import reason
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.tiny_tasks import tiny_tasks
 from metalearn_cli.runtime.machine.execution import Plan, Runner, running
 from metalearn_cli.runtime.run.assembly import learner_for, plan_of

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from metalearn_cli.core.meta import Learner
 from metalearn_cli.datasets import Mixture, Part
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.data.opening import Interface, dataset_of
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.opening import dataset_of
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_statistics, evaluation_steps, training_spec
 from metalearn_cli.settings import Choice

@@ -10,7 +10,8 @@ import torch
 from metalearn_cli.core.meta import Learner
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.data.opening import Data, open_data
+from metalearn_cli.runtime.data.interface import Data
+from metalearn_cli.runtime.data.opening import open_data
 from metalearn_cli.runtime.data.pixels import CPU
 from metalearn_cli.runtime.data.sampling import Sampler
 from metalearn_cli.runtime.machine.distributed import ALONE, Group

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.runtime.data.interface import shown_as
 from metalearn_cli.runtime.run.assembly import evaluation_spec
 from metalearn_cli.runtime.run.state import State
 from metalearn_cli.storage.runs.sinks import Sink
@@ -26,12 +27,14 @@ _GREY = 128
 
 
 def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> None:
-    """Give every sink a picture of the first validation task, with the pixels that the network gets."""
-    seen = session.data.interface.preprocessing
+    """Every sink has seen the pictures of the first validation task, as the network sees them."""
+    data, seed = session.data, session.experiment.eval.seed
+    spec = evaluation_spec(session.experiment)
+    shown = shown_as(data, data.interface.preprocessing, "val", spec, seed)
+    seen, pictures = shown["seen"], shown["pictures"]
     if seen is None or not sinks:
         return
-    spec = evaluation_spec(session.experiment)
-    task = session.data.sampler("val", spec, session.experiment.eval.seed)(0, [0])
+    task = (pictures or data.sampler("val", spec, seed))(0, [0])
     pixels = sheet(task, spec.ways, seen)
     for sink in sinks:
         sink.picture(iteration, "val/episode", pixels)

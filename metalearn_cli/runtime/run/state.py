@@ -14,7 +14,7 @@ from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.experiment.registry import outside_modules
-from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.machine.execution import Plan
 from metalearn_cli.runtime.run.checkpoint_contents import require_meta
 from metalearn_cli.runtime.run.checkpoint_headers import (
@@ -170,6 +170,9 @@ def restored(
     except ConfigError as error:
         raise not_written(path, error) from None
     _require_same(trained, experiment)
+    view = interface_of(header, trained, path).view
+    if view is not None:
+        view.require_same(data.interface.view, path)
     if header.data_sha256 != data.sha256:
         raise CheckpointError(f"{path}: the run was trained on other data than the prepared dataset holds now")
     require_meta(checkpoint, path, trained, interface_of(header, trained, path))

@@ -5,12 +5,13 @@ from pathlib import Path
 from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.runs import checkpoints
 
 
 def require_unseen(
-    checkpoint: checkpoints.Checkpoint, path: Path, trained: Choice, asked: Choice, *, data: opening.Data, part: Part
+    checkpoint: checkpoints.Checkpoint, path: Path, trained: Choice, asked: Choice, *, data: Data, part: Part
 ) -> None:
     """Raise ConfigError or CheckpointError if a class of the part may have been trained on: that would be no test."""
     suspicion = "it may have been trained on the classes that it would be tested on"

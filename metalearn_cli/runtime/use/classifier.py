@@ -19,22 +19,20 @@ from torch import Tensor, nn
 
 from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
-from metalearn_cli.core.tasks import Examples
-from metalearn_cli.errors import ConfigError, DivergedError
+from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.network import below
-from metalearn_cli.runtime.data.opening import Interface
-from metalearn_cli.runtime.data.pixels import inputs_of_stored
-from metalearn_cli.runtime.run.assembly import backbone_for, learner_for
-from metalearn_cli.runtime.run.checkpoint_contents import adapted_in
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.network_inputs import inputs_of, size_of, with_extractor
+from metalearn_cli.runtime.run.assembly import backbone_for
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
+from metalearn_cli.runtime.run.divergence import adaptation_diverged
+from metalearn_cli.runtime.run.growing import Origin
 from metalearn_cli.runtime.run.promises import Calibration
-from metalearn_cli.runtime.run.state import fitted
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
 from metalearn_cli.runtime.use.plain_network import plain, without_body
-from metalearn_cli.runtime.use.python_arguments import Pictures, pictures_in
-from metalearn_cli.storage.pictures.conversion import decode
+from metalearn_cli.runtime.use.python_arguments import Pictures
 from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.classifier_forms import require_form
 
@@ -45,7 +43,9 @@ NOT_CALIBRATED = "validation tasks, on which a promise could be tried, belong to
 class Classifier:
     """A classifier for the classes of one support set, after `steps` inner steps.
 
-    `classes` are the labels, in the order of the probabilities. `adapted` is a batch of one task.
+    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task. What it may promise
+    of its answers is its `calibration`; without one its probabilities are not calibrated. `origin` is what it can grow
+    from; None for a learner of a fixed number of classes.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Classifier:
         steps: int,
         calibration: Calibration | None = None,
         temperature: float = 1.0,
+        origin: Origin | None = None,
     ) -> None:
         self.classes = list(classes)
         self.calibration = calibration
@@ -67,6 +68,7 @@ class Classifier:
         self._interface = interface
         self._learner = learner
         self._adapted = adapted
+        self.origin = origin
 
     def __repr__(self) -> str:
         pictures = f"{self._adapted.support.shape[1]} support pictures of {size_of(self._interface)}"
@@ -127,7 +129,7 @@ class Classifier:
         """Outputs [N, W] for prepared pictures. Raises DivergedError where they are not finite."""
         outputs = self.outputs(inputs)
         if not bool(outputs.isfinite().all()):
-            raise diverged(self.steps, "answers")
+            raise adaptation_diverged(self.steps, "answers")
         return outputs
 
     def places(self, inputs: Tensor) -> NDArray[np.int64]:
@@ -214,7 +216,7 @@ class Classifier:
         path = Path(path)
         require_form(path)
         if lost := self.lost:
-            raise diverged(self.steps, lost)
+            raise adaptation_diverged(self.steps, lost)
         odd = [label for label in self.classes if not isinstance(label, str | int | float)]
         if odd:
             raise ConfigError(f"a label is {odd[0]!r}; only strings and numbers can be saved")
@@ -222,13 +224,13 @@ class Classifier:
             checkpoints.save(path, self._checkpoint())
             return
         network, seen = self.module(), self._interface.preprocessing
+        assert seen is not None
         about = export.about(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
         about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)} | self._promise_header()
         if path.suffix == ".safetensors":
             export.write_weights(path, network.state_dict(), about)
         else:
-            assert seen is not None
-            export.write_program(path, network, seen, about)
+            export.write_program(path, with_extractor(network, self._interface), seen, about)
 
     def _promise_header(self) -> dict[str, Any]:
         promised = None if self.calibration is None else self.calibration.model_dump(mode="json")
@@ -245,52 +247,5 @@ class Classifier:
             "versions": versions(),
         }
         tensors = {f"adapted.{name}": value[0] for name, value in self._adapted.params.items()}
+        tensors |= {} if self.origin is None else self.origin.tensors()
         return checkpoints.Checkpoint(header, tensors | {"support": self._adapted.support[0]})
-
-
-def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path: Path) -> Classifier:
-    """The adapted classifier in a checkpoint."""
-    header, experiment, interface, support = adapted_in(checkpoint, path)
-    learner = learner_for(experiment, interface, "support")
-    # Each algorithm keeps other parameters in an adapted learner. A mock adaptation to the same pictures, with any
-    # classes, gives their names and shapes.
-    like = Examples(support.unsqueeze(0), (torch.arange(len(support)) % interface.outputs).unsqueeze(0))
-    unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
-    stored = fitted(checkpoint.below("adapted."), unadapted, path)
-    adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
-    promised = (header.calibration, header.temperature)
-    return Classifier(experiment, interface, learner, header.classes, adapted, header.inner_steps, *promised)
-
-
-def inputs_of(images: Pictures, interface: Interface) -> Tensor:
-    """The pictures as network inputs [N, C, H, W], prepared exactly as `prepare` did with the training pictures.
-
-    Raises DataError for a picture that cannot be read.
-    """
-    preprocessing = interface.preprocessing
-    assert preprocessing is not None
-    pictures = pictures_in(images, preprocessing.channels)
-    return inputs_of_stored([decode(one.content, preprocessing, one.name) for one in pictures], preprocessing)
-
-
-def require_finite(steps: Sequence[Classifier]) -> None:
-    """Raise DivergedError, with the first inner step that diverged, if the last of 0..K classifiers has diverged."""
-    if steps[-1].lost:
-        first = next(one for one in steps if one.lost)
-        raise diverged(first.steps, first.lost)
-
-
-def diverged(step: int, what: str) -> DivergedError:
-    """The error for an adaptation that diverged at inner step `step`; `what` is "weights" or "answers"."""
-    if step == 0:
-        return DivergedError(f"before the first inner step the {what} are not finite; take another checkpoint")
-    fewer = f", or eval.inner_steps={step - 1}" if step > 1 else ""
-    return DivergedError(
-        f"inner step {step}: the {what} of the adapted learner are not finite; try a smaller algorithm.inner_lr{fewer}"
-    )
-
-
-def size_of(interface: Interface) -> str:
-    """The size and colours of a network's pictures in words: "28 x 28 pixels, grey"."""
-    channels, height, width = interface.input_shape
-    return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"

@@ -7,7 +7,9 @@ from typing import NamedTuple
 from metalearn_cli.datasets import PREPARATION_ONLY, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, with_overrides
-from metalearn_cli.runtime.data.opening import Interface, dataset_of
+from metalearn_cli.runtime.data.extraction import asked_features
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.opening import dataset_of
 from metalearn_cli.runtime.run.checkpoint_contents import trained_in
 from metalearn_cli.runtime.run.checkpoint_headers import TrainingHeader, training_header
 from metalearn_cli.settings import Choice
@@ -90,11 +92,16 @@ def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> N
 
 
 def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
-    """Raise ConfigError if a network for pictures is to be measured on numbers, or the other way round."""
+    """Raise ConfigError for numbers in the place of pictures or the other way round, or for another extractor."""
     numbers = isinstance(dataset_of(asked), TaskSource)
     if numbers != (interface.preprocessing is None):
         trained = "numbers" if interface.preprocessing is None else "pictures"
         raise ConfigError(f"dataset.name: {path} was trained on {trained}, and {asked.name} has none")
+    chosen, view = asked_features(asked), interface.view
+    trained_with = None if view is None else view.settings
+    if chosen != trained_with:
+        found, wanted = (None if one is None else one.model_dump(mode="json") for one in (chosen, trained_with))
+        raise ConfigError(f"dataset.features: found {found}, but {path} was trained with {wanted}; set it so")
 
 
 def _require_alike(first: EnsembleMember, other: EnsembleMember) -> None:

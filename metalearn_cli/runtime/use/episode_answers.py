@@ -27,7 +27,7 @@ class Subject(NamedTuple):
     """A trained learner, and the tasks that it was measured on, for a closer look at its answers.
 
     `names(step, number)` returns the classes of a task. `seen` is the preprocessing of the pictures; None if inputs are
-    not pictures.
+    not pictures. Where inputs are features of pictures, `pictures` draws the pictures of the same tasks, `seen` so.
     """
 
     learner: Answering
@@ -37,6 +37,7 @@ class Subject(NamedTuple):
     sampler: Sampler
     names: Names
     seen: Preprocessing | None
+    pictures: Sampler | None = None
 
 
 class ClassFacts(NamedTuple):
@@ -149,7 +150,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
 
 def shown(subject: Subject, number: int) -> Shown:
     """The pictures of an episode, in the size and colours that the network gets."""
-    task, seen, ways = subject.sampler(0, [number]), subject.seen, len(subject.names(0, number))
+    task, seen, ways = (subject.pictures or subject.sampler)(0, [number]), subject.seen, len(subject.names(0, number))
     assert seen is not None
     parts = (pixels(half.inputs[0], seen) for half in task)
     return Shown(*(part.reshape(ways, -1, *part.shape[1:]) for part in parts))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.run.checkpoint_contents import trained_in
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
 from metalearn_cli.storage.files.atomic import write_file
@@ -74,7 +74,7 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     example = torch.zeros(2, seen.height, seen.width, seen.channels, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
     try:
-        module = Pixels(network, seen, description["temperature"]).eval()
+        module = Pixels(network, seen, description["temperature"])
         program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch documents no type for what it cannot export
         raise ConfigError(f"{path}: torch cannot export this network: {str(error).splitlines()[0]}") from error

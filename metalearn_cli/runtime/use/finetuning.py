@@ -3,36 +3,46 @@
 Legend: N pictures, W classes, K inner steps.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission, Omissions, merged
-from metalearn_cli.runtime.data.opening import Interface
-from metalearn_cli.runtime.data.pixels import inputs_of_stored
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.network_inputs import decoded, network_inputs
+from metalearn_cli.runtime.data.view import Typical
 from metalearn_cli.runtime.use.adaptation import Adaptable
 from metalearn_cli.runtime.use.answer_counts import Counted
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
+from metalearn_cli.runtime.use.strangeness import Batch, alien_remarks
 from metalearn_cli.storage.inputs.archives import is_archive
 from metalearn_cli.storage.inputs.containers import is_container
+from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.inputs.folders import Folder, is_file
 from metalearn_cli.storage.inputs.sources import open_source
-from metalearn_cli.storage.pictures.conversion import decode
-from metalearn_cli.storage.prepared import brightness
+
+_AT_ONCE = 64
+_THUMBNAIL = 84
+
+
+def _silent(_label: str, _done: int, _total: int) -> None:
+    """Nobody watches."""
 
 
 class Labelled(NamedTuple):
-    """Pictures from folders: network inputs [N, C, H, W] with their files and classes.
+    """Pictures from folders: network inputs [N, C, H, W] or [N, F] with their files and classes.
 
     `labels`: the class of each picture, or None if it is unknown. `left_out`: files of the same folders that were left
-    out. `remarks`: lines about the others for the user.
+    out. `remarks`: lines about the others for the user. `pictures`: what the network or its extractor sees, to be
+    shown. `digests` name each picture, and `brightness` is its mean, from 0 to 1.
     """
 
     files: list[str]
@@ -40,6 +50,9 @@ class Labelled(NamedTuple):
     labels: list[Any]
     left_out: Sequence[Omission] = ()
     remarks: Sequence[str] = ()
+    pictures: Sequence[NDArray[np.uint8]] = ()
+    digests: Sequence[bytes] = ()
+    brightness: Sequence[float] = ()
 
     @property
     def classes(self) -> list[Any]:
@@ -52,12 +65,14 @@ class Labelled(NamedTuple):
         return torch.tensor([places.get(label, -1) if label is not None else -1 for label in self.labels])
 
 
-def support_in(path: Path, interface: Interface) -> Labelled:
-    """The pictures of a folder or zip of class folders.
+def support_in(
+    path: Path, interface: Interface, least: int = 2, typical: Typical | None = None, progress: Progress = _silent
+) -> Labelled:
+    """The pictures of a folder or zip of class folders, `least` of these or more.
 
-    Raises DataError if there are fewer than two classes, one is in two folders, or a picture cannot be read.
+    Raises DataError if there are fewer classes, one is in two folders, or a picture cannot be read.
     """
-    found = _pictures(path, interface, classes=True)
+    found = _pictures(path, interface, classes=True, progress=progress)
     loose = [file for file, label in zip(found.files, found.labels, strict=True) if label is None]
     if loose:
         raise DataError(f"{loose[0]}: lies outside a class folder; expected {path}/CLASS/picture.jpg")
@@ -65,25 +80,35 @@ def support_in(path: Path, interface: Interface) -> Labelled:
     for label, folder in zip(found.labels, (file.rpartition("/")[0] for file in found.files), strict=True):
         if folders.setdefault(label, folder) != folder:
             raise DataError(f"class {label!r} is in two folders, {folders[label]} and {folder}; rename one of them")
-    if len(found.classes) < 2:
+    if len(found.classes) < least:
         raise DataError(f"{path}: has {len(found.classes)} class folder, two or more are needed (CLASS/picture.jpg)")
-    alien = _alien("support pictures", found.files, found.inputs, interface.preprocessing)
+    alien = alien_remarks(Batch("support pictures", found.files, found.inputs, found.brightness), interface, typical)
     return found._replace(remarks=[*found.remarks, *alien])
 
 
-def queries_in(paths: Sequence[Path], classes: Sequence[Any], interface: Interface) -> Labelled:
+def queries_in(
+    paths: Sequence[Path], classes: Sequence[Any], interface: Interface, typical: Typical | None = None,
+    progress: Progress = _silent,
+) -> Labelled:  # fmt: skip
     """The pictures in folders and files. A picture in a folder with the name of a class gets that class as its label.
 
-    If a label is a number, its folder has that number as its name.
+    If a label is a number, its folder has that number as its name. `typical` are the features that queries are
+    expected to be like.
     """
     named = {str(label): label for label in classes}
-    parts = [_pictures(path, interface, classes=False) for path in paths]
+    parts = [_pictures(path, interface, classes=False, progress=progress) for path in paths]
     labels = [None if folder is None else named.get(folder) for part in parts for folder in part.labels]
     files = [file for part in parts for file in part.files]
     inputs, left_out = torch.cat([part.inputs for part in parts]), merged(part.left_out for part in parts)
     remarks = [remark for part in parts for remark in part.remarks]
-    remarks += _alien("queries", files, inputs, interface.preprocessing)
-    return Labelled(files, inputs, labels, left_out, remarks)
+    bright = [mean for part in parts for mean in part.brightness]
+    remarks += alien_remarks(Batch("queries", files, inputs, bright), interface, typical)
+    pictures, digests = (
+        [one for part in parts for one in part.pictures],
+        [one for part in parts for one in part.digests],
+    )
+    found = Labelled(files, inputs, labels, left_out, remarks)
+    return found._replace(pictures=pictures, digests=digests, brightness=bright)
 
 
 class Measured(NamedTuple):
@@ -144,42 +169,42 @@ def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
     return Measured("support, leaving one of each class out", answered, len(every), files)
 
 
-def _pictures(path: Path, interface: Interface, classes: bool) -> Labelled:
-    preprocessing = interface.preprocessing
-    if preprocessing is None:
+def _pictures(path: Path, interface: Interface, classes: bool, progress: Progress) -> Labelled:
+    if interface.preprocessing is None:
         raise DataError(f"{path}: the checkpoint was trained on numbers, not on pictures")
-    files, labels, stored = [], [], []
-    omissions = Omissions()
-    for file, label, content in _contents(path, omissions, classes):
+    files, labels, parts, shown = [], [], list[Tensor](), list[NDArray[np.uint8]]()
+    batch, digests, bright, omissions = list[NDArray[np.uint8]](), list[bytes](), list[float](), Omissions()
+    for file, label, content, total in _contents(path, omissions, classes):
         files.append(file)
         labels.append(label)
-        stored.append(decode(content, preprocessing, file))
-    if not stored:
+        batch.append(decoded(content, interface, file))
+        digests.append(hashlib.blake2b(batch[-1].tobytes(), digest_size=16).digest())
+        bright.append(float(batch[-1].mean()) / 255)
+        shown.append(batch[-1] if interface.view is None else _thumbnail(batch[-1]))
+        if len(batch) == _AT_ONCE or len(files) == total:
+            parts.append(network_inputs(batch, interface))
+            batch.clear()
+            progress(f"pictures of {path}", len(files), total)
+    if not files:
         told = map(str, omissions.listed())
         raise DataError("; ".join([f"{path}: no pictures there (png, jpg, webp, gif, tif, bmp and others)", *told]))
-    inputs = inputs_of_stored(stored, preprocessing)
-    return Labelled(files, inputs, labels, omissions.listed(), omissions.remarks)
+    found = Labelled(files, torch.cat(parts), labels, omissions.listed(), omissions.remarks)
+    return found._replace(pictures=shown, digests=digests, brightness=bright)
 
 
-def _alien(what: str, files: Sequence[str], inputs: Tensor, seen: Preprocessing | None) -> list[str]:
-    """Remarks on pictures that are far brighter or darker than the training pictures."""
-    if seen is None:
-        return []
-    pixels = inputs.mean((2, 3)) * torch.tensor(seen.std) + torch.tensor(seen.mean)
-    means = pixels.mean(1).tolist()
-    told = []
-    for direction in (1, -1):
-        odd = [number for number, mean in enumerate(means) if brightness.far(mean, seen.ink) == direction]
-        if odd:
-            named = f"{len(odd)} of {len(files)} {what} ({files[odd[0]]}{', ...' if len(odd) > 1 else ''})"
-            told.append(brightness.remark(named, sum(means[number] for number in odd) / len(odd), seen.ink))
-    return told
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A small copy [h, w, C] of a picture: thousands of whole ones would fill the memory."""
+    step = max(1, max(picture.shape[:2]) // _THUMBNAIL)
+    return picture[::step, ::step].copy()
 
 
-def _contents(path: Path, omissions: Omissions, classes: bool) -> Iterator[tuple[str, str | None, bytes]]:
-    """Yield (file, name of its folder or None, bytes) for each picture; other files are added to `omissions`."""
+def _contents(path: Path, omissions: Omissions, classes: bool) -> Iterator[tuple[str, str | None, bytes, int]]:
+    """(file, name of the folder it lies in or None, bytes, number of pictures in all) of each picture.
+
+    The rest is added to `omissions`.
+    """
     if is_file(path) and not is_archive(path.name):
-        yield str(path), None, Folder(path.parent).read(str(path))
+        yield str(path), None, Folder(path.parent).read(str(path)), 1
         return
     with open_source(path, lambda member: not is_container(member), omissions=omissions) as source:
         pictures = source.pictures()
@@ -188,4 +213,4 @@ def _contents(path: Path, omissions: Omissions, classes: bool) -> Iterator[tuple
             source.require_filled(pictures)
         for member in pictures:
             folder = member.split("/")[-2] if "/" in member else None
-            yield f"{path}/{member}", folder, source.content(member)
+            yield f"{path}/{member}", folder, source.content(member), len(pictures)

@@ -16,6 +16,7 @@ from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DivergedError
 from metalearn_cli.experiment import Experiment, to_yaml
 from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.data.interface import Data, shown_as
 from metalearn_cli.runtime.data.sampling import fingerprint
 from metalearn_cli.runtime.machine.execution import plan_for, running
 from metalearn_cli.runtime.run import assembly
@@ -115,6 +116,8 @@ def evaluate(
     part = _MEASURED[split]
     opened, place = members(path, overrides), assembly.device_named(device)
     data = opening.open_data(opened[0].asked, None, progress, opened[0].interface.preprocessing, place)
+    if opened[0].interface.view is not None:
+        opened[0].interface.view.require_same(data.interface.view, opened[0].path)
     for one in opened:
         require_unseen(one.checkpoint, one.path, one.trained.dataset, one.asked.dataset, data=data, part=part)
     learners = [_learner(one) for one in opened]
@@ -131,7 +134,7 @@ def evaluate(
 
 
 def _subject(
-    path: Path, opened: Sequence[EnsembleMember], learners: Sequence[Learner], data: opening.Data, *,
+    path: Path, opened: Sequence[EnsembleMember], learners: Sequence[Learner], data: Data, *,
     protocol: Protocol, place: torch.device,
 ) -> Subject:  # fmt: skip
     """A checkpoint's learner, or all of a folder as an ensemble, with the episodes that it is measured on."""
@@ -145,7 +148,7 @@ def _subject(
         plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE),
         data.sampler(*drawn),
         names=data.names(*drawn),
-        seen=interface.preprocessing,
+        **shown_as(data, interface.preprocessing, *drawn),
     )
 
 
@@ -189,7 +192,7 @@ def _scores(
 
 
 def _answered_alone(
-    opened: Sequence[EnsembleMember], subject: Subject, data: opening.Data, protocol: Protocol, *, place: torch.device
+    opened: Sequence[EnsembleMember], subject: Subject, data: Data, protocol: Protocol, *, place: torch.device
 ) -> tuple[list[Promise], list[Compared]]:
     """The promises kept, and the comparison with simpler learners, by a learner that answers each query by itself.
 

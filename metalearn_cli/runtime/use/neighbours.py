@@ -39,7 +39,7 @@ def neighbours(classifier: Classifier, inputs: Tensor, most: int) -> Neighbours:
         distances = torch.cdist(_features(body, inputs[start : start + _AT_ONCE]), known)
         # A stable sort puts the first of equally near pictures first, on every machine.
         parts.append(distances.sort(dim=1, stable=True).indices[:, :most].numpy())
-    return Neighbours(np.concatenate(parts), body is not None)
+    return Neighbours(np.concatenate(parts), body is not None or classifier.interface.view is not None)
 
 
 def _body(classifier: Classifier) -> nn.Module | None:

@@ -13,7 +13,7 @@ from metalearn_cli.core.meta import Answering, Meta
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment, with_overrides
-from metalearn_cli.runtime.data.opening import Data
+from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Runner
 from metalearn_cli.runtime.run.assembly import evaluation_spec, learner_for

@@ -23,6 +23,7 @@ from metalearn_cli.storage.prepared.rows import Rows
 FORMAT = 1
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
 _BLOCK = 1 << 22
+_AGAIN = "prepare the dataset again with --force"
 _NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "checksum"}
 _SINCE_CHECKSUM = ("left_out", "remarks")
 
@@ -150,14 +151,23 @@ def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Pre
     Raises DataError as `open_prepared` and `verify` do.
     """
     opened = open_prepared(folder)
-    stamp, file = folder / ".checked", f"{opened.manifest.sha256} {opened.images.stamp}"
-    large = opened.images.bytes > _READ_ALWAYS
-    if not large or _content(stamp) != file:
-        _require_sum(folder, opened, progress)
+    require_checked(folder, "images.npy", opened.images, opened.manifest.sha256, progress)
+    return opened
+
+
+def require_checked(
+    folder: Path, name: str, rows: Rows, sha256: str, progress: Callable[[str, int, int], None], cure: str = _AGAIN
+) -> None:  # fmt: skip
+    """Raise DataError, with the `cure`, unless the file called `name` in `folder` is as it was written, as far as
+    `open_checked` looks.
+    """
+    stamp, state = folder / ".checked", f"{sha256} {rows.stamp}"
+    large = rows.bytes > _READ_ALWAYS
+    if not large or _content(stamp) != state:
+        _require_sum(folder / name, rows, sha256, progress, cure)
         if large:
             with suppress(RunError):  # without permission to write the stamp, the array is compared each time
-                write_file(stamp, file.encode())
-    return opened
+                write_file(stamp, state.encode())
 
 
 def verify(folder: Path) -> Manifest:
@@ -166,14 +176,16 @@ def verify(folder: Path) -> Manifest:
     Raises DataError if they differ.
     """
     opened = open_prepared(folder)
-    _require_sum(folder, opened, lambda *_moved: None)
+    _require_sum(folder / "images.npy", opened.images, opened.manifest.sha256, lambda *_moved: None)
     return opened.manifest
 
 
-def _require_sum(folder: Path, opened: Prepared, progress: Callable[[str, int, int], None]) -> None:
-    found = opened.images.sha256(lambda done: progress("checking pictures", done, opened.images.bytes))
-    if found != opened.manifest.sha256:
-        raise DataError(f"{folder / 'images.npy'}: is not as it was written; prepare the dataset again with --force")
+def _require_sum(
+    path: Path, rows: Rows, sha256: str, progress: Callable[[str, int, int], None], cure: str = _AGAIN
+) -> None:  # fmt: skip
+    found = rows.sha256(lambda done: progress("checking pictures", done, rows.bytes))
+    if found != sha256:
+        raise DataError(f"{path}: is not as it was written; {cure}")
 
 
 def _content(path: Path) -> str:

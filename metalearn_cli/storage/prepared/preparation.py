@@ -20,6 +20,7 @@ from metalearn_cli.storage.inputs.sources import Source, describe, open_source
 from metalearn_cli.storage.prepared.copies import without_copies
 from metalearn_cli.storage.prepared.dataset import Manifest, Prepared, open_checked, open_prepared
 from metalearn_cli.storage.prepared.decoding import Decoder
+from metalearn_cli.storage.prepared.originals import remember
 from metalearn_cli.storage.prepared.writing import Chunk, Contents, write
 from metalearn_cli.version import own_version
 
@@ -83,7 +84,7 @@ def prepare(
         if source is None:
             source = _downloaded(name, dataset, data_dir, progress)
         with open_source(source, dataset.wants, data_dir) as opened:
-            return _converted(name, dataset, folder, opened, skip_damaged, progress=progress), folder
+            return _converted(name, dataset, (folder, source), opened, skip_damaged, progress=progress), folder
 
 
 def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, progress: Progress) -> Prepared:
@@ -145,8 +146,9 @@ def _drawn(name: str, dataset: Generated, folder: Path, progress: Progress) -> M
 
 
 def _converted(
-    name: str, dataset: Archive, folder: Path, source: Source, skip_damaged: bool, progress: Progress
+    name: str, dataset: Archive, places: tuple[Path, Path], source: Source, skip_damaged: bool, progress: Progress
 ) -> Manifest:
+    folder, path = places
     try:
         classes, splits, sample, partial = dataset.arrange(source)
         if dataset.each_once:
@@ -162,7 +164,9 @@ def _converted(
     )  # fmt: skip
     decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress=progress)
     key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")
-    return write(folder, contents, [*classes], key, decoder.work)
+    manifest = write(folder, contents, [*classes], key, decoder.work)
+    remember(folder, path, source, classes)
+    return manifest
 
 
 def _key(contents: Contents, more: str) -> str:

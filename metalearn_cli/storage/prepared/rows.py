@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -25,13 +26,13 @@ _BLOCK = 1 << 22
 
 
 class Rows:
-    """The rows of an open .npy file with a uint8 array [N, ...].
+    """The rows of an open .npy file with an array [N, ...] of one `dtype`.
 
     `shape` and `nbytes` are those of the array, `bytes` is the size of the file. Raises OSError if it is not a plain
-    file; ValueError or another error of numpy if it is not a single uint8 array in C order.
+    file; ValueError or another error of numpy if it is not a single array of this `dtype` in C order.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dtype: type[np.generic] = np.uint8) -> None:
         self._path = path
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, file)
@@ -42,25 +43,25 @@ class Rows:
         with open(file, "rb", closefd=False) as header:
             version = npy.read_magic(header)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            self.shape, in_order_of_fortran, dtype = read(header)
+            self.shape, in_order_of_fortran, self.dtype = read(header)
             self._start = header.tell()
         self.bytes = self._stamp[0]
-        self._size = int(np.prod(self.shape[1:], dtype=object))
+        self._size = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
         self.nbytes = self._size * self.shape[0] if self.shape else 1
-        if dtype != np.uint8 or in_order_of_fortran or self._start + self.nbytes != self.bytes:
-            raise ValueError(f"its header says {dtype} {self.shape}, which its {self.bytes:,} bytes are not")
+        if self.dtype != dtype or in_order_of_fortran or self._start + self.nbytes != self.bytes:
+            raise ValueError(f"its header says {self.dtype} {self.shape}, which its {self.bytes:,} bytes are not")
 
     @property
     def stamp(self) -> str:
         """A text that changes if the file is replaced or written to."""
         return " ".join(map(str, (*os.fstat(self._file)[1:2], self._stamp[1])))
 
-    def picture(self, number: int) -> NDArray[np.uint8]:
+    def picture(self, number: int) -> NDArray[Any]:
         """Row `number` [...]. Raises DataError as `taken` does."""
-        row: NDArray[np.uint8] = self.taken(np.array([number]))[0]
+        row: NDArray[Any] = self.taken(np.array([number]))[0]
         return row
 
-    def taken(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def taken(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         """A new array of the rows with these `numbers` [n]: [n, ...].
 
         Raises DataError if the file has changed since it was opened, or cannot be read any more.
@@ -71,9 +72,9 @@ class Rows:
                 raise IndexError(f"{self._path}: has {self.shape[0]} pictures, number {number} was asked for")
             self._read(row, self._start + number * self._size)
         self._require_unchanged()
-        return rows.reshape(len(numbers), *self.shape[1:])
+        return rows.view(self.dtype).reshape(len(numbers), *self.shape[1:])
 
-    def whole(self) -> NDArray[np.uint8]:
+    def whole(self) -> NDArray[Any]:
         """All rows. Raises DataError as `taken` does."""
         return self.taken(np.arange(self.shape[0]))
 
@@ -88,7 +89,7 @@ class Rows:
         self._require_unchanged()
         return digest.hexdigest()
 
-    def __array__(self, dtype: object = None, copy: object = None) -> NDArray[np.uint8]:
+    def __array__(self, dtype: object = None, copy: object = None) -> NDArray[Any]:
         """All rows, for numpy."""
         return self.whole()
 

@@ -6,13 +6,13 @@ import torch
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.experiment.blocks import Execution
-from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.data import interface
 from metalearn_cli.runtime.machine import memory
 from metalearn_cli.runtime.machine.execution import plan_for
 from metalearn_cli.runtime.run import assembly
 from tests.commands import TINY
 
-PICTURES = opening.Interface((1, 28, 28), 2, assembly.classification, None)
+PICTURES = interface.Interface((1, 28, 28), 2, assembly.classification, None)
 LARGE = {
     "conv4": {"name": "conv4", "channels": 65_536},
     "resnet12": {"name": "resnet12", "channels": [65_536] * 4},

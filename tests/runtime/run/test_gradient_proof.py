@@ -7,7 +7,7 @@ from metalearn_cli.core.meta import LAST, Scores, classification
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.experiment.registry import names_in
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.machine import execution
 from metalearn_cli.runtime.run import gradient_proof
 from metalearn_cli.testing import problems

@@ -9,7 +9,7 @@ from metalearn_cli.core.meta import Problem, classification, scores_per_step
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.layers.network import Network
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import learner_for
 from metalearn_cli.runtime.run.network_trial import Asked, default_type, tried

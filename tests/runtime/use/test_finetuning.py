@@ -10,7 +10,7 @@ from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import folder
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment.registry import names_in
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.pixels import normalised
 from metalearn_cli.runtime.use.finetuning import queries_in, support_in
 from metalearn_cli.storage.prepared.dataset import open_prepared

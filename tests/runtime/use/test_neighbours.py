@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from metalearn_cli.runtime.data import network_inputs as seen
 from metalearn_cli.runtime.use import adaptation, classifier
 from metalearn_cli.runtime.use.neighbours import neighbours
 from tests.untrained import checkpoint_of
@@ -28,7 +29,7 @@ def test_a_support_picture_is_nearest_to_itself(tmp_path, data_dir, algorithm, i
 
 def test_features_are_those_of_the_adapted_body(tmp_path, data_dir):
     learned = adapted(tmp_path, data_dir)
-    inputs = classifier.inputs_of(PICTURES[::-1].copy() // 2, learned.interface)
+    inputs = seen.inputs_of(PICTURES[::-1].copy() // 2, learned.interface)
     body = learned.module().body
     with torch.no_grad():
         far = (body(inputs).flatten(1)[:, None] - body(learned.support).flatten(1)).square().sum(-1)
@@ -40,4 +41,4 @@ def test_there_are_no_more_neighbours_than_support_pictures(tmp_path, data_dir):
 
 
 def _inputs(tmp_path, data_dir) -> torch.Tensor:
-    return classifier.inputs_of(PICTURES, adapted(tmp_path, data_dir).interface)
+    return seen.inputs_of(PICTURES, adapted(tmp_path, data_dir).interface)

@@ -14,7 +14,7 @@ from benchmarks.faults._hostile import claiming
 from metalearn_cli.core.meta import classification
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
-from metalearn_cli.runtime.data.opening import Interface
+from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.use import finetuning
 from metalearn_cli.runtime.use.finetuning import queries_in, support_in
 

@@ -1,0 +1,78 @@
+"""Pictures as a network sees them: through exactly what was done to the pictures that it was trained on.
+
+Legend: N pictures, H height, W width, C channels, F features.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from metalearn_cli.runtime.data.extraction import features_of
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.pixels import inputs_of_stored
+from metalearn_cli.runtime.use.python_arguments import Pictures, pictures_in
+from metalearn_cli.storage.pictures.conversion import decode
+
+Content = bytes | Image.Image | NDArray[np.uint8]
+_PART = 64
+
+
+def decoded(content: Content, interface: Interface, name: str) -> NDArray[np.uint8]:
+    """A picture as the network's first layer takes it, before its values are scaled, [H, W, C].
+
+    Raises DataError, with `name`, for one that cannot be read.
+    """
+    seen, view = interface.preprocessing, interface.view
+    assert seen is not None
+    if view is not None and view.first is not None:
+        content = decode(content, view.first, name)
+    return decode(content, seen, name)
+
+
+def network_inputs(
+    pictures: Sequence[NDArray[np.uint8]], interface: Interface, progress: Callable[[int], None] = lambda _done: None
+) -> Tensor:
+    """Decoded pictures as inputs, [N, C, H, W] or, through the extractor, [N, F]; on the CPU.
+
+    Raises ConfigError or CheckpointError if the extractor cannot be had, or is another one now.
+    """
+    assert interface.preprocessing is not None
+    if interface.view is None:
+        return inputs_of_stored(pictures, interface.preprocessing)
+    extractor, parts = interface.view.extractor(), []
+    for start in range(0, len(pictures), _PART):
+        parts.append(features_of(np.stack(pictures[start : start + _PART]), extractor))
+        progress(min(start + _PART, len(pictures)))
+    return torch.cat(parts)
+
+
+def inputs_of(images: Pictures, interface: Interface) -> Tensor:
+    """Pictures as network inputs [N, C, H, W], or as features [N, F] where the learner sees these.
+
+    They go through exactly what `prepare` did to the training pictures.
+
+    Raises DataError for a picture that cannot be read.
+    """
+    assert interface.preprocessing is not None
+    pictures = pictures_in(images, interface.preprocessing.channels)
+    return network_inputs([decoded(one.content, interface, one.name) for one in pictures], interface)
+
+
+def size_of(interface: Interface) -> str:
+    """What pictures a network sees: 28 x 28 pixels, grey; or features of which."""
+    if interface.view is not None:
+        return f"{interface.input_shape[0]} features ({interface.view.told})"
+    channels, height, width = interface.input_shape
+    return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"
+
+
+def with_extractor(network: nn.Module, interface: Interface) -> nn.Module:
+    """A network of features as one of the extractor's inputs [N, C, H, W]; any other as it is."""
+    if interface.view is None:
+        return network
+    return nn.Sequential(OrderedDict(extractor=interface.view.extractor().module, classifier=network))

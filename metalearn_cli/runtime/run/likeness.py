@@ -1,0 +1,52 @@
+"""Whether what a network sees and gives can be that of an experiment: asked of a file, which may say anything."""
+
+from metalearn_cli.datasets import Mixture, Preprocessing, TaskSource
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.experiment import Experiment
+from metalearn_cli.experiment.yaml_lines import brief
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.opening import dataset_of
+
+
+def unlike_experiment(interface: Interface, experiment: Experiment, training: bool) -> str:
+    """What of an interface cannot be that of the experiment; nothing if all can."""
+    try:
+        dataset = dataset_of(experiment.dataset)
+    except ConfigError as error:
+        return str(error)
+    shape, outputs, seen = interface.input_shape, interface.outputs, interface.preprocessing
+    if interface.view is not None:
+        return _unlike_features(interface, experiment.task.ways if training else outputs)
+    numbers = isinstance(dataset, TaskSource)
+    if numbers != (seen is None) or numbers == interface.tells_classes_apart:
+        return f"preprocessing: found {'none' if seen is None else 'one'}, but {experiment.dataset.name} differs"
+    if isinstance(dataset, TaskSource):
+        wanted, own_outputs = tuple(dataset.input_shape), dataset.outputs
+    else:
+        wanted = dataset.shape if isinstance(dataset, Mixture) else _stored(dataset.preprocessing)
+        own_outputs = experiment.task.ways if training else outputs
+    if shape != wanted:
+        return f"input_shape: found {brief(str(list(shape)))}, but the experiment has {list(wanted)}"
+    if outputs != own_outputs:
+        return f"outputs: found {outputs}, but the experiment has {own_outputs}"
+    if seen is not None and (_stored(seen) != shape or not len(seen.mean) == len(seen.std) == seen.channels):
+        return f"preprocessing: is not one for inputs of {list(shape)}"
+    if seen is not None and min(seen.std) <= 0:
+        return f"preprocessing.std: found {min(seen.std)}, expected numbers greater than 0"
+    return ""
+
+
+def _unlike_features(interface: Interface, outputs: int) -> str:
+    """What of an interface cannot be that of features; nothing if all can."""
+    view, shape = interface.view, interface.input_shape
+    if interface.preprocessing is None or not interface.tells_classes_apart:
+        return "preprocessing: found none, but features are of pictures"
+    if len(shape) != 1 or (view is not None and view.typical is not None and len(view.typical.mean) != shape[0]):
+        return f"input_shape: found {brief(str(list(shape)))}, expected one number of features, with as many means"
+    if interface.outputs != outputs:
+        return f"outputs: found {interface.outputs}, but the experiment has {outputs}"
+    return ""
+
+
+def _stored(pictures: Preprocessing) -> tuple[int, int, int]:
+    return (pictures.channels, pictures.height, pictures.width)

@@ -1,0 +1,72 @@
+"""Pictures unlike those that a checkpoint was trained on: inverted, or of another kind altogether.
+
+A learner answers them all the same, and often with great confidence; so a person hears of it.
+
+Legend: N pictures, C channels, H height, W width, F features.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.view import Typical
+from metalearn_cli.storage.prepared import brightness
+
+FAR = 3.0
+"""So many deviations: with EfficientNet-Lite0 the median picture of a grocery class that was not trained on is at most
+1.9 away, and of five classes from one picture of each 2.96; drawings are 3.9 away, noise 4.7."""
+
+
+class Batch(NamedTuple):
+    """Pictures that came together: what a person calls them, their files, their inputs [N, C, H, W] or [N, F], and how
+    bright each is, from 0 to 1.
+    """
+
+    what: str
+    files: Sequence[str]
+    inputs: Tensor
+    brightness: Sequence[float]
+
+
+def alien_remarks(batch: Batch, interface: Interface, expected: Typical | None = None) -> list[str]:
+    """Remarks on pictures that are far from those that were trained on: much brighter or darker, or of other features.
+
+    Features are compared with the training pictures' or, where nothing was trained, with those that are `expected`;
+    with neither there is nothing to compare with.
+    """
+    told = [] if interface.preprocessing is None else _by_brightness(batch, interface.preprocessing)
+    if interface.view is None:
+        return told
+    trained = interface.view.typical
+    typical, like = (trained, "training pictures") if trained is not None else (expected, "support pictures")
+    return told if typical is None else [*told, *_by_features(batch, typical, like)]
+
+
+def _by_features(batch: Batch, typical: Typical, like: str) -> list[str]:
+    """A remark where most of the pictures are far away; single ones of a new class may be."""
+    distances = typical.distances(batch.inputs)
+    far = [number for number, distance in enumerate(distances.tolist()) if distance > FAR]
+    if len(far) <= len(batch.files) // 2:
+        return []
+    return [
+        f"{_named(batch, far)}: unlike the {like}, their features are {float(distances.median()):.1f} deviations away "
+        f"(the median; up to {FAR:.0f} is usual); is it another kind of picture? Answers may be worth nothing"
+    ]
+
+
+def _by_brightness(batch: Batch, seen: Preprocessing) -> list[str]:
+    told = []
+    for direction in (1, -1):
+        odd = [number for number, mean in enumerate(batch.brightness) if brightness.far(mean, seen.ink) == direction]
+        if odd:
+            mean = sum(batch.brightness[number] for number in odd) / len(odd)
+            told.append(brightness.remark(_named(batch, odd), mean, seen.ink))
+    return told
+
+
+def _named(batch: Batch, odd: Sequence[int]) -> str:
+    more = ", ..." if len(odd) > 1 else ""
+    return f"{len(odd)} of {len(batch.files)} {batch.what} ({batch.files[odd[0]]}{more})"
