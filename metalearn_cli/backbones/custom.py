@@ -133,7 +133,7 @@ def _require_the_same(config: Config, original: nn.Module, network: nn.Module, i
     scale = expected.abs().max().clamp(min=1)
     if found.shape != expected.shape or not float((found - expected).abs().max() / scale) < _TOLERANCE:
         raise ConfigError(
-            f"backbone.head: {config.call} goes on after this linear layer, and that would be lost; expected the last"
+            f"backbone.head: {config.call} has more layers after this linear one; expected the last layer"
         )
 
 

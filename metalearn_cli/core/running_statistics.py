@@ -30,7 +30,7 @@ def with_running_statistics(learner: Learner, network: Network) -> Learner:
     """
     norms = network.modules_of(TaskNorm)
     if not norms:
-        raise ConfigError("task.running_statistics: the backbone has no batch norms to keep statistics of")
+        raise ConfigError("task.running_statistics: the backbone has no norms of batches to keep statistics of")
     # A learner without inner gradients (ProtoNet, the baselines) meets the query set in its step 0.
     steps = 0 if learner.traits.second_order is None else learner.traits.inner_steps
 

@@ -73,7 +73,7 @@ class TaskNorm(nn.Module):
             return None
         if how.collected is not None:
             if torch._C._functorch.is_batchedtensor(inputs):  # inside vmap, which hides T
-                raise ConfigError("task.running_statistics: under vmap a norm cannot tell which task it is computing")
+                raise ConfigError("task.running_statistics: torch hides from a norm which of several tasks is which")
             mean, variance = _moments(inputs)
             how.collect(len(inputs), (mean.sum(0), variance.sum(0)))
         if (moments := how.moments_here()) is not None:

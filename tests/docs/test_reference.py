@@ -9,4 +9,4 @@ def test_the_page_is_up_to_date():
 
 def test_a_key_has_its_type_unit_default_and_meaning():
     [row] = [line for line in page().splitlines() if line.startswith("| `meta_batch_size`")]
-    assert row == "| `meta_batch_size` | integer from 1 to 65536 | tasks | `4` | how many a meta-step learns from. |"
+    assert row == "| `meta_batch_size` | integer from 1 to 65536 | tasks | `4` | the number of tasks in a meta-step. |"
