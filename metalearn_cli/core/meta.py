@@ -25,7 +25,8 @@ class Meta(NamedTuple):
 
     `params`: the initial parameters, by name. `coefficients`: all other learned numbers, such as inner rates, by name.
     `statistics`: the running means and variances of the network's norms, "NAME.mean" and "NAME.variance" [C]. They are
-    averaged, not learned, and empty without `task.running_statistics`.
+    averaged, not learned, and empty without `task.running_statistics`. A learner with `Learner.fit` keeps here what it
+    fits to the training classes in closed form.
 
     A gradient for Meta is a Meta too, with the derivative in the place of each value.
     """
@@ -161,6 +162,8 @@ class Traits(NamedTuple):
     `reads`: the inputs of an adapted learner's head. "directions" are features of length one (only baseline++).
         "pixels" are the flattened inputs, and the network is never used (only nearest).
     `remarks`: lines that commands print before they run the learner, such as "these layers run task by task".
+    `head`: makes the module that reads an adapted learner's parameters below "head." (by their own names); None for a
+        linear layer.
     """
 
     inner_steps: int = 0
@@ -186,6 +189,8 @@ class Learner(NamedTuple):
     `phase(iteration)`: a value that changes when `meta_gradient` becomes another function, so that a GPU knows which
         recording to replay (only MAML++ has more than one phase).
     `implicit`: extra functions of a learner whose meta-gradient is not that of its inner steps (only iMAML).
+    `fit(meta, classes, episodes)`: Meta after one look at every picture of the training classes, before the first
+        meta-step; settings are chosen on validation tasks (only `prototypes` and `metaqda`).
     """
 
     init: Callable[[], Meta]
