@@ -31,7 +31,7 @@ from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4, resnet12
 from metalearn_cli.core.meta import Problem as LearningProblem
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
 from metalearn_cli.experiment.blocks import Execution
 from metalearn_cli.layers.network import Network

@@ -14,7 +14,7 @@ from benchmarks.faults import Totals
 from benchmarks.faults._honest import CLASSES, FORMS, PACKED, Members
 from benchmarks.faults._hostile import hostile_pickles, strange_archives, strange_pictures
 from benchmarks.faults._ledger import Ledger, Lost, require_one_plain_line
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.data.interface import Interface

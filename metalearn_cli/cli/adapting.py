@@ -71,8 +71,7 @@ def steps_of(given: Given, support: Path | None, progress: "Progress") -> Steps:
 
 
 def _adapted(learner: "Adaptable", support: Path, progress: "Progress") -> Steps:
-    from metalearn_cli.runtime.run import reopened
-    from metalearn_cli.runtime.use import finetuning
+    from metalearn_cli.runtime.use import finetuning, reopened
 
     shown = finetuning.support_in(support, learner.interface, progress=tables.Stages(progress))
     steps = learner.classifiers(shown.inputs, shown.targets(shown.classes), shown.classes)
@@ -84,7 +83,7 @@ def _again(
     given: Given, file: "Checkpoint", support: Path | None, place: "device", progress: "Progress"
 ) -> Steps:  # fmt: skip
     """A classifier that was saved, as it is or with more pictures."""
-    from metalearn_cli.runtime.run import reopened
+    from metalearn_cli.runtime.use import reopened
 
     assert given.checkpoint is not None
     if given.overrides:
@@ -97,8 +96,7 @@ def _again(
 def _grown(before: "Classifier", name: str, support: Path, progress: "Progress") -> Steps:
     import torch
 
-    from metalearn_cli.runtime.run import reopened
-    from metalearn_cli.runtime.use import adaptation, finetuning
+    from metalearn_cli.runtime.use import adaptation, finetuning, reopened
 
     learner, targets = adaptation.growable(before, name)
     named: dict[str, Any] = {str(label): label for label in before.classes}
@@ -128,8 +126,8 @@ def _grown(before: "Classifier", name: str, support: Path, progress: "Progress")
 
 def converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:
     """What a checkpoint holds, an adapted classifier or the initialisation of a learner, in the form of `output`."""
-    from metalearn_cli.runtime.run import assembly, reopened
-    from metalearn_cli.runtime.use import export
+    from metalearn_cli.runtime.run import assembly
+    from metalearn_cli.runtime.use import export, reopened
     from metalearn_cli.storage.runs import checkpoints
 
     if overrides:

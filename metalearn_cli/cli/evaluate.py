@@ -16,7 +16,8 @@ from metalearn_cli.cli.presence import require_checkpoint
 from metalearn_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.use.measurement import Result, Spread
+    from metalearn_cli.runtime.use.measurement import Result
+    from metalearn_cli.runtime.use.seeds import Spread
 
 
 def evaluate(
@@ -89,10 +90,10 @@ def _tell(
     made: pages.Made,
 ) -> None:  # fmt: skip
     """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
-    from metalearn_cli.runtime.use import measurement
+    from metalearn_cli.runtime.use.seeds import over_seeds
 
     every = [tested for tested, _ in results]
-    compared, spread = [_paired(every[0], other) for other in every[1:]], measurement.over_seeds(every)
+    compared, spread = [_paired(every[0], other) for other in every[1:]], over_seeds(every)
     names = list(map(tables.named, checkpoints, every))
     warnings = [
         f"{name} was measured otherwise than {names[0]}, so their difference is one of protocols, too: "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import adapting, answers, classifying, tables
+from metalearn_cli.cli import adapting, answer_tables, answers, classifying, tables
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures, require_page, require_receiver, require_writable
 from metalearn_cli.cli.presence import require_checkpoint
@@ -213,10 +213,10 @@ def _write(found: Found, output: Path | None, csv: Path | None) -> None:
 def _print(fields: dict[str, Any], verbose: bool) -> None:
     out = tables.console(stderr=False)
     if fields["predictions"]:
-        answers.print_predictions(fields["predictions"], verbose)
+        answer_tables.print_predictions(fields["predictions"], verbose)
         out.print(answers.promised(fields), markup=False)
     if fields["per_step"]:
-        answers.print_measured(fields, verbose)
+        answer_tables.print_measured(fields, verbose)
     if fields["output"]:
         what = "initialisation" if fields["classes"] is None else "adapted classifier"
         out.print(f"{what} {fields['output']}", markup=False)

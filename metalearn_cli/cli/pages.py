@@ -118,7 +118,7 @@ def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) 
 def _best(session: "Session") -> "Subject":
     """The best checkpoint and the episodes that it was validated on."""
     from metalearn_cli.runtime.data.interface import shown_as
-    from metalearn_cli.runtime.run.state import meta_of
+    from metalearn_cli.runtime.run.stored_tensors import meta_of
     from metalearn_cli.runtime.use import episode_answers
     from metalearn_cli.storage.runs import checkpoints
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Learner, Meta, Objective
+from metalearn_cli.core.meta import Learner, Meta
+from metalearn_cli.core.objectives import Objective
 from metalearn_cli.core.tasks import Examples
 
 

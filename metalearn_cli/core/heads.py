@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.meta import Meta, Objective, Problem, classification
+from metalearn_cli.core.meta import Meta, Problem
+from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.core.tasks import Examples, ways_of
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network

@@ -218,11 +218,10 @@ def for_tasks(params: Params, tasks: int) -> Params:
 
 
 class _Shared(Function):
-    """Expands a parameter to [T, ...] without a copy; its gradient is the sum over the T tasks.
+    """Expands a parameter to [T, ...] without a copy; its gradient is the sum over the T tasks."""
 
-    The backward pass of torch's own `expand` is slow for gradients that are not contiguous, such as those of
-    convolutions, which are channels-last; `summed_over_tasks` sums in the order of memory.
-    """
+    # The backward pass of torch's own `expand` is slow for gradients that are not contiguous, such as those of
+    # convolutions, which are channels-last; `summed_over_tasks` sums in the order of memory.
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, tasks: int) -> Tensor:  # noqa: ARG004

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from metalearn_cli.core.objectives import Objective
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Params
@@ -60,39 +60,6 @@ class Scores(NamedTuple):
     score: Tensor
 
 
-class Objective(NamedTuple):
-    """How answers are judged: `loss(outputs, targets)` [T] is minimised, `score(outputs, targets)` [T] is reported."""
-
-    name: Literal["accuracy", "mse"]
-    loss: Callable[[Tensor, Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], Tensor]
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy [T] of `outputs` [T, N, ways] with the classes `targets` [T, N], averaged over N."""
-    # torch's cross_entropy knows no tasks: they are flattened away, and each task's mean is taken afterwards.
-    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return each.view(targets.shape).mean(1)
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share [T] of the N rows of `outputs` [T, N, ways] whose largest entry is at `targets` [T, N].
-
-    A row with NaN or Inf counts as wrong: argmax would return the position of the first NaN, possibly the right class.
-    """
-    right = (outputs.argmax(-1) == targets) & outputs.isfinite().all(-1)
-    return right.to(outputs.dtype).mean(1)
-
-
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean [T] of (outputs - targets)^2 over all axes but T."""
-    return (outputs - targets).square().flatten(1).mean(1)
-
-
-classification = Objective("accuracy", cross_entropy, accuracy)
-regression = Objective("mse", squared_error, squared_error)
-
-
 class Problem(NamedTuple):
     """The arguments of an algorithm's `build`: a network, an objective, and the norms' statistics for predictions.
 
@@ -139,7 +106,7 @@ class Predict(Protocol):
     def __call__(self, states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]: ...
 
 
-class Fit(Protocol):
+class ClosedFormFit(Protocol):
     """Meta whose statistics are fitted in closed form.
 
     `classes` are all pictures of the training classes, in batches of one task whose targets are class numbers;
@@ -201,7 +168,7 @@ class Learner(NamedTuple):
     traits: Traits
     phase: Callable[[int], Hashable] = lambda _iteration: None
     implicit: "Implicit | None" = None
-    fit: "Fit | None" = None
+    fit: "ClosedFormFit | None" = None
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """The outputs [T, N, outputs] for `inputs`, one tensor for each number of inner steps in `steps`.

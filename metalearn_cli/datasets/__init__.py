@@ -9,14 +9,16 @@ Mixture      other datasets, of which each task uses one (mixture)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from metalearn_cli.omissions import Omissions
-from metalearn_cli.settings import Choice, Settings
+from metalearn_cli.preprocessing import Preprocessing as Preprocessing
+from metalearn_cli.preprocessing import Resize as Resize
+from metalearn_cli.settings import Choice
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -24,8 +26,6 @@ Split = Mapping[str, Sequence[str]]
 """Class names by part ("train", "val", "test"); no class is in two parts."""
 
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-Resize = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Rotations = Literal["none", "classes", "task"]
 Augmentation = Literal["crop", "flip", "jitter"]
 Normalisation = Literal["dataset", "imagenet", "none"]
@@ -78,28 +78,6 @@ class Official(Files):
 
 PREPARATION_ONLY = frozenset({"skip_damaged", "accept_terms", "allow_partial"})
 """Keys that matter to `prepare` alone: a run does not depend on them."""
-
-
-class Preprocessing(Settings):
-    """What turns any picture into a network's input; stored with the dataset and with every checkpoint.
-
-    In this order: EXIF orientation, grey or RGB, crop to the target's aspect ratio (`fit: crop`) or not
-    (`fit: squash`), resize to `height` x `width`, invert; that is stored as uint8. Then (pixel / 255 - mean) / std
-    per channel.
-
-    `ink`, if known: how bright the stored training pictures are from 0 to 1, the mean of their mean pixels and how far
-    these spread (their standard deviation).
-    """
-
-    channels: Literal[1, 3]
-    height: int
-    width: int
-    resize: Resize = "bilinear"
-    fit: Literal["squash", "crop"] = "squash"
-    invert: bool = False
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    ink: tuple[_Share, _Share] | None = None
 
 
 class Sampling(NamedTuple):

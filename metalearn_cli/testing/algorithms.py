@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from metalearn_cli.core.meta import Learner, Meta, Problem, Statistics, classification
+from metalearn_cli.core.meta import Learner, Meta, Problem, Statistics
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.settings import Choice

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Problem, classification
+from metalearn_cli.core.meta import Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.layers.network import Network
 from metalearn_cli.testing import learners, problems
 from metalearn_cli.testing.files import Named, checked_settings, module_at

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from metalearn_cli.algorithms import baseline, baseline_plus_plus
 from metalearn_cli.core import heads, inner_loop
-from metalearn_cli.core.meta import Learner, Meta, Problem, classification
+from metalearn_cli.core.meta import Learner, Meta, Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.pretraining import shuffled_batches
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError

@@ -37,7 +37,8 @@ from metalearn_cli.algorithms import (
 )
 from metalearn_cli.backbones import conv4, custom, layers, mlp, resnet12
 from metalearn_cli.core import inner_loop
-from metalearn_cli.core.meta import Learner, Meta, Problem, classification
+from metalearn_cli.core.meta import Learner, Meta, Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import Task, keyed
 from metalearn_cli.experiment.registry import names_in

@@ -29,7 +29,8 @@ from metalearn_cli.algorithms import (
 from metalearn_cli.core import heads
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
-from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classification, regression
+from metalearn_cli.core.meta import Learner, Meta, Problem, Scores
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.rules import chain, curvature, fixed_rate, of_gradient
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError

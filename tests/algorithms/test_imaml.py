@@ -6,7 +6,8 @@ from torch import nn
 
 from metalearn_cli.algorithms import imaml, maml
 from metalearn_cli.core.conjugate_gradients import conjugate_gradients
-from metalearn_cli.core.meta import Learner, Meta, Problem, checkable, classification, regression
+from metalearn_cli.core.meta import Learner, Meta, Problem, checkable
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.testing import problems

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from metalearn_cli.backbones import custom, layers, mlp
-from metalearn_cli.core.meta import Learner, Problem, classification, scores_per_step
+from metalearn_cli.core.meta import Learner, Problem, scores_per_step
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.layers.network import Network

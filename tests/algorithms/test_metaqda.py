@@ -7,7 +7,8 @@ import torch
 
 from metalearn_cli.algorithms import metaqda
 from metalearn_cli.backbones import identity
-from metalearn_cli.core.meta import Learner, Meta, Problem, classification, scores
+from metalearn_cli.core.meta import Learner, Meta, Problem, scores
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.testing import problems

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from metalearn_cli.algorithms import prototypes
 from metalearn_cli.backbones import identity
-from metalearn_cli.core.meta import Learner, Meta, Problem, classification, scores
+from metalearn_cli.core.meta import Learner, Meta, Problem, scores
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network

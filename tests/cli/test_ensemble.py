@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
-from metalearn_cli.core.meta import accuracy
+from metalearn_cli.core.objectives import accuracy
 from metalearn_cli.runtime.run import assembly
 from metalearn_cli.runtime.run.evaluation import on_device
-from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.runtime.use import ensemble_members, measurement
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
 from tests.commands import TINY

@@ -6,7 +6,7 @@ import pytest
 
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.runtime.run.evaluation import Step
-from metalearn_cli.runtime.use import measurement
+from metalearn_cli.runtime.use import measurement, seeds
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
 from tests.report.reading import Page
 from tests.untrained import SINES, checkpoint_of
@@ -152,7 +152,7 @@ def test_a_seed_whose_error_is_not_finite_has_no_spread_and_is_no_fault(diverged
         SimpleNamespace(seed=seed, recipe="", steps=[Step(0, score, 0.1, score, score, 0.0)])
         for seed, score in enumerate((0.5, 0.7, diverged))
     ]
-    found = measurement.over_seeds(results)
+    found = seeds.over_seeds(results)
     assert found.seeds == [0, 1, 2]
     assert math.isnan(found.std)
     assert not math.isfinite(found.mean)

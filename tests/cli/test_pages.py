@@ -14,7 +14,7 @@ from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec
 from metalearn_cli.runtime.run.evaluation import scores_of, summary
 from metalearn_cli.runtime.run.session import session_for
-from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.storage.runs import checkpoints
 from tests.cli.test_max_time import Stopping
 from tests.commands import ROOT

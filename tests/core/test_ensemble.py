@@ -9,7 +9,8 @@ from torch import nn
 
 from metalearn_cli.algorithms import maml, protonet
 from metalearn_cli.core.ensemble import Ensemble, together
-from metalearn_cli.core.meta import Meta, Problem, classification, regression, scores_per_step
+from metalearn_cli.core.meta import Meta, Problem, scores_per_step
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.machine.execution import Plan, running

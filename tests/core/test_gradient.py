@@ -10,7 +10,8 @@ from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4
 from metalearn_cli.core.gradient import mixed_mode, reverse_mode
 from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
-from metalearn_cli.core.meta import Learner, Meta, Problem, Scores, classification, regression
+from metalearn_cli.core.meta import Learner, Meta, Problem, Scores
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.rules import of_gradient
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.layers.network import Network

@@ -6,7 +6,8 @@ from torch import nn
 
 from metalearn_cli.algorithms import baseline, imaml, maml, maml_plus_plus, meta_sgd, protonet
 from metalearn_cli.backbones import custom
-from metalearn_cli.core.meta import Learner, Meta, Problem, classification
+from metalearn_cli.core.meta import Learner, Meta, Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError

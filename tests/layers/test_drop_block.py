@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import baseline, imaml, maml, maml_plus_plus, proto_maml, protonet, reptile
-from metalearn_cli.core.meta import Learner, Problem, classification
+from metalearn_cli.core.meta import Learner, Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import keyed, tasks_between
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.convolution import TaskConv2d

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Problem, classification
+from metalearn_cli.core.meta import Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.layers.network import Network
 from metalearn_cli.testing import problems
 

@@ -4,7 +4,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from metalearn_cli.core.inner_loop import InnerLoop, predict
-from metalearn_cli.core.meta import Adapted, Problem, classification
+from metalearn_cli.core.meta import Adapted, Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm

@@ -5,7 +5,8 @@ import torch
 
 from metalearn_cli.algorithms import imaml, maml_plus_plus
 from metalearn_cli.core.gradient import with_fixed
-from metalearn_cli.core.meta import Learner, Problem, checkable, classification
+from metalearn_cli.core.meta import Learner, Problem, checkable
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.core.tasks import keyed
 from metalearn_cli.testing import problems

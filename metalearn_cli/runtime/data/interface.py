@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypedDict
 
-from metalearn_cli.core.meta import Objective, classification
+from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.datasets import Part, Preprocessing
 from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
 from metalearn_cli.runtime.data.view import View
@@ -58,14 +58,14 @@ class Pictured(NamedTuple):
     seen: Preprocessing
 
 
-class Shown(TypedDict):
+class ShownAs(TypedDict):
     """How tasks are shown to a person: the preprocessing of their pictures, and a sampler of these for features."""
 
     seen: Preprocessing | None
     pictures: Sampler | None
 
 
-def shown_as(data: Data, seen: Preprocessing | None, part: Part, spec: TaskSpec, seed: int) -> Shown:
+def shown_as(data: Data, seen: Preprocessing | None, part: Part, spec: TaskSpec, seed: int) -> ShownAs:
     """How the tasks of a part are shown to a person: as the network's inputs, or as the pictures behind features."""
     if data.pictured is None:
         return {"seen": seen, "pictures": None}

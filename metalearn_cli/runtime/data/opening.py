@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.meta import classification, regression
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
@@ -147,7 +147,7 @@ def _opened_features(stored: _Stored, ways: int, progress: Progress, device: tor
     """The same tasks as `_opened` gives, of features: the same classes and pictures for the same numbers."""
     dataset = dataset_of(stored.settings)
     assert isinstance(dataset, Archive | Generated)
-    found = features_beside(stored.settings, dataset, stored.prepared, stored.folder, progress, device)
+    found = features_beside(stored.settings, dataset, stored.prepared, stored.folder, progress, device=device)
     plain = stored._replace(sampling=stored.sampling._replace(rotations="none", augmentation=()))
     vectors = cache(partial(pixels_on, found.rows, device))
 
@@ -190,7 +190,9 @@ def _drawn_from(pool: Callable[[Part], Pool], stored: _Stored, interface: Interf
         classes = pool(part)
         return stranger_sampler(classes, spec, seed) if len(classes.counts) > spec.ways else None
 
-    return Data(interface, sha256, sampler, stored.classes, names, numbered, passes, strangers)
+    return Data(
+        interface, sha256, sampler, stored.classes, names, numbered=numbered, passes=passes, strangers=strangers
+    )
 
 
 def _mixed(
@@ -227,4 +229,4 @@ def _mixed(
         return mixture_sampler(samplers, mixture.weights, part, seed) if len(samplers) == len(each) else None
 
     passes = partial(numbered_after, [data.passes for data in opened if data.passes is not None])
-    return Data(opened[0].interface, sha256, sampler, classes, names, None, passes, strangers)
+    return Data(opened[0].interface, sha256, sampler, classes, names, passes=passes, strangers=strangers)

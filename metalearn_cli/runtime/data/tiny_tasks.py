@@ -2,7 +2,7 @@
 
 import torch
 
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.runtime.data.interface import Interface
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from metalearn_cli.core.gradient import with_fixed
-from metalearn_cli.core.meta import Learner, Problem, Statistics, classification
+from metalearn_cli.core.meta import Learner, Problem, Statistics
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.running_statistics import with_running_statistics
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import Experiment

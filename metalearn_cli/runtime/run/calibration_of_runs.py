@@ -19,7 +19,7 @@ from metalearn_cli.runtime.run.checkpoint_headers import training_header
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
 from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured
 from metalearn_cli.runtime.run.session import Session
-from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
 
 Tick = Callable[[int, int], None]
@@ -69,7 +69,7 @@ def calibrations(
         def told(done: int, before: int = number * count) -> None:
             tick(before + done, count * len(every))
 
-        observed = observe(judge, data, "val", spec, experiment.eval.seed, count, told)
+        observed = observe(judge, data, "val", spec, experiment.eval.seed, episodes=count, tick=told)
         found.append(calibrated(observed, TaskSize(*spec, judge.steps, len(data.classes("val")))))
     return found
 
@@ -81,7 +81,7 @@ def kept_promises(
     for one in known:
         spec = TaskSpec(one.ways, one.shots, one.queries)
         try:
-            yield measured(one, observe(judge, data, part, spec, seed, episodes))
+            yield measured(one, observe(judge, data, part, spec, seed, episodes=episodes))
         except (ConfigError, DataError):
             continue
 

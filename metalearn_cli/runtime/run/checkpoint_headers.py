@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import Field, StringConstraints
 
-from metalearn_cli.core.meta import classification, regression
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping

@@ -170,13 +170,14 @@ def measured(calibration: Calibration, observed: Observed) -> Promise:
     outputs, targets, strangers = observed
     rows, known = outputs.flatten(0, 1), targets.flatten()
     probabilities = calibration.probabilities(outputs)
+    judged = calibration.score is not None
     return Promise(
         calibration,
         len(outputs),
         reliability(rows.softmax(-1), known),
         reliability(probabilities.flatten(0, 1), known),
         [_sets(calibration, probabilities, targets, coverage) for coverage in COVERAGES],
-        None if strangers is None or calibration.score is None else _strangers(calibration, outputs, strangers),
+        strangers=_strangers(calibration, outputs, strangers) if judged and strangers is not None else None,
     )
 
 

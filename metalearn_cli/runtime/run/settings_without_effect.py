@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from metalearn_cli.core.meta import Learner, regression
+from metalearn_cli.core.meta import Learner
+from metalearn_cli.core.objectives import regression
 from metalearn_cli.datasets import Mixture
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.norm import NORMS, TaskNorm

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Learner, Meta, Objective, classification
+from metalearn_cli.core.meta import Learner, Meta
+from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
@@ -25,6 +26,7 @@ from metalearn_cli.runtime.run.checkpoint_headers import (
     versions,
 )
 from metalearn_cli.runtime.run.outer_step import learned, leaves, optimizer_for
+from metalearn_cli.runtime.run.stored_tensors import laid_out, meta_of
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
 _MAY_CHANGE = {
@@ -197,49 +199,9 @@ def _optimizer_in(checkpoint: Checkpoint, experiment: Experiment, meta: Meta) ->
     numbers = {name: number for number, name in enumerate(learned(meta))}
     for name, value in checkpoint.below("optimizer.").items():
         slot, leaf = name.split(".", 1)
-        slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else _laid_out(value, leaves(meta)[leaf])
+        slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else laid_out(value, leaves(meta)[leaf])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return optimizer
-
-
-def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
-    """The meta-parameters in a checkpoint.
-
-    Raises CheckpointError if their names or shapes are not the learner's.
-    """
-    like = learner.init()
-    parts = (fitted(checkpoint.below(f"{part}."), own, path) for part, own in zip(Meta._fields, like, strict=True))
-    return on(Meta(*parts), device)
-
-
-def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors `stored` in a file, in the order and the memory layout of `like`, which a file does not keep.
-
-    Raises CheckpointError if names or shapes are not those of `like`.
-    """
-    for name in sorted(stored.keys() | like.keys()):
-        found, wanted = (part[name].shape if name in part else None for part in (stored, like))
-        if found != wanted:
-            raise CheckpointError(
-                f"{path}: does not fit the experiment: {name} is {_shape(found)} in the file, "
-                f"{_shape(wanted)} in the learner; leave backbone and algorithm as they were in training"
-            )
-    return {name: _laid_out(stored[name], value) for name, value in like.items()}
-
-
-def _laid_out(value: Tensor, like: Tensor) -> Tensor:
-    """The same numbers in the memory layout of `like`; the order of sums, and so their last bit, depends on it."""
-    return torch.empty_like(like, dtype=value.dtype).copy_(value)
-
-
-def _shape(shape: torch.Size | None) -> str:
-    return "absent" if shape is None else str(list(shape))
-
-
-def on(meta: Meta, device: torch.device) -> Meta:
-    """The same meta-parameters on a device."""
-    moved = ({name: value.to(device) for name, value in part.items()} for part in meta)
-    return Meta(*moved)
 
 
 def _require_same(trained: Experiment, asked: Experiment) -> None:

@@ -13,23 +13,24 @@ from torch import Tensor
 
 from metalearn_cli.core.calibration import best_temperature
 from metalearn_cli.core.heads import is_head
-from metalearn_cli.core.meta import Learner, Meta, classification
+from metalearn_cli.core.meta import Learner, Meta
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import Experiment, with_overrides
 from metalearn_cli.runtime.data.extraction import asked_features, extractor_for
 from metalearn_cli.runtime.data.interface import Interface
-from metalearn_cli.runtime.data.network_inputs import inputs_of, size_of
 from metalearn_cli.runtime.data.view import View
 from metalearn_cli.runtime.run.assembly import device_named, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.checkpoint_contents import trained_in
 from metalearn_cli.runtime.run.growing import Origin, as_trained
 from metalearn_cli.runtime.run.promises import Calibration, nearest
-from metalearn_cli.runtime.run.reopened import classifier_in, require_finite
-from metalearn_cli.runtime.run.state import meta_of, on
+from metalearn_cli.runtime.run.stored_tensors import meta_of, on
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
+from metalearn_cli.runtime.use.network_inputs import inputs_of, size_of
 from metalearn_cli.runtime.use.python_arguments import Pictures, classes_in, labels_in
+from metalearn_cli.runtime.use.reopened import classifier_in, require_finite
 from metalearn_cli.storage.runs import checkpoints
 
 
@@ -136,7 +137,7 @@ def adaptable_in(
     learner = learner_for(experiment, interface, "support")
     meta = meta_of(checkpoint, path, learner, device)
     calibrations = trained.header.calibration
-    return Adaptable(Learned(experiment, interface, learner, meta, device, str(path), calibrations))
+    return Adaptable(Learned(experiment, interface, learner, meta, device, source=str(path), calibrations=calibrations))
 
 
 def untrained(experiment: Experiment, device: torch.device, source: str) -> Adaptable:
@@ -157,7 +158,7 @@ def untrained(experiment: Experiment, device: torch.device, source: str) -> Adap
     meta = learner.init()
     if learner.traits.ways is not None or not all(map(is_head, meta.params)):
         raise ConfigError(f"{to_train} {cure}")
-    return Adaptable(Learned(experiment, interface, learner, on(meta, device), device, source))
+    return Adaptable(Learned(experiment, interface, learner, on(meta, device), device, source=source))
 
 
 def growable(classifier: Classifier, source: str) -> tuple[Adaptable, Tensor]:
@@ -174,7 +175,8 @@ def growable(classifier: Classifier, source: str) -> tuple[Adaptable, Tensor]:
     experiment = classifier.experiment
     interface = as_trained(classifier.interface, experiment)
     learner = learner_for(experiment, interface, "support")
-    return Adaptable(Learned(experiment, interface, learner, origin.meta, classifier.device, source)), origin.targets
+    learned = Learned(experiment, interface, learner, origin.meta, classifier.device, source=source)
+    return Adaptable(learned), origin.targets
 
 
 def grown(classifier: Classifier, images: Pictures, labels: Iterable[Hashable]) -> Classifier:

@@ -23,7 +23,6 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.network import below
 from metalearn_cli.runtime.data.interface import Interface
-from metalearn_cli.runtime.data.network_inputs import inputs_of, size_of, with_extractor
 from metalearn_cli.runtime.run.assembly import backbone_for
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
@@ -31,6 +30,7 @@ from metalearn_cli.runtime.run.growing import Origin
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
+from metalearn_cli.runtime.use.network_inputs import inputs_of, size_of, with_extractor
 from metalearn_cli.runtime.use.plain_network import plain, without_body
 from metalearn_cli.runtime.use.python_arguments import Pictures
 from metalearn_cli.storage.runs import checkpoints
@@ -43,9 +43,8 @@ NOT_CALIBRATED = "validation tasks, on which a promise could be tried, belong to
 class Classifier:
     """A classifier for the classes of one support set, after `steps` inner steps.
 
-    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task. What it may promise
-    of its answers is its `calibration`; without one its probabilities are not calibrated. `origin` is what it can grow
-    from; None for a learner of a fixed number of classes.
+    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task. Without a
+    `calibration` its probabilities are not calibrated. It grows from its `origin` (None: it cannot).
     """
 
     def __init__(

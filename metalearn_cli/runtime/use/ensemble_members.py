@@ -77,7 +77,7 @@ def _opened(path: Path, overrides: Sequence[str]) -> EnsembleMember:
     asked = with_overrides(trained, overrides)
     _require_as_trained(path, trained, asked)
     _require_inputs(path, interface, asked.dataset)
-    return EnsembleMember(path, checkpoint, header, trained, asked, interface)
+    return EnsembleMember(path, checkpoint, header, trained, asked, interface=interface)
 
 
 def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:

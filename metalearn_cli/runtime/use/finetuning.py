@@ -16,12 +16,12 @@ from torch import Tensor
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission, Omissions, merged
 from metalearn_cli.runtime.data.interface import Interface
-from metalearn_cli.runtime.data.network_inputs import decoded, network_inputs
 from metalearn_cli.runtime.data.view import Typical
 from metalearn_cli.runtime.use.adaptation import Adaptable
 from metalearn_cli.runtime.use.answer_counts import Counted
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
+from metalearn_cli.runtime.use.network_inputs import decoded, network_inputs
 from metalearn_cli.runtime.use.strangeness import Batch, alien_remarks
 from metalearn_cli.storage.inputs.archives import is_archive
 from metalearn_cli.storage.inputs.containers import is_container

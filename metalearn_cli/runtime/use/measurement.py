@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from math import isfinite, nan
 from pathlib import Path
-from statistics import mean, stdev
 from typing import NamedTuple
 
 import torch
@@ -24,7 +22,7 @@ from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, k
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, lost, narrow, scores_of, summary
 from metalearn_cli.runtime.run.promises import Promise
 from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol
-from metalearn_cli.runtime.run.state import meta_of
+from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
@@ -239,25 +237,3 @@ def _recipe(opened: Sequence[EnsembleMember], single: bool) -> str:
     own = [to_yaml(one.trained.model_copy(update={"name": "", "seed": 0, "sinks": None})) for one in opened]
     seeds = [one.trained.seed for one in opened]
     return own[0] if single else "\n".join(["ensemble", *map(str, seeds if len(set(seeds)) > 1 else []), *own])
-
-
-class Spread(NamedTuple):
-    """One experiment with several training seeds: mean and sample standard deviation of the last step's score.
-
-    `ci95` is the mean of the half-widths of the single runs. It covers the draw of episodes, not that of seeds.
-    """
-
-    seeds: list[int]
-    mean: float
-    std: float
-    ci95: float
-
-
-def over_seeds(results: Sequence[Result]) -> Spread | None:
-    """The spread of checkpoints that differ in their seed and in nothing else; None for any others."""
-    seeds = [one.seed for one in results]
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({one.recipe for one in results}) > 1:
-        return None
-    scores = [one.steps[-1].score for one in results]
-    std = stdev(scores) if all(map(isfinite, scores)) else nan
-    return Spread(seeds, mean(scores), std, mean(one.steps[-1].ci95 for one in results))

@@ -3,7 +3,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from metalearn_cli.core.meta import Meta, Problem, Scores, classification, regression, scores_per_step
+from metalearn_cli.core.meta import Meta, Problem, Scores, scores_per_step
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.tasks import keyed
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment.blocks import Execution

@@ -5,7 +5,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Problem, classification
+from metalearn_cli.core.meta import Problem
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import with_each
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.machine.execution import Plan, running

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from metalearn_cli.algorithms import maml
-from metalearn_cli.core.meta import Problem, Scores, accuracy, classification
+from metalearn_cli.core.meta import Problem, Scores
+from metalearn_cli.core.objectives import accuracy, classification
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.machine.execution import Plan, running

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from metalearn_cli.core.meta import LAST, Scores, classification
+from metalearn_cli.core.meta import LAST, Scores
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.experiment.registry import names_in

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.faults import crash_points
-from metalearn_cli.core.meta import classification, regression
+from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.state import Kept, State

@@ -5,7 +5,8 @@ import torch
 
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import custom
-from metalearn_cli.core.meta import Problem, classification, scores_per_step
+from metalearn_cli.core.meta import Problem, scores_per_step
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.layers.network import Network

@@ -86,7 +86,7 @@ def test_the_best_checkpoint_is_the_one_with_the_smallest_error_on_validation(tm
 
 
 def test_a_larger_accuracy_and_a_smaller_error_are_better():
-    from metalearn_cli.core.meta import classification, regression
+    from metalearn_cli.core.objectives import classification, regression
 
     state = State(0, None, None, None, best=0.5)
     assert state.improves(0.6, classification)

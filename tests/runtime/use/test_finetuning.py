@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from metalearn_cli import load
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import folder
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment.registry import names_in

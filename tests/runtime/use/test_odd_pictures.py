@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks.faults._hostile import claiming
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.data.interface import Interface

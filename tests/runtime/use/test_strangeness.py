@@ -2,7 +2,7 @@
 
 import torch
 
-from metalearn_cli.core.meta import classification
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.runtime.data.interface import Interface

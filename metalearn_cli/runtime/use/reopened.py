@@ -11,7 +11,7 @@ from metalearn_cli.runtime.run.assembly import learner_for
 from metalearn_cli.runtime.run.checkpoint_contents import adapted_in
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
 from metalearn_cli.runtime.run.growing import Origin, as_trained
-from metalearn_cli.runtime.run.state import fitted, meta_of
+from metalearn_cli.runtime.run.stored_tensors import fitted, meta_of
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.storage.runs import checkpoints
 

@@ -1,0 +1,120 @@
+"""What `finetune` tells of a classifier's answers, as tables on a terminal.
+
+Legend: N pictures, W classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from metalearn_cli.cli import tables
+from metalearn_cli.cli.answers import Fields, is_wrong, notes, wrong_first
+
+_MOST_ROWS, _MOST_COLUMNS, _MOST_PAIRS = 50, 14, 20
+_TITLE: Any = {"title_justify": "left", "title_style": "bold"}
+
+
+def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
+    """The table of the queries, those that are wrong first; long ones are cut."""
+    out = tables.console(stderr=False)
+    table = Table(title="predictions", **_TITLE)
+    judged = any(row["known"] is not None for row in predictions)
+    with_sets = any(row["set"] is not None for row in predictions)
+    for name in ("picture", "class", "probability %", *(["set"] if with_sets else []), *(["known"] if judged else [])):
+        table.add_column(name, justify="right" if name == "probability %" else "left", overflow="fold")
+    names = {Path(row["file"]).name for row in predictions}
+    order = wrong_first(predictions)
+    for place in order if verbose else order[:_MOST_ROWS]:
+        row = predictions[place]
+        # A name says which picture it is only as long as no other folder has it too.
+        file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
+        verdict = "" if row["known"] is None else f"wrong, is {row['known']}" if is_wrong(row) else "right"
+        label = f"none of these (nearest: {row['label']})" if row["none_of_these"] else str(row["label"])
+        kept = [", ".join(map(str, row["set"])) or "-"] if with_sets else []
+        table.add_row(file, label, f"{100 * row['probability']:.1f}", *kept, *([verdict] if judged else []))
+    out.print(table)
+    if len(order) > _MOST_ROWS and not verbose:
+        out.print(f"and {len(order) - _MOST_ROWS} more; --verbose or --json shows all", markup=False)
+
+
+def print_measured(fields: Mapping[str, Any], verbose: bool) -> None:
+    """The tables of accuracies, after each inner step and of each class."""
+    out = tables.console(stderr=False)
+    title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes, support statistics"
+    table = Table(title=title, **_TITLE)
+    for name in ("step", "accuracy %", "95 %", "right", "pictures"):
+        table.add_column(name, justify="right")
+    for row in tables.shown_steps(fields["per_step"], lambda row: int(row["step"])):
+        table.add_row(str(row["step"]), *_cells(row), str(row["right"]), str(row["pictures"]))
+    out.print(table)
+    out.print(_classes_table(fields, verbose))
+    if len(fields["classes"]) <= _MOST_COLUMNS:
+        out.print(_matrix(fields))
+    elif any(row["right"] < row["pictures"] for row in fields["per_class"]):
+        out.print(_pairs(fields, verbose))
+    if wrong := [row for row in fields["support_answers"] if is_wrong(row)]:
+        out.print(_wrong_table(wrong, verbose))
+    for sentence in notes(fields):
+        out.print(sentence)
+
+
+def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
+    """The support pictures that were taken for another class: perhaps they lie in the wrong folder."""
+    table = Table(title="support pictures with a wrong answer", **_TITLE)
+    for name in ("picture", "class", "known"):
+        table.add_column(name, overflow="fold")
+    for row in wrong if verbose else wrong[:_MOST_ROWS]:
+        table.add_row(row["file"], "-" if row["label"] is None else str(row["label"]), f"wrong, is {row['known']}")
+    if len(wrong) > _MOST_ROWS and not verbose:
+        table.caption = f"and {len(wrong) - _MOST_ROWS} more; --verbose or --json shows all"
+    return table
+
+
+def _classes_table(fields: Mapping[str, Any], verbose: bool) -> Table:
+    """Each class with its accuracy, the worst first."""
+    rows = sorted(fields["per_class"], key=lambda row: row["accuracy"] if row["pictures"] else 2)
+    table = Table(title=f"by class, after step {fields['per_step'][-1]['step']}", **_TITLE)
+    for name in ("class", "accuracy %", "95 %", "right", "pictures"):
+        table.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
+    for row in rows if verbose else rows[:_MOST_ROWS]:
+        table.add_row(str(row["class"]), *_cells(row), str(row["right"]), str(row["pictures"]))
+    if len(rows) > _MOST_ROWS and not verbose:
+        table.caption = f"and {len(rows) - _MOST_ROWS} more, none worse; --verbose or --json shows all"
+    return table
+
+
+def _matrix(fields: Mapping[str, Any]) -> Table:
+    """What the pictures of each class were taken for."""
+    table = Table(title="taken for class 1, 2, ...", **_TITLE)
+    table.add_column("", justify="right")
+    table.add_column("its class", overflow="fold")
+    for number in range(len(fields["classes"])):
+        table.add_column(str(number + 1), justify="right")
+    for number, (name, counts) in enumerate(zip(fields["classes"], fields["confusion"], strict=True), 1):
+        table.add_row(str(number), str(name), *map(str, counts))
+    return table
+
+
+def _pairs(fields: Mapping[str, Any], verbose: bool) -> Table:
+    """Which classes were taken for another, the most often first."""
+    from metalearn_cli.runtime.use.answer_counts import confused
+
+    pairs = confused([str(name) for name in fields["classes"]], fields["confusion"])
+    table = Table(title="taken for another class", **_TITLE)
+    for name in ("its class", "taken for", "times"):
+        table.add_column(name, justify="right" if name == "times" else "left", overflow="fold")
+    for known, taken_for, times in pairs if verbose else pairs[:_MOST_PAIRS]:
+        table.add_row(known, taken_for, str(times))
+    if len(pairs) > _MOST_PAIRS and not verbose:
+        table.caption = f"and {len(pairs) - _MOST_PAIRS} pairs more; --verbose or --json shows all"
+    return table
+
+
+def _cells(share: Mapping[str, Any]) -> tuple[str, str]:
+    """Accuracy and its interval in percent; a dash each of no pictures."""
+    if share["accuracy"] is None:
+        return "-", "-"
+    low, high = share["interval"]
+    return f"{100 * share['accuracy']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}"

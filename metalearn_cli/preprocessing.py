@@ -1,0 +1,32 @@
+"""What turns any picture into a network's input; a fact of a dataset, of an extractor and of every checkpoint."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from metalearn_cli.settings import Settings
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+Resize = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
+
+
+class Preprocessing(Settings):
+    """What turns any picture into a network's input; stored with the dataset and with every checkpoint.
+
+    In this order: EXIF orientation, grey or RGB, crop to the target's aspect ratio (`fit: crop`) or not
+    (`fit: squash`), resize to `height` x `width`, invert; that is stored as uint8. Then (pixel / 255 - mean) / std
+    per channel.
+
+    `ink`, if known: how bright the stored training pictures are from 0 to 1, the mean of their mean pixels and how far
+    these spread (their standard deviation).
+    """
+
+    channels: Literal[1, 3]
+    height: int
+    width: int
+    resize: Resize = "bilinear"
+    fit: Literal["squash", "crop"] = "squash"
+    invert: bool = False
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    ink: tuple[_Share, _Share] | None = None
