@@ -46,8 +46,8 @@ class Config(Features):
     channels: Literal[1, 3] = 3
     resize: Resize = "bicubic"
     fit: Literal["crop", "squash"] = "crop"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: list[float] = Field(default=[0.485, 0.456, 0.406])
+    std: list[float] = Field(default=[0.229, 0.224, 0.225])
 
     @model_validator(mode="after")
     def _one_network(self) -> Self:
@@ -65,7 +65,7 @@ def build(config: Config) -> Extractor:
     """
     seen = Preprocessing(
         channels=config.channels, height=config.image_size, width=config.image_size, resize=config.resize,
-        fit=config.fit, mean=config.mean, std=config.std,
+        fit=config.fit, mean=tuple(config.mean), std=tuple(config.std),
     )  # fmt: skip
     content = _content(config)
     module = _exported(config.program, content) if config.program is not None else _called(config, content)

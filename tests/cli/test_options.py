@@ -10,7 +10,7 @@ FROZEN = {
     "train": "--set --run-dir --resume --max-time --dry-run --figures --device --json --quiet --verbose",
     "eval": "--checkpoint --set --split --episodes --until-ci --min-accuracy --report --figures "
     "--device --json --quiet --verbose",
-    "finetune": "--checkpoint --config --support --query --set --output --csv --report --figures "
+    "finetune": "--checkpoint --config --support --query --coverage --set --output --csv --report --figures "
     "--device --json --quiet --verbose",
     "info": "--json --schema",
 }

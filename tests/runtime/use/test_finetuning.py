@@ -18,6 +18,7 @@ from metalearn_cli.storage.prepared.preparation import prepare
 from tests import untrained
 
 ANY_NUMBER = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
+ANY_NUMBER |= {"prototypes", "metaqda"}
 
 
 def odd_pictures(path):

@@ -7,7 +7,8 @@ from metalearn_cli.runtime.use.repeated_pictures import remarks_on_repeats
 
 def labelled(colours, labels):
     inputs = torch.tensor(colours, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 2, 2)
-    return Labelled([f"{label}/{place}.png" for place, label in enumerate(labels)], inputs, list(labels))
+    files = [f"{label}/{place}.png" for place, label in enumerate(labels)]
+    return Labelled(files, inputs, list(labels), digests=[bytes([colour]) for colour in colours])
 
 
 SUPPORT = labelled([1, 2, 3, 4], "aabb")
