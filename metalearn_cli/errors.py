@@ -13,6 +13,7 @@ MetalearnError                the user can mend it: one line on stderr, exit cod
 import unicodedata
 
 _LONGEST_REASON = 200
+_LONGEST_LINE = 1500  # about twenty lines of a terminal
 _JOINERS = "\u200c\u200d"  # they make one sign of several, as in emoji and in Persian
 
 
@@ -23,7 +24,7 @@ class MetalearnError(Exception):
 
     def __init__(self, message: str) -> None:
         # A name in it may hold what a terminal would obey; several mistakes in one file are a line each.
-        super().__init__(printable(message))
+        super().__init__("\n".join(_within(line) for line in printable(message).split("\n")))
 
 
 class ConfigError(MetalearnError):
@@ -71,6 +72,12 @@ def printable(text: str) -> str:
 
 def _is_shown(character: str) -> bool:
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def _within(line: str) -> str:
+    """The line, without its middle if it is overlong: it begins with the file and the key, and ends in what to do."""
+    end = _LONGEST_LINE // 3
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - end - 5]} ... {line[-end:]}"
 
 
 def can_be_a_name(text: str) -> bool:

@@ -125,7 +125,10 @@ def _given(part_of: Mapping[str, Part]) -> Split:
 def _by_seed(config: Config, classes: Classes) -> Split:
     names = sorted(classes)
     if len(names) < len(PARTS):
-        raise DataError(f"{len(names)} classes; {len(PARTS)} or more are needed, one each for train, val and test")
+        raise DataError(
+            f"{len(names)} classes; {len(PARTS)} or more are needed, one each for train, val and test: a folder for "
+            "each class, or a list of the pictures that ends in .csv or .tsv"
+        )
     val = max(1, round(config.val_fraction * len(names)))
     test = max(1, min(round(config.test_fraction * len(names)), len(names) - val - 1))
     if val + test >= len(names):

@@ -362,6 +362,21 @@ def test_labels_that_are_numbers_are_told_with_all_their_digits(cli, best, query
         assert str(label) in page
 
 
+def test_class_folders_named_by_numbers_keep_their_names(cli, best, support, query, tmp_path):
+    for folder in (support, query):
+        for old, new in (("one", "10"), ("three bars", "007")):
+            (folder / old).rename(folder / new)
+    given = ("finetune", "--checkpoint", best, "--support", support, "--query", query, "--json")
+    fields = cli(*given, "--output", "mine.pt", "--csv", "mine.csv").fields
+    assert fields["classes"] == ["007", "10"]
+    assert {row["known"] for row in fields["predictions"]} == {"007", "10"}
+    with (tmp_path / "mine.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[3:-1] == ["probability of 007", "probability of 10"]
+    assert {row[-1] for row in rows} == {"007", "10"}
+    assert cli("finetune", "--checkpoint", "mine.pt", "--query", query, "--json").fields["classes"] == ["007", "10"]
+
+
 EXPLODING = ("--set", "algorithm.inner_lr=1e20", "--set", "eval.inner_steps=5")
 
 

@@ -31,6 +31,8 @@ SPELLINGS = [
     ("train data", "validation data", "test data"),
     ("birds_train", "birds_val", "birds_test"),
     ("train", "development", "holdout"),
+    ("trn", "vld", "tst"),
+    ("seen", "val", "unseen"),
 ]
 CLASSES = {"train": ["ant", "bee", "cow"], "val": ["cat", "eel"], "test": ["dog", "fox"]}
 SPLIT = {part: sorted(names) for part, names in CLASSES.items()}

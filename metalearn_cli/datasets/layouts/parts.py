@@ -11,11 +11,11 @@ from metalearn_cli.errors import DataError
 PARTS_EXPECTED = "train, val and test (or training, validation, testing; base, novel; dev, eval; meta-train, ...)"
 
 _WORDS: Mapping[str, Part] = {
-    "train": "train", "training": "train", "trn": "train", "base": "train",
+    "train": "train", "training": "train", "trn": "train", "base": "train", "seen": "train",
     "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val", "devel": "val",
-    "development": "val",
+    "development": "val", "vld": "val",
     "test": "test", "testing": "test", "tst": "test", "novel": "test", "eval": "test", "evaluate": "test",
-    "evaluation": "test", "holdout": "test",
+    "evaluation": "test", "holdout": "test", "unseen": "test",
 }  # fmt: skip
 # Words that name a part in the midst of others; "base" and "novel" may be words of any class's name.
 _PLAIN = {"train", "training", "val", "valid", "validation", "test", "testing"}

@@ -17,6 +17,8 @@ from metalearn_cli.runtime.run.state import fresh
 
 _STEPS, _SECONDS = 5, 10.0
 """The largest number of meta-steps that are timed, and the seconds after which no further one begins."""
+_INNER_STEPS = 20
+"""So many inner steps of one episode are timed first: an experiment may ask for a validation that takes days."""
 
 
 class Forecast(NamedTuple):
@@ -49,7 +51,6 @@ def forecast(session: Session) -> Forecast:
     meta_gradient = partial(session.learner.meta_gradient, iteration=0)
     validation = session.data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     episodes, steps = experiment.eval.val_episodes, evaluation_steps(experiment, session.validator)
-    few = min(episodes, EPISODES_AT_ONCE)
     execution = experiment.execution
     with running(state.plan, record=record_for(device, execution), precision=execution.precision) as runner:
 
@@ -60,9 +61,11 @@ def forecast(session: Session) -> Forecast:
 
         step()
         per_iteration = statistics.median(_timed(step))
-        measured_from = time.monotonic()
-        scores_of(session.validator, runner, state.meta, validation, steps, episodes=few)
-        per_validation = (time.monotonic() - measured_from) * episodes / few
+
+        def measure(inner_steps: int, few: int) -> None:
+            scores_of(session.validator, runner, state.meta, validation, inner_steps, episodes=few)
+
+        per_validation = _of_validation(measure, steps, episodes)
     iterations, measures = experiment.outer.iterations, experiment.eval
     first = min(measures.first, iterations)
     rounds = range(measures.every, iterations + 1, measures.every)
@@ -76,11 +79,26 @@ def forecast(session: Session) -> Forecast:
     )
 
 
+def _of_validation(measure: Callable[[int, int], None], inner_steps: int, episodes: int) -> float:
+    """The seconds of a validation, from as many episodes as run at once, or from the first inner steps of one."""
+    few, first = min(episodes, EPISODES_AT_ONCE), min(inner_steps, _INNER_STEPS)
+    measure(first // 2, 1)  # libraries set themselves up
+    half, whole = (_seconds(partial(measure, steps, 1)) for steps in (first // 2, first))
+    alone = whole + max(0.0, whole - half) / max(1, first - first // 2) * (inner_steps - first)
+    if alone * few > _SECONDS:
+        return alone * episodes
+    return _seconds(partial(measure, inner_steps, few)) * episodes / few
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    begun = time.monotonic()
+    work()
+    return time.monotonic() - begun
+
+
 def _timed(step: Callable[[], None]) -> list[float]:
     """The seconds of each of at most `_STEPS` calls; after `_SECONDS` no further call begins. There is at least one."""
     begun, taken = time.monotonic(), list[float]()
     while not taken or (len(taken) < _STEPS and time.monotonic() - begun < _SECONDS):
-        before = time.monotonic()
-        step()
-        taken.append(time.monotonic() - before)
+        taken.append(_seconds(step))
     return taken

@@ -15,6 +15,7 @@ from metalearn_cli.datasets import PREPARATION_ONLY
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.experiment.registry import outside_modules
+from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.machine.execution import Plan
 from metalearn_cli.runtime.run.checkpoint_contents import require_meta
@@ -210,7 +211,8 @@ def _require_same(trained: Experiment, asked: Experiment) -> None:
     changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     broken = [key for key in changed if key not in may_change]
     if broken:
-        listed = "; ".join(f"{'.'.join(key)}: {before.get(key)!r} before, {after.get(key)!r} now" for key in broken)
+        pairs = [(".".join(key), brief(repr(before.get(key))), brief(repr(after.get(key)))) for key in broken]
+        listed = "; ".join(f"{key}: {then} before, {now} now" for key, then, now in pairs)
         raise ConfigError(f"--resume: the run was started with other settings: {listed}")
 
 

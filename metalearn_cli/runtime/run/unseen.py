@@ -4,6 +4,7 @@ from pathlib import Path
 
 from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part
 from metalearn_cli.errors import CheckpointError, ConfigError
+from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.settings import Choice
@@ -31,9 +32,8 @@ def require_unseen(
     before, after = trained.model_dump(), asked.model_dump()
     for key in sorted((before.keys() | after.keys()) - PREPARATION_ONLY):
         if before.get(key) != after.get(key):
-            raise ConfigError(
-                f"dataset.{key}: {path} was trained with {before.get(key)!r}; with {after.get(key)!r} {suspicion}"
-            )
+            then, now = (brief(repr(values.get(key))) for values in (before, after))
+            raise ConfigError(f"dataset.{key}: {path} was trained with {then}; with {now} {suspicion}")
     if checkpoint.header["experiment"]["dataset"]["name"] == asked.name and data.sha256 != checkpoint.header.get(
         "data_sha256"
     ):

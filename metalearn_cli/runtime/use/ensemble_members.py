@@ -7,6 +7,7 @@ from typing import NamedTuple
 from metalearn_cli.datasets import PREPARATION_ONLY, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, with_overrides
+from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data.extraction import asked_features
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.opening import dataset_of
@@ -86,9 +87,8 @@ def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> N
         before, after = getattr(trained, part).model_dump(), getattr(asked, part).model_dump()
         for key in sorted(before.keys() | after.keys()):
             if before.get(key) != after.get(key):
-                raise ConfigError(
-                    f"{part}.{key}: {path} was trained with {before.get(key)!r}, which --set cannot change now"
-                )
+                then = brief(repr(before.get(key)))
+                raise ConfigError(f"{part}.{key}: {path} was trained with {then}, which --set cannot change now")
 
 
 def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
@@ -111,7 +111,8 @@ def _require_alike(first: EnsembleMember, other: EnsembleMember) -> None:
         before, after = wanted.model_dump(), found.model_dump()
         for key in sorted((before.keys() | after.keys()) - _MAY_DIFFER, key=lambda key: (key != "name", key)):
             if before.get(key) != after.get(key):
-                raise _unlike(first, other, f"{block}.{key}: {after.get(key)!r}", f"{before.get(key)!r}")
+                then, now = (brief(repr(values.get(key))) for values in (before, after))
+                raise _unlike(first, other, f"{block}.{key}: {now}", then)
     if first.checkpoint.header["data_sha256"] != other.checkpoint.header["data_sha256"]:
         raise _unlike(first, other, "trained on other data", "the same")
     if first.interface != other.interface:

@@ -13,6 +13,7 @@ from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.experiment.registry import module_of
+from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.storage.files.atomic import disk_errors, make_folder, remove_folder
 from metalearn_cli.storage.files.locks import locked
 from metalearn_cli.storage.inputs.downloads import Progress, fetch_offer
@@ -196,7 +197,8 @@ def _require_settings(name: str, dataset: Archive | Generated, manifest: Manifes
     keys = sorted(
         key for key in asked.keys() | manifest.settings.keys() if manifest.settings.get(key) != asked.get(key)
     )
-    listed = "; ".join(f"dataset.{key}: {manifest.settings.get(key)!r} there, {asked.get(key)!r} asked" for key in keys)
+    pairs = [(key, brief(repr(manifest.settings.get(key))), brief(repr(asked.get(key)))) for key in keys]
+    listed = "; ".join(f"dataset.{key}: {there} there, {wanted} asked" for key, there, wanted in pairs)
     raise DataError(
         f"dataset {name} was prepared with other settings ({listed}); type: {_command(name, dataset)} --force"
     )

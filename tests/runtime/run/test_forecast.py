@@ -35,6 +35,24 @@ def test_a_slow_step_is_felt_and_not_repeated_for_long(tmp_path, monkeypatch):
     assert len(calls) == 2  # one to warm up, one that is timed
 
 
+def test_a_validation_of_days_is_counted_up_from_its_first_inner_steps():
+    asked = []
+
+    def measure(inner_steps, episodes):
+        asked.append((inner_steps, episodes))
+        time.sleep(0.01 * inner_steps * episodes)
+
+    seconds = forecasts._of_validation(measure, 100_000, 1000)
+    assert asked == [(10, 1), (10, 1), (20, 1)]
+    assert seconds == pytest.approx(0.01 * 100_000 * 1000, rel=0.5)
+
+
+def test_a_short_validation_is_measured_as_it_will_run():
+    asked = []
+    forecasts._of_validation(lambda *call: asked.append(call), 3, 1000)
+    assert asked[-1] == (3, forecasts.EPISODES_AT_ONCE)
+
+
 def test_a_run_is_the_same_whether_it_was_forecast_or_not(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -170,6 +170,26 @@ def test_a_saved_classifier_can_be_saved_in_another_form(data_dir, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("labels", [["007", "1", "10", "2"], [7, 1, 10, 2], [0.5, -3, "2", 10**30]], ids=repr)
+def test_labels_like_numbers_stay_what_they_are_in_every_form(data_dir, tmp_path, labels):
+    classifier = adapted(checkpoint_of(tmp_path / "best.pt", data_dir, "protonet", "mlp"), labels)
+    queries, expected = pictures(5, 1), [*map(repr, classifier.classes)]
+    assert sorted(expected) == sorted(map(repr, labels))
+    classifier.save(tmp_path / "mine.pt")
+    again = load_classifier(tmp_path / "mine.pt")
+    assert [*map(repr, again.classes)] == expected
+    assert [*map(repr, again.predict(queries))] == [*map(repr, classifier.predict(queries))]
+    again.save(tmp_path / "mine.safetensors")
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        assert [*map(repr, json.loads(file.metadata()["classes"]))] == expected
+    again.save(tmp_path / "mine.pt2")
+    program = {"about.json": ""}
+    logits = torch.export.load(tmp_path / "mine.pt2", extra_files=program).module()(torch.from_numpy(queries))
+    classes = json.loads(program["about.json"])["classes"]
+    assert [*map(repr, classes)] == expected
+    assert [repr(classes[best]) for best in logits.argmax(1)] == [*map(repr, classifier.predict(queries))]
+
+
 def test_more_classes_than_in_training_are_exported_where_the_algorithm_learns_them(data_dir, tmp_path):
     classifier = adapted(checkpoint_of(tmp_path / "best.pt", data_dir, "proto_maml", "conv4"), ["a", "b", "c", "d"])
     assert classifier.module()(torch.zeros(3, 1, 28, 28)).shape == (3, 4)
