@@ -135,6 +135,11 @@ def promised(fields: Mapping[str, Any]) -> str:
         f"{found['episodes']} validation tasks ({found['ways']}-way {found['shots']}-shot, {found['classes']} classes)"
     )
     said = f"Probabilities are calibrated on {tasks}."
+    classes, support = len(fields["classes"]), fields["support"] or {}
+    unlike = [f"{classes} classes"] if classes != found["ways"] else []
+    if support and set(support.values()) != {found["shots"]}:
+        unlike += [f"{sum(support.values()) / classes:.3g} pictures of each"]
+    said += f" Here are {', '.join(unlike)}, so they are less sure." if unlike else ""
     if fields["coverage"] is not None:
         said += f" In new tasks {100 * fields['coverage']:.4g} % of the sets hold the right class."
     none = sum(bool(row["none_of_these"]) for row in fields["predictions"])

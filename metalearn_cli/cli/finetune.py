@@ -151,7 +151,6 @@ def _adapted(
     given: adapting.Given, support: Path | None, query: list[Path], coverage: float | None, progress: "Progress"
 ) -> Found:
     from metalearn_cli.runtime.data.view import typical_of
-    from metalearn_cli.runtime.run import promises
     from metalearn_cli.runtime.use import classifier, finetuning, repeated_pictures
 
     found = adapting.steps_of(given, support, progress)
@@ -165,7 +164,6 @@ def _adapted(
         raise ConfigError(f"--coverage: {given.name} is not calibrated: {classifier.NOT_CALIBRATED}")
     rows = None if queries is None else last.probabilities(queries.inputs)
     every = found.learned_from
-    per_class = None if every is None else len(every.labels) / len(last.classes)
     measured = finetuning.measured(steps, queries, found.learner, every)
     if measured is not None:
         _warn_of_lost(measured, [one.steps for one in steps])
@@ -183,8 +181,7 @@ def _adapted(
         "temperature": last.temperature,
         "left_out": as_fields(merged(one.left_out for one in (shown, queries) if one is not None)),
         "remarks": [remark for one in (shown, queries) if one is not None for remark in one.remarks]
-        + repeated_pictures.remarks_on_repeats(shown, queries)
-        + promises.remarks(last.calibration, len(last.classes), per_class),
+        + repeated_pictures.remarks_on_repeats(shown, queries),
     }
     return Found(fields, last, shown, queries, rows)
 

@@ -116,7 +116,7 @@ def test_the_prior_of_the_training_classes_helps():
         float(scores(learner, learner.adapt(at, tasks.support, 0)[0], tasks.query).score.mean())
         for at in (problems.double(learner.init()), fitted(learner))
     )
-    assert after > before + 0.1
+    assert after > before + 0.05  # about five standard errors of 200 tasks
 
 
 def test_after_a_fit_the_meta_gradient_is_still_the_derivative():

@@ -22,7 +22,7 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     fields = outcome.fields
     promised = (
         "schema checkpoint classes support measured_on folds per_step per_class confusion support_answers "
-        "predictions left_out remarks output csv report figures"
+        "predictions coverage calibration temperature left_out remarks output csv report figures"
     )
     assert set(fields) == set(promised.split())
     assert fields["classes"] == ["one", "three bars"]

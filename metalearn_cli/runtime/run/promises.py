@@ -207,19 +207,3 @@ def nearest(calibrations: Sequence[Calibration], ways: int, shots: float) -> Cal
         return 2 * abs(math.log(one.ways / ways)) + abs(math.log(one.shots / shots))
 
     return min(calibrations, key=away, default=None)
-
-
-def remarks(calibration: Calibration | None, classes: int, shots: float | None) -> list[str]:
-    """What a person should know of the promises that a classifier of so many classes and pictures of each makes.
-
-    `shots` is None where it was adapted before.
-    """
-    if calibration is None:
-        return []
-    unlike = [f"{classes} classes"] if classes != calibration.ways else []
-    unlike += [f"{shots:.3g} pictures of each"] if shots is not None and shots != calibration.shots else []
-    if not unlike:
-        return []
-    return [
-        f"probabilities, sets and none of these were calibrated on {calibration.size} tasks, not {', '.join(unlike)}"
-    ]
