@@ -34,6 +34,7 @@ MAY_IMPORT_INSIDE = {
         "inputs": {"files", "pictures"},
         "prepared": {"files", "pictures", "inputs"},
         "runs": {"files"},
+        "tabular": {"files", "inputs", "prepared"},
     },
 }
 OPEN_TO_ALL = {"errors", "omissions", "pytest_plugin", "references", "settings", "version"}

@@ -89,6 +89,20 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().flatten(1).mean(1)
 
 
+def regression_in(units: Sequence[float]) -> Objective:
+    """Squared error of targets that were divided by `units`: the loss as they are, the score in their own units.
+
+    Of several targets the score is the mean of their errors.
+    """
+
+    def score(outputs: Tensor, targets: Tensor) -> Tensor:
+        each = (outputs - targets).square().mean(1)  # [T, targets]
+        # By numbers of Python, one target after the other: a tensor of them would have to travel to the device.
+        return torch.stack([each[:, place] * unit**2 for place, unit in enumerate(units)], 1).mean(1)
+
+    return Objective("mse", squared_error, score)
+
+
 classification = Objective("accuracy", cross_entropy, accuracy)
 regression = Objective("mse", squared_error, squared_error)
 

@@ -101,8 +101,8 @@ class Eval(Settings):
     `seed`: the seed of the episodes, which are the same for every checkpoint.
     `statistics`: the statistics that norms use; null takes those of training. "running" are the running means that
         training kept, so that no prediction depends on another.
-    `calibrate_shots` (examples): the numbers of shots for which the best checkpoint is calibrated when training ends, on
-        `val_episodes` validation tasks each; null takes 1, 5 and `task.shots`, [] none.
+    `calibrate_shots` (examples): the numbers of shots for which the best checkpoint is calibrated when training ends,
+        on `val_episodes` validation tasks each; null takes 1, 5 and `task.shots`, [] none.
     """
 
     ways: Annotated[Size, Field(ge=2)] | None = None

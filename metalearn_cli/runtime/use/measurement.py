@@ -28,6 +28,7 @@ from metalearn_cli.runtime.run.state import meta_of
 from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
+from metalearn_cli.runtime.use.regression_examples import explained
 from metalearn_cli.runtime.use.worth import Compared, Contender, compared, nearest_pixels
 from metalearn_cli.storage.inputs.downloads import Progress
 
@@ -47,6 +48,7 @@ class Result(NamedTuple):
     `lost`: the number of episodes without a finite loss after the last step.
     `promises`: how well the promises hold, for each size of tasks that it was calibrated for.
     `worth`: its accuracy beside that of learners that learned less, for pictures of one's own (dataset `folder`).
+    `explained`: the median R2 after each inner step; empty where classes are told apart.
     """
 
     algorithm: str
@@ -64,6 +66,7 @@ class Result(NamedTuple):
     lost: int
     promises: list[Promise]
     worth: list[Compared]
+    explained: Sequence[float] = ()
 
     @property
     def label(self) -> str:
@@ -116,8 +119,9 @@ def evaluate(
     part = _MEASURED[split]
     opened, place = members(path, overrides), assembly.device_named(device)
     data = opening.open_data(opened[0].asked, None, progress, opened[0].interface.preprocessing, place)
-    if opened[0].interface.view is not None:
-        opened[0].interface.view.require_same(data.interface.view, opened[0].path)
+    _require_same_inputs(opened[0], data)
+    if line := data.left_out(part, assembly.evaluation_spec(opened[0].asked)):
+        say(line)
     for one in opened:
         require_unseen(one.checkpoint, one.path, one.trained.dataset, one.asked.dataset, data=data, part=part)
     learners = [_learner(one) for one in opened]
@@ -131,6 +135,16 @@ def evaluate(
     result = _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
     promises, worth = _answered_alone(opened, subject, data, protocol, place=place)
     return result._replace(promises=promises, worth=worth)
+
+
+def _require_same_inputs(first: EnsembleMember, data: Data) -> None:
+    """Raise ConfigError or CheckpointError where the dataset gives other features, or columns, than in training."""
+    view, table = first.interface.view, first.interface.table
+    if view is not None:
+        view.require_same(data.interface.view, first.path)
+    if data.interface.table != table:
+        told = f"{first.path} was trained on a table with other columns, means or values than this"
+        raise ConfigError(f"dataset.title: {told}")
 
 
 def _subject(
@@ -148,6 +162,7 @@ def _subject(
         plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE),
         data.sampler(*drawn),
         names=data.names(*drawn),
+        table=interface.table,
         **shown_as(data, interface.preprocessing, *drawn),
     )
 
@@ -173,6 +188,7 @@ def _result(
         lost=lost(scores)[-1],
         promises=[],
         worth=[],
+        explained=[] if protocol.accuracy else explained(opened[0].interface.objective, subject.sampler, scores.score),
     )
 
 

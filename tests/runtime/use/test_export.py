@@ -17,9 +17,9 @@ from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.layers.drop_block import DropBlock
-from metalearn_cli.runtime.data.network_inputs import inputs_of
 from metalearn_cli.runtime.run import assembly
 from metalearn_cli.runtime.use.export import save_initialisation
+from metalearn_cli.runtime.use.network_inputs import inputs_of
 from metalearn_cli.storage.runs import checkpoints
 from tests import untrained
 from tests.commands import ROOT

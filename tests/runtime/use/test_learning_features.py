@@ -15,8 +15,8 @@ from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.sampling import TaskSpec
-from metalearn_cli.runtime.use.adaptation import untrained
 from metalearn_cli.runtime.use.episode_answers import pixels
+from metalearn_cli.runtime.use.loading import untrained
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests import untrained as checkpoints
 from tests.commands import TINY
@@ -61,7 +61,7 @@ def test_tasks_of_features_are_of_the_same_pictures_as_tasks_of_pixels(mine):
     data = opening.open_data(experiment, mine / "data", lambda *_: None)
     task, shown = (sampler("val", spec, 3)(0, [5]) for sampler in (data.sampler, data.pictured.sampler))
     assert data.interface.input_shape == (FEATURES,)
-    from metalearn_cli.runtime.data.network_inputs import network_inputs
+    from metalearn_cli.runtime.use.network_inputs import network_inputs
     from metalearn_cli.storage.pictures.conversion import decode
 
     colours = pixels(shown.query.inputs[0], data.pictured.seen)

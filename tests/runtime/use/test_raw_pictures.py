@@ -11,12 +11,12 @@ from metalearn_cli import load
 from metalearn_cli.core.meta import scores_per_step
 from metalearn_cli.datasets import omniglot
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.runtime.data.network_inputs import inputs_of
 from metalearn_cli.runtime.data.pixels import pixels_on
 from metalearn_cli.runtime.data.sampling import draw, pool_of
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import assembly, training
 from metalearn_cli.runtime.run import session as sessions
+from metalearn_cli.runtime.use.network_inputs import inputs_of
 from metalearn_cli.storage.inputs.sources import open_source
 from metalearn_cli.storage.prepared.preparation import open_or_explain, prepare
 from metalearn_cli.storage.runs import run_folder
