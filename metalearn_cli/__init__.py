@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from metalearn_cli.experiment import Experiment, load_experiment
     from metalearn_cli.runtime.run.procedure import train
     from metalearn_cli.runtime.run.reports import Report
-    from metalearn_cli.runtime.use.adaptation import Adaptable, grown, load, load_classifier
+    from metalearn_cli.runtime.use.adaptation import Adaptable
     from metalearn_cli.runtime.use.classifier import Classifier
+    from metalearn_cli.runtime.use.growth import grown
+    from metalearn_cli.runtime.use.loading import load, load_classifier
     from metalearn_cli.runtime.use.measurement import Result, evaluate
 
 __all__ = [
@@ -38,7 +40,9 @@ _HOMES = {
     "core.rules": ["Rule"],
     "core.tasks": ["Examples", "Task"],
     "experiment": ["Experiment", "load_experiment"],
-    "runtime.use.adaptation": ["Adaptable", "grown", "load", "load_classifier"],
+    "runtime.use.adaptation": ["Adaptable"],
+    "runtime.use.growth": ["grown"],
+    "runtime.use.loading": ["load", "load_classifier"],
     "runtime.use.classifier": ["Classifier"],
     "runtime.run.procedure": ["train"],
     "runtime.run.reports": ["Report"],

@@ -26,7 +26,7 @@ from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
-from metalearn_cli.runtime.use.adaptation import load, load_classifier
+from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.runtime.use.measurement import evaluate
 from metalearn_cli.storage.runs import checkpoints, run_folder
 

@@ -7,11 +7,12 @@
       - flatten
       - linear
 
-A layer is its name, or its name with arguments. Legend: C channels, H height, W width, F features; a shape is
-that of one example, (C, H, W) or (F,).
+A layer is its name, or its name with arguments. Legend: C channels, H height, W width, L steps, F features; a shape
+is that of one example, (C, H, W), (C, L) or (F,).
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Annotated, Literal, cast
 
 import torch
@@ -19,7 +20,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 from torch import nn
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.settings import Settings, Size
 
@@ -31,12 +32,12 @@ class Convolution(Settings):
     """A convolution or its transpose. It has a bias, unless `bn` comes next, which would cancel the bias.
 
     `channels` (channels): the output channels.
-    `kernel` (pixels): the side of the window.
-    `stride` (pixels): the distance between two windows.
-    `padding` (pixels): the width of the border of zeros around the picture.
+    `kernel` (pixels or steps): the side of the window.
+    `stride` (pixels or steps): the distance between two windows.
+    `padding` (pixels or steps): the width of the border of zeros around the picture, or at both ends of the series.
     """
 
-    kind: Literal["conv2d", "convt2d"]
+    kind: Literal["conv2d", "convt2d", "conv1d"]
     channels: Size
     kernel: Size = 3
     stride: Size = 1
@@ -56,12 +57,13 @@ class Linear(Settings):
 class Pooling(Settings):
     """The largest or the mean value of each window.
 
-    `kernel` (pixels): the side of the window.
-    `stride` (pixels): the distance between two windows; null takes the side of the window, so windows do not overlap.
-    `padding` (pixels): the width of the border that is added around the picture.
+    `kernel` (pixels or steps): the side of the window.
+    `stride` (pixels or steps): the distance between two windows; null takes the side of the window, so windows do not
+        overlap.
+    `padding` (pixels or steps): the width of the border around the picture, or at both ends of the series.
     """
 
-    kind: Literal["max_pool2d", "avg_pool2d"]
+    kind: Literal["max_pool2d", "avg_pool2d", "max_pool1d", "avg_pool1d"]
     kernel: Size = 2
     stride: Size | None = None
     padding: Padding = 0
@@ -168,7 +170,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
         shape = following
     network = nn.Sequential(OrderedDict(body=nn.Sequential(*modules[:-1]), head=modules[-1]))
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -185,7 +187,10 @@ def _head(config: Config, outputs: int) -> Linear:
 
 def _shape_after(layer: AnyLayer, shape: Shape) -> Shape:
     """The shape of the layer's outputs; ValueError or RuntimeError if it cannot take inputs of `shape`."""
-    if isinstance(layer, Convolution | Pooling | Upsample) and len(shape) != 3:
+    series = layer.kind.endswith("1d")
+    if series and len(shape) != 2:
+        raise ValueError("needs series, [channels, steps]")
+    if isinstance(layer, Convolution | Pooling | Upsample) and not series and len(shape) != 3:
         raise ValueError("needs pictures, [channels, height, width]")
     if isinstance(layer, Linear) and len(shape) != 1:
         raise ValueError("needs flat inputs; put `flatten` before it")
@@ -198,13 +203,11 @@ def _module(layer: AnyLayer, shape: Shape, bias: bool) -> nn.Module:
     match layer:
         case Convolution():
             window = (layer.kernel, layer.stride, layer.padding)
-            convolution = TaskConv2d if layer.kind == "conv2d" else nn.ConvTranspose2d
-            return convolution(shape[0], layer.channels, *window, bias=bias)
+            return _CONVOLUTIONS[layer.kind](shape[0], layer.channels, *window, bias=bias)
         case Linear():
             return nn.Linear(shape[0], cast(int, layer.features), bias)
         case Pooling():
-            pooling = nn.MaxPool2d if layer.kind == "max_pool2d" else nn.AvgPool2d
-            return pooling(layer.kernel, layer.stride, layer.padding)
+            return _POOLINGS[layer.kind](layer.kernel, layer.stride, layer.padding)
         case Upsample():
             return nn.Upsample(scale_factor=layer.scale)
         case LeakyRelu():
@@ -217,6 +220,17 @@ def _module(layer: AnyLayer, shape: Shape, bias: bool) -> nn.Module:
             return _PLAIN[layer.kind]()
 
 
+_CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
+    "conv2d": TaskConv2d,
+    "convt2d": nn.ConvTranspose2d,
+    "conv1d": TaskConv1d,
+}
+_POOLINGS: dict[str, Callable[..., nn.Module]] = {
+    "max_pool2d": nn.MaxPool2d,
+    "avg_pool2d": nn.AvgPool2d,
+    "max_pool1d": nn.MaxPool1d,
+    "avg_pool1d": nn.AvgPool1d,
+}
 _PLAIN: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,

@@ -1,4 +1,4 @@
-"""MLP: a fully connected network with ReLUs; by default the two layers of 40 units of the paper's sinusoids.
+"""MLP: a fully connected network, by default with ReLUs and the two layers of 40 units of the paper's sinusoids.
 
 Finn et al. 2017, section 5.1.
 """
@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
+from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.settings import Choice, Size
 
 
@@ -17,10 +18,20 @@ class Config(Choice):
     """A network of hidden layers of any size, for inputs of any shape.
 
     `hidden` (units): the size of each hidden layer.
+    `activation`: what follows each; all but "relu" and "leaky_relu" have a second derivative.
+    `norm`: what stands before it: "batch" normalises each unit over the examples of a task, as `task.statistics` says,
+        "layer" the units of each example by itself (Ba et al. 2016, arXiv 1607.06450), "none" nothing.
     """
 
     name: Literal["mlp"] = "mlp"
     hidden: list[Size] = Field(default=[40, 40])
+    activation: Literal["relu", "leaky_relu", "tanh", "softplus", "gelu"] = "relu"
+    norm: Literal["none", "batch", "layer"] = "none"
+
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh, "softplus": nn.Softplus, "gelu": nn.GELU,
+}  # fmt: skip
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -28,6 +39,9 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     layers: list[nn.Module] = [nn.Flatten()]
     size = math.prod(input_shape)
     for following in config.hidden:
-        layers += [nn.Linear(size, following), nn.ReLU()]
+        layers.append(nn.Linear(size, following))
+        if config.norm != "none":
+            layers.append(TaskNorm(following) if config.norm == "batch" else TaskGroupNorm(1, following))
+        layers.append(_ACTIVATIONS[config.activation]())
         size = following
     return nn.Sequential(OrderedDict(body=nn.Sequential(*layers), head=nn.Linear(size, outputs)))

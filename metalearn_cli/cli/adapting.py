@@ -1,4 +1,4 @@
-"""Where the classifiers of `finetune` come from: a checkpoint, nothing trained, or a saved one that learns more."""
+"""Where what `finetune` answers with comes from: a checkpoint, nothing trained, or a saved one that learns more."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from torch import device
 
+    from metalearn_cli.runtime.data.interface import Interface
     from metalearn_cli.runtime.use.adaptation import Adaptable
     from metalearn_cli.runtime.use.classifier import Classifier
     from metalearn_cli.runtime.use.finetuning import Labelled
@@ -36,10 +37,10 @@ class Given(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Classifiers after 0..K inner steps, the pictures that were given to learn from, and the learner.
+    """Classifiers after 0..K inner steps, the pictures or rows that were given to learn from, and the learner.
 
-    `learned_from` are all pictures that they were adapted to; more than were given where a classifier grew. `told` are
-    lines for a person.
+    `learned_from` are all examples that they were adapted to; more than were given where a classifier grew. `told` are
+    lines for a person. Of a regression there is the learner alone, which `regressing` adapts, or a saved Regressor.
     """
 
     classifiers: "list[Classifier]"
@@ -48,41 +49,61 @@ class Steps(NamedTuple):
     learned_from: "Labelled | None" = None
     told: tuple[str, ...] = ()
 
+    @property
+    def interface(self) -> "Interface":
+        """What they see and give."""
+        if self.learner is not None:
+            return self.learner.interface
+        return self.classifiers[-1].interface
+
 
 def steps_of(given: Given, support: Path | None, progress: "Progress") -> Steps:
     """The classifiers. Raises ConfigError, CheckpointError or DataError if they cannot be made."""
     from metalearn_cli.experiment import load
     from metalearn_cli.runtime.run import assembly
-    from metalearn_cli.runtime.use import adaptation
+    from metalearn_cli.runtime.use import loading
     from metalearn_cli.storage.runs import checkpoints
 
     place = assembly.device_named(given.device)
     if given.checkpoint is None:
         assert given.config is not None
         assert support is not None
-        learner = adaptation.untrained(load(given.config, given.overrides), place, given.config)
+        learner = loading.untrained(load(given.config, given.overrides), place, given.config)
         return _adapted(learner, support, progress)
     file = checkpoints.load(given.checkpoint)
     if support is None or file.header.get("kind") == "adapted":
         return _again(given, file, support, place, progress)
     if given.output is not None:  # only a classifier may grow in its own file
         require_writable("--output", given.output, "mine.pt", [given.checkpoint])
-    return _adapted(adaptation.adaptable_in(file, place, given.checkpoint, given.overrides), support, progress)
+    return _adapted(loading.adaptable_in(file, place, given.checkpoint, given.overrides), support, progress)
 
 
 def _adapted(learner: "Adaptable", support: Path, progress: "Progress") -> Steps:
-    from metalearn_cli.runtime.use import finetuning, reopened
+    from metalearn_cli.runtime.use import reopened
 
-    shown = finetuning.support_in(support, learner.interface, progress=tables.Stages(progress))
-    steps = learner.classifiers(shown.inputs, shown.targets(shown.classes), shown.classes)
+    if not learner.interface.tells_classes_apart:
+        return Steps([], learner=learner)
+    shown = _examples(support, learner, 2, progress)
+    classes = learner.classes_of(shown.classes)
+    steps = learner.classifiers(shown.inputs, shown.targets(classes), classes)
     reopened.require_finite(steps)
     return Steps(steps, shown, learner, shown)
+
+
+def _examples(support: Path, learner: "Adaptable", least: int, progress: "Progress") -> "Labelled":
+    """The pictures of a folder of class folders, or the rows of a table, of `least` classes or more."""
+    from metalearn_cli.runtime.use import finetuning, table_finetuning
+
+    interface = learner.interface
+    if interface.table is not None:
+        return table_finetuning.labelled_rows([support], interface, support=True, least=least)
+    return finetuning.support_in(support, interface, least, progress=tables.Stages(progress))
 
 
 def _again(
     given: Given, file: "Checkpoint", support: Path | None, place: "device", progress: "Progress"
 ) -> Steps:  # fmt: skip
-    """A classifier that was saved, as it is or with more pictures."""
+    """A classifier that was saved, as it is or with more pictures or rows."""
     from metalearn_cli.runtime.use import reopened
 
     assert given.checkpoint is not None
@@ -96,16 +117,20 @@ def _again(
 def _grown(before: "Classifier", name: str, support: Path, progress: "Progress") -> Steps:
     import torch
 
-    from metalearn_cli.runtime.use import adaptation, finetuning, reopened
+    from metalearn_cli.runtime.use import finetuning, growth, reopened
+    from metalearn_cli.runtime.use.network_inputs import noun_of
 
-    learner, targets = adaptation.growable(before, name)
+    learner, targets = growth.growable(before, name)
     named: dict[str, Any] = {str(label): label for label in before.classes}
-    shown = finetuning.support_in(support, learner.interface, least=1, progress=tables.Stages(progress))
+    shown, noun = _examples(support, learner, 1, progress), noun_of(learner.interface)
     shown = shown._replace(labels=[named.get(label, label) for label in shown.labels])
     new = [label for label in sorted(set(shown.labels), key=str) if str(label) not in named]
-    classes = [*before.classes, *new]
+    classes = learner.classes_of([*before.classes, *new])
     kept = finetuning.Labelled(
-        [f"{name}: picture {number} of {before.classes[target]}" for number, target in enumerate(targets.tolist(), 1)],
+        [
+            f"{name}: {noun[:-1]} {number} of {before.classes[target]}"
+            for number, target in enumerate(targets.tolist(), 1)
+        ],
         before.support, [before.classes[target] for target in targets.tolist()],
     )  # fmt: skip
     every = shown._replace(
@@ -118,9 +143,9 @@ def _grown(before: "Classifier", name: str, support: Path, progress: "Progress")
     steps = learner.classifiers(every.inputs, every.targets(classes), classes)
     reopened.require_finite(steps)
     added = sum(label in new for label in shown.labels)
-    told = f"{len(new)} classes added ({', '.join(map(str, new))}), with {added} pictures" if new else "no class added"
-    line = f"{name}: {len(before.classes)} classes of {len(kept.files)} pictures; {told}"
-    line += f", and {len(shown.files) - added} pictures to those that it had"
+    told = f"{len(new)} classes added ({', '.join(map(str, new))}), with {added} {noun}" if new else "no class added"
+    line = f"{name}: {len(before.classes)} classes of {len(kept.files)} {noun}; {told}"
+    line += f", and {len(shown.files) - added} {noun} to those that it had"
     return Steps(steps, shown, learner, every, (line,))
 
 
@@ -137,6 +162,8 @@ def converted(path: Path, output: Path, overrides: list[str], device: str) -> di
         found = reopened.classifier_in(file, assembly.device_named(device), path)
         found.save(output)
         classes = found.classes
+        if not found.interface.tells_classes_apart:
+            return {"checkpoint": str(path), "classes": None, "targets": classes} | NOTHING_ASKED
     else:
         export.save_initialisation(file, path, output)
     return {"checkpoint": str(path), "classes": classes} | NOTHING_ASKED

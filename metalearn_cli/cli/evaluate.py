@@ -71,9 +71,14 @@ def evaluate(
             promising.print_promises(tested)
     _tell(checkpoints, results, report, json, made)
     every = [tested for tested, _ in results]
-    single = [path for path, tested in zip(checkpoints, every, strict=True) if tested.accuracy and not tested.members]
+    usable = [one.accuracy or one.subject.table is not None for one in every]
+    single = [
+        path for path, tested, known in zip(checkpoints, every, usable, strict=True) if known and not tested.members
+    ]
     if single:
-        tables.hint(f"metalearn finetune --checkpoint {shlex.quote(str(single[0]))} --support DIR --query DIR", quiet)
+        given = "DIR" if every[0].subject.table is None else "FILE.csv"
+        use = f"metalearn finetune --checkpoint {shlex.quote(str(single[0]))}"
+        tables.hint(f"{use} --support {given} --query {given}", quiet)
     _gate(min_accuracy, every)
 
 
@@ -114,7 +119,7 @@ def _tell(
         one = results[0][1] if len(results) == 1 else several
         tables.print_json(one | {"report": report and str(report), "figures": made.figures and str(made.figures)})
     else:
-        _print_paired(names, compared)
+        _print_paired(names, compared, every[0].accuracy)
         written = [f"{name} {path}" for name, path in (("report", report), ("figures", made.figures)) if path]
         for line in (_line(spread, every[0].accuracy, tables.plus_minus()), *written):
             if line:
@@ -124,7 +129,7 @@ def _tell(
 def _fields(path: Path, tested: "Result", seconds: float) -> dict[str, Any]:
     protocol = tested.protocol
     key = "accuracy" if tested.accuracy else "mse"
-    rows = tables.steps_fields(tested.steps, tested.accuracy)
+    rows = tables.steps_fields(tested.steps, tested.accuracy, tested.explained)
     return {
         "checkpoint": str(path), "ensemble": _ensemble(tested), "dataset": protocol.dataset, "split": protocol.part,
         "ways": protocol.ways, "shots": protocol.shots, "queries": protocol.queries, "episodes": tested.episodes,
@@ -154,7 +159,7 @@ def _ensemble(tested: "Result") -> dict[str, Any] | None:
 def _print(path: Path, tested: "Result", several: bool, verbose: bool) -> None:
     out = tables.console(stderr=False)
     title = f"{path}\n{tables.title(tested)}" if several else tables.title(tested)
-    out.print(tables.steps_table(title, tested.steps, tested.accuracy))
+    out.print(tables.steps_table(title, tested.steps, tested.accuracy, tested.explained))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)
         for member in tested.members:
@@ -180,15 +185,17 @@ def _paired(first: "Result", other: "Result") -> dict[str, Any]:
     }
 
 
-def _print_paired(names: list[str], compared: list[dict[str, Any]]) -> None:
+def _print_paired(names: list[str], compared: list[dict[str, Any]], accuracy: bool) -> None:
     out = tables.console(stderr=False)
     for name, row in zip(names[1:], compared, strict=True):
         sign = tables.plus_minus()
         if not math.isfinite(row["ci95"]):
             out.print(f"{name} against {names[0]}: the difference is no number, as answers are not finite")
             continue
-        percent = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
-        out.print(f"{name} against {names[0]}, {row['episodes']:.0f} same episodes: {percent}", markup=False)
+        apart = f"{row['difference']:+.4g} {sign} {row['ci95']:.2g} in mean squared error"
+        if accuracy:
+            apart = f"{100 * row['difference']:+.2f} {sign} {100 * row['ci95']:.2f} points"
+        out.print(f"{name} against {names[0]}, {row['episodes']:.0f} same episodes: {apart}", markup=False)
 
 
 def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | None:

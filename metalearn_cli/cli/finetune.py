@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import adapting, answer_tables, answers, classifying, tables
+from metalearn_cli.cli import adapting, answer_tables, answers, classifying, regressing, tables
+from metalearn_cli.cli.finetune_options import check_coverage, check_options
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
-from metalearn_cli.cli.outputs import require_figures, require_page, require_receiver, require_writable
-from metalearn_cli.cli.presence import require_checkpoint
+from metalearn_cli.cli.outputs import require_figures
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import Omission, as_fields, merged
-from metalearn_cli.storage.runs.classifier_forms import require_form
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +30,11 @@ def finetune(
         str | None,
         typer.Option(metavar="CONFIG", help="In place of a checkpoint: an experiment that needs no training, photos."),
     ] = None,
-    support: Annotated[Path | None, typer.Option(help="A folder (or zip) of class folders to learn from.")] = None,
+    support: Annotated[
+        Path | None, typer.Option(help="A folder (or zip) of class folders to learn from; a table.")
+    ] = None,
     query: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR|FILE", help="Pictures to classify; repeat for more.")
+        list[Path] | None, typer.Option(metavar="DIR|FILE", help="Pictures (or tables) to classify; repeat for more.")
     ] = None,
     overrides: Overrides = None,
     coverage: Annotated[
@@ -60,20 +61,24 @@ def finetune(
     form.
     """
     started = time.monotonic()
-    _check(checkpoint, config, support, query, (output, csv, report))
-    _check_coverage(coverage, query)
+    check_options(checkpoint, config, support, query, (output, csv, report))
+    check_coverage(coverage, query)
     require_figures(figures)
     if figures is not None and support is None and query is None:
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")
     with tables.loading(quiet):
         from metalearn_cli.runtime.use import finetuning  # noqa: F401
+    queries = "PICTURE"
+    given = adapting.Given(checkpoint, config, overrides or [], device, output)
     if checkpoint is not None and support is None and query is None and output is not None:
         fields = adapting.converted(checkpoint, output, overrides or [], device)
     else:
         with tables.bar(quiet) as progress:
-            given = adapting.Given(checkpoint, config, overrides or [], device, output)
             found = _adapted(given, support, query or [], coverage, progress)
         fields = found.fields
+        if found.classifier.interface.table is not None:
+            queries = "FILE.csv"
+            regressing.require_nothing_of_pictures(report, figures)
         _write(found, output, csv)
         if report is not None and found.queries is not None:
             shown, seconds = (found.support, found.queries, fields), time.monotonic() - started
@@ -87,54 +92,7 @@ def finetune(
     else:
         _print(fields, verbose)
     tables.left_out(map(Omission.model_validate, fields["left_out"]), fields["remarks"])
-    _hint(checkpoint, config, support, output, quiet)
-
-
-def _check(
-    checkpoint: Path | None, config: str | None, support: Path | None, query: list[Path] | None,
-    files: tuple[Path | None, Path | None, Path | None],
-) -> None:  # fmt: skip
-    """Raise ConfigError, before the work, for options that do not go together or files that cannot be written."""
-    output = files[0]
-    if (checkpoint is None) == (config is None):
-        raise ConfigError("give either --checkpoint FILE, or --config photos, which needs no training")
-    if config is not None and support is None:
-        raise ConfigError("--config: needs --support, a folder with one sub-folder of pictures per class")
-    if support is None and query is None and output is None:
-        raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
-    may_grow = support is not None and output is not None and output.suffix == ".pt"
-    _require_files([] if checkpoint is None else [checkpoint], query, files, may_grow)
-    if checkpoint is not None:
-        require_checkpoint(checkpoint)
-
-
-def _require_files(
-    read: list[Path], query: list[Path] | None, files: tuple[Path | None, Path | None, Path | None], may_grow: bool
-) -> None:  # fmt: skip
-    output, csv, report = files
-    for option, path in (("--csv", csv), ("--report", report)):
-        if path is not None and query is None:
-            raise ConfigError(f"{option}: there are no queries to write; give --query")
-    if output is not None:
-        require_writable("--output", output, "mine.pt", [] if may_grow else read)
-    if csv is not None:
-        require_receiver("--csv", csv, "mine.csv", read)
-    if report is not None:
-        require_page(report, read, charts=False)
-    if output is not None:
-        require_form(output)
-    written = [path.resolve() for path in files if path is not None]
-    if len(set(written)) < len(written):
-        raise ConfigError("--output, --csv and --report: two of them name the same file; give each its own")
-
-
-def _check_coverage(coverage: float | None, query: list[Path] | None) -> None:
-    if coverage is None:
-        return
-    if not 0 < coverage < 1:
-        raise ConfigError(f"--coverage: found {coverage}, expected a fraction between 0 and 1, such as 0.9 for 90 %")
-    if query is None:
-        raise ConfigError("--coverage: there are no queries to give sets for; give --query")
+    _hint(given, support, queries, quiet)
 
 
 class Found(NamedTuple):
@@ -150,16 +108,15 @@ class Found(NamedTuple):
 def _adapted(
     given: adapting.Given, support: Path | None, query: list[Path], coverage: float | None, progress: "Progress"
 ) -> Found:
-    from metalearn_cli.runtime.data.view import typical_of
     from metalearn_cli.runtime.use import classifier, finetuning, repeated_pictures
 
     found = adapting.steps_of(given, support, progress)
+    if not found.interface.tells_classes_apart:
+        return _regressed(given, found, support, query, coverage)
     steps, shown, last = found.classifiers, found.shown, found.classifiers[-1]
     for line in (*last.remarks, *found.told):
         tables.warn(line)
-    expected = typical_of(last.support) if last.interface.view is not None else None
-    stages = tables.Stages(progress)
-    queries = finetuning.queries_in(query, last.classes, last.interface, expected, stages) if query else None
+    queries = _queries(query, last, progress) if query else None
     if coverage is not None and last.calibration is None:
         raise ConfigError(f"--coverage: {given.name} is not calibrated: {classifier.NOT_CALIBRATED}")
     rows = None if queries is None else last.probabilities(queries.inputs)
@@ -186,6 +143,32 @@ def _adapted(
     return Found(fields, last, shown, queries, rows)
 
 
+def _queries(query: list[Path], last: "Classifier", progress: "Progress") -> "Labelled":
+    """The pictures or rows to be answered."""
+    from metalearn_cli.runtime.data.view import typical_of
+    from metalearn_cli.runtime.use import finetuning, table_finetuning
+
+    if last.interface.table is not None:
+        found = table_finetuning.labelled_rows(query, last.interface, support=False)
+        named: dict[str, Any] = {str(label): label for label in last.classes}
+        return found._replace(labels=[named.get(label, label) for label in found.labels])
+    expected = typical_of(last.support) if last.interface.view is not None else None
+    return finetuning.queries_in(query, last.classes, last.interface, expected, tables.Stages(progress))
+
+
+def _regressed(
+    given: adapting.Given, steps: adapting.Steps, support: Path | None, query: list[Path], coverage: float | None
+) -> Found:
+    """The same for values of a table in the place of classes."""
+    from metalearn_cli.runtime.use.regressor import Regressor
+
+    if coverage is not None:
+        raise ConfigError(f"--coverage: {given.name} predicts values; sets are of classes")
+    adapted = next((one for one in steps.classifiers if isinstance(one, Regressor)), None)
+    found = regressing.regressed(given.name, steps.learner, adapted, support, query)
+    return Found(found.fields, found.classifier, None, None, None)
+
+
 def _warn_of_lost(measured: "Measured", steps: list[int]) -> None:
     """Say which pictures have no answer, after which inner steps."""
     lost = [(step, count) for step, count in zip(steps, measured.counted.unanswered, strict=True) if count]
@@ -203,30 +186,37 @@ def _write(found: Found, output: Path | None, csv: Path | None) -> None:
 
     if output is not None:
         found.classifier.save(output)
-    if csv is not None and found.probabilities is not None:
+    if csv is not None and not found.classifier.interface.tells_classes_apart:
+        deliver(csv, regressing.csv_of_values(found.fields))
+    elif csv is not None and found.probabilities is not None:
         deliver(csv, answers.csv_table(found.classifier.classes, found.fields["predictions"], found.probabilities))
 
 
 def _print(fields: dict[str, Any], verbose: bool) -> None:
     out = tables.console(stderr=False)
-    if fields["predictions"]:
+    if fields.get("targets"):
+        regressing.print_regressed(fields, verbose)
+    elif fields["predictions"]:
         answer_tables.print_predictions(fields["predictions"], verbose)
         out.print(answers.promised(fields), markup=False)
-    if fields["per_step"]:
+    if fields["per_step"] and not fields.get("targets"):
         answer_tables.print_measured(fields, verbose)
     if fields["output"]:
-        what = "initialisation" if fields["classes"] is None else "adapted classifier"
+        kind = "regressor" if fields.get("targets") else "classifier"
+        what = "initialisation" if fields["classes"] is fields.get("targets") is None else f"adapted {kind}"
         out.print(f"{what} {fields['output']}", markup=False)
-    for name, what in (("csv", "probabilities"), ("report", "report"), ("figures", "figures")):
+    in_csv = "values" if fields.get("targets") else "probabilities"
+    for name, what in (("csv", in_csv), ("report", "report"), ("figures", "figures")):
         if fields[name]:
             out.print(f"{what} {fields[name]}", markup=False)
 
 
-def _hint(checkpoint: Path | None, config: str | None, support: Path | None, output: Path | None, quiet: bool) -> None:
+def _hint(given: adapting.Given, support: Path | None, queries: str, quiet: bool) -> None:
+    checkpoint, output = given.checkpoint, given.output
     if output is not None and output.suffix != ".pt":
         tables.hint(f"open {output} without metalearn, as docs/export.md shows", quiet)
         return
-    given = output or (None if support else checkpoint)
-    source = ["--checkpoint", checkpoint] if checkpoint is not None else ["--config", config]
-    used = ["--checkpoint", given] if given else [*source, "--support", support, "--output", "mine.pt"]
-    tables.hint(shlex.join(["metalearn", "finetune", *map(str, used), "--query", "PICTURE"]), quiet)
+    kept = output or (None if support else checkpoint)
+    source = ["--checkpoint", checkpoint] if checkpoint is not None else ["--config", given.config]
+    used = ["--checkpoint", kept] if kept else [*source, "--support", support, "--output", "mine.pt"]
+    tables.hint(shlex.join(["metalearn", "finetune", *map(str, used), "--query", queries]), quiet)

@@ -37,7 +37,7 @@ def info(
 
 def _fields() -> dict[str, Any]:
     from metalearn_cli.runtime.machine.inventory import describe
-    from metalearn_cli.storage.prepared.catalogue import catalogue
+    from metalearn_cli.storage.catalogue import catalogue
     from metalearn_cli.storage.prepared.preparation import data_folder
 
     try:

@@ -127,7 +127,9 @@ def _best(session: "Session") -> "Subject":
     meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
     sampler, names = data.sampler(*drawn), data.names(*drawn)
     shown = shown_as(data, data.interface.preprocessing, *drawn)
-    return episode_answers.Subject(learner, meta, measured.inner_steps, session.plan, sampler, names=names, **shown)
+    return episode_answers.Subject(
+        learner, meta, measured.inner_steps, session.plan, sampler, names=names, table=data.interface.table, **shown
+    )
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
@@ -153,17 +155,23 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
 
 def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
     """What there is to see in the first of the measured episodes, and the scores of those that were looked at."""
+    from metalearn_cli.report.fitting import Fitted
     from metalearn_cli.report.pictures import Episode
-    from metalearn_cli.report.sections import Fitted, Looked
+    from metalearn_cli.report.sections import Looked
     from metalearn_cli.runtime.use import episode_answers as seen
+    from metalearn_cli.runtime.use import regression_examples
 
     episodes, part = measured.episodes or 0, {"val": "validation"}.get(measured.part, measured.part)
-    if subject.seen is None:
+    if subject.learner.objective.name == "mse":
         few = range(min(_FITS, episodes))
         query = subject.sampler(0, [0]).query
         one_number = query.inputs.shape[2:] == query.targets.shape[2:] == (1,)
-        fits = [Fitted(*fit) for fit in seen.fits(subject, few)] if one_number else []
-        return Looked(f"the first {len(few)} of {episodes} {part} episodes", fits=fits), []
+        fits = [Fitted(*fit) for fit in regression_examples.fits(subject, few)] if one_number else []
+        counts = [
+            (count, step._asdict())
+            for count, step in regression_examples.by_examples(subject, measured.shots, episodes)
+        ]
+        return Looked(f"the first {len(few)} of {episodes} {part} episodes", fits=fits, by_examples=counts), []
     few = range(min(seen.MOST, episodes))
     extent = f"in all {episodes}" if len(few) == episodes else f"in the first {len(few)} of {episodes}"
     progress("report", 0, len(few))
@@ -173,6 +181,8 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
         names, accuracy = found.names[number], found.accuracies[number]
         answers = found.answers[number].reshape(len(names), -1)
         title = f"Episode {number}: {100 * accuracy:.1f} % right"
+        if subject.seen is None:  # rows of a table: there is nothing to be looked at
+            continue
         shown.append(Episode(title, names, *seen.shown(subject, number), answers))
     return Looked(f"{extent} {part} episodes", found.classes(), found.confusions(), shown), found.accuracies
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from metalearn_cli.cli import featuring, proposal, tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
+from metalearn_cli.cli.prepare_table import Wanted, prepare_tabular
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import as_fields
 
@@ -20,6 +21,7 @@ _LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "f
 
 if TYPE_CHECKING:
     from metalearn_cli.datasets import Archive, Generated
+    from metalearn_cli.datasets.tabular import Tabular
     from metalearn_cli.settings import Choice
     from metalearn_cli.storage.prepared.dataset import Manifest
 
@@ -30,7 +32,7 @@ def prepare(
         typer.Argument(metavar="DATASET", help="Its name; --list shows them.", autocompletion=dataset_names),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A folder, zip or tar that holds the pictures already.")
+        Path | None, typer.Option(metavar="PATH", help="A folder, zip or tar that holds the pictures already; a table.")
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to keep it; default $METALEARN_DATA.")
@@ -53,8 +55,11 @@ def prepare(
 
     Pictures of your own: `metalearn prepare folder --source DIR`, with one sub-folder per class. With `--features` what
     a pretrained network sees in them is computed and stored too; that is `--set dataset.features.name=NAME`.
+
+    Numbers of your own: `metalearn prepare table --source FILE.csv`.
     """
     with tables.loading(quiet, "datasets"):
+        from metalearn_cli.datasets.tabular import Tabular
         from metalearn_cli.storage.prepared.preparation import data_folder
 
     data_dir_found = data_folder(data_dir)
@@ -67,6 +72,20 @@ def prepare(
     started = time.monotonic()
     overrides = [*([f"dataset.features.name={features}"] if features else []), *(overrides or [])]
     description, settings = _described(dataset, overrides)
+    if isinstance(description, Tabular):
+        wanted = Wanted(
+            dataset,
+            overrides,
+            source,
+            data_dir=data_dir,
+            force=force,
+            verify=verify,
+            json=json,
+            quiet=quiet,
+            verbose=verbose,
+        )
+        prepare_tabular(wanted, description, data_dir_found)
+        return
     if verify:
         manifest, folder = _verified(data_dir_found / description.store, quiet)
     else:
@@ -87,14 +106,15 @@ def prepare(
     _next(dataset, overrides, description.sampling.split, manifest, data_dir, quiet=quiet)
 
 
-def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated, Choice]":
+def _described(name: str, overrides: list[str]) -> "tuple[Archive | Generated | Tabular, Choice]":
     from metalearn_cli.datasets import Archive, Generated
+    from metalearn_cli.datasets.tabular import Tabular
     from metalearn_cli.experiment import dataset_settings
     from metalearn_cli.experiment.registry import module_of
 
     settings = dataset_settings(name, overrides)
     description = module_of(settings).build(settings)
-    if not isinstance(description, Archive | Generated):
+    if not isinstance(description, Archive | Generated | Tabular):
         raise ConfigError(f"{name} draws its tasks as it goes; there is nothing to prepare")
     return description, settings
 
@@ -193,7 +213,7 @@ def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: b
 
 
 def _list(data_dir: Path, json: bool) -> None:
-    from metalearn_cli.storage.prepared.catalogue import catalogue
+    from metalearn_cli.storage.catalogue import catalogue
 
     rows = catalogue(data_dir)
     if json:

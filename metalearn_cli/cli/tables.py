@@ -117,20 +117,22 @@ def order(second_order: bool | None) -> str:
     return {True: ", second order", False: ", first order", None: ""}[second_order]
 
 
-def steps_table(title: str, steps: Sequence["Step"], accuracy: bool) -> Table:
-    """One row per inner step: accuracy in percent, or squared error with its median and diverged share.
+def steps_table(title: str, steps: Sequence["Step"], accuracy: bool, explained: Sequence[float] = ()) -> Table:
+    """One row per inner step: accuracy in percent, or squared error with its median, R2 and diverged share.
 
     Of more than 20 steps it has steps 0, 1, 2, 5, 10, 20, 50, ... and the last.
     """
     table = Table(title=title, title_justify="left", title_style="bold")
     names = ["step", "accuracy %", f"{plus_minus()} 95 %", "loss"]
-    for name in names if accuracy else ["step", "mse", f"{plus_minus()} 95 %", "median", "diverged %"]:
+    shares = ["R2"] if explained else []
+    for name in names if accuracy else ["step", "mse", f"{plus_minus()} 95 %", "median", *shares, "diverged %"]:
         table.add_column(name, justify="right")
     for row in shown_steps(steps, lambda row: row.step):
         if accuracy:
             cells = [f"{100 * row.score:.2f}", f"{100 * row.ci95:.2f}", decimals(row.loss, 4)]
         else:
-            cells = [digits(row.score, 4), digits(row.ci95, 2), digits(row.median, 4), f"{100 * row.diverged:.1f}"]
+            cells = [digits(row.score, 4), digits(row.ci95, 2), digits(row.median, 4)]
+            cells += [*(f"{explained[row.step]:.3f}" for _ in shares), f"{100 * row.diverged:.1f}"]
         table.add_row(str(row.step), *cells)
     return table
 
@@ -142,12 +144,13 @@ def shown_steps(rows: Sequence[Row], step: Callable[[Row], int]) -> list[Row]:
     return [row for row in rows if str(step(row)).rstrip("0") in ("", "1", "2", "5") or row is rows[-1]]
 
 
-def steps_fields(steps: Sequence["Step"], accuracy: bool) -> list[dict[str, float]]:
+def steps_fields(steps: Sequence["Step"], accuracy: bool, explained: Sequence[float] = ()) -> list[dict[str, float]]:
     """The same rows for JSON: accuracy as a fraction, or squared error with its median and diverged share."""
     if accuracy:
         return [{"step": row.step, "accuracy": row.score, "ci95": row.ci95, "loss": row.loss} for row in steps]
     names = ("step", "ci95", "loss", "median", "diverged")
-    return [{"mse": row.score} | {name: getattr(row, name) for name in names} for row in steps]
+    rows = [{"mse": row.score} | {name: getattr(row, name) for name in names} for row in steps]
+    return [row | {"explained": share} for row, share in zip(rows, explained, strict=True)] if explained else rows
 
 
 @contextmanager

@@ -60,6 +60,8 @@ def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
 
     title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
+    for step, share in zip(steps, one.explained, strict=False):
+        step["explained"] = share
     lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
     extent = f"{one.episodes} {one.protocol.part} episodes{lost}"
     name, files = tables.named(checkpoint, one), [str(path) for path in one.members]

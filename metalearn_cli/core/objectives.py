@@ -3,9 +3,10 @@
 Legend: T tasks, N examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,6 +38,20 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """The mean [T] of (outputs - targets)^2 over all axes but T."""
     return (outputs - targets).square().flatten(1).mean(1)
+
+
+def regression_in(units: Sequence[float]) -> Objective:
+    """Squared error of targets that were divided by `units`: the loss as they are, the score in their own units.
+
+    Of several targets the score is the mean of their errors.
+    """
+
+    def score(outputs: Tensor, targets: Tensor) -> Tensor:
+        each = (outputs - targets).square().mean(1)  # [T, targets]
+        # By numbers of Python, one target after the other: a tensor of them would have to travel to the device.
+        return torch.stack([each[:, place] * unit**2 for place, unit in enumerate(units)], 1).mean(1)
+
+    return Objective("mse", squared_error, score)
 
 
 classification = Objective("accuracy", cross_entropy, accuracy)

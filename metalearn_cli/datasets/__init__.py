@@ -1,9 +1,10 @@
 """What a dataset is: one file in this folder, which exports a `Config` and a `build`.
 
-`build(config)` returns one of four descriptions, and nothing is read or written until storage/ acts on it:
+`build(config)` returns one of five descriptions, and nothing is read or written until storage/ acts on it:
 
 Archive      picture files in a folder or in zips (omniglot, folder)
 Generated    pictures that a program draws (glyphs)
+Tabular      rows of numbers in a person's files (table)
 TaskSource   tasks drawn from a distribution, nothing stored (sinusoid)
 Mixture      other datasets, of which each task uses one (mixture)
 """
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.preprocessing import Preprocessing as Preprocessing
 from metalearn_cli.preprocessing import Resize as Resize
@@ -228,4 +230,4 @@ class Mixture(NamedTuple):
     normalisation: Normalisation
 
 
-Dataset = Archive | Generated | TaskSource | Mixture
+Dataset = Archive | Generated | Tabular | TaskSource | Mixture

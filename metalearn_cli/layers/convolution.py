@@ -22,18 +22,12 @@ from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
 from metalearn_cli.layers.task_layers import has_hooks
 
 
-class TaskConv2d(nn.Conv2d):
-    """`nn.Conv2d` (dilation 1, one group, zero padding) that can also run many tasks at once.
+class _ManyConvolutions:
+    """What the convolutions of this file have in common: a window, and how it walks over the inputs of many tasks."""
 
-    `kernel`, `stride` and `padding` are in pixels and the same for both axes. On a CPU the outputs of `over_tasks` are
-    channels-last in memory.
-    """
-
-    def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
-    ) -> None:
-        super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
-        self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
+    window: Window
+    out_channels: int
+    bias: Tensor | None
 
     def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
@@ -88,6 +82,50 @@ class TaskConv2d(nn.Conv2d):
         beside = inputs.transpose(0, 1).flatten(1, 2)
         outputs = F.conv2d(beside, weight.flatten(0, 1), None, self.window.stride, self.window.padding, groups=tasks)
         return outputs.view(examples, tasks, -1, *outputs.shape[2:]).transpose(0, 1)
+
+
+class TaskConv2d(_ManyConvolutions, nn.Conv2d):
+    """`nn.Conv2d` (dilation 1, one group, zero padding) that can also run many tasks at once.
+
+    `kernel`, `stride` and `padding` are in pixels and the same for both axes. On a CPU the outputs of `over_tasks` are
+    channels-last in memory.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
+        self.window = Window((kernel, kernel), (stride, stride), (padding, padding))
+
+
+class TaskConv1d(_ManyConvolutions, nn.Conv1d):
+    """`nn.Conv1d` (dilation 1, one group, zero padding) that can also run many tasks at once.
+
+    A series [N, C, L] is a picture of one row, so it goes the way of pictures.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, padding, bias=bias)
+        self.window = Window((1, kernel), (1, stride), (0, padding))
+
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
+        """Outputs [T, N, O, l] for inputs [T, N, C, L] and a weight [T, O, C, k]."""
+        return super().over_tasks(_of_one_row(params), inputs.unsqueeze(3), how).squeeze(3)
+
+    def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
+        """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, L]."""
+        return super().takes(following, inputs.unsqueeze(3), how)
+
+    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+        """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
+        return super().over_tasks_with(following, [_of_one_row(params[0]), *params[1:]], inputs.unsqueeze(3)).squeeze(3)
+
+
+def _of_one_row(params: Params) -> dict[str, Tensor]:
+    """The parameters of a convolution of series as those of pictures."""
+    return {**params, "weight": params["weight"].unsqueeze(3)}
 
 
 def _is_leaky(layer: nn.Module) -> bool:

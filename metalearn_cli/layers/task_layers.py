@@ -14,8 +14,9 @@ from metalearn_cli.layers.passing import Params, Pass
 _OWN_LAYERS = ("metalearn_cli.layers.", "metalearn_cli.backbones.")
 
 _BY_EXAMPLE = (
-    *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),
+    *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample),
+    *(nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
 )
 """torch layers without parameters that compute each example by itself, so tasks need not be told apart."""
 

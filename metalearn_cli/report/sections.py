@@ -10,6 +10,7 @@ from typing import NamedTuple
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
 from metalearn_cli.report.drawing import inline
+from metalearn_cli.report.fitting import Fitted, examples_chart, fit_chart
 from metalearn_cli.report.page import Html, element, join, number, paragraph, section, table, verbatim
 from metalearn_cli.report.pictures import Episode, sheet
 
@@ -60,21 +61,11 @@ class Curve(NamedTuple):
     steps: Sequence[Step]
 
 
-class Fitted(NamedTuple):
-    """A regression task: the points to learn from and to be judged by, and the outputs before and after learning."""
-
-    support: tuple[Sequence[float], Sequence[float]]
-    query: tuple[Sequence[float], Sequence[float]]
-    grid: Sequence[float]
-    before: Sequence[float]
-    after: Sequence[float]
-
-
 class Looked(NamedTuple):
     """What was seen query by query; `extent` says in which episodes.
 
     Classes are (name, episodes, queries, right), the hardest first; confusions (shown, taken for, times, queries), the
-    most often first.
+    most often first. `by_examples` is of a regression the step after learning from so many examples.
     """
 
     extent: str
@@ -82,6 +73,7 @@ class Looked(NamedTuple):
     confusions: Sequence[tuple[str, str, int, int]] = ()
     episodes: Sequence[Episode] = ()
     fits: Sequence[Fitted] = ()
+    by_examples: Sequence[tuple[int, Step]] = ()
 
 
 class Origin(NamedTuple):
@@ -127,7 +119,8 @@ def adaptation_charts(curves: Sequence[Curve], kind: ScoreKind, extent: str) -> 
 def adaptation(curves: Sequence[Curve], kind: ScoreKind, extent: str, what: str = "checkpoint") -> Html:
     """The same charts, and their numbers as a table; `what` heads the names of several curves."""
     named = len(curves) > 1
-    extra = ["loss"] if kind is ACCURACY else ["median", "diverged %"]
+    shares = ["R2, median"] if all("explained" in step for curve in curves for step in curve.steps) else []
+    extra = ["loss"] if kind is ACCURACY else ["median", *shares, "diverged %"]
     header = [*([what] if named else []), "inner step", kind.label, "± 95 %", *extra]
     rows = [
         [*([curve.name] if named else []), str(step["step"]), *_cells(step, kind)]
@@ -152,8 +145,8 @@ def distribution_chart(scores: Sequence[float], kind: ScoreKind, extent: str) ->
 
 
 def fit_charts(looked: Looked) -> list[Chart]:
-    """What a learner of regression makes of some tasks."""
-    return [_fit(fit, place) for place, fit in enumerate(looked.fits)]
+    """What a learner of regression makes of some tasks, and of fewer examples."""
+    return [*(fit_chart(fit, place) for place, fit in enumerate(looked.fits)), *examples_chart(looked.by_examples)]
 
 
 def seen(looked: Looked) -> list[Html]:
@@ -167,7 +160,13 @@ def seen(looked: Looked) -> list[Html]:
                          "are what the network sees; episodes are counted from 0.")  # fmt: skip
         parts.append(section("Sample episodes", note, *map(sheet, looked.episodes)))
     if looked.fits:
-        parts.append(section("Fitted functions", side_by_side(fit_charts(looked))))
+        drawn = [fit_chart(fit, place) for place, fit in enumerate(looked.fits)]
+        parts.append(section("Fitted functions", side_by_side(drawn)))
+    if looked.by_examples:
+        rows = [[str(count), *_cells(step, SQUARED_ERROR)[:3]] for count, step in looked.by_examples]
+        header = ["examples", SQUARED_ERROR.label, "± 95 %", "median"]
+        drawn = examples_chart(looked.by_examples)
+        parts.append(section("Error by number of examples", side_by_side(drawn), table(header, rows, range(4))))
     return parts
 
 
@@ -214,13 +213,6 @@ def _confusions(looked: Looked) -> Html:
     return section("Most confused", note, table(["shown", "taken for", "times", "of queries", "%"], rows, range(2, 5)))
 
 
-def _fit(fit: Fitted, place: int) -> Chart:
-    drawn = [Line("after the last step", fit.grid, fit.after), Line("before the first", fit.grid, fit.before)]
-    dots = [Line("query", *fit.query), Line("support", *fit.support)]
-    words = (f"fit-{place}", f"episode {place}: outputs before and after adaptation", f"Episode {place}.")
-    return charts.lines(words, Axis("input", "output", whole=False), drawn, dots)
-
-
 def _line(curve: Curve, key: str, scale: float) -> Line:
     x, y = _columns(curve, key)
     return Line(curve.name, x, [scale * value for value in y], [scale * step["ci95"] for step in curve.steps])
@@ -234,4 +226,5 @@ def _cells(step: Step, kind: ScoreKind) -> list[Html]:
     first = [kind.value(step["score"]), kind.value(step["ci95"])]
     if kind is ACCURACY:
         return [*first, number(step["loss"], f"{step['loss']:.4f}")]
-    return [*first, kind.value(step["median"]), number(step["diverged"], f"{100 * step['diverged']:.1f}")]
+    shares = [number(step["explained"], f"{step['explained']:.3f}")] if "explained" in step else []
+    return [*first, kind.value(step["median"]), *shares, number(step["diverged"], f"{100 * step['diverged']:.1f}")]

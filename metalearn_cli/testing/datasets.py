@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from metalearn_cli.datasets import PARTS, Archive, Generated, Mixture, Preprocessing, TaskSource
+from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.testing.files import Named, checked_settings, module_at
 
 _LOOKED_AT = 3
@@ -22,8 +23,8 @@ def check_dataset(module: Named, **settings: Any) -> None:
     """
     own = module_at(module)
     dataset = own.build(checked_settings(own, settings))
-    assert isinstance(dataset, Archive | Generated | TaskSource | Mixture), (
-        f"build gives a {type(dataset).__name__}, expected an Archive, Generated, TaskSource or Mixture"
+    assert isinstance(dataset, Archive | Generated | Tabular | TaskSource | Mixture), (
+        f"build gives a {type(dataset).__name__}, expected an Archive, Generated, Tabular, TaskSource or Mixture"
     )
     if isinstance(dataset, Archive | Generated):
         _require_storable(dataset)

@@ -15,6 +15,7 @@ from metalearn_cli.testing import NotChecked, check_algorithm, check_backbone, c
 
 BACKBONES = {
     "conv4": {"channels": 4},
+    "conv4_1d": {"input_shape": (2, 16), "channels": 4},
     "resnet12": {"channels": [2, 3, 3, 4]},
     "mlp": {"hidden": [6, 5]},
     "linear": {"features": 9},
@@ -40,7 +41,7 @@ def test_every_backbone_of_the_package_passes(name):
     check_backbone(import_module(f"metalearn_cli.backbones.{name}"), **BACKBONES[name])
 
 
-@pytest.mark.parametrize("name", ["glyphs", "sinusoid", "omniglot"])
+@pytest.mark.parametrize("name", ["glyphs", "sinusoid", "omniglot", "table", "machines"])
 def test_datasets_of_the_package_pass(name):
     check_dataset(import_module(f"metalearn_cli.datasets.{name}"))
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypedDict
 
 from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.datasets import Part, Preprocessing
+from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
 from metalearn_cli.runtime.data.view import View
 from metalearn_cli.runtime.data.whole_parts import Passes
@@ -14,7 +15,8 @@ class Interface(NamedTuple):
     """What a network sees and gives: input shape (C, H, W) or (F,), number of outputs, and how they are judged.
 
     `preprocessing` is None where inputs are not pictures. `view` says which features of a picture are seen, and then
-    `preprocessing` is the extractor's; it is None where pixels are seen.
+    `preprocessing` is the extractor's; it is None where pixels are seen. `table` says how the rows of a table become
+    inputs; it is None where inputs are not rows.
     """
 
     input_shape: tuple[int, ...]
@@ -22,6 +24,7 @@ class Interface(NamedTuple):
     objective: Objective
     preprocessing: Preprocessing | None
     view: View | None = None
+    table: Encoding | None = None
 
     @property
     def tells_classes_apart(self) -> bool:
@@ -37,7 +40,8 @@ class Data(NamedTuple):
     `most` classes or fewer; None where classes have no numbers. `passes()` are all pictures of the training classes.
     `strangers(part, spec, seed)` draws pictures of the classes that each task has not; None where there are no others.
     `pictured` has, where the sampler draws features, the
-    pictures of the same tasks, to be shown to a person.
+    pictures of the same tasks, to be shown to a person. `left_out(part, spec)` is a line on what is not drawn from, as
+    it has too few rows; "" if nothing is left out.
     """
 
     interface: Interface
@@ -49,6 +53,7 @@ class Data(NamedTuple):
     passes: Passes | None = None
     strangers: Callable[[Part, TaskSpec, int], Sampler | None] = lambda _part, _spec, _seed: None
     pictured: "Pictured | None" = None
+    left_out: Callable[[Part, TaskSpec], str] = lambda _part, _spec: ""
 
 
 class Pictured(NamedTuple):

@@ -11,6 +11,7 @@ import torch
 from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
+from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.registry import module_of
@@ -31,6 +32,7 @@ from metalearn_cli.runtime.data.sampling import (
     picture_sampler,
     pool_of,
 )
+from metalearn_cli.runtime.data.table_tasks import TableData, objective_of, open_rows, outputs_of, require_ways
 from metalearn_cli.runtime.data.view import View, view_of
 from metalearn_cli.runtime.data.whole_parts import every_picture, numbered_after, stranger_sampler
 from metalearn_cli.settings import Choice
@@ -74,6 +76,8 @@ def open_data(
             lambda _part: frozenset(),
             lambda _part, _spec, _seed: lambda _step, _number: [],
         )
+    if isinstance(dataset, Tabular):
+        return _of_table(name, open_rows(name, dataset, data_dir, progress, device), ways)
     if ways < 2:
         raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
     if isinstance(dataset, Mixture):
@@ -83,6 +87,22 @@ def open_data(
     if asked_features(experiment.dataset) is not None:
         return _opened_features(stored, ways, progress, device)
     return _opened(stored, ways, seen, device)
+
+
+def _of_table(name: str, data: TableData, ways: int) -> Data:
+    encoding = data.encoding
+    require_ways(encoding, ways, name)
+    shape, outputs = encoding.input_shape, outputs_of(encoding, ways)
+    interface = Interface(shape, outputs, objective_of(encoding), None, table=encoding)
+    return Data(
+        interface,
+        data.table.manifest.checksum,
+        data.sampler,
+        data.classes,
+        data.names,
+        numbered=data.numbered,
+        left_out=data.left_out,
+    )
 
 
 class _Stored(NamedTuple):
@@ -196,13 +216,9 @@ def _drawn_from(pool: Callable[[Part], Pool], stored: _Stored, interface: Interf
 
 
 def _mixed(
-    mixture: Mixture,
-    ways: int,
-    data_dir: Path | None,
-    progress: Progress,
-    seen: Preprocessing | None,
+    mixture: Mixture, ways: int, data_dir: Path | None, progress: Progress, seen: Preprocessing | None,
     device: torch.device,
-) -> Data:
+) -> Data:  # fmt: skip
     members = [_stored(settings, data_dir, progress) for settings in mixture.of]
     if asked_features(mixture.of[0]) is not None:
         opened = [_opened_features(stored, ways, progress, device) for stored in members]

@@ -101,10 +101,11 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
     header = adapted_header(checkpoint, path)
     experiment = experiment_in(checkpoint, path)
     interface = interface_of(header, experiment, path)
-    if interface.preprocessing is None:
+    if interface.preprocessing is None and interface.table is None:
         raise not_written(path, "interface.preprocessing: found none, but a classifier of pictures has one")
     support = checkpoint.tensors.get("support", torch.empty(0))
-    if support.shape[1:] != interface.input_shape or len(support) < interface.outputs:
+    least = interface.outputs if interface.table is None else 1
+    if support.shape[1:] != interface.input_shape or len(support) < least:
         raise CheckpointError(f"{path}: holds no support set; metalearn did not write it")
     params = _adapted_like(checkpoint.tensors, path, experiment, interface)
     adapted = {f"adapted.{name}": value[0] for name, value in params.items()}
@@ -114,10 +115,16 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
         before = _outline(path, experiment, as_trained(interface, experiment))
         own = Origin(before.init(), torch.empty(len(support), dtype=torch.int64))
         kept |= own.tensors()
-        if targets.shape != own.targets.shape or sorted(set(targets.tolist())) != list(range(interface.outputs)):
-            raise CheckpointError(f"{path}: its support pictures are of other classes; metalearn did not write it")
+        if targets.shape != own.targets.shape or not _are_of_classes(targets, interface):
+            raise CheckpointError(f"{path}: its support set is of other classes; metalearn did not write it")
     _require_like(checkpoint.tensors, kept, path)
     return AdaptedTo(header, experiment, interface, support, targets)
+
+
+def _are_of_classes(targets: Tensor, interface: Interface) -> bool:
+    """Whether every class has an example; of a table whose tasks all have the same classes, some may have none."""
+    found, every = set(targets.tolist()), set(range(interface.outputs))
+    return found == every or (interface.table is not None and bool(interface.table.classes) and found <= every)
 
 
 def _adapted_like(found: Tensors, path: Path, experiment: Experiment, interface: Interface) -> Tensors:
@@ -125,18 +132,25 @@ def _adapted_like(found: Tensors, path: Path, experiment: Experiment, interface:
     support, learner = found["support"], _outline(path, experiment, interface)
     if getattr(experiment.backbone, "call", None) is None:
         with _shapes_alone():
-            return _adapted(learner, torch.empty(1, *support.shape), interface.outputs)
+            return _adapted(learner, torch.empty(1, *support.shape), interface)
     # A foreign network may read the numbers of its inputs, and the meta device has none, so it runs for real. Its
     # parameters are compared first, so that the file cannot ask for a larger network.
     own = {f"adapted.{name}": value for name, value in learner.init().params.items() if not name.startswith("head.")}
     _require_like({name: value for name, value in found.items() if name in own}, own, path)
-    return _adapted(learner_for(experiment, interface, "support"), support.unsqueeze(0), interface.outputs)
+    return _adapted(learner_for(experiment, interface, "support"), support.unsqueeze(0), interface)
 
 
-def _adapted(learner: Learner, inputs: Tensor, ways: int) -> Tensors:
+def _adapted(learner: Learner, inputs: Tensor, interface: Interface) -> Tensors:
     with torch.no_grad():
-        targets = (torch.arange(inputs.shape[1], device=inputs.device) % ways).unsqueeze(0)
-        return learner.adapt(learner.init(), Examples(inputs, targets, ways), 0)[0].params
+        return learner.adapt(learner.init(), like_a_support_set(inputs, interface), 0)[0].params
+
+
+def like_a_support_set(inputs: Tensor, interface: Interface) -> Examples:
+    """Inputs [1, N, ...] with targets of no meaning, but of the kind that the interface has."""
+    if not interface.tells_classes_apart:
+        return Examples(inputs, inputs.new_zeros(1, inputs.shape[1], interface.outputs))
+    ways = interface.outputs
+    return Examples(inputs, (torch.arange(inputs.shape[1], device=inputs.device) % ways).unsqueeze(0), ways)
 
 
 def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learner:

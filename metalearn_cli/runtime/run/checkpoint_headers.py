@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints
 
 from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
 from metalearn_cli.experiment.mistakes import Source, validated
@@ -20,6 +21,7 @@ from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data.extraction import asked_features
 from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.table_tasks import objective_of
 from metalearn_cli.runtime.data.view import Typical, View
 from metalearn_cli.runtime.run.likeness import unlike_experiment
 from metalearn_cli.runtime.run.promises import Calibration
@@ -49,6 +51,7 @@ class _Interface(Settings):
     objective: Literal["accuracy", "mse"]
     preprocessing: Preprocessing | None
     view: _View | None = None
+    table: Encoding | None = None
 
 
 class _Header(Settings):
@@ -185,6 +188,8 @@ def interface_header(interface: Interface) -> dict[str, Any]:
         "objective": interface.objective.name,
         "preprocessing": None if pictures is None else pictures.model_dump(mode="json"),
     }
+    if interface.table is not None:
+        header["table"] = interface.table.model_dump(mode="json")
     if view is None:
         return header
     fields = _View(identity=view.identity, about=view.about, first=view.first, typical=view.typical)
@@ -198,7 +203,11 @@ def interface_of(header: TrainingHeader | AdaptedHeader, experiment: Experiment,
     """
     fields = header.interface
     objective = classification if fields.objective == "accuracy" else regression
-    interface = Interface(fields.input_shape, fields.outputs, objective, fields.preprocessing)
+    if fields.table is not None:
+        if mistake := fields.table.mistake():
+            raise not_written(path, f"interface.table.{mistake}")
+        objective = objective_of(fields.table)
+    interface = Interface(fields.input_shape, fields.outputs, objective, fields.preprocessing, table=fields.table)
     settings = asked_features(experiment.dataset)
     if (settings is None) != (fields.view is None):
         raise not_written(path, "interface.view: is there without dataset.features, or missing with it")

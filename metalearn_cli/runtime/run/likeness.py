@@ -1,11 +1,13 @@
 """Whether what a network sees and gives can be that of an experiment: asked of a file, which may say anything."""
 
 from metalearn_cli.datasets import Mixture, Preprocessing, TaskSource
+from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.opening import dataset_of
+from metalearn_cli.runtime.data.table_tasks import outputs_of
 
 
 def unlike_experiment(interface: Interface, experiment: Experiment, training: bool) -> str:
@@ -14,6 +16,10 @@ def unlike_experiment(interface: Interface, experiment: Experiment, training: bo
         dataset = dataset_of(experiment.dataset)
     except ConfigError as error:
         return str(error)
+    if isinstance(dataset, Tabular):
+        return _unlike_table(interface, experiment, training)
+    if interface.table is not None:
+        return f"table: found one, but {experiment.dataset.name} has no columns"
     shape, outputs, seen = interface.input_shape, interface.outputs, interface.preprocessing
     if interface.view is not None:
         return _unlike_features(interface, experiment.task.ways if training else outputs)
@@ -34,6 +40,19 @@ def unlike_experiment(interface: Interface, experiment: Experiment, training: bo
     if seen is not None and min(seen.std) <= 0:
         return f"preprocessing.std: found {min(seen.std)}, expected numbers greater than 0"
     return ""
+
+
+def _unlike_table(interface: Interface, experiment: Experiment, training: bool) -> str:
+    """What of an interface cannot be that of a table; nothing if all can."""
+    encoding, name = interface.table, experiment.dataset.name
+    if encoding is None or interface.preprocessing is not None or interface.view is not None:
+        return f"table: found none, but {name} has columns"
+    if interface.input_shape != encoding.input_shape:
+        return f"input_shape: found {list(interface.input_shape)}, but its columns make {list(encoding.input_shape)}"
+    if (encoding.kind != "regression") != interface.tells_classes_apart:
+        return f"objective: found {interface.objective.name}, which its columns do not fit"
+    wanted = outputs_of(encoding, experiment.task.ways if training else interface.outputs)
+    return "" if interface.outputs == wanted else f"outputs: found {interface.outputs}, but its columns make {wanted}"
 
 
 def _unlike_features(interface: Interface, outputs: int) -> str:

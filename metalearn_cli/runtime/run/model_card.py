@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 NAME = "MODEL_CARD.md"
 
+_OF_TABLES = {
+    "classes": "Telling new classes of rows apart from a few rows of each",
+    "labelled": "Learning a new task's own classifier from a few of its rows",
+    "regression": "Predicting the values of a new task from a few of its rows",
+}
+_USE_OF_ROWS = """```sh
+metalearn eval --checkpoint best.pt
+metalearn finetune --checkpoint best.pt --support few.csv --query new.csv --csv answers.csv --output mine.pt2
+```
+
+```python
+from metalearn_cli import load
+
+learned = load("best.pt").adapt(rows, labels_or_targets)
+learned.predict(more_rows)
+```"""
+
 
 def write_card(session: "Session", warn: Callable[[str], None]) -> None:
     """Write the card beside the best checkpoint; without such a checkpoint, write nothing.
@@ -99,7 +116,8 @@ def _facts(session: "Session", best: Mapping[str, Any]) -> list[tuple[str, str]]
 
 def _head(session: "Session", best: Mapping[str, Any]) -> dict[str, Any]:
     experiment, accuracy = session.experiment, session.data.interface.tells_classes_apart
-    task, metric = ("image-classification", "accuracy") if accuracy else ("tabular-regression", "mse")
+    kind = "image" if session.data.interface.table is None else "tabular"
+    task, metric = (f"{kind}-classification", "accuracy") if accuracy else ("tabular-regression", "mse")
     result = {
         "task": {"type": task, "name": _size(session)},
         "dataset": {"type": experiment.dataset.name, "name": experiment.dataset.name, "split": "validation"},
@@ -135,6 +153,11 @@ def _score(score: float, accuracy: bool) -> str:
 
 def _purpose(session: "Session") -> str:
     name, ways = session.experiment.dataset.name, session.validator.traits.ways
+    if session.data.interface.table is not None:
+        what = _OF_TABLES[session.data.interface.table.kind]
+        return (
+            f"{what}, where it resembles the rows of {name}. Try it on rows that are known first (`finetune --query`)."
+        )
     if session.data.interface.preprocessing is None:
         return f"Functions like those of {name}: it adapts to a new one from a few of its points, and to nothing else."
     number = "any number of" if ways is None else f"exactly {ways}"
@@ -147,6 +170,8 @@ def _purpose(session: "Session") -> str:
 
 
 def _use(session: "Session") -> str:
+    if session.data.interface.table is not None:
+        return _USE_OF_ROWS
     if session.data.interface.preprocessing is None:
         return "```sh\nmetalearn eval --checkpoint best.pt\n```"
     return """```sh

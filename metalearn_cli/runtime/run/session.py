@@ -70,6 +70,8 @@ def open_session(
     spec, interface = training_spec(experiment), data.interface
     data.sampler("train", spec, experiment.seed)
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
+    for line in filter(None, (data.left_out("train", spec), data.left_out("val", evaluation_spec(experiment)))):
+        say(line)
     validator = learner_for(experiment, interface, evaluation_statistics(experiment))
     training_sampler(experiment, data, validator)
     measured = evaluation_protocol(experiment, interface, validator, "val", experiment.eval.val_episodes)

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from metalearn_cli.core.meta import Learner
-from metalearn_cli.core.objectives import regression
 from metalearn_cli.datasets import Mixture
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.norm import NORMS, TaskNorm
@@ -67,7 +66,7 @@ def _of_dataset(experiment: Experiment) -> Iterator[str]:
 
 def _of_tasks(experiment: Experiment, learner: Learner, network: nn.Module) -> Iterator[str]:
     task, asked = experiment.task, experiment.eval.statistics
-    if experiment.eval.ways is not None and learner.objective is regression:
+    if experiment.eval.ways is not None and learner.objective.name == "mse":
         yield _said("eval.ways", f"{experiment.dataset.name} has no classes")
     if _uses_network(learner) and any(isinstance(module, TaskNorm) for module in network.modules()):
         return

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part
+from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part, TaskSource
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data import opening
@@ -28,6 +28,8 @@ def require_unseen(
                 f"dataset.name: {path} was trained on {len(common)} classes of part '{part}' of {asked.name}, "
                 f"such as {common[0]!r}; it cannot be tested on them"
             )
+        return
+    if isinstance(opening.dataset_of(asked), TaskSource):  # no task of a distribution was seen before
         return
     before, after = trained.model_dump(), asked.model_dump()
     for key in sorted((before.keys() | after.keys()) - PREPARATION_ONLY):

@@ -1,4 +1,4 @@
-"""Classifier: an adapted learner that turns pictures into probabilities, and the files in which it is stored.
+"""Classifier: an adapted learner that turns pictures or rows into probabilities, and the files in which it is stored.
 
 Every picture is answered by itself: the norms use the statistics of the support set, whatever statistics the training
 had, so one query never changes the answer to another.
@@ -30,7 +30,8 @@ from metalearn_cli.runtime.run.growing import Origin
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
-from metalearn_cli.runtime.use.network_inputs import inputs_of, size_of, with_extractor
+from metalearn_cli.runtime.use.given_rows import RowsGiven
+from metalearn_cli.runtime.use.network_inputs import inputs_of, noun_of, size_of, with_extractor
 from metalearn_cli.runtime.use.plain_network import plain, without_body
 from metalearn_cli.runtime.use.python_arguments import Pictures
 from metalearn_cli.storage.runs import checkpoints
@@ -48,17 +49,10 @@ class Classifier:
     """
 
     def __init__(
-        self,
-        experiment: Experiment,
-        interface: Interface,
-        learner: Learner,
-        classes: Sequence[Any],
-        adapted: Adapted,
-        steps: int,
-        calibration: Calibration | None = None,
-        temperature: float = 1.0,
+        self, experiment: Experiment, interface: Interface, learner: Learner, classes: Sequence[Any],
+        adapted: Adapted, steps: int, calibration: Calibration | None = None, temperature: float = 1.0,
         origin: Origin | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.classes = list(classes)
         self.calibration = calibration
         self.temperature = temperature if calibration is None else calibration.temperature
@@ -70,17 +64,18 @@ class Classifier:
         self.origin = origin
 
     def __repr__(self) -> str:
-        pictures = f"{self._adapted.support.shape[1]} support pictures of {size_of(self._interface)}"
+        examples = f"support {noun_of(self._interface)} of {size_of(self._interface)}"
+        pictures = f"{self._adapted.support.shape[1]} {examples}"
         return f"<Classifier of {reprlib.repr(self.classes)} after {self.steps} inner steps on {pictures}>"
 
-    def predict(self, images: Pictures) -> list[Any]:
-        """The most probable label of each picture, as a list; a single picture gives a list of one label.
+    def predict(self, images: Pictures | RowsGiven) -> list[Any]:
+        """The most probable label of each picture, or row, as a list; a single one gives a list of one label.
 
-        Raises DivergedError if the answers are not finite, DataError if something given is not a picture.
+        Raises DivergedError if the answers are not finite, DataError if something given is not a picture or row.
         """
         return [self.classes[best] for best in self.predict_proba(images).argmax(1)]
 
-    def predict_proba(self, images: Pictures) -> NDArray[np.float32]:
+    def predict_proba(self, images: Pictures | RowsGiven) -> NDArray[np.float32]:
         """The probability of each class for each picture, [N, W]; rows sum to 1.
 
         Raises as `predict` does.
@@ -92,7 +87,7 @@ class Classifier:
         found: NDArray[np.float32] = (self._answers(inputs) / self.temperature).softmax(-1).cpu().numpy()
         return found
 
-    def predict_sets(self, images: Pictures, coverage: float = 0.9) -> list[list[Any]]:
+    def predict_sets(self, images: Pictures | RowsGiven, coverage: float = 0.9) -> list[list[Any]]:
         """For each picture the labels of a set that holds the right one with a chance of `coverage` in a new task.
 
         The most probable come first; a set may be empty. Raises ConfigError if it is not calibrated.
@@ -107,7 +102,7 @@ class Classifier:
         floor = self._promised().floor(coverage)
         return [[int(place) for place in (-row).argsort(kind="stable") if row[place] >= floor] for row in rows]
 
-    def none_of_these(self, images: Pictures) -> list[bool]:
+    def none_of_these(self, images: Pictures | RowsGiven) -> list[bool]:
         """For each picture whether it fits into none of the classes, so that 95 % of those that belong are kept.
 
         Raises ConfigError if it is not calibrated.
@@ -207,7 +202,7 @@ class Classifier:
         """Write the classifier to `path`, in the form that the suffix chooses.
 
         `.pt` is a checkpoint for `load_classifier`. `.safetensors` holds the parameters of `module()`. `.pt2` is a
-        `torch.export` program from uint8 pictures [N, H, W, C] to logits (docs/export.md).
+        `torch.export` program from uint8 pictures [N, H, W, C], or rows, to logits (docs/export.md).
 
         Raises ConfigError for another suffix, for a label that is neither a string nor a number, or if the classifier
         has no such form; DivergedError if its answers are not finite; RunError if the disk refuses.
@@ -223,12 +218,14 @@ class Classifier:
             checkpoints.save(path, self._checkpoint())
             return
         network, seen = self.module(), self._interface.preprocessing
-        assert seen is not None
         about = export.about(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
         about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)} | self._promise_header()
         if path.suffix == ".safetensors":
             export.write_weights(path, network.state_dict(), about)
+        elif self._interface.table is not None:
+            export.write_rows_program(path, network, self._interface.table, about)
         else:
+            assert seen is not None
             export.write_program(path, with_extractor(network, self._interface), seen, about)
 
     def _promise_header(self) -> dict[str, Any]:

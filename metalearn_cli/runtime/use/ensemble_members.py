@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metalearn_cli.datasets import PREPARATION_ONLY, TaskSource
+from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, with_overrides
 from metalearn_cli.experiment.yaml_lines import brief
@@ -93,9 +94,10 @@ def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> N
 
 def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
     """Raise ConfigError for numbers in the place of pictures or the other way round, or for another extractor."""
-    numbers = isinstance(dataset_of(asked), TaskSource)
-    if numbers != (interface.preprocessing is None):
-        trained = "numbers" if interface.preprocessing is None else "pictures"
+    dataset = dataset_of(asked)
+    table, numbers = isinstance(dataset, Tabular), isinstance(dataset, TaskSource | Tabular)
+    if numbers != (interface.preprocessing is None) or table != (interface.table is not None):
+        trained = "pictures" if interface.preprocessing else "numbers" if interface.table is None else "a table"
         raise ConfigError(f"dataset.name: {path} was trained on {trained}, and {asked.name} has none")
     chosen, view = asked_features(asked), interface.view
     trained_with = None if view is None else view.settings

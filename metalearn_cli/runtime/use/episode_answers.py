@@ -4,7 +4,7 @@ Legend: E episodes, W ways, N queries of an episode, Q queries of a class, S sho
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from metalearn_cli.core.meta import Answering, Meta
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.runtime.data.sampling import Names, Sampler
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
@@ -28,6 +29,7 @@ class Subject(NamedTuple):
 
     `names(step, number)` returns the classes of a task. `seen` is the preprocessing of the pictures; None if inputs are
     not pictures. Where inputs are features of pictures, `pictures` draws the pictures of the same tasks, `seen` so.
+    `table` is how the rows of a table became inputs.
     """
 
     learner: Answering
@@ -38,6 +40,7 @@ class Subject(NamedTuple):
     names: Names
     seen: Preprocessing | None
     pictures: Sampler | None = None
+    table: Encoding | None = None
 
 
 class ClassFacts(NamedTuple):
@@ -112,19 +115,6 @@ class Shown(NamedTuple):
     query: NDArray[np.uint8]
 
 
-class Fit(NamedTuple):
-    """A regression task with one input: its support and query points (x, y), and the outputs on a grid of inputs.
-
-    `before` are the outputs before the first inner step, `after` those after the last.
-    """
-
-    support: tuple[list[float], list[float]]
-    query: tuple[list[float], list[float]]
-    grid: list[float]
-    before: list[float]
-    after: list[float]
-
-
 def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lambda _done: None) -> Answered:
     """The answers in episodes 0, 1, ... after the last inner step, on which the measured accuracy is based.
 
@@ -162,27 +152,6 @@ def pixels(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
     grey = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     found: NDArray[np.uint8] = grey.movedim(1, -1).contiguous().numpy()
     return found
-
-
-def fits(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
-    """The learner's outputs in regression tasks with one input and one output, before the first inner step and after
-    the last.
-    """
-    return [_fit(subject, number) for number in numbers]
-
-
-def _fit(subject: Subject, number: int) -> Fit:
-    learner, task = subject.learner, on_device(subject.sampler(0, [number]), _device(subject.meta))
-    every = torch.cat([task.support.inputs, task.query.inputs], 1)
-    grid = torch.linspace(float(every.min()), float(every.max()), 101).to(every).view(1, -1, 1)
-    with torch.no_grad():
-        before, after = map(_flat, learner.answers(subject.meta, task.support, grid, [0, subject.steps]))
-    support, query = ((_flat(half.inputs), _flat(half.targets)) for half in task)
-    return Fit(support, query, _flat(grid), before, after)
-
-
-def _flat(values: Tensor) -> list[float]:
-    return [float(value) for value in values.flatten().cpu()]
 
 
 def _device(meta: Meta) -> torch.device:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metalearn_cli.datasets import Preprocessing
+from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.data.interface import Interface
@@ -72,9 +73,22 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     Raises ConfigError if torch cannot export the network, RunError if the disk refuses.
     """
     example = torch.zeros(2, seen.height, seen.width, seen.channels, dtype=torch.uint8)
+    _write_exported(path, Pixels(network, seen, description["temperature"]), example, description)
+
+
+def write_rows_program(path: Path, network: nn.Module, encoding: Encoding, description: Mapping[str, Any]) -> None:
+    """The same from rows float32 [N, F] to outputs, those of a regression in the targets' own units.
+
+    Numbers are in their own units, each categorical column is 0 or 1 for each of its values and for any other; none is
+    missing.
+    """
+    module = RowsIn(network, encoding, description["temperature"])
+    _write_exported(path, module, torch.zeros(2, *encoding.input_shape), description)
+
+
+def _write_exported(path: Path, module: nn.Module, example: Tensor, description: Mapping[str, Any]) -> None:
     batch = torch.export.Dim("batch")
     try:
-        module = Pixels(network, seen, description["temperature"])
         program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch documents no type for what it cannot export
         raise ConfigError(f"{path}: torch cannot export this network: {str(error).splitlines()[0]}") from error
@@ -106,3 +120,32 @@ class Pixels(nn.Module):
         """The outputs [N, ...] for pictures [N, H, W, C]."""
         outputs: Tensor = self.network(pictures.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift)
         return outputs if self.temperature == 1 else outputs / self.temperature
+
+
+class RowsIn(nn.Module):
+    """A network that takes rows [N, F] or series [N, C, L] in their own units, and gives values in theirs.
+
+    Outputs for classes are divided by a temperature.
+    """
+
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, encoding: Encoding, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        first = encoding.input_shape[0]
+        mean, std = torch.zeros(first), torch.ones(first)
+        mean[: len(encoding.mean)], std[: len(encoding.std)] = torch.tensor(encoding.mean), torch.tensor(encoding.std)
+        shape = (-1, *[1] * (len(encoding.input_shape) - 1))
+        self.register_buffer("mean", mean.view(shape))
+        self.register_buffer("std", std.view(shape))
+        self.register_buffer("scale", torch.tensor(encoding.target_std or [1 / temperature]))
+        self.register_buffer("shift", torch.tensor(encoding.target_mean or [0.0]))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Outputs [N, ...] of rows [N, ...]."""
+        outputs: Tensor = self.network((rows - self.mean) / self.std)
+        return outputs * self.scale + self.shift

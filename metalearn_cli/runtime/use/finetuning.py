@@ -21,6 +21,7 @@ from metalearn_cli.runtime.use.adaptation import Adaptable
 from metalearn_cli.runtime.use.answer_counts import Counted
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
+from metalearn_cli.runtime.use.given_rows import rebased
 from metalearn_cli.runtime.use.network_inputs import decoded, network_inputs
 from metalearn_cli.runtime.use.strangeness import Batch, alien_remarks
 from metalearn_cli.storage.inputs.archives import is_archive
@@ -137,7 +138,8 @@ def measured(
     if learner is None or support is None:
         return None
     left_out = leave_one_out(learner, support)
-    return left_out or Measured("support", counted(steps, support), files=support.files)
+    own = support._replace(inputs=rebased(support.inputs, learner.interface.table, steps[-1].interface.table))
+    return left_out or Measured("support", counted(steps, own), files=support.files)
 
 
 def counted(steps: Sequence[Classifier], pictures: Labelled) -> Counted:
@@ -154,15 +156,16 @@ def leave_one_out(learner: Adaptable, support: Labelled) -> Measured | None:
     One picture of each class is left out at a time (`folds`). A picture counts once, the first time that it is left
     out. None if a class has a single picture, because nothing would remain to learn it from.
     """
-    classes = support.classes
+    classes = learner.classes_of(support.classes)
     targets = support.targets(classes)
-    if int(torch.bincount(targets).min()) < 2:
+    if int(torch.bincount(targets, minlength=len(classes)).min()) < 2:
         return None
     answers, asked, every = [], torch.empty(0, dtype=torch.int64), folds(targets)
     for left_out, first in every:
         rest = others(targets, left_out)
         steps = learner.adapted(support.inputs[rest], targets[rest], classes)
-        answers.append(np.stack([classifier.places(support.inputs[left_out[first]]) for classifier in steps]))
+        own = rebased(support.inputs[left_out[first]], learner.interface.table, steps[-1].interface.table)
+        answers.append(np.stack([classifier.places(own) for classifier in steps]))
         asked = torch.cat([asked, left_out[first]])
     answered = Counted(np.concatenate(answers, 1), targets[asked].numpy())
     files = [support.files[place] for place in asked]

@@ -18,7 +18,6 @@ from metalearn_cli.runtime.data.interface import Data, shown_as
 from metalearn_cli.runtime.data.sampling import fingerprint
 from metalearn_cli.runtime.machine.execution import plan_for, running
 from metalearn_cli.runtime.run import assembly
-from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, kept_promises
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, lost, narrow, scores_of, summary
 from metalearn_cli.runtime.run.promises import Promise
 from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol
@@ -26,7 +25,8 @@ from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
-from metalearn_cli.runtime.use.worth import Compared, Contender, compared, nearest_pixels
+from metalearn_cli.runtime.use.regression_examples import explained
+from metalearn_cli.runtime.use.worth import Compared, answered_alone
 from metalearn_cli.storage.inputs.downloads import Progress
 
 _log = logging.getLogger("metalearn_cli")
@@ -45,6 +45,7 @@ class Result(NamedTuple):
     `lost`: the number of episodes without a finite loss after the last step.
     `promises`: how well the promises hold, for each size of tasks that it was calibrated for.
     `worth`: its accuracy beside that of learners that learned less, for pictures of one's own (dataset `folder`).
+    `explained`: the median R2 after each inner step; empty where classes are told apart.
     """
 
     algorithm: str
@@ -62,6 +63,7 @@ class Result(NamedTuple):
     lost: int
     promises: list[Promise]
     worth: list[Compared]
+    explained: Sequence[float] = ()
 
     @property
     def label(self) -> str:
@@ -114,8 +116,9 @@ def evaluate(
     part = _MEASURED[split]
     opened, place = members(path, overrides), assembly.device_named(device)
     data = opening.open_data(opened[0].asked, None, progress, opened[0].interface.preprocessing, place)
-    if opened[0].interface.view is not None:
-        opened[0].interface.view.require_same(data.interface.view, opened[0].path)
+    _require_same_inputs(opened[0], data)
+    if line := data.left_out(part, assembly.evaluation_spec(opened[0].asked)):
+        say(line)
     for one in opened:
         require_unseen(one.checkpoint, one.path, one.trained.dataset, one.asked.dataset, data=data, part=part)
     learners = [_learner(one) for one in opened]
@@ -127,8 +130,18 @@ def evaluate(
     scores = _scores(subject, protocol, opened[0].asked, until_ci, progress)
     _require_answers(path, scores)
     result = _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
-    promises, worth = _answered_alone(opened, subject, data, protocol, place=place)
+    promises, worth = answered_alone(opened, subject, data, protocol, place=place)
     return result._replace(promises=promises, worth=worth)
+
+
+def _require_same_inputs(first: EnsembleMember, data: Data) -> None:
+    """Raise ConfigError or CheckpointError where the dataset gives other features, or columns, than in training."""
+    view, table = first.interface.view, first.interface.table
+    if view is not None:
+        view.require_same(data.interface.view, first.path)
+    if data.interface.table != table:
+        told = f"{first.path} was trained on a table with other columns, means or values than this"
+        raise ConfigError(f"dataset.title: {told}")
 
 
 def _subject(
@@ -146,6 +159,7 @@ def _subject(
         plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE),
         data.sampler(*drawn),
         names=data.names(*drawn),
+        table=interface.table,
         **shown_as(data, interface.preprocessing, *drawn),
     )
 
@@ -171,6 +185,7 @@ def _result(
         lost=lost(scores)[-1],
         promises=[],
         worth=[],
+        explained=[] if protocol.accuracy else explained(opened[0].interface.objective, subject.sampler, scores.score),
     )
 
 
@@ -187,30 +202,6 @@ def _scores(
         return scores_of(
             subject.learner, runner, subject.meta, subject.sampler, protocol.inner_steps, episodes=cap, enough=enough
         )
-
-
-def _answered_alone(
-    opened: Sequence[EnsembleMember], subject: Subject, data: Data, protocol: Protocol, *, place: torch.device
-) -> tuple[list[Promise], list[Compared]]:
-    """The promises kept, and the comparison with simpler learners, by a learner that answers each query by itself.
-
-    That is how `finetune` answers, whatever statistics the accuracy is measured with.
-    """
-    first, part = opened[0], protocol.part
-    alone = [assembly.learner_for(one.asked, one.interface, "support") for one in opened]
-    learner = Ensemble(tuple(alone)) if isinstance(subject.learner, Ensemble) else alone[0]
-    few = min(protocol.episodes or 0, first.asked.eval.val_episodes)
-    with running(subject.plan, precision=first.asked.execution.precision) as runner:
-        judge = Judge(learner, subject.meta, protocol.inner_steps, runner)
-        kept = first.header.calibration if len(opened) == 1 else []
-        known = [one for one in kept if one.inner_steps == judge.steps] or calibrations(first.asked, data, judge)
-        promises = list(kept_promises(known, data, part, judge, first.asked.eval.seed, episodes=few))
-        if first.asked.dataset.name != "folder":
-            return promises, []
-        contenders = [
-            nearest_pixels(first.asked, data, place), Contender("this run", learner, subject.meta, judge.steps)
-        ]  # fmt: skip
-        return promises, list(compared(contenders, runner, first.asked, data, part=part, episodes=few))
 
 
 def _require_answers(path: Path, scores: Scores) -> None:

@@ -1,6 +1,6 @@
-"""Pictures as a network sees them: through exactly what was done to the pictures that it was trained on.
+"""Pictures or rows as a network sees them: through exactly what was done to those that it was trained on.
 
-Legend: N pictures, H height, W width, C channels, F features.
+Legend: N examples, H height, W width, C channels, F features.
 """
 
 from collections import OrderedDict
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from metalearn_cli.datasets.tabular.encoding import encoded, size_in_words
 from metalearn_cli.runtime.data.extraction import features_of
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.pixels import inputs_of_stored
+from metalearn_cli.runtime.use.given_rows import RowsGiven, raw_rows
 from metalearn_cli.runtime.use.python_arguments import Pictures, pictures_in
 from metalearn_cli.storage.pictures.conversion import decode
 
@@ -51,24 +53,33 @@ def network_inputs(
     return torch.cat(parts)
 
 
-def inputs_of(images: Pictures, interface: Interface) -> Tensor:
-    """Pictures as network inputs [N, C, H, W], or as features [N, F] where the learner sees these.
+def inputs_of(given: Pictures | RowsGiven, interface: Interface) -> Tensor:
+    """Pictures as network inputs [N, C, H, W], or as features [N, F] where the learner sees these; rows as [N, ...].
 
-    They go through exactly what `prepare` did to the training pictures.
+    They go through exactly what `prepare` did to those of training.
 
-    Raises DataError for a picture that cannot be read.
+    Raises DataError for a picture that cannot be read, and for rows that are not of the table's columns.
     """
+    if interface.table is not None:
+        return torch.from_numpy(encoded(raw_rows(given, interface.table), interface.table))
     assert interface.preprocessing is not None
-    pictures = pictures_in(images, interface.preprocessing.channels)
+    pictures = pictures_in(given, interface.preprocessing.channels)
     return network_inputs([decoded(one.content, interface, one.name) for one in pictures], interface)
 
 
 def size_of(interface: Interface) -> str:
-    """What pictures a network sees: 28 x 28 pixels, grey; or features of which."""
+    """What a network sees: 28 x 28 pixels, grey; or features of which; or 12 inputs of a table."""
+    if interface.table is not None:
+        return size_in_words(interface.table)
     if interface.view is not None:
         return f"{interface.input_shape[0]} features ({interface.view.told})"
     channels, height, width = interface.input_shape
     return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"
+
+
+def noun_of(interface: Interface) -> str:
+    """The word for its examples: pictures, or rows."""
+    return "pictures" if interface.table is None else "rows"
 
 
 def with_extractor(network: nn.Module, interface: Interface) -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.layers.convolution import TaskConv2d
+from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
 from metalearn_cli.layers.drop_block import DropBlock
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 
@@ -82,6 +82,11 @@ def _plain_layer(layer: nn.Module, statistics: dict[nn.Module, tuple[Tensor, Ten
             own = nn.Conv2d(
                 layer.in_channels, layer.out_channels, window.kernel, window.stride, window.padding,
                 bias=layer.bias is not None,
+            )  # fmt: skip
+        case TaskConv1d():
+            own = nn.Conv1d(
+                layer.in_channels, layer.out_channels, layer.window.kernel[1], layer.window.stride[1],
+                layer.window.padding[1], bias=layer.bias is not None,
             )  # fmt: skip
         case TaskGroupNorm():
             own = nn.GroupNorm(layer.num_groups, layer.num_channels, layer.eps)

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
+from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.datasets.tabular.encoding import encoded_targets
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.inputs.folders import Folder
 
@@ -115,6 +118,23 @@ def labels_in(labels: Iterable[Hashable]) -> list[Hashable]:
     if len(shape := getattr(labels, "shape", (0,))) != 1:
         raise DataError(f"labels of shape {tuple(shape)}; expected one label for each picture, [N]")
     return [_label(label) for label in labels]
+
+
+def targets_in(values: object, count: int, encoding: Encoding) -> Tensor:
+    """Targets [N] or [N, P] in their own units as a network learns them, float32 [N, P].
+
+    Raises DataError for what are no `count` rows of finite numbers.
+    """
+    names = encoding.targets
+    try:
+        found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        numbers = found.astype(np.float64).reshape(len(found), -1)
+    except (TypeError, ValueError):
+        raise DataError(f"targets: found {_kind(values)}, expected numbers [N, {len(names)}]") from None
+    if numbers.shape != (count, len(names)) or not np.isfinite(numbers).all():
+        expected = f"finite numbers [{count}, {len(names)}]: {', '.join(names)}"
+        raise DataError(f"targets of shape {found.shape}; expected {expected}")
+    return torch.from_numpy(encoded_targets(numbers, encoding))
 
 
 def _label(label: Any) -> Hashable:

@@ -9,15 +9,22 @@ from typing import NamedTuple
 
 import torch
 
+from metalearn_cli.core.ensemble import Ensemble
 from metalearn_cli.core.meta import Answering, Meta
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment, with_overrides
 from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.data.sampling import TaskSpec
-from metalearn_cli.runtime.machine.execution import Runner
+from metalearn_cli.runtime.machine.execution import Runner, running
+from metalearn_cli.runtime.run import assembly
 from metalearn_cli.runtime.run.assembly import evaluation_spec, learner_for
+from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, kept_promises
 from metalearn_cli.runtime.run.evaluation import scores_of
+from metalearn_cli.runtime.run.promises import Promise
+from metalearn_cli.runtime.run.protocol import Protocol
+from metalearn_cli.runtime.use.ensemble_members import EnsembleMember
+from metalearn_cli.runtime.use.episode_answers import Subject
 
 SHOTS = (1, 5)
 
@@ -84,3 +91,27 @@ def compared(
 
 def _ci95(each: torch.Tensor) -> float:
     return float(1.96 * each.std() / math.sqrt(len(each))) if len(each) > 1 else math.inf
+
+
+def answered_alone(
+    opened: Sequence[EnsembleMember], subject: Subject, data: Data, protocol: Protocol, *, place: torch.device
+) -> tuple[list[Promise], list[Compared]]:
+    """The promises kept, and the comparison with simpler learners, by a learner that answers each query by itself.
+
+    That is how `finetune` answers, whatever statistics the accuracy is measured with.
+    """
+    first, part = opened[0], protocol.part
+    alone = [assembly.learner_for(one.asked, one.interface, "support") for one in opened]
+    learner = Ensemble(tuple(alone)) if isinstance(subject.learner, Ensemble) else alone[0]
+    few = min(protocol.episodes or 0, first.asked.eval.val_episodes)
+    with running(subject.plan, precision=first.asked.execution.precision) as runner:
+        judge = Judge(learner, subject.meta, protocol.inner_steps, runner)
+        kept = first.header.calibration if len(opened) == 1 else []
+        known = [one for one in kept if one.inner_steps == judge.steps] or calibrations(first.asked, data, judge)
+        promises = list(kept_promises(known, data, part, judge, first.asked.eval.seed, episodes=few))
+        if first.asked.dataset.name != "folder":
+            return promises, []
+        contenders = [
+            nearest_pixels(first.asked, data, place), Contender("this run", learner, subject.meta, judge.steps)
+        ]  # fmt: skip
+        return promises, list(compared(contenders, runner, first.asked, data, part=part, episodes=few))

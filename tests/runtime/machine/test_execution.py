@@ -27,7 +27,10 @@ CLASSIFIERS = {
     "baseline",
     "baseline_plus_plus",
 }
+CLASSIFIERS = {"nearest", "protonet", "proto_maml", "unicorn_maml", "r2d2", "baseline", "baseline_plus_plus"}
+SERIES = {"conv4_1d": (2, 16)}
 OPTIONS = {
+    "conv4_1d": [{"channels": 4}, {"channels": 32, "norm": "group"}],
     "conv4": [{"channels": 4}, {"channels": 4, "pool": True}, {"channels": 32, "norm": "group"}],
     "resnet12": [{"channels": [2, 3, 3, 4]}],
     "mlp": [{"hidden": [6, 5]}],
@@ -47,7 +50,7 @@ CASES = [
 def learner_and_tasks(algorithm, backbone, options, count=5, statistics="transductive", one_by_one=False):
     room = import_module(f"metalearn_cli.backbones.{backbone}")
     pictures = backbone in PICTURES
-    shape, outputs = ((1, 16, 16), problems.WAYS) if pictures else ((1,), 1)
+    shape, outputs = (SERIES.get(backbone, (1, 16, 16)), problems.WAYS) if pictures else ((1,), 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(room.build(room.Config(**options), shape, outputs), one_by_one)

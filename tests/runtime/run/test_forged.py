@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.faults._forging import packed, places
 from metalearn_cli.errors import CheckpointError
-from metalearn_cli.runtime.use.adaptation import load, load_classifier
+from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.checkpoints import FORMAT, Checkpoint
 from tests.untrained import checkpoint_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metalearn_cli.errors import CheckpointError
-from metalearn_cli.runtime.use.adaptation import load, load_classifier
+from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 

@@ -2,7 +2,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.data import opening, sampling
@@ -93,19 +92,6 @@ def test_confusions_count_the_queries_that_could_have_been_confused():
     assert found.accuracies == [0.75, 0.25]
     assert found.telling() == [1, 0]
     assert Counter(found.names[1]) == Counter(["dog", "fox"])
-
-
-def test_a_fit_passes_through_what_the_learner_answers(data_dir):
-    subject = subject_of(data_dir, **SINES)
-    [fit] = episode_answers.fits(subject, [3])
-    task = subject.sampler(0, [3])
-    assert fit.support == (task.support.inputs.flatten().tolist(), task.support.targets.flatten().tolist())
-    state = subject.learner.adapt(subject.meta, task.support, 2)[-1]
-    with torch.no_grad():
-        answers = subject.learner.predict([state], torch.tensor(fit.grid).view(1, -1, 1))[0]
-    assert fit.after == pytest.approx(answers.flatten().tolist())
-    assert fit.before != fit.after
-    assert fit.grid[0] == min(fit.support[0] + fit.query[0])
 
 
 def test_an_answer_of_no_class_is_wrong_and_confused_with_nothing():

@@ -15,8 +15,8 @@ from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.sampling import TaskSpec
-from metalearn_cli.runtime.use.adaptation import untrained
 from metalearn_cli.runtime.use.episode_answers import pixels
+from metalearn_cli.runtime.use.loading import untrained
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests import untrained as checkpoints
 from tests.commands import TINY

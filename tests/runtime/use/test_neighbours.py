@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from metalearn_cli.runtime.data import network_inputs as seen
-from metalearn_cli.runtime.use import adaptation, classifier
+from metalearn_cli.runtime.use import classifier, loading
+from metalearn_cli.runtime.use import network_inputs as seen
 from metalearn_cli.runtime.use.neighbours import neighbours
 from tests.untrained import checkpoint_of
 
@@ -13,7 +13,7 @@ LABELS = ["a", "b"] * 3
 
 def adapted(tmp_path, data_dir, **blocks) -> classifier.Classifier:
     path = checkpoint_of(tmp_path / "untrained.pt", data_dir, **blocks)
-    return adaptation.load(path).adapt(PICTURES, LABELS)
+    return loading.load(path).adapt(PICTURES, LABELS)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from PIL import Image
 from metalearn_cli.datasets import folder, glyphs, miniimagenet, omniglot
 from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
+from metalearn_cli.storage.catalogue import catalogue
 from metalearn_cli.storage.inputs import downloads, terms
 from metalearn_cli.storage.prepared import decoding, writing
-from metalearn_cli.storage.prepared.catalogue import catalogue
 from metalearn_cli.storage.prepared.preparation import data_folder, open_or_explain, prepare
 
 PETS = folder.Config(title="pets", image_size=8)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metalearn_cli.datasets import Archive, Dataset, Generated
+from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.experiment.registry import known_names, module_of
 from metalearn_cli.storage.prepared.dataset import Manifest, open_prepared
 from metalearn_cli.storage.prepared.writing import unfinished
+from metalearn_cli.storage.tabular.stored import MANIFEST, open_table
 
 
 class Entry(NamedTuple):
@@ -50,6 +52,9 @@ def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
     except ConfigError:  # a mixture has no defaults, as it needs a list of datasets
         return
     dataset: Dataset = module_of(settings).build(settings)
+    if isinstance(dataset, Tabular):
+        yield from _tables(name, dataset, data_dir)
+        return
     if not isinstance(dataset, Archive | Generated):
         yield Entry(name, "on use", 0, 0, 0, origin="drawn", licence="")
         return
@@ -74,6 +79,22 @@ def _manifests(data_dir: Path) -> Iterator[tuple[Path, Manifest]]:
     for file in sorted(data_dir.glob("*/manifest.json")):
         with suppress(DataError):
             yield file.parent, open_prepared(file.parent).manifest
+
+
+def _tables(name: str, dataset: Tabular, data_dir: Path) -> Iterator[Entry]:
+    """The prepared tables of a dataset, whose groups count as classes and whose rows as pictures."""
+    found = []
+    for path in sorted(data_dir.glob(f"*/{MANIFEST}")):
+        with suppress(DataError):
+            if (manifest := open_table(path.parent).manifest).dataset == name:
+                found.append(manifest)
+    for one in found:
+        origin, called = one.source.split(" sha256 ")[0], f"{name} {one.settings.get('title', '')}".strip()
+        licence = "" if dataset.made else "your own"
+        yield Entry(called, "prepared", len(one.groups), one.rows, one.bytes, origin=origin, licence=licence)
+    if not found:
+        state, origin, licence = ("on use", "drawn", "") if dataset.made else ("no", "--source", "your own")
+        yield Entry(name, state, 0, 0, 0, origin=origin, licence=licence)
 
 
 def _called(name: str, manifest: Manifest) -> str:

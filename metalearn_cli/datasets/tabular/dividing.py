@@ -1,0 +1,69 @@
+"""Which classes or tasks are for training, validation and test: as a column says, by name, or by a seed."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+
+from metalearn_cli.datasets import PARTS, Part
+from metalearn_cli.datasets.tabular import Division
+from metalearn_cli.errors import DataError
+
+Parts = dict[Part, list[str]]
+
+
+def divided(groups: Sequence[str], part_of: Mapping[str, Part], division: Division, kind: str) -> Parts:
+    """The groups of each part, in order; `kind` is what a message calls one, "class" or "task".
+
+    `part_of` is what a column says, of every group or of none.
+
+    Raises DataError for a column and names both, for a name that is no group's, and for a part without groups.
+    """
+    named: dict[Part, tuple[str, ...]] = {"val": division.val, "test": division.test}
+    if part_of:
+        given = [key for key, names in named.items() if names]
+        if given:
+            raise DataError(
+                f"dataset.{given[0]}: found names, but a column of the table says which {kind} is in which part; "
+                "--set dataset.split=null to go by the names"
+            )
+        found: Parts = {part: [name for name in groups if part_of[name] == part] for part in PARTS}
+    elif any(named.values()):
+        found = _by_name(groups, named, kind)
+    else:
+        found = _by_seed(groups, division, kind)
+    empty = [part for part in PARTS if not found[part]]
+    if empty:
+        raise DataError(f"no {kind} is for {' and '.join(empty)}; each part needs one or more")
+    return found
+
+
+def _by_name(groups: Sequence[str], named: Mapping[Part, Sequence[str]], kind: str) -> Parts:
+    known, part_of = set(groups), dict[str, Part]()
+    for part, names in named.items():
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, groups, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise DataError(f"dataset.{part}: {name!r} is no {kind} of the table{hint}")
+            if part_of.setdefault(name, part) != part:
+                raise DataError(f"dataset.test: {kind} {name!r} is in dataset.val, too")
+    return {part: [name for name in groups if part_of.get(name, "train") == part] for part in PARTS}
+
+
+def _by_seed(groups: Sequence[str], division: Division, kind: str) -> Parts:
+    names = sorted(groups)
+    if len(names) < len(PARTS):
+        plural = "classes" if kind == "class" else "tasks"
+        raise DataError(f"{len(names)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test")
+    val = max(1, round(division.val_fraction * len(names)))
+    test = max(1, min(round(division.test_fraction * len(names)), len(names) - val - 1))
+    if val + test >= len(names):
+        raise DataError(
+            f"nothing is left for train: dataset.val_fraction takes {val} of {len(names)} and "
+            f"dataset.test_fraction {test}; make them smaller"
+        )
+    order = np.random.Generator(np.random.Philox(key=[division.seed, 0])).permutation(len(names))
+    shuffled = [names[place] for place in order]
+    return {"val": sorted(shuffled[:val]), "test": sorted(shuffled[val : val + test]),
+            "train": sorted(shuffled[val + test :])}  # fmt: skip

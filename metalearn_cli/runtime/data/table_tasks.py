@@ -1,0 +1,249 @@
+"""Tasks from a prepared table: task i of step s is a function of (seed, part, s, i), as it is for pictures.
+
+Legend: T tasks, W classes of a task (1 in a regression), E examples of each, N rows, V values of a row.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metalearn_cli.core.objectives import Objective, classification, regression_in
+from metalearn_cli.core.tasks import Examples, Task
+from metalearn_cli.datasets import Part
+from metalearn_cli.datasets.tabular import Encoding, Tabular
+from metalearn_cli.datasets.tabular.encoding import LEAST_SPREAD
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.runtime.data.pixels import CPU, fits, sent
+from metalearn_cli.runtime.data.random_streams import generator_for, keys_for
+from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
+from metalearn_cli.storage.inputs.downloads import Progress
+from metalearn_cli.storage.prepared.preparation import data_folder
+from metalearn_cli.storage.tabular.preparing import open_or_explain_table
+from metalearn_cli.storage.tabular.stored import FloatRows, Table
+
+_SMALL = 64 << 20
+
+
+class Values:
+    """Rows float32 [N, V] of a table, to be taken by number to a device: in memory, or read from their file."""
+
+    def __init__(self, rows: FloatRows, device: torch.device) -> None:
+        device = torch.empty(0, device=device).device
+        stays = fits(rows.nbytes, device) if device.type == "cuda" else rows.nbytes <= _SMALL
+        self._rows, self.device = rows, device
+        self._held = torch.from_numpy(rows.all_floats()).to(device) if stays else None
+
+    def taken(self, numbers: NDArray[np.int64]) -> Tensor:
+        """The rows of these numbers [...], on the device: [..., V]. Raises DataError if their file has changed."""
+        wanted = numbers.ravel()
+        if self._held is None:
+            found = sent(torch.from_numpy(self._rows.floats(wanted)), self.device)
+        else:
+            found = self._held.index_select(0, sent(torch.from_numpy(wanted), self.device))
+        return found.view(*numbers.shape, -1)
+
+
+class Bins(NamedTuple):
+    """The rows of a part's groups: of each class, or task, `counts` [G, 1] from `starts` on; or [G, classes]."""
+
+    part: Part
+    names: list[str]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+class TableData(NamedTuple):
+    """An opened table with what it is called: who may draw what from it."""
+
+    name: str
+    table: Table
+    values: Values
+    leave_out_small: bool
+
+    @property
+    def encoding(self) -> Encoding:
+        """How its rows are encoded."""
+        return self.table.manifest.encoding
+
+    def bins(self, part: Part) -> Bins:
+        """All groups of a part."""
+        manifest = self.table.manifest
+        place = {name: number for number, name in enumerate(manifest.groups)}
+        counts = np.array(manifest.counts, np.int64)
+        starts = np.concatenate([[0], np.cumsum(counts.ravel())[:-1]]).reshape(counts.shape)
+        names = manifest.parts[part]
+        chosen = [place[name] for name in names]
+        return Bins(part, names, starts[chosen], counts[chosen])
+
+    def left_out(self, part: Part, spec: TaskSpec) -> str:
+        """What `usable` leaves out of a part, in a line; nothing if it leaves out nothing."""
+        bins, needed = self.bins(part), spec.shots + spec.queries
+        small = [name for name, counts in zip(bins.names, bins.counts, strict=True) if counts.min() < needed]
+        kind = "classes" if self.encoding.kind == "classes" else "tasks"
+        some = ", ".join(small[:3]) + (", ..." if len(small) > 3 else "")
+        told = f"left out: {len(small)} of {len(bins.names)} {kind} of part '{part}' ({some}): fewer than {needed} rows"
+        return told if small else ""
+
+    def usable(self, part: Part, spec: TaskSpec) -> Bins:
+        """The groups of a part that are large enough.
+
+        Raises ConfigError or DataError, which counts and names them, where some are not and none is to be left out.
+        """
+        bins, needed = self.bins(part), spec.shots + spec.queries
+        large: NDArray[np.bool_] = np.all(bins.counts >= needed, axis=1)
+        if not large.all():
+            self._require_left_out(bins, large, spec)
+            chosen = np.flatnonzero(large)
+            bins = Bins(part, [bins.names[one] for one in chosen], bins.starts[chosen], bins.counts[chosen])
+        if self.encoding.kind == "classes" and spec.ways > len(bins.names):
+            found = f"{spec.ways} asked, but part '{part}' of {self.name} has {len(bins.names)} classes"
+            raise ConfigError(f"task.ways: {found}{'' if large.all() else f' of {needed} rows or more'}")
+        return bins
+
+    def _require_left_out(self, bins: Bins, large: NDArray[np.bool_], spec: TaskSpec) -> None:
+        small, each = np.flatnonzero(~large), "" if self.encoding.kind != "labelled" else " of each class"
+        kind = "classes" if self.encoding.kind == "classes" else "tasks"
+        worst = int(small[bins.counts[small].min(1).argmin()])
+        needed = f"{spec.shots + spec.queries} rows{each} ({spec.shots} shots + {spec.queries} queries)"
+        told = f"{len(small)} of {len(large)} {kind} of part '{bins.part}' have fewer than {needed}"
+        some = f"the smallest is {bins.names[worst]!r} with {int(bins.counts[worst].min())}"
+        if not self.leave_out_small:
+            cure = "take smaller tasks, or leave such out: --set dataset.small=leave_out"
+            raise DataError(f"{self.name}: {told}; {some}; {cure}")
+        if not large.any():
+            raise DataError(f"{self.name}: {told}, so none is left; {some}; take smaller tasks")
+
+    def sampler(self, part: Part, spec: TaskSpec, seed: int) -> Sampler:
+        """Tasks of a part. Raises as `usable` does."""
+        require_ways(self.encoding, spec.ways, self.name)
+        bins = self.usable(part, spec)
+
+        def sampler(step: int, numbers: Sequence[int]) -> Task:
+            chosen = [drawn(bins, self.encoding, spec, generator_for(seed, part, step, one)) for one in numbers]
+            keys = keys_for(seed, part, step, numbers)
+            taken = self.values.taken(np.stack(chosen))
+            halves = taken[:, :, : spec.shots], taken[:, :, spec.shots :]
+            task = Task(*(_examples(half, self.encoding, keys) for half in halves))
+            return by_support(task, self.encoding) if self.encoding.standardise == "task" else task
+
+        return sampler
+
+    def numbered(self, spec: TaskSpec, seed: int, most: int) -> Sampler:
+        """Training tasks whose targets are the numbers of their classes.
+
+        Raises ConfigError if there are more than `most`.
+        """
+        if self.encoding.kind == "regression":
+            raise ConfigError(f"algorithm.name: needs classes, and {self.name} has targets")
+        tasks, bins = self.sampler("train", spec, seed), self.usable("train", spec)
+        own = self.encoding.kind == "classes"
+        if (classes := len(bins.names) if own else spec.ways) > most:
+            found = f"found {most}, but part 'train' has {classes} classes"
+            raise ConfigError(f"algorithm.classes: {found}; set it to {classes} or more")
+
+        def sampler(step: int, numbers: Sequence[int]) -> Task:
+            task = tasks(step, numbers)
+            if not own:
+                return Task(*(half._replace(ways=most) for half in task))
+            each = [_groups(bins, spec, generator_for(seed, "train", step, one)) for one in numbers]
+            chosen = sent(torch.from_numpy(np.stack(each)), task.support.targets.device)
+            return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in task))
+
+        return sampler
+
+    def names(self, part: Part, spec: TaskSpec, seed: int) -> Names:
+        """The classes in the tasks of `sampler`; none where values are predicted."""
+        if self.encoding.kind != "classes":
+            return lambda _step, _number: list(self.encoding.classes)
+        bins = self.usable(part, spec)
+        return lambda step, number: [
+            bins.names[place] for place in _groups(bins, spec, generator_for(seed, part, step, number))
+        ]
+
+    def classes(self, part: Part) -> frozenset[str]:
+        """The names of a part's classes; none where all tasks have the same."""
+        return frozenset(self.table.manifest.parts[part] if self.encoding.kind == "classes" else ())
+
+
+def open_rows(
+    name: str, tabular: Tabular, data_dir: Path | None, progress: Progress, device: torch.device
+) -> TableData:
+    """The prepared table, to be worked on by a device. Raises DataError as `open_or_explain_table` does."""
+    table = open_or_explain_table(name, tabular, data_folder(data_dir), progress)
+    return TableData(name, table, Values(table.rows, device or CPU), tabular.leave_out_small)
+
+
+def require_ways(encoding: Encoding, ways: int, name: str) -> None:
+    """Raise ConfigError for a number of classes that the tasks of a table cannot have."""
+    if encoding.kind == "regression" and ways != 1:
+        raise ConfigError(f"task.ways: found {ways}, but {name} has targets and no classes; set it to 1")
+    if encoding.kind == "labelled" and ways != len(encoding.classes):
+        told = f"every task of {name} has the same {len(encoding.classes)} classes"
+        raise ConfigError(f"task.ways: found {ways}, but {told}; set it to {len(encoding.classes)}")
+    if encoding.kind == "classes" and ways < 2:
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+
+
+def outputs_of(encoding: Encoding, ways: int) -> int:
+    """How many outputs a network needs."""
+    return len(encoding.targets) if encoding.kind == "regression" else len(encoding.classes) or ways
+
+
+@cache
+def _regression(units: tuple[float, ...]) -> Objective:
+    return regression_in(units)
+
+
+def objective_of(encoding: Encoding) -> Objective:
+    """How a network's answers are judged: errors are in the targets' own units."""
+    return _regression(tuple(encoding.target_std)) if encoding.kind == "regression" else classification
+
+
+def _groups(bins: Bins, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
+    return generator.choice(len(bins.names), spec.ways, replace=False)
+
+
+def drawn(bins: Bins, encoding: Encoding, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The rows [W, E] of one task: distinct ones of distinct classes, or of one task."""
+    if encoding.kind == "classes":
+        places = [(group, 0) for group in _groups(bins, spec, generator)]
+    else:
+        group = int(generator.integers(len(bins.names)))
+        places = [(group, one) for one in range(bins.counts.shape[1])]
+    examples = spec.shots + spec.queries
+    return np.stack(
+        [bins.starts[place] + generator.choice(bins.counts[place], examples, replace=False) for place in places]
+    )
+
+
+def _examples(values: Tensor, encoding: Encoding, keys: Tensor | None) -> Examples:
+    """Rows [T, W, E, V] as examples, class after class."""
+    tasks, ways, each = values.shape[:3]
+    split = math.prod(encoding.input_shape)
+    inputs = values[..., :split].reshape(tasks, ways * each, *encoding.input_shape)
+    if encoding.kind == "regression":
+        return Examples(inputs, values[..., split:].reshape(tasks, each, -1), keys=keys)
+    targets = torch.arange(ways, device=values.device).repeat_interleave(each).expand(tasks, -1)
+    return Examples(inputs, targets, ways, keys)
+
+
+def by_support(task: Task, encoding: Encoding) -> Task:
+    """The tasks whose numbers lose the mean of their support sets, by their standard deviation there."""
+    channels = len(encoding.numeric)
+    shown = task.support.inputs
+    rows = shown.flatten(3) if encoding.series is not None else shown[:, :, :channels, None]
+    mean, std = rows.mean((1, 3)), rows.std((1, 3), correction=0)
+    std = torch.where(std > LEAST_SPREAD, std, torch.ones_like(std))
+    if encoding.series is None:
+        behind = shown.shape[2] - channels
+        mean = torch.nn.functional.pad(mean, (0, behind))
+        std = torch.nn.functional.pad(std, (0, behind), value=1.0)
+    shape = (len(mean), 1, -1, *[1] * (shown.dim() - 3))
+    return Task(*(half._replace(inputs=(half.inputs - mean.view(shape)) / std.view(shape)) for half in task))

@@ -1,0 +1,61 @@
+"""A classifier that was adapted before learns more: new classes, or more examples of those that it has.
+
+Legend: N examples.
+"""
+
+from collections.abc import Hashable, Iterable
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.errors import ConfigError
+from metalearn_cli.runtime.run.assembly import learner_for
+from metalearn_cli.runtime.run.growing import as_trained
+from metalearn_cli.runtime.use.adaptation import Adaptable, Learned, labelled_classes, standardised_by_task
+from metalearn_cli.runtime.use.classifier import Classifier
+from metalearn_cli.runtime.use.given_rows import RowsGiven
+from metalearn_cli.runtime.use.network_inputs import inputs_of, noun_of
+from metalearn_cli.runtime.use.python_arguments import Pictures, labels_in
+from metalearn_cli.runtime.use.regressor import Regressor
+from metalearn_cli.runtime.use.reopened import require_finite
+
+
+def growable(classifier: Classifier, source: str) -> tuple[Adaptable, Tensor]:
+    """The learner that a classifier was adapted from, and the place [N] in its classes of each support picture.
+
+    Raises ConfigError if it is tied to its number of classes, or was saved before classifiers could grow.
+    """
+    origin = classifier.origin
+    if isinstance(classifier, Regressor):
+        raise ConfigError(f"{source}: a regressor cannot learn more rows; adapt its checkpoint to all of them")
+    if standardised_by_task(classifier.interface, classifier.experiment):
+        told = "its rows were standardised by the support set (dataset.standardise)"
+        raise ConfigError(f"{source}: this classifier cannot grow: {told}; adapt its checkpoint to all rows")
+    if origin is None:
+        raise ConfigError(
+            f"{source}: this classifier cannot grow: {classifier.experiment.algorithm.name} is tied to "
+            f"{len(classifier.classes)} classes, or an older metalearn saved it; adapt its checkpoint to all of them"
+        )
+    experiment = classifier.experiment
+    interface = as_trained(classifier.interface, experiment)
+    learner = learner_for(experiment, interface, "support")
+    return Adaptable(
+        Learned(experiment, interface, learner, origin.meta, classifier.device, source=source)
+    ), origin.targets
+
+
+def grown(classifier: Classifier, images: Pictures | RowsGiven, labels: Iterable[Hashable]) -> Classifier:
+    """The classifier with more examples of its classes, or of new ones: as if it had been adapted to all at once.
+
+    New classes come after those that it has.
+
+    Raises ConfigError if it cannot grow (`growable`), DataError or DivergedError as `Adaptable.adapt` does.
+    """
+    learner, before = growable(classifier, "the classifier")
+    inputs, given = inputs_of(images, classifier.interface), labels_in(labels)
+    classes = learner.classes_of(labelled_classes(inputs, given, classifier.classes, noun_of(classifier.interface)))
+    places = {label: place for place, label in enumerate(classes)}
+    targets = torch.cat([before, torch.tensor([places[label] for label in given])])
+    steps = learner.classifiers(torch.cat([classifier.support, inputs]), targets, classes)
+    require_finite(steps)
+    return steps[-1]

@@ -1,0 +1,104 @@
+"""What there is to say of a regression besides its error: the share of the variance that is explained, the error by the
+number of examples, and functions of one input before and after every inner step.
+
+Legend: E episodes, T tasks, N examples, K inner steps.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metalearn_cli.core.objectives import Objective
+from metalearn_cli.core.tasks import Task
+from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.runtime.data.sampling import Sampler
+from metalearn_cli.runtime.machine.execution import running
+from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, on_device, scores_of, summary
+from metalearn_cli.runtime.use.episode_answers import Subject
+
+_MOST_EPISODES = 100
+_MOST_COUNTS = 8
+
+
+class Fit(NamedTuple):
+    """One regression task of one input: its points, and the outputs on a grid after each of some inner steps.
+
+    Everything is in the units of the data.
+    """
+
+    support: tuple[list[float], list[float]]
+    query: tuple[list[float], list[float]]
+    grid: list[float]
+    steps: list[int]
+    outputs: list[list[float]]
+
+
+def explained(objective: Objective, sampler: Sampler, scores: Tensor) -> list[float]:
+    """The median over episodes of R2 after each of 0..K inner steps, for their errors [E, K + 1].
+
+    R2 is 1 - error / variance, the variance being the error of an answer that is the mean of the query's own targets.
+    """
+    variances = []
+    for start in range(0, len(scores), EPISODES_AT_ONCE):
+        targets = sampler(0, range(start, min(start + EPISODES_AT_ONCE, len(scores)))).query.targets
+        variances.append(objective.score(targets.mean(1, keepdim=True).expand_as(targets), targets).cpu())
+    share = 1 - scores.cpu().double() / torch.cat(variances).double().clamp(min=1e-30).unsqueeze(1)
+    medians: list[float] = share.nan_to_num(nan=-torch.inf).median(0).values.tolist()
+    return medians
+
+
+def by_examples(subject: Subject, most: int, episodes: int) -> list[tuple[int, Step]]:
+    """The step after the last inner step for tasks that are learned from 1, 2, ... and all `most` of their examples."""
+    counts = sorted({max(1, round(most * place / min(most, _MOST_COUNTS))) for place in range(1, most + 1)} | {1, most})
+    found = []
+    with running(subject.plan) as runner:
+        for count in [one for one in counts if one <= most]:
+            sampler = _of_first(subject.sampler, count)
+            given = subject.learner, runner, subject.meta, sampler, subject.steps
+            scores = scores_of(*given, episodes=min(episodes, _MOST_EPISODES))
+            found.append((count, summary(scores)[-1]))
+    return found
+
+
+def _of_first(sampler: Sampler, count: int) -> Sampler:
+    def shorter(step: int, numbers: Sequence[int]) -> Task:
+        support, query = sampler(step, numbers)
+        first = support._replace(inputs=support.inputs[:, :count], targets=support.targets[:, :count])
+        return Task(first, query)
+
+    return shorter
+
+
+def fits(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
+    """What the learner makes of regression tasks of one input and one output, before and after its inner steps."""
+    return [_fit(subject, number) for number in numbers]
+
+
+def _fit(subject: Subject, number: int) -> Fit:
+    learner, device = subject.learner, next(iter(subject.meta.params.values())).device
+    task = on_device(subject.sampler(0, [number]), device)
+    every = torch.cat([task.support.inputs, task.query.inputs], 1)
+    grid = torch.linspace(float(every.min()), float(every.max()), 101).to(every).view(1, -1, 1)
+    steps = _told(subject.steps)
+    with torch.no_grad():
+        outputs = learner.answers(subject.meta, task.support, grid, steps)
+    table = subject.table
+    support, query = ((_inputs(half.inputs, table), _outputs(half.targets, table)) for half in task)
+    return Fit(support, query, _inputs(grid, table), steps, [_outputs(one, table) for one in outputs])
+
+
+def _told(steps: int) -> list[int]:
+    """The steps that a chart has room for: the first few, and the last."""
+    return sorted({*range(min(steps, 4)), steps})
+
+
+def _inputs(values: Tensor, table: Encoding | None) -> list[float]:
+    mean, std = (table.mean[0], table.std[0]) if table is not None else (0.0, 1.0)
+    return [float(value) * std + mean for value in values.flatten().cpu()]
+
+
+def _outputs(values: Tensor, table: Encoding | None) -> list[float]:
+    mean, std = (table.target_mean[0], table.target_std[0]) if table is not None else (0.0, 1.0)
+    return [float(value) * std + mean for value in values.flatten().cpu()]

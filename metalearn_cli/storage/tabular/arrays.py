@@ -1,0 +1,213 @@
+"""Tables as arrays: an npz file, or npy files side by side, of which `x` holds the inputs, one row or series each.
+
+Legend: N rows, C channels, L steps, V values of a row.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from metalearn_cli.datasets.tabular import LengthFit
+from metalearn_cli.errors import DataError, reason
+from metalearn_cli.storage.inputs.holders import most_unpacked
+from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, column, shown
+
+_BESIDE = ("label", "task", "target", "split", "lengths")
+_MOST_WHOLE = 1 << 32
+_NUMERIC = "biuf"
+
+Opener = Callable[[], BinaryIO]
+
+
+class _Stream(NamedTuple):
+    """An array in a file that is read from the front: its shape, its type, and what gives the next rows."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    file: BinaryIO
+
+    def taken(self, rows: int, name: str) -> Numbers:
+        """The next `rows` rows, [rows, ...], as float64."""
+        count = rows * int(np.prod(self.shape[1:], dtype=np.int64))
+        content = self.file.read(count * self.dtype.itemsize)
+        if len(content) < count * self.dtype.itemsize:
+            raise DataError(f"{name}: array x is cut short")
+        return np.frombuffer(content, self.dtype).reshape(rows, *self.shape[1:]).astype(np.float64)
+
+
+def npz_members(name: str, file: BinaryIO, stack: ExitStack) -> dict[str, Opener]:
+    """The arrays of an npz file, by name, to be opened; `stack` closes them.
+
+    Raises DataError if it is damaged or a bomb.
+    """
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        size = file.seek(0, 2)
+        if sum(entry.file_size for entry in archive.infolist()) > most_unpacked(size):
+            raise DataError(f"{name}: unpacks to far more than arrays of numbers would")
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"{name}: is no npz file, or damaged: {reason(error)}") from error
+
+    def opener(entry: zipfile.ZipInfo) -> Opener:
+        return lambda: cast(BinaryIO, stack.enter_context(archive.open(entry)))
+
+    return {key: opener(entry) for key, entry in entries.items()}
+
+
+def array_reader(name: str, members: Mapping[str, Opener], length: int | None, fit: LengthFit) -> TableReader:
+    """The table in the arrays `members`, whose series all get the `length`, if there is one.
+
+    `x` is [N, V] or series [N, C, L]; with `lengths` [N] it is [sum of L, C]. `label`, `task` and `split` are [N],
+    `target` is [N] or [N, targets].
+
+    Raises DataError, with the array, for shapes that do not fit.
+    """
+    if "x" not in members:
+        found = ", ".join(sorted(members)) or "nothing"
+        raise DataError(f"{name}: has no array x, the inputs [N, ...]; found {found}")
+    beside = {key: _whole(name, key, members[key]) for key in _BESIDE if key in members}
+    stream = _opened(name, members["x"])
+    lengths = beside.pop("lengths", None)
+    rows = stream.shape[0] if lengths is None else len(lengths)
+    cells = {key: cell for given in beside.items() for key, cell in _cells(name, *given, rows).items()}
+    if lengths is None:
+        shape, ready = _even(name, stream, length, fit)
+        inputs = _in_blocks(name, stream, ready)
+    else:
+        shape, inputs = _uneven(name, stream, lengths, (length, fit))
+    return TableReader(name, list(cells), lambda: _blocks(name, cells, inputs), shape)
+
+
+def _opened(name: str, opener: Opener) -> _Stream:
+    try:
+        file = opener()
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, in_order_of_fortran, dtype = read(file)
+    except Exception as error:  # numpy and zipfile raise ValueError, EOFError, tokenizer errors and others here
+        raise DataError(f"{name}: array x cannot be read: {reason(error)}") from error
+    if dtype.kind not in _NUMERIC or len(shape) < 2 or 0 in shape:
+        raise DataError(f"{name}: array x is {dtype} {shape}, expected numbers [N, ...]")
+    if in_order_of_fortran:  # as numpy writes transposed arrays: read as a whole and turned
+        whole = np.ascontiguousarray(_whole(name, "x", opener))
+        return _Stream(shape, dtype, io.BytesIO(whole.tobytes()))
+    return _Stream(shape, dtype, file)
+
+
+def _whole(name: str, key: str, opener: Opener) -> NDArray[Any]:
+    try:
+        with opener() as file:
+            version = npy.read_magic(file)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(file)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if dtype.hasobject or size > _MOST_WHOLE:
+                raise ValueError(f"is {dtype} {shape}")
+        with opener() as file:
+            return npy.read_array(file, allow_pickle=False)
+    except Exception as error:
+        raise DataError(f"{name}: array {key} cannot be read: {reason(error)}") from error
+
+
+def _cells(name: str, key: str, values: NDArray[Any], rows: int) -> dict[str, NDArray[Any]]:
+    """An array beside the inputs as columns."""
+    wide = key == "target" and values.ndim == 2
+    if len(values) != rows or not (wide or values.ndim == 1):
+        raise DataError(f"{name}: array {key} has shape {values.shape}, expected [{rows}], one value for each of x")
+    if key == "target" and values.dtype.kind not in _NUMERIC:
+        raise DataError(f"{name}: array target is {values.dtype}, expected numbers")
+    return {f"target[{place}]": values[:, place] for place in range(values.shape[1])} if wide else {key: values}
+
+
+def _even(
+    name: str, stream: _Stream, length: int | None, fit: LengthFit
+) -> tuple[tuple[int, ...], Callable[[Numbers], Numbers]]:
+    shape = stream.shape[1:]
+    if length is None or len(shape) != 2:
+        if length is not None:
+            raise DataError(f"{name}: array x has shape {stream.shape}; dataset.length is for series [N, C, L]")
+        return shape, lambda values: values
+    channels = shape[0]
+    return (channels, length), lambda values: np.stack([brought_to(one, length, fit) for one in values])
+
+
+def _in_blocks(name: str, stream: _Stream, ready: Callable[[Numbers], Numbers]) -> Iterator[Numbers]:
+    most = max(1, VALUES_AT_ONCE // int(np.prod(stream.shape[1:])))
+    for start in range(0, stream.shape[0], most):
+        yield ready(stream.taken(min(most, stream.shape[0] - start), name))
+
+
+def _uneven(
+    name: str, stream: _Stream, lengths: NDArray[Any], wanted: tuple[int | None, LengthFit]
+) -> tuple[tuple[int, ...], Iterator[Numbers]]:
+    length, fit = wanted
+    if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or len(lengths) == 0 or int(lengths.min()) < 1:
+        raise DataError(
+            f"{name}: array lengths is {lengths.dtype} {lengths.shape}, expected whole numbers of 1 or more"
+        )
+    if len(stream.shape) != 2 or int(lengths.sum()) != stream.shape[0]:
+        told = f"array x has shape {stream.shape}, expected [{int(lengths.sum())}, channels], as lengths says"
+        raise DataError(f"{name}: {told}")
+    if length is None:
+        if len(set(lengths.tolist())) > 1:
+            spread = f"{int(lengths.min())} to {int(lengths.max())} steps"
+            raise DataError(f"{name}: its series have {spread}; give dataset.length, to which all are brought")
+        length = int(lengths[0])
+    channels, steps = stream.shape[1], length
+    most = max(1, VALUES_AT_ONCE // (channels * steps))
+
+    def blocks() -> Iterator[Numbers]:
+        for start in range(0, len(lengths), most):
+            each = [stream.taken(int(one), name).T for one in lengths[start : start + most]]
+            yield np.stack([brought_to(one, steps, fit) for one in each])
+
+    return (channels, steps), blocks()
+
+
+def brought_to(series: Numbers, length: int, fit: LengthFit) -> Numbers:
+    """A series [C, L] of another length [C, length], between neighbours in a straight line, or with its mean behind it.
+
+    >>> brought_to(np.array([[0.0, 2.0, 4.0]]), 5, "resample").tolist()
+    [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    >>> brought_to(np.array([[0.0, 2.0, 4.0]]), 4, "pad").tolist()
+    [[0.0, 2.0, 4.0, 2.0]]
+    """
+    steps = series.shape[1]
+    if steps == length:
+        return series
+    if fit == "pad":
+        behind = np.repeat(series.mean(1, keepdims=True), max(0, length - steps), 1)
+        return np.concatenate([series[:, :length], behind], 1)
+    at = np.linspace(0, steps - 1, length)
+    return np.stack([np.interp(at, np.arange(steps), channel) for channel in series])
+
+
+def _blocks(name: str, cells: Mapping[str, NDArray[Any]], inputs: Iterator[Numbers]) -> Iterator[Block]:
+    start = 0
+    for values in inputs:
+        yield _block(name, {key: cell[start : start + len(values)] for key, cell in cells.items()}, values, start)
+        start += len(values)
+
+
+def _block(name: str, cells: Mapping[str, NDArray[Any]], values: Numbers, start: int) -> Block:
+    def place(row: int) -> str:
+        return f"{name}, row {start + row}"
+
+    def words(wanted: str) -> Sequence[str]:
+        found = [word.strip() for word in cells[wanted].astype(str).tolist()]
+        for row, word in enumerate(found):
+            if not word.isprintable():
+                raise DataError(f"{place(row)}: {column(wanted)}: found {shown(word)}, expected printable text")
+        return found
+
+    def numbers(wanted: str) -> Numbers:
+        return cells[wanted].astype(np.float64)
+
+    return Block(len(values), place, words, numbers, values.reshape(len(values), -1))

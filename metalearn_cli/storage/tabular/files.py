@@ -1,0 +1,121 @@
+"""The files of a source that hold a table, each opened when its turn comes."""
+
+import hashlib
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from metalearn_cli.datasets.tabular import LengthFit
+from metalearn_cli.errors import DataError, printable
+from metalearn_cli.omissions import Omissions
+from metalearn_cli.storage.files.fingerprints import checksum
+from metalearn_cli.storage.inputs.archives import archive, is_archive
+from metalearn_cli.storage.inputs.folders import Folder
+from metalearn_cli.storage.inputs.holders import Holder
+from metalearn_cli.storage.tabular.arrays import Opener, array_reader, npz_members
+from metalearn_cli.storage.tabular.blocks import TableReader
+from metalearn_cli.storage.tabular.parquet import parquet_reader
+from metalearn_cli.storage.tabular.text import text_reader
+
+_TEXT, _PARQUET, _NPZ, _NPY = (".csv", ".tsv"), ".parquet", ".npz", ".npy"
+_KNOWN = "csv, tsv, parquet, npz or npy"
+
+
+class TableFile(NamedTuple):
+    """A file: its name for messages, and `read(length, fit)`, which opens it and brings series to the length."""
+
+    name: str
+    read: Callable[[int | None, LengthFit], TableReader]
+
+
+@contextmanager
+def table_files(source: Path, scratch: Path | None, omissions: Omissions) -> Iterator[list[TableFile]]:
+    """The tables in a file, in a folder or in an archive, in the order of their names; other files are left out.
+
+    Raises DataError if there is none, or the source cannot be read.
+    """
+    with ExitStack() as stack:
+        if _is_folder(source):
+            holder: Holder = Folder(source)
+        elif is_archive(source.name):
+            holder = archive(str(source), Folder(source.parent).file(str(source)), scratch)
+        else:
+            yield [_single(source, stack)]
+            return
+        stack.callback(holder.close)
+        yield _several(source, holder, omissions, stack)
+
+
+def describe_table(source: Path) -> str:
+    """Where a table came from: alike for equal sources. Raises DataError if it is not there."""
+    if not _is_folder(source):
+        return checksum(source)
+    folder, omissions = Folder(source), Omissions()
+    keys = {member.path: member.key for member in folder.members(omissions) if _suffix(member.path)}
+    digest = hashlib.sha256()
+    for path in sorted(keys):
+        digest.update(f"{path} {checksum(Path(keys[path]))}\n".encode("utf-8", "surrogateescape"))
+    return f"{source.name or source.resolve().name}, {len(keys)} files sha256 {digest.hexdigest()}"
+
+
+def _is_folder(source: Path) -> bool:
+    try:
+        mode = source.stat().st_mode
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        told = "no such file or folder" if missing else getattr(error, "strerror", None) or error
+        raise DataError(f"{source}: {told}") from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise DataError(f"{source}: is a pipe or a device, expected a file or a folder")
+    return stat.S_ISDIR(mode)
+
+
+def _suffix(path: str) -> str:
+    """The suffix of a table's file, "" for any other."""
+    found = Path(path).suffix.lower()
+    return found if found in (*_TEXT, _PARQUET, _NPZ, _NPY) else ""
+
+
+def _single(source: Path, stack: ExitStack) -> TableFile:
+    suffix = _suffix(source.name)
+    if not suffix or suffix == _NPY:
+        hint = "; put it into a folder as x.npy, beside label.npy" if suffix else ""
+        raise DataError(f"{source}: is no table, expected {_KNOWN}, or a folder or zip of them{hint}")
+    return _table(str(source), suffix, lambda: stack.enter_context(Folder(source.parent).file(str(source))), stack)
+
+
+def _several(source: Path, holder: Holder, omissions: Omissions, stack: ExitStack) -> list[TableFile]:
+    found: list[TableFile] = []
+    arrays: dict[str, Opener] = {}
+    for path, key in sorted((one.path, one.key) for one in holder.members(omissions) if not one.path.endswith("/")):
+        suffix, name = _suffix(path), printable(f"{source}/{path}")
+
+        def opened(key: Any = key) -> BinaryIO:
+            return stack.enter_context(holder.file(key))
+
+        if suffix == _NPY:
+            arrays[Path(path).stem] = opened
+        elif suffix:
+            found.append(_table(name, suffix, opened, stack))
+        else:
+            omissions.add("file", f"it is no table ({_KNOWN})", printable(path))
+    if arrays:
+        found.append(TableFile(str(source), lambda *how: array_reader(str(source), arrays, *how)))
+    if not found:
+        raise DataError(f"{source}: holds no table, expected files of {_KNOWN}")
+    return found
+
+
+def _table(name: str, suffix: str, opened: Opener, stack: ExitStack) -> TableFile:
+    if suffix in _TEXT:
+        return TableFile(name, lambda *_how: text_reader(name, opened()))
+    if suffix == _PARQUET:
+        return TableFile(name, lambda *_how: parquet_reader(name, opened()))
+    return TableFile(name, lambda *how: array_reader(name, npz_members(name, opened(), stack), *how))
+
+
+def names_of(files: Sequence[TableFile]) -> str:
+    """The files for a message."""
+    return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"

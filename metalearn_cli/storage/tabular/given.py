@@ -1,0 +1,124 @@
+"""A few rows in a file, read as the rows of a prepared table were: to learn a task from, or to be answered.
+
+Legend: n rows, V raw values of a row, P targets.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.datasets.tabular.encoding import place_of
+from metalearn_cli.errors import DataError
+from metalearn_cli.omissions import Omission, Omissions
+from metalearn_cli.storage.tabular.blocks import Block, Numbers, TableReader, column, is_empty, shown
+from metalearn_cli.storage.tabular.files import table_files
+from metalearn_cli.storage.tabular.gathering import numbers_in, require_numbers
+from metalearn_cli.storage.tabular.layouts import series_names
+
+MOST_ROWS = 1_000_000
+
+
+class GivenRows(NamedTuple):
+    """Rows with the places where they stand: raw inputs [n, V], class names (None where unknown), targets [n, P] in
+    their own units, NaN where unknown; `tasks` are those that a column names.
+    """
+
+    places: list[str]
+    raw: Numbers
+    labels: list[str | None]
+    targets: Numbers
+    tasks: set[str]
+    left_out: Sequence[Omission]
+
+
+def rows_given(paths: Sequence[Path], encoding: Encoding) -> GivenRows:
+    """The rows of files, folders and archives.
+
+    Raises DataError, with file, row and column, for a column that is missing and a cell that is not what it is for.
+    """
+    omissions, parts = Omissions(), list[GivenRows]()
+    length = encoding.series[1] if encoding.series is not None and len(encoding.series) == 2 else None
+    for path in paths:
+        with table_files(path, None, omissions) as files:
+            for file in files:
+                reader = file.read(length, encoding.fit)
+                _require_columns(reader, encoding)
+                parts += [_of_block(block, reader, encoding) for block in reader.blocks()]
+                if sum(len(part.raw) for part in parts) > MOST_ROWS:
+                    raise DataError(f"{path}: has more than {MOST_ROWS:,} rows; give fewer at a time")
+    if not parts:
+        raise DataError(f"{paths[0]}: has no rows below the names of its columns")
+    return GivenRows(
+        [place for part in parts for place in part.places],
+        np.concatenate([part.raw for part in parts]),
+        [label for part in parts for label in part.labels],
+        np.concatenate([part.targets for part in parts]),
+        set().union(*(part.tasks for part in parts)),
+        left_out=omissions.listed(),
+    )
+
+
+def _require_columns(reader: TableReader, encoding: Encoding) -> None:
+    """Raise DataError for a file that lacks an input of the checkpoint's."""
+    if (reader.shape is None) != _is_of_columns(encoding):
+        wanted = "columns" if _is_of_columns(encoding) else f"an array x of shape [N, {_sizes(encoding)}]"
+        raise DataError(f"{reader.name}: the checkpoint was trained on {wanted}, which this file has not")
+    if reader.shape is not None:
+        expected = encoding.input_shape
+        if reader.shape != expected:
+            raise DataError(f"{reader.name}: array x has rows of shape {list(reader.shape)}, expected {list(expected)}")
+        return
+    lacking = [name for name in (*encoding.numeric, *encoding.categorical) if name not in set(reader.header)]
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise DataError(f"{reader.name}: has no {column(lacking[0])}{more}, which the checkpoint was trained with")
+
+
+def _is_of_columns(encoding: Encoding) -> bool:
+    """Whether its inputs were columns of text or parquet, and not an array."""
+    return encoding.series is None and encoding.numeric != list(series_names((len(encoding.numeric),)))
+
+
+def _sizes(encoding: Encoding) -> str:
+    return ", ".join(map(str, encoding.input_shape))
+
+
+def _of_block(block: Block, reader: TableReader, encoding: Encoding) -> GivenRows:
+    header, none_missing = set(reader.header), encoding.missing == "error"
+    if block.series is not None:
+        raw = block.series
+        require_numbers(block, raw, "array x", none_missing)
+    else:
+        columns = []
+        for name in encoding.numeric:
+            found = numbers_in(block, name)
+            require_numbers(block, found[:, None], column(name), none_missing)
+            columns.append(found)
+        for name, values in encoding.categorical.items():
+            columns.append(np.array([place_of(word, values) for word in block.words(name)], np.float64))
+        raw = np.column_stack(columns)
+    known = bool(encoding.targets) and all(name in header for name in encoding.targets)
+    targets = np.column_stack([block.numbers(name) for name in encoding.targets]) if known else None
+    return GivenRows(
+        [block.place(row) for row in range(block.rows)],
+        raw,
+        _labels(block, encoding, header),
+        targets if targets is not None else np.full((block.rows, len(encoding.targets)), np.nan),
+        set(block.words(encoding.task)) if encoding.task in header else set(),
+        left_out=(),
+    )
+
+
+def _labels(block: Block, encoding: Encoding, header: set[str]) -> list[str | None]:
+    if encoding.kind == "regression" or encoding.label not in header:
+        return [None] * block.rows
+    found = [None if is_empty(word) else word for word in block.words(encoding.label)]
+    for row, label in enumerate(found):
+        if encoding.classes and label is not None and label not in encoding.classes:
+            listed = ", ".join(encoding.classes[:8])
+            where = f"{block.place(row)}: {column(encoding.label)}"
+            raise DataError(f"{where}: found {shown(label)}, expected one of the classes of all tasks: {listed}")
+    return found

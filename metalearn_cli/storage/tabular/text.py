@@ -1,0 +1,233 @@
+"""Tables as text: csv and tsv, in UTF-8, whose first row names the columns.
+
+Plain rows are read by pyarrow where it is installed, some thousand at a time. What it does not take, and rows with
+quotes, are read again by Python itself, cell by cell: slow, and exact about what is wrong where.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from metalearn_cli.errors import DataError
+from metalearn_cli.storage.tabular.blocks import (
+    VALUES_AT_ONCE,
+    Block,
+    Numbers,
+    TableReader,
+    column,
+    number_in,
+    shown,
+)
+
+_LONGEST_LINE = 4 << 20
+_OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "a compressed file"}
+
+Row = list[str]
+
+
+def text_reader(name: str, file: BinaryIO) -> TableReader:
+    """The table in a csv or tsv file. Raises DataError, with file and line, for what is no table.
+
+    Columns are divided by tabs if the file is called so (.tsv), else by commas, or by semicolons if the first row has
+    no comma.
+    """
+    lines = _Lines(name, file)
+    line, first = next(lines.rows(), (0, []))
+    if not line:
+        raise DataError(f"{name}: is empty; expected a row of column names, and rows of numbers")
+    header = _header(name, line, first)
+    return TableReader(name, header, lambda: _blocks(name, header, lines))
+
+
+class _Lines:
+    """The lines of a file, from which rows are taken, cell by cell, or some lines as they are."""
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._name = name
+        self._lines = _lines(name, file)
+        self._first = next(self._lines, "")
+        tabs, plain = name.lower().endswith(".tsv"), self._first
+        self.delimiter = "\t" if tabs else ";" if "," not in plain and ";" in plain else ","
+        self._waiting = [self._first] if self._first else []
+        self._reader = csv.reader(self._each(), delimiter=self.delimiter, strict=True)
+        self.number = 0
+
+    def _each(self) -> Iterator[str]:
+        while True:
+            line = self._waiting.pop(0) if self._waiting else next(self._lines, None)
+            if line is None:
+                return
+            self.number += 1
+            yield line
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Each row with the number of the line that it ends on; blank lines are none."""
+        while True:
+            try:
+                row = next(self._reader, None)
+            except csv.Error as error:
+                open_quote = "limit" in str(error) or "end of data" in str(error)
+                told = "a quoted cell does not end" if open_quote else str(error)
+                raise DataError(f"{self._name}:{self.number}: is no table: {told}") from None
+            if row is None:
+                return
+            if row:
+                yield self.number, row
+
+    def some(self, most: int) -> list[str]:
+        """The next lines, at most so many; they wait until they are taken."""
+        while len(self._waiting) < most and (line := next(self._lines, None)) is not None:
+            self._waiting.append(line)
+        return self._waiting
+
+    def take(self) -> None:
+        """The waiting lines are done with."""
+        self.number += len(self._waiting)
+        self._waiting = []
+
+
+def _lines(name: str, file: BinaryIO) -> Iterator[str]:
+    number = 0
+    while raw := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if number == 1 and raw[:2] in _OTHER_ENCODINGS:
+            raise DataError(f"{name}: is {_OTHER_ENCODINGS[raw[:2]]}, expected UTF-8; save it as csv in UTF-8")
+        if len(raw) > _LONGEST_LINE:
+            raise DataError(f"{name}:{number}: has a line of more than {_LONGEST_LINE >> 20} MB, expected a row")
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            found = f"byte {raw[error.start]:#04x} at {error.start + 1} is not UTF-8"
+            raise DataError(f"{name}:{number}: {found}; save the file as csv in UTF-8") from None
+        if "\0" in text:
+            raise DataError(f"{name}:{number}: holds a NUL byte; expected text")
+        yield text
+
+
+def _header(name: str, line: int, row: Row) -> list[str]:
+    header = [word.strip() for word in row]
+    place = f"{name}:{line}"
+    for number, word in enumerate(header, 1):
+        if not word:
+            hint = "; pandas writes one for its index: use to_csv(index=False)" if number == 1 else ""
+            raise DataError(f"{place}: column {number} of {len(header)} has no name{hint}")
+    if all(_is_number(word) for word in header):
+        raise DataError(f"{place}: the first row is numbers, expected the names of the columns")
+    known: set[str] = set()
+    for word in header:
+        if word in known:
+            raise DataError(f"{place}: {column(word)} is there twice, expected each once")
+        known.add(word)
+    return header
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _blocks(name: str, header: Sequence[str], lines: _Lines) -> Iterator[Block]:
+    most = max(1, VALUES_AT_ONCE // len(header))
+    while waiting := lines.some(most):
+        if (columns := _plain(waiting, header, lines.delimiter)) is not None:
+            yield _plain_block(name, columns, lines.number + 1)
+            lines.take()
+        else:
+            yield from _one_by_one(name, header, lines, most)
+
+
+def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
+    """The columns of some lines by pyarrow; None where it is not installed or does not take them."""
+    text = "".join(lines)
+    if '"' in text or any(not line.strip() for line in lines):
+        return None
+    try:
+        import pyarrow as arrow
+        from pyarrow import csv as arrow_csv
+
+        as_text = dict.fromkeys(header, arrow.string())
+        found = arrow_csv.read_csv(
+            io.BytesIO(text.encode()),
+            arrow_csv.ReadOptions(column_names=list(header), use_threads=False, block_size=max(1 << 20, 8 * len(text))),
+            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            arrow_csv.ConvertOptions(column_types=as_text, strings_can_be_null=False),
+        )
+    except Exception:  # whatever it is, Python finds it again and says where
+        return None
+    return found if found.num_rows == len(lines) else None
+
+
+def _plain_block(name: str, columns: Any, first: int) -> Block:
+    """The block of columns that pyarrow read, whose first row stands in line `first`."""
+
+    def place(row: int) -> str:
+        return f"{name}:{first + row}"
+
+    def words(wanted: str) -> Sequence[str]:
+        return _words(columns.column(wanted).to_pylist(), wanted, place)
+
+    def numbers(wanted: str) -> Numbers:
+        try:
+            found = np.asarray(columns.column(wanted).cast("float64").to_numpy(), np.float64)
+        except ValueError:  # of pyarrow: a cell that is empty, or no number as it knows them
+            found = np.array([np.inf])
+        if not np.isinf(found).any():
+            return found
+        return _numbers(columns.column(wanted).to_pylist(), wanted, place)
+
+    return Block(columns.num_rows, place, words, numbers)
+
+
+def _one_by_one(name: str, header: Sequence[str], lines: _Lines, most: int) -> Iterator[Block]:
+    """The next rows, cell by cell: one block, or none at the end."""
+    numbers, cells, width = list[int](), list[Row](), len(header)
+    for line, row in lines.rows():
+        if len(row) != width:
+            raise DataError(f"{name}:{line}: has {len(row):,} cells, expected {width:,}, one for each column")
+        numbers.append(line)
+        cells.append(row)
+        if len(cells) == most:
+            break
+    if cells:
+        yield _block(name, header, numbers, cells)
+
+
+def _block(name: str, header: Sequence[str], lines: list[int], cells: list[Row]) -> Block:
+    columns = dict(zip(header, zip(*cells, strict=True), strict=True))
+
+    def place(row: int) -> str:
+        return f"{name}:{lines[row]}"
+
+    def words(wanted: str) -> Sequence[str]:
+        return _words(columns[wanted], wanted, place)
+
+    def numbers(wanted: str) -> Numbers:
+        return _numbers(columns[wanted], wanted, place)
+
+    return Block(len(cells), place, words, numbers)
+
+
+def _words(cells: Sequence[str], name: str, place: Callable[[int], str]) -> Sequence[str]:
+    found = [word.strip() for word in cells]
+    for row, word in enumerate(found):
+        if not word.isprintable():
+            raise DataError(f"{place(row)}: {column(name)}: found {shown(word)}, expected printable text")
+    return found
+
+
+def _numbers(cells: Sequence[str], name: str, place: Callable[[int], str]) -> Numbers:
+    try:
+        found = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        pass
+    else:
+        if not any("_" in word for word in cells) and not np.isinf(found).any():
+            return found
+    each = (number_in(word, f"{place(row)}: {column(name)}") for row, word in enumerate(cells))
+    return np.fromiter(each, np.float64, len(cells))
