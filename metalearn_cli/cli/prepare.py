@@ -74,16 +74,9 @@ def prepare(
     description, settings = _described(dataset, overrides)
     if isinstance(description, Tabular):
         wanted = Wanted(
-            dataset,
-            overrides,
-            source,
-            data_dir=data_dir,
-            force=force,
-            verify=verify,
-            json=json,
-            quiet=quiet,
+            dataset, overrides, source, data_dir=data_dir, force=force, verify=verify, json=json, quiet=quiet,
             verbose=verbose,
-        )
+        )  # fmt: skip
         prepare_tabular(wanted, description, data_dir_found)
         return
     if verify:

@@ -88,7 +88,8 @@ def build(config: Config) -> Tabular:
         settings=config.model_dump(mode="json", exclude=_ELSEWHERE),
         roles=Roles(
             config.label or "", config.task or "", tuple(config.target), inputs=tuple(config.inputs),
-            categorical=tuple(config.categorical), split=config.split or "", missing=config.missing, length=config.length, fit=config.fit,
+            categorical=tuple(config.categorical), split=config.split or "", missing=config.missing,
+            length=config.length, fit=config.fit,
         ),
         division=Division(
             config.split_seed, config.val_fraction, config.test_fraction, tuple(config.val), tuple(config.test)
