@@ -57,6 +57,7 @@ def _write_figures(
 
 
 def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
+    from metalearn_cli.report.testing import MeasuredCheckpoint
 
     title = tables.title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]

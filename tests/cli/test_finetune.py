@@ -21,7 +21,7 @@ def test_labelled_queries_are_predicted_and_counted(cli, best, support, query):
     assert outcome.code == 0, outcome.err
     fields = outcome.fields
     promised = (
-        "schema checkpoint classes support measured_on folds per_step per_class confusion support_answers "
+        "schema checkpoint config classes support measured_on folds per_step per_class confusion support_answers "
         "predictions coverage calibration temperature left_out remarks output csv report figures"
     )
     assert set(fields) == set(promised.split())
@@ -318,7 +318,8 @@ def test_a_csv_has_a_row_per_query_with_all_probabilities_beside_a_program(cli, 
     assert (tmp_path / "mine.pt2").exists()
     with (tmp_path / "mine.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["file", "predicted", "probability", "probability of one", "probability of three bars", "known"]
+    classes = ["probability of one", "probability of three bars"]
+    assert header == ["file", "predicted", "probability", *classes, "known", "none of these"]
     assert [row[0] for row in rows[-2:]] == ["'=1+1.png", 'a "quoted", name.png']
     for row, told in zip(rows, outcome.fields["predictions"], strict=True):
         assert row[1] == told["label"]
@@ -351,9 +352,9 @@ def test_labels_that_are_numbers_are_told_with_all_their_digits(cli, best, query
     assert {repr(row["known"]) for row in fields["predictions"]} == {*map(repr, labels)}
     with (tmp_path / "mine.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header[3:-1] == [f"probability of {label}" for label in labels]
+    assert header[3:-2] == [f"probability of {label}" for label in labels]
     assert [row[1] for row in rows] == [str(row["label"]) for row in fields["predictions"]]
-    assert [row[-1] for row in rows] == [str(row["known"]) for row in fields["predictions"]]
+    assert [row[-2] for row in rows] == [str(row["known"]) for row in fields["predictions"]]
     shown = cli(*command, COLUMNS="200")
     assert shown.code == 0, shown.err
     page = (tmp_path / "mine.html").read_text()
@@ -372,8 +373,8 @@ def test_class_folders_named_by_numbers_keep_their_names(cli, best, support, que
     assert {row["known"] for row in fields["predictions"]} == {"007", "10"}
     with (tmp_path / "mine.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header[3:-1] == ["probability of 007", "probability of 10"]
-    assert {row[-1] for row in rows} == {"007", "10"}
+    assert header[3:-2] == ["probability of 007", "probability of 10"]
+    assert {row[-2] for row in rows} == {"007", "10"}
     assert cli("finetune", "--checkpoint", "mine.pt", "--query", query, "--json").fields["classes"] == ["007", "10"]
 
 

@@ -172,7 +172,7 @@ def test_an_override_of_the_name_switches_the_settings_of_the_block(experiment_f
 
 def test_after_a_switch_the_keys_of_the_old_choice_are_unknown(experiment_file):
     message = refusal(load, experiment_file(), ["backbone.name=mlp"])
-    assert message == "x.yaml:5: backbone.channels: unknown key; known are name, hidden"
+    assert message == "x.yaml:5: backbone.channels: unknown key; known are name, hidden, activation, norm"
 
 
 def test_a_mistake_in_an_override_names_the_override(experiment_file):

@@ -110,7 +110,7 @@ def test_every_field_of_an_adapted_classifier_is_refused_with_a_value_of_another
         ("best", "0.5", "best"),
         ("interface.outputs", 3, "interface.outputs: found 3, but the experiment has 2"),
         ("interface.input_shape", [1, 512, 512], r"interface.input_shape: found .* \[1, 28, 28\]"),
-        ("interface.objective", "mse", "interface.preprocessing"),
+        ("interface.objective", "mse", "calibration"),
         ("interface.preprocessing", None, "interface.preprocessing"),
         ("interface.preprocessing.height", 10**5, "interface.preprocessing"),
         ("interface.preprocessing.mean", [0.0, 0.0], "interface.preprocessing"),
