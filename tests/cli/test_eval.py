@@ -18,7 +18,7 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_run):
     assert outcome.err == ""
     promised = (
         "schema checkpoint ensemble dataset split ways shots queries episodes statistics inner_steps second_order "
-        "fingerprint chance per_step accuracy ci95 seconds algorithm report figures not_finite"
+        "fingerprint chance per_step accuracy ci95 seconds algorithm report figures not_finite promises worth"
     )
     assert set(outcome.fields) == set(promised.split())
     assert [row["step"] for row in outcome.fields["per_step"]] == [0, 1, 2]
