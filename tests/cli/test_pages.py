@@ -201,7 +201,7 @@ def test_a_regression_is_reported_in_errors_and_curves(cli, tmp_path, data_dir):
     page = Page((tmp_path / "page.html").read_bytes())
     assert loads(page) == []
     assert page.table("inner step", "mean squared error") == [
-        [str(step["step"]), step["mse"], step["ci95"], step["median"], step["diverged"]]
+        [str(step["step"]), step["mse"], step["ci95"], step["median"], step["explained"], step["diverged"]]
         for step in outcome.fields["per_step"]
     ]
     for word in ("accuracy", "Classes", "confused", "<img"):

@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs/output.md").read_text()
 ONLY_WITH_A_GPU = {"cuda.devices[].name", "cuda.devices[].memory_bytes", "cuda.devices[].capability"}
 BY_NAME = {"splits": "PART", "support": "CLASS", "versions": "NAME"}
 SOMETIMES = {".lock", "checkpoints/best-*.pt"}
-AS_ELSEWHERE = {"experiment", "checkpoints", "data.datasets"}
+AS_ELSEWHERE = {"experiment", "checkpoints", "data.datasets", "calibration", "promises", "worth"}
 
 
 def table(mark):
@@ -30,8 +30,10 @@ def paths(value, path=""):
         named = {BY_NAME.get(path, key): inner for key, inner in value.items()}
         inside = {one for key, inner in named.items() for one in paths(inner, f"{path}.{key}".lstrip("."))}
         return inside | ({path} & {"val", "best", "over_seeds"})
+    if isinstance(value, list) and path in AS_ELSEWHERE:
+        return {f"{path}[]"}
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return {f"{path}[]"} if path in AS_ELSEWHERE else paths(value[0], f"{path}[]")
+        return paths(value[0], f"{path}[]")
     return {path}
 
 
