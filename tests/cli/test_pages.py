@@ -207,7 +207,7 @@ def test_a_regression_is_reported_in_errors_and_curves(cli, tmp_path, data_dir):
     for word in ("accuracy", "Classes", "confused", "<img"):
         assert word not in page.text.partition("Settings")[0]
     assert "Fitted functions" in page.text
-    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 6
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 7
 
 
 @pytest.mark.parametrize(
