@@ -36,7 +36,7 @@ def test_the_machines_are_trained_measured_and_used_also_from_python(tmp_path, d
     for name in ("few.csv", "new.csv"):
         (tmp_path / name).write_text(PAGE[name])
     typed(PAGE["use"], tmp_path, data_dir)
-    header, *rows = (tmp_path / "answers.csv").read_text().split()
+    header, *rows = (tmp_path / "answers.csv").read_text().splitlines()
     assert header.startswith("file,millimetres")
     assert len(rows) == 3
     script = [sys.executable, "-c", PAGE["python"]]
@@ -47,7 +47,7 @@ def test_the_machines_are_trained_measured_and_used_also_from_python(tmp_path, d
 
 def test_a_table_of_ones_own_is_prepared_and_trained_on_by_the_line_that_prepare_ends_with(tmp_path, data_dir):
     source = pumps(tmp_path / "pumps.csv")
-    assert source.read_text().split()[0] == PAGE["pumps.csv: the first rows"].split()[0]
+    assert source.read_text().splitlines()[0] == PAGE["pumps.csv: the first rows"].split()[0]
     prepare, train = PAGE["own"].splitlines()
     typed(prepare, tmp_path, data_dir)
     typed(train + SHORT, tmp_path, data_dir)

@@ -129,7 +129,7 @@ def test_what_cannot_be_recorded_goes_on_without_and_says_why_once(error, reason
 
 
 def test_a_run_that_is_recorded_ends_in_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_reads_later", lambda _session: True)
+    monkeypatch.setattr(training, "reads_later", lambda _session: True)
     tape = Tape()
     for name, record in (("plain", None), ("recorded", tape)):
         (tmp_path / name).mkdir()

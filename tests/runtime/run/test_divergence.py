@@ -9,7 +9,7 @@ from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import DivergedError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.machine.execution import running
-from metalearn_cli.runtime.run import divergence, training
+from metalearn_cli.runtime.run import divergence, stepping, training
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.storage.runs.checkpoints import load
@@ -71,7 +71,7 @@ def test_steps_that_are_not_finite_are_left_out_and_counted_if_asked_for(tmp_pat
 
 
 def test_a_run_that_leaves_out_one_step_after_the_other_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(stepping, "MOST_IN_A_ROW", 3)
     asked = session_in(tmp_path, execution={"chunk": 4}, outer={"on_nonfinite": "skip"})
     with pytest.raises(DivergedError, match="iteration 2"):
         train(breaking(asked, [0, 1, 2, 3]))

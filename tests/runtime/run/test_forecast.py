@@ -11,13 +11,14 @@ from tests.runtime.run.test_training import reports_of, session_in
 
 def test_every_iteration_and_validation_of_the_run_is_counted(tmp_path):
     found = forecast(session_in(tmp_path, outer={"iterations": 7}, eval={"every": 3}))
-    assert found.to_validation == pytest.approx(3 * found.per_iteration + found.per_validation)
-    assert found.to_end == pytest.approx(7 * found.per_iteration + 3 * found.per_validation)
+    to_begin = found.to_validation - 3 * found.per_iteration - found.per_validation
+    assert to_begin > 0
+    assert found.to_end == pytest.approx(to_begin + 7 * found.per_iteration + 3 * found.per_validation)
 
 
 def test_a_run_shorter_than_the_distance_between_validations_has_one(tmp_path):
     found = forecast(session_in(tmp_path, outer={"iterations": 2}, eval={"every": 500}))
-    assert found.to_validation == found.to_end == pytest.approx(2 * found.per_iteration + found.per_validation)
+    assert found.to_validation == found.to_end > 2 * found.per_iteration + found.per_validation
 
 
 def test_a_slow_step_is_felt_and_not_repeated_for_long(tmp_path, monkeypatch):

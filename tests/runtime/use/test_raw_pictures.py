@@ -82,7 +82,7 @@ def test_raw_drawings_of_new_alphabets_score_what_eval_scores(session, store, te
     episodes, spec = 12, assembly.evaluation_spec(session.experiment)
     tasks = session.data.sampler("test", spec, 0)(0, range(episodes))
     learner = load(session.folder.last)
-    meta = session.learner.init()._replace(params=learner._meta.params)
+    meta = session.learner.init()._replace(params=learner._learned.meta.params)
 
     def one(meta, task):
         return scores_per_step(session.validator, 1, meta, task)

@@ -39,9 +39,9 @@ def test_only_what_a_run_kept_itself_goes(tmp_path):
 def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path):
     with run_folder.opened(tmp_path, resume=True):
         code = (
-            "import sys; from pathlib import Path; from metalearn_cli.storage import runs\n"
+            "import sys; from pathlib import Path; from metalearn_cli.storage.runs import run_folder\n"
             "from metalearn_cli.errors import RunError\n"
-            "try:\n with runs.opened(Path(sys.argv[1]), resume=True): print('in')\n"
+            "try:\n with run_folder.opened(Path(sys.argv[1]), resume=True): print('in')\n"
             "except RunError as error: print(error)"
         )
         result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
