@@ -44,8 +44,8 @@ def print_promises(tested: "Result") -> None:
 def calibrated(found: "Sequence[Calibration]", seconds: float) -> str:
     """What a checkpoint was calibrated for, in a line."""
     shots = ", ".join(str(one.shots) for one in found)
-    tasks = f"{found[0].episodes} validation tasks of {found[0].classes} classes each"
-    return f"{found[0].ways}-way, {shots} shots, on {tasks}, in {seconds:.1f} s"
+    tasks = f"{found[0].episodes} tasks of {found[0].classes} val classes"
+    return f"{found[0].ways}-way, {shots} shots; {tasks}; {seconds:.1f} s"
 
 
 def worth_fields(worth: "Sequence[Compared]") -> list[dict[str, Any]]:
