@@ -76,7 +76,7 @@ def test_without_a_home_only_what_needs_one_says_so(nobody):
     assert "warning: environment: HOME is not set" in told.err
 
 
-@pytest.mark.parametrize("name", ["METALEARN_DATA", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("name", [pytest.param("METALEARN_DATA", marks=pytest.mark.slow), "XDG_CACHE_HOME"])
 def test_without_a_home_a_folder_that_is_named_is_enough(nobody, open_folder, name):
     data = str(open_folder / "data")
     more = ["--set", "dataset.classes=40", "--set", "backbone.channels=4", "--set", "task.ways=2"]

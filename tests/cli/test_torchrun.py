@@ -30,11 +30,14 @@ def rows(folder):
     return [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+SLOW = pytest.mark.slow
 DROPPING = "backbone={name: resnet12, channels: [2, 2, 3, 3], drop_rate: 0.3}"
 
 
 # 3 cannot be shared evenly
-@pytest.mark.parametrize(("tasks", "more"), [(2, []), (3, []), (3, ["--set", DROPPING])])
+@pytest.mark.parametrize(
+    ("tasks", "more"), [pytest.param(2, [], marks=SLOW), pytest.param(3, [], marks=SLOW), (3, ["--set", DROPPING])]
+)
 def test_two_processes_end_in_the_weights_of_one(cli, torchrun, tiny_config, tmp_path, tasks, more):
     config = [tiny_config, "--set", f"outer.meta_batch_size={tasks}", "--set", "eval.val_episodes=7", *more]
     assert cli("train", *config, "--run-dir", "one").code == 0

@@ -39,8 +39,16 @@ OPTIONS = {
     "custom": [{"call": "tests.modules:Residual", "arguments": {"norm": norm}} for norm in ("batch", "group")],
     "layers": [{"layers": [{"conv2d": {"channels": 4, "kernel": 3, "stride": 2}}, "bn", "relu", "flatten", "linear"]}],
 }
+POOLED = {"channels": 4, "pool": True}
+
+
+def often(algorithm, options):
+    """Every network with MAML, and every algorithm with one network; the other pairs are slow tests."""
+    return algorithm == "maml" or options in (POOLED, OPTIONS["layers"][0])
+
+
 CASES = [
-    (algorithm, name, options)
+    pytest.param(algorithm, name, options, marks=() if often(algorithm, options) else pytest.mark.slow)
     for algorithm in names_in("algorithms")
     for name in names_in("backbones")
     for options in OPTIONS.get(name, [{}])
@@ -82,7 +90,10 @@ def test_with_support_statistics_tasks_at_once_equal_one_at_a_time(algorithm, ba
     require_equal_roads(algorithm, backbone, options, plans=(Plan("threads", 2, 2),), statistics="support")
 
 
-@pytest.mark.parametrize("algorithm", names_in("algorithms"))
+@pytest.mark.parametrize(
+    "algorithm",
+    [name if name == "maml" else pytest.param(name, marks=pytest.mark.slow) for name in names_in("algorithms")],
+)
 def test_with_drop_block_tasks_at_once_equal_one_at_a_time(algorithm):
     options = {"channels": [2, 3, 3, 4], "drop_rate": 0.2}
     require_equal_roads(algorithm, "resnet12", options, keys=torch.arange(5), plans=(Plan("threads", 2, 2),))

@@ -49,6 +49,7 @@ def trained(request, data_dir, tmp_path_factory):
     return request.param, path
 
 
+@pytest.mark.slow  # tests/testing/test_checks.py proves every algorithm once already
 def test_it_proves_itself(trained, data_dir):
     chosen = experiment(trained[0])
     found = gradient_proof.prove(chosen, opening.open_data(chosen, data_dir, silent).interface, CPU)
@@ -148,7 +149,7 @@ def test_a_backbone_trains_and_is_proved(data_dir, tmp_path, backbone):
 DROPPING = {"name": "resnet12", "channels": [2, 2, 3, 3], "drop_rate": 0.3}
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "protonet"])
+@pytest.mark.parametrize("algorithm", ["maml", pytest.param("protonet", marks=pytest.mark.slow)])
 def test_with_drop_block_it_trains_resumes_and_proves_itself(algorithm, data_dir, tmp_path):
     def session(name, mode, **more):
         backbone, execution = DROPPING | more, {"mode": mode, "chunk": 1}
@@ -182,7 +183,10 @@ def test_drop_block_changes_no_bit_of_what_is_measured(part, data_dir, tmp_path)
 RUNNING = {"task": TINY["task"] | {"running_statistics": True}, "eval": TINY["eval"] | {"statistics": "running"}}
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "protonet", "baseline"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["maml", pytest.param("protonet", marks=pytest.mark.slow), pytest.param("baseline", marks=pytest.mark.slow)],
+)
 def test_with_running_statistics_it_trains_resumes_proves_itself_and_is_used(
     algorithm, data_dir, tmp_path, monkeypatch
 ):
