@@ -21,7 +21,7 @@ _NEAREST = 3
 
 def write_classifying_page(
     path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any],
-    seconds: float,
+    made: pages.Made,
 ) -> None:  # fmt: skip
     """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it.
 
@@ -29,7 +29,7 @@ def write_classifying_page(
     """
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import classifying
-    from metalearn_cli.report.sections import Origin
+    from metalearn_cli.report.web_page import as_html
     from metalearn_cli.runtime.use.neighbours import neighbours
 
     predictions = [row | {name: _text(row[name]) for name in ("label", "known")} for row in fields["predictions"]]
@@ -46,9 +46,8 @@ def write_classifying_page(
         source, classes, known, shown, [(row["label"], row["known"]) for row in predictions],
         judged=_judged(classes, fields), in_features=near.in_features,
     )  # fmt: skip
-    settings = [("", to_yaml(classifier.experiment))]
-    device = pages.environment(str(classifier.device), seconds)
-    deliver(path, classifying.classifying_page(found, Origin(settings, device, pages.command())))
+    origin = pages.origin([("", to_yaml(classifier.experiment))], str(classifier.device), made)
+    deliver(path, as_html(classifying.classifying_page(found, origin)))
 
 
 def _query(row: Mapping[str, Any], picture: "NDArray[np.uint8]", near: Sequence[int]) -> "Query":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import adapting, answer_tables, answers, classifying, regressing, tables
+from metalearn_cli.cli import adapting, answer_tables, answers, classifying, pages, regressing, tables
 from metalearn_cli.cli.finetune_options import check_coverage, check_options
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures
@@ -60,7 +60,7 @@ def finetune(
     those that it has. With --output and neither --support nor --query, what the checkpoint holds is written in another
     form.
     """
-    started = time.monotonic()
+    made = pages.Made(pages.command(), time.monotonic(), quiet, figures)
     check_options(checkpoint, config, support, query, (output, csv, report))
     check_coverage(coverage, query)
     require_figures(figures)
@@ -81,8 +81,8 @@ def finetune(
             regressing.require_nothing_of_pictures(report, figures)
         _write(found, output, csv)
         if report is not None and found.queries is not None:
-            shown, seconds = (found.support, found.queries, fields), time.monotonic() - started
-            classifying.write_classifying_page(report, found.classifier, *shown, seconds)
+            shown = found.support, found.queries, fields
+            classifying.write_classifying_page(report, found.classifier, *shown, made)
         if figures is not None:
             classifying.write_classifying_figures(figures, found.classifier, fields)
     written = (("output", output), ("csv", csv), ("report", report), ("figures", figures))

@@ -17,6 +17,7 @@ from metalearn_cli.storage.files.atomic import write_file
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
+    from metalearn_cli.report.web_page import Origin, WebPage
     from metalearn_cli.runtime.run.protocol import Protocol
     from metalearn_cli.runtime.run.session import Session
     from metalearn_cli.runtime.use.episode_answers import Subject
@@ -64,13 +65,14 @@ def write_training_page(
     if stopper.signal is None and stopper.left < _CURVES_SECONDS:
         return None, ["report.html"]
     from metalearn_cli.report import charts
+    from metalearn_cli.report.web_page import as_html
 
     path = session.folder.path / "report.html"
     try:
         charts.require_matplotlib("report.html")
         there = session.folder.best.exists()
         seen = _seen(session, made.quiet, stopper) if there else None
-        write_file(path, _training_page(session, title, made, seen or CloseLook()))
+        write_file(path, as_html(_training_page(session, title, made, seen or CloseLook())))
     except ConfigError as error:
         if not made.quiet:
             tables.console(stderr=True).print(f"no {error}")
@@ -91,11 +93,12 @@ def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> CloseLook | No
     return None
 
 
-def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) -> bytes:
+def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) -> "WebPage":
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
     from metalearn_cli.report.figures import write_figures
-    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
+    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR
+    from metalearn_cli.report.web_page import charts_of
 
     kind = ACCURACY if session.measured.accuracy else SQUARED_ERROR
     experiment, rows = session.experiment, session.folder.rows()
@@ -109,10 +112,10 @@ def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) 
         experiment.name, title, kind, rows, str(session.trained), measured=str(session.measured), facts=facts,
         **seen._asdict(),
     )  # fmt: skip
-    settings = [("", to_yaml(experiment))]
+    page = training.training_page(run, origin([("", to_yaml(experiment))], str(session.device), made))
     if made.figures is not None:
-        write_figures(made.figures, training.training_charts(run))
-    return training.training_page(run, Origin(settings, environment(str(session.device), made.seconds), made.command))
+        write_figures(made.figures, charts_of(page))
+    return page
 
 
 def _best(session: "Session") -> "Subject":
@@ -187,23 +190,24 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
     return Looked(f"{extent} {part} episodes", found.classes(), found.confusions(), shown), found.accuracies
 
 
-def environment(device: str, seconds: float | None = None) -> list[tuple[str, str]]:
-    """When, in how long and in how much memory the page was made, and with what."""
+def origin(settings: Sequence[tuple[str, str]], device: str, made: Made) -> "Origin":
+    """The settings, the command, and when, in how long, in how much memory and with what the page was made."""
     import torch
 
+    from metalearn_cli.report.web_page import Origin
     from metalearn_cli.runtime.machine.inventory import describe
     from metalearn_cli.runtime.machine.memory import peak_bytes
 
     found: dict[str, Any] = describe()
     rows = [("date", datetime.now().astimezone().isoformat(" ", "seconds"))]
-    rows += [] if seconds is None else [("duration", clock(seconds))]
+    rows += [("duration", clock(made.seconds))]
     peak = peak_bytes(torch.device(device))
     rows += [] if peak is None else [("peak memory", f"{peak / 1e6:,.0f} MB")]
     rows += [(name, version) for name, version in found["versions"].items() if version]
     rows += [("platform", found["platform"]), ("device", device)]
     rows += [("cpu", f"{found['cpu']['name']}, {found['cpu']['capability']}, {found['cpu']['cores']} cores")]
     rows += [("cuda device", each["name"]) for each in found["cuda"]["devices"]]
-    return rows
+    return Origin(settings, rows, made.command)
 
 
 def command() -> str:

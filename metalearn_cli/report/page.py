@@ -110,6 +110,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence["str | Html"]], numbers
     return Html(f'<div class="wide"><table>{head}\n<tbody>\n{body}\n</tbody></table></div>')
 
 
+def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
+    """A table of names and their values, one pair in a line."""
+    return table(["", ""], [[element("b", name), value] for name, value in rows])
+
+
 def verbatim(content: str) -> Html:
     """Text whose lines stay lines, such as a file or a command."""
     return element("pre", element("code", content))
