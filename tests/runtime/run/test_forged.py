@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.faults._forging import packed, places
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.checkpoints import FORMAT, Checkpoint
+from tests.faults._forging import packed, places
 from tests.untrained import checkpoint_of
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)

@@ -6,13 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks.faults import crash_points
 from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.state import Kept, State
 from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.storage.runs.checkpoints import load
+from tests.faults import crash_points
 from tests.runtime.run.test_training import reports_of, session_in
 
 THREE = {"checkpoint": {"keep_best": 3}, "outer": {"iterations": 24, "lr": 0.05}}

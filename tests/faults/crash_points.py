@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults import Totals
-from benchmarks.faults._disk import Call, Disk, recorded
-from benchmarks.faults._runs import EXPERIMENT, rows, same
 from metalearn_cli.experiment import load as load_experiment
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.storage.runs import run_folder
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from tests.faults import Totals
+from tests.faults._disk import Call, Disk, recorded
+from tests.faults._runs import EXPERIMENT, rows, same
 
 SHORT, LONG = 40, 100_000
 

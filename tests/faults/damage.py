@@ -7,14 +7,14 @@ import json
 import random
 from pathlib import Path
 
-from benchmarks.faults import Totals
-from benchmarks.faults._runs import EXPERIMENT, same
 from metalearn_cli.errors import DamagedError
 from metalearn_cli.experiment import load as load_experiment
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.storage.runs.checkpoints import load
+from tests.faults import Totals
+from tests.faults._runs import EXPERIMENT, same
 
 SHORT, LONG = 40, 400
 

@@ -17,10 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.faults import Totals
-from benchmarks.faults._forging import forged
-from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
-from benchmarks.faults._runs import PICTURES
 from metalearn_cli.errors import MetalearnError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.machine.execution import running
@@ -29,6 +25,10 @@ from metalearn_cli.runtime.run import training
 from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.runtime.use.measurement import evaluate
 from metalearn_cli.storage.runs import checkpoints, run_folder
+from tests.faults import Totals
+from tests.faults._forging import forged
+from tests.faults._ledger import Ledger, Lost, command, require_one_plain_line
+from tests.faults._runs import PICTURES
 
 SHORT, LONG = 60, 1500
 _MOST_GROWTH, _SECONDS = 512 << 20, 60

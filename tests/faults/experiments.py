@@ -11,12 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.faults import Totals
-from benchmarks.faults._changes import written, wrong
-from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import load, shipped, to_yaml, yaml_lines
 from metalearn_cli.experiment.yaml_lines import shown
+from tests.faults import Totals
+from tests.faults._changes import written, wrong
+from tests.faults._ledger import Ledger, Lost, command, require_one_plain_line
 
 SHORT, LONG = 100, 2000
 
