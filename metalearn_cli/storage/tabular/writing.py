@@ -20,7 +20,7 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission
 from metalearn_cli.storage.files.atomic import disk_errors, put_in_place, remove_folder, write_file
 from metalearn_cli.storage.inputs.downloads import Progress
-from metalearn_cli.storage.prepared.dataset import sha256_of
+from metalearn_cli.storage.prepared.checking import sha256_of
 from metalearn_cli.storage.tabular.blocks import Numbers
 from metalearn_cli.storage.tabular.gathering import Gathered
 from metalearn_cli.storage.tabular.stored import FORMAT, MANIFEST, ROWS, TableManifest

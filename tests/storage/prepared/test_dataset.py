@@ -9,7 +9,7 @@ from numpy.lib.format import open_memmap
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.prepared import dataset
+from metalearn_cli.storage.prepared import checking
 from metalearn_cli.storage.prepared.dataset import open_checked, open_prepared, verify
 from metalearn_cli.storage.prepared.rows import Rows
 from metalearn_cli.storage.prepared.writing import Chunk, Contents, write
@@ -303,7 +303,7 @@ def test_a_changed_pixel_is_found_when_the_dataset_is_opened_to_learn_from(folde
 
 
 def test_a_large_array_is_read_once_and_again_when_it_has_changed(folder, monkeypatch):
-    monkeypatch.setattr(dataset, "_READ_ALWAYS", 0)
+    monkeypatch.setattr(checking, "_READ_ALWAYS", 0)
     seen = []
     for _ in range(2):
         open_checked(folder, lambda *moved: seen.append(moved))
@@ -315,7 +315,7 @@ def test_a_large_array_is_read_once_and_again_when_it_has_changed(folder, monkey
 
 
 def test_a_large_array_in_a_folder_that_takes_no_files_is_read_each_time(folder, monkeypatch):
-    monkeypatch.setattr(dataset, "_READ_ALWAYS", 0)
+    monkeypatch.setattr(checking, "_READ_ALWAYS", 0)
     (folder / ".checked").mkdir()
     seen = []
     for _ in range(2):
