@@ -33,7 +33,7 @@ def imported(reference: str, key: str) -> Callable[..., Any]:
     try:
         found = getattr(_imported(module), attribute)
     except (Exception, SystemExit) as error:  # an import runs somebody else's code
-        raise ConfigError(f"{key}: {reference} cannot be imported: {reason(error)}") from error
+        raise ConfigError(f"{key}: {reference} cannot be imported: {first_line(error)}") from error
     if not callable(found):
         raise ConfigError(f"{key}: {reference} is no class or function")
     made: Callable[..., Any] = found
@@ -48,7 +48,7 @@ def module_named(name: str) -> ModuleType:
     try:
         return _imported(name)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{name} cannot be imported: {reason(error)}") from error
+        raise ConfigError(f"{name} cannot be imported: {first_line(error)}") from error
 
 
 def neighbours_of(name: str) -> list[str]:
@@ -98,7 +98,7 @@ class Call(NamedTuple):
         return self.approval() in (entry.strip() for entry in os.environ.get("METALEARN_TRUST", "").split(","))
 
 
-def reason(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error of somebody else's code."""
     if isinstance(error, SystemExit):
         return f"it ends the program (SystemExit: {error})"

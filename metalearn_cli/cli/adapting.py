@@ -59,7 +59,7 @@ class Steps(NamedTuple):
 
 def steps_of(given: Given, support: Path | None, progress: "Progress") -> Steps:
     """The classifiers. Raises ConfigError, CheckpointError or DataError if they cannot be made."""
-    from metalearn_cli.experiment import load
+    from metalearn_cli.experiment import read_experiment
     from metalearn_cli.runtime.run import assembly
     from metalearn_cli.runtime.use import loading
     from metalearn_cli.storage.runs import checkpoints
@@ -68,9 +68,9 @@ def steps_of(given: Given, support: Path | None, progress: "Progress") -> Steps:
     if given.checkpoint is None:
         assert given.config is not None
         assert support is not None
-        learner = loading.untrained(load(given.config, given.overrides), place, given.config)
+        learner = loading.untrained(read_experiment(given.config, given.overrides), place, given.config)
         return _adapted(learner, support, progress)
-    file = checkpoints.load(given.checkpoint)
+    file = checkpoints.read_checkpoint(given.checkpoint)
     if support is None or file.header.get("kind") == "adapted":
         return _again(given, file, support, place, progress)
     if given.output is not None:  # only a classifier may grow in its own file
@@ -157,7 +157,7 @@ def converted(path: Path, output: Path, overrides: list[str], device: str) -> di
 
     if overrides:
         raise ConfigError("--set: has no effect without --support")
-    file, classes = checkpoints.load(path), None
+    file, classes = checkpoints.read_checkpoint(path), None
     if file.header.get("kind") == "adapted":
         found = reopened.classifier_in(file, assembly.device_named(device), path)
         found.save(output)

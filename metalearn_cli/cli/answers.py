@@ -112,13 +112,13 @@ def notes(fields: Mapping[str, Any]) -> list[str]:
 
 def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDArray[np.float32]") -> bytes:
     """A row for each query, in their order, with the probability of every class."""
-    from metalearn_cli.report.spreadsheet import as_csv, exact
+    from metalearn_cli.report.spreadsheet import as_csv, exact_label
 
     promised = [name for name in ("none_of_these", "set") if any(row[name] is not None for row in predictions)]
     header = ["file", "predicted", "probability", *(f"probability of {name}" for name in classes), "known"]
     header += [name.replace("_", " ") for name in promised]
     lines = [
-        [row["file"], exact(row["label"]), row["probability"], *each, exact(row["known"])]
+        [row["file"], exact_label(row["label"]), row["probability"], *each, exact_label(row["known"])]
         + [_promised(row[name]) for name in promised]
         for row, each in zip(predictions, rows.tolist(), strict=True)
     ]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.run.session import Session
 
 
-def title(session: "Session") -> str:
+def run_title(session: "Session") -> str:
     """The algorithm, which derivative it takes, the network, and where it runs."""
     experiment, processes, second_order = session.experiment, session.group.size, session.learner.traits.second_order
     return (
@@ -17,13 +17,13 @@ def title(session: "Session") -> str:
     )
 
 
-def lines(session: "Session") -> list[str]:
+def banner_lines(session: "Session") -> list[str]:
     """The title, what is trained on, and how it is measured meanwhile."""
     trained, measured = session.trained, session.measured
     rows = [("training", trained.tasks), ("", trained.how), ("validation", measured.tasks), ("", measured.how)]
     view = session.data.interface.view
     rows = rows if view is None else [("features", f"{session.data.interface.input_shape[0]}, {view.told}"), *rows]
-    return [title(session), *(f"{name:<12}{told}" for name, told in rows)]
+    return [run_title(session), *(f"{name:<12}{told}" for name, told in rows)]
 
 
 def extent(session: "Session", iteration: int) -> str:

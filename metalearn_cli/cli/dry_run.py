@@ -20,7 +20,7 @@ def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet
     from metalearn_cli.runtime.run.session import session_for
     from metalearn_cli.storage.runs import sinks
 
-    sinks.found(experiment.sinks)
+    sinks.sink_openers(experiment.sinks)
     if not json:
         print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)
@@ -67,7 +67,7 @@ def _lines(session: "Session", proved: "Proof", expected: "Forecast") -> list[st
 
     outer = session.experiment.outer
     return [
-        *banner.lines(session),
+        *banner.banner_lines(session),
         f"parameters     {_parameters(session):,}",
         f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
         f"data           {session.data.sha256[:16]}",

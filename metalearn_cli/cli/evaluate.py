@@ -158,7 +158,7 @@ def _ensemble(tested: "Result") -> dict[str, Any] | None:
 
 def _print(path: Path, tested: "Result", several: bool, verbose: bool) -> None:
     out = tables.console(stderr=False)
-    title = f"{path}\n{tables.title(tested)}" if several else tables.title(tested)
+    title = f"{path}\n{tables.measurement_title(tested)}" if several else tables.measurement_title(tested)
     out.print(tables.steps_table(title, tested.steps, tested.accuracy, tested.explained))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)

@@ -38,16 +38,16 @@ def stored(
         return [features_beside(settings, description, open_prepared(folder), folder, stages).manifest]
 
 
-def fields(folder: Path, manifest: "FeatureManifest") -> dict[str, Any]:
+def feature_fields(folder: Path, manifest: "FeatureManifest") -> dict[str, Any]:
     """The features for JSON."""
-    from metalearn_cli.storage.prepared.features import Asked, place_of
+    from metalearn_cli.storage.prepared.features import Asked, features_folder
 
     asked = Asked(*(getattr(manifest, name) for name in Asked._fields))
     kept = ("about", "identity", "features", "views", "augmentation", "read_from", "why", "bytes", "sha256")
-    return {"path": str(place_of(folder, asked))} | {name: getattr(manifest, name) for name in kept}
+    return {"path": str(features_folder(folder, asked))} | {name: getattr(manifest, name) for name in kept}
 
 
-def line(manifest: "FeatureManifest", verified: bool) -> str:
+def feature_line(manifest: "FeatureManifest", verified: bool) -> str:
     """The features in a sentence: of which network, from which pictures, with what augmentation."""
     source = "the original pictures" if manifest.read_from == "originals" else f"the stored pictures ({manifest.why})"
     augmented = f"{manifest.views} views each ({', '.join(manifest.augmentation)})"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from metalearn_cli.cli.rows import Course, Rows, left, rate
+from metalearn_cli.cli.rows import Course, ReportRows, left, speed_cell
 from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Live:
         scores: Sequence[float] = (),
     ) -> None:  # fmt: skip
         self._progress, self._course, self._validates, self._tasks = progress, course, validates, tasks
-        self._rows = Rows(course, progress.console)
+        self._rows = ReportRows(course, progress.console)
         self._scores = list(scores)
         self._started = self._ticked = time.monotonic()
         self._training = 0.0
@@ -42,7 +42,7 @@ class Live:
         speed = done * self._tasks / max(self._training, 1e-9)
         validates = self._validates(iteration) or iteration == self._course.last
         label = "validating" if validates else "training"
-        notes = [f"{clock(remaining)} left", f"{rate(speed)} tasks/s", *self._sparks()]
+        notes = [f"{clock(remaining)} left", f"{speed_cell(speed)} tasks/s", *self._sparks()]
         self._progress.update(self._bar, description=label, completed=iteration, notes=notes)
 
     def report(self, report: "Report") -> None:

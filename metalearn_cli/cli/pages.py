@@ -127,7 +127,7 @@ def _best(session: "Session") -> "Subject":
 
     measured, data, learner = session.measured, session.data, session.validator
     drawn = measured.part, measured.spec, session.experiment.eval.seed
-    meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
+    meta = meta_of(checkpoints.read_checkpoint(session.folder.best), session.folder.best, learner, session.device)
     sampler, names = data.sampler(*drawn), data.names(*drawn)
     shown = shown_as(data, data.interface.preprocessing, *drawn)
     return episode_answers.Subject(
@@ -169,7 +169,7 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
         few = range(min(_FITS, episodes))
         query = subject.sampler(0, [0]).query
         one_number = query.inputs.shape[2:] == query.targets.shape[2:] == (1,)
-        fits = [Fitted(*fit) for fit in regression_examples.fits(subject, few)] if one_number else []
+        fits = [Fitted(*fit) for fit in regression_examples.fitted_functions(subject, few)] if one_number else []
         counts = [
             (count, step._asdict())
             for count, step in regression_examples.by_examples(subject, measured.shots, episodes)
@@ -186,7 +186,7 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
         title = f"Episode {number}: {100 * accuracy:.1f} % right"
         if subject.seen is None:  # rows of a table: there is nothing to be looked at
             continue
-        shown.append(Episode(title, names, *seen.shown(subject, number), answers))
+        shown.append(Episode(title, names, *seen.episode_pictures(subject, number), answers))
     return Looked(f"{extent} {part} episodes", found.classes(), found.confusions(), shown), found.accuracies
 
 
@@ -195,10 +195,10 @@ def origin(settings: Sequence[tuple[str, str]], device: str, made: Made) -> "Ori
     import torch
 
     from metalearn_cli.report.web_page import Origin
-    from metalearn_cli.runtime.machine.inventory import describe
+    from metalearn_cli.runtime.machine.inventory import describe_machine
     from metalearn_cli.runtime.machine.memory import peak_bytes
 
-    found: dict[str, Any] = describe()
+    found: dict[str, Any] = describe_machine()
     rows = [("date", datetime.now().astimezone().isoformat(" ", "seconds"))]
     rows += [("duration", clock(made.seconds))]
     peak = peak_bytes(torch.device(device))

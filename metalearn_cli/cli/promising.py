@@ -41,7 +41,7 @@ def print_promises(tested: "Result") -> None:
         out.print(table)
 
 
-def calibrated(found: "Sequence[Calibration]", seconds: float) -> str:
+def calibration_line(found: "Sequence[Calibration]", seconds: float) -> str:
     """What a checkpoint was calibrated for, in a line."""
     shots = ", ".join(str(one.shots) for one in found)
     tasks = f"{found[0].episodes} tasks of {found[0].classes} val classes"

@@ -21,7 +21,7 @@ class Course(NamedTuple):
     measured: "Protocol"
 
 
-class Rows:
+class ReportRows:
     """The lines of the table, as Reports come: the header, rows under it, and the header again after a screenful.
 
     The columns are those that fit, and stay until the window has another width.
@@ -68,13 +68,13 @@ class Rows:
         return [
             ("iteration", 9, str(report.iteration)),
             ("loss", 9, f"{report.loss:.4f}" if abs(report.loss) < 1000 else digits(report.loss, 3)),
-            *((f"step {step.step}", 8, number(step.score, accuracy)) for step in val[:-1]),
+            *((f"step {step.step}", 8, score_digits(step.score, accuracy)) for step in val[:-1]),
             (
                 f"step {course.measured.inner_steps} {sign(self._console)} 95 %",
                 wide,
-                measured(val[-1], accuracy, self._console),
+                score_cell(val[-1], accuracy, self._console),
             ),
-            ("tasks/s", 9, rate(report.tasks_per_second)),
+            ("tasks/s", 9, speed_cell(report.tasks_per_second)),
             ("left", 9, clock(left(course, report.iteration, report.seconds))),
         ]
 
@@ -85,17 +85,17 @@ def left(course: Course, iteration: int, seconds: float) -> float:
     return remaining * seconds / done if done else math.nan if remaining else 0.0
 
 
-def rate(tasks_per_second: float) -> str:
+def speed_cell(tasks_per_second: float) -> str:
     """How fast it is; a dash where nothing was trained, as when only a report was due that a stop had put off."""
     return f"{tasks_per_second:,.0f}" if math.isfinite(tasks_per_second) else "-"
 
 
-def number(score: float, accuracy: bool) -> str:
+def score_digits(score: float, accuracy: bool) -> str:
     """A score as people read it: accuracy in percent, squared error in three digits."""
     return f"{100 * score:.1f}" if accuracy else digits(score, 3)
 
 
-def measured(step: "Step", accuracy: bool, console: Console) -> str:
+def score_cell(step: "Step", accuracy: bool, console: Console) -> str:
     """A score with the half-width of its 95 % interval."""
     ci95 = f"{100 * step.ci95:.1f}" if accuracy else digits(step.ci95, 2)
-    return f"{number(step.score, accuracy)} {sign(console)} {ci95}"
+    return f"{score_digits(step.score, accuracy)} {sign(console)} {ci95}"

@@ -66,7 +66,7 @@ class Screen:
         self._bars.close()
         self.session, self.state, self.came_from = session, state, state.iteration or None
         if not self._quiet:
-            lines = [*banner.lines(session), banner.extent(session, state.iteration)]
+            lines = [*banner.banner_lines(session), banner.extent(session, state.iteration)]
             lines += [f"{session.plan}, data {session.data.sha256[:16]}"] if self._verbose else []
             tables.console(stderr=True).print("\n".join(lines))
         experiment = session.experiment

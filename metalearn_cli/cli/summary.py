@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.promising import calibrated
-from metalearn_cli.cli.rows import measured, number, rate
+from metalearn_cli.cli.promising import calibration_line
+from metalearn_cli.cli.rows import score_cell, score_digits, speed_cell
 from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
 from metalearn_cli.runtime.machine.memory import peak_bytes
 from metalearn_cli.runtime.run.evaluation import Step
@@ -67,7 +67,7 @@ def validations(session: Session) -> list[Validation]:
     ]
 
 
-def fields(outcome: Outcome) -> dict[str, Any]:
+def outcome_fields(outcome: Outcome) -> dict[str, Any]:
     """The outcome for JSON."""
     session, last, val = outcome.session, outcome.last, None
     if last is not None:
@@ -135,11 +135,11 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
     told, episodes = [], outcome.session.measured.episodes
     for name, row in (("best", best), ("last", found[-1] if found else None)):
         if row is not None and (name, row) != ("last", best):
-            score = f"{measured(row.steps[-1], outcome.accuracy, out)}{unit}"
+            score = f"{score_cell(row.steps[-1], outcome.accuracy, out)}{unit}"
             told.append((f"{name} val", f"{score}, {episodes} episodes, at iteration {row.iteration:,}"))
     scores = [row.steps[-1].score for row in found]
     if len(scores) > 1:
-        first, last = (number(score, outcome.accuracy) for score in (scores[0], scores[-1]))
+        first, last = (score_digits(score, outcome.accuracy) for score in (scores[0], scores[-1]))
         sparks = sparkline(scores, _SPARKS, writes_unicode(out))
         told.append(("course", f"{first} {sparks} {last}{unit}"))
     return told
@@ -147,13 +147,13 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
 
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     outer, last = outcome.session.experiment.outer, outcome.last
-    cost = [clock(outcome.seconds), *([f"{rate(last.tasks_per_second)} tasks/s"] if last else [])]
+    cost = [clock(outcome.seconds), *([f"{speed_cell(last.tasks_per_second)} tasks/s"] if last else [])]
     peak = peak_bytes(outcome.session.device)
     cost += [f"peak memory {peak / 1e6:,.0f} MB"] if peak else []
     return [
         ("trained", f"{outcome.iteration:,} of {outer.iterations:,} iterations of {outer.meta_batch_size} tasks"),
         ("cost", ", ".join(cost)),
-        *([("calibrated", calibrated(outcome.promised, outcome.calibrating_took))] if outcome.promised else []),
+        *([("calibrated", calibration_line(outcome.promised, outcome.calibrating_took))] if outcome.promised else []),
         ("checkpoint", str(outcome.checkpoint)),
         *_kept(outcome.session.folder),
         *([] if outcome.page is None else [("report", str(outcome.page))]),

@@ -101,7 +101,7 @@ def headed(algorithm: str, second_order: bool | None, protocol: "Protocol") -> s
     return f"{algorithm}{order(second_order)}: {protocol.tasks}\n{protocol.how}"
 
 
-def title(tested: "Result") -> str:
+def measurement_title(tested: "Result") -> str:
     """What `eval` measured, in two lines; that it is an ensemble, in a line above them."""
     told = headed(tested.algorithm, tested.second_order, tested.protocol)
     return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told

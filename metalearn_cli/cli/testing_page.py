@@ -49,7 +49,7 @@ def write_testing_page(
 def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
     from metalearn_cli.report.testing import MeasuredCheckpoint
 
-    title = tables.title(one).replace("\n", "; ")
+    title = tables.measurement_title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
     for step, share in zip(steps, one.explained, strict=False):
         step["explained"] = share

@@ -17,4 +17,4 @@ class Config(Official):
 
 def build(config: Config) -> Archive:
     """CIFAR-FS, from the official CIFAR-100 archive, whose store it shares."""
-    return cifar100.archive(config, "cifar_fs")
+    return cifar100.cifar100_archive(config, "cifar_fs")

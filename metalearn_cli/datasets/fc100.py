@@ -17,4 +17,4 @@ class Config(Official):
 
 def build(config: Config) -> Archive:
     """FC100, from the official CIFAR-100 archive, whose store it shares."""
-    return cifar100.archive(config, "fc100")
+    return cifar100.cifar100_archive(config, "fc100")

@@ -33,8 +33,8 @@ from metalearn_cli.datasets.layouts import (
     kept,
     photos,
     require_complete,
+    shipped_rows,
     split_list,
-    table,
 )
 from metalearn_cli.datasets.layouts.parts import part_in
 from metalearn_cli.errors import DataError
@@ -106,7 +106,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
     found = imagenet.by_wnid(source.members, frozenset(names))
     if not found:
         return _anonymous(config, source)
-    imagenet.require_agreement("miniimagenet", source, found, (config.split, split))
+    imagenet.require_same_parts("miniimagenet", source, found, (config.split, split))
     chosen = {name: _chosen(config, name, members) for name, members in found.items()}
     classes = in_order(split, {name: members for name, (members, _sample) in chosen.items()})
     partial = require_complete("miniimagenet", classes, dict.fromkeys(names, PICTURES), config.allow_partial)
@@ -164,7 +164,7 @@ def _split(config: Config) -> Split:
     if config.split == "vinyals":
         return split_list("miniimagenet_vinyals")
     names: dict[str, list[str]] = {part: [] for part in PARTS}
-    for wnid, part, _pairs in table("miniimagenet_ravi.tsv.gz"):
+    for wnid, part, _pairs in shipped_rows("miniimagenet_ravi.tsv.gz"):
         names[part].append(wnid)
     return names
 
@@ -172,6 +172,7 @@ def _split(config: Config) -> Split:
 @cache
 def _ravi() -> Ravi:
     pairs = {
-        wnid: [pair.split(":") for pair in pairs.split()] for wnid, _part, pairs in table("miniimagenet_ravi.tsv.gz")
+        wnid: [pair.split(":") for pair in pairs.split()]
+        for wnid, _part, pairs in shipped_rows("miniimagenet_ravi.tsv.gz")
     }
     return {wnid: [(int(rank), int(number)) for rank, number in found] for wnid, found in pairs.items()}

@@ -28,14 +28,14 @@ _OF_THE_PAGE = Palette("#0a0b0c", tuple(f"#0a0b1{number}" for number in range(6)
 def inline(chart: Chart) -> Html:
     """The chart in a page, with its caption."""
     buffer = io.StringIO()
-    with drawn(chart, _OF_THE_PAGE, transparent=True) as figure:
+    with drawn_figure(chart, _OF_THE_PAGE, transparent=True) as figure:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     caption = element("figcaption", chart.caption)
     return Html(f'<figure class="chart">\n{_inline(buffer.getvalue(), chart.description)}\n{caption}\n</figure>')
 
 
 @contextmanager
-def drawn(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure]":
+def drawn_figure(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure]":
     """The chart as a figure of matplotlib's, to be saved inside the block."""
     mpl = matplotlib_alone()
     from matplotlib.backends.backend_agg import FigureCanvasAgg

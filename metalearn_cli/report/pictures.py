@@ -48,13 +48,13 @@ def thumbnail(pixels: NDArray[np.uint8], description: str, kind: str = "") -> Ht
     )
 
 
-def judged(picture: Html, right: bool, says: str) -> Html:
+def with_verdict(picture: Html, right: bool, says: str) -> Html:
     """A picture with its verdict, which shape and words tell as well as colour."""
     verdict = join([element("b", "✓ right" if right else "✗ wrong"), says])
     return element("figure", join([picture, element("figcaption", verdict)]), "right" if right else "wrong")
 
 
-def sheet(episode: Episode) -> Html:
+def episode_sheet(episode: Episode) -> Html:
     """A block for each class: what was learned from, and what each query was taken for."""
     ways, shots, queries = *episode.support.shape[:2], episode.query.shape[1]
     blocks = [_block(episode, way) for way in range(min(ways, MOST_CLASSES))]
@@ -75,5 +75,7 @@ def _block(episode: Episode, way: int) -> Html:
     for pixels, answer in list(zip(episode.query[way], episode.answers[way], strict=True))[:MOST_QUERIES]:
         taken_for = episode.names[answer] if answer >= 0 else "no class, as no output is finite"
         says = "" if answer == way else f"taken for {taken_for}"
-        asked.append(judged(thumbnail(pixels, f"query picture of {name}, taken for {taken_for}"), answer == way, says))
+        asked.append(
+            with_verdict(thumbnail(pixels, f"query picture of {name}, taken for {taken_for}"), answer == way, says)
+        )
     return join([element("p", element("b", name)), element("div", join([*known, *asked]), "pictures")])

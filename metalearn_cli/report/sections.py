@@ -11,7 +11,7 @@ from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
 from metalearn_cli.report.fitting import Fitted, examples_chart, fit_chart
 from metalearn_cli.report.page import Html, element, number, paragraph, table
-from metalearn_cli.report.pictures import Episode, sheet
+from metalearn_cli.report.pictures import Episode, episode_sheet
 from metalearn_cli.report.web_page import Section
 
 _MOST_CLASSES, _MOST_PAIRS = 10, 15
@@ -134,7 +134,7 @@ def seen(looked: Looked) -> list[Section]:
     if looked.episodes:
         note = paragraph(f"Those with the lowest, the middle and the highest accuracy, {looked.extent}. The pictures "
                          "are what the network sees; episodes are counted from 0.")  # fmt: skip
-        parts.append(Section("Sample episodes", [note, *map(sheet, looked.episodes)]))
+        parts.append(Section("Sample episodes", [note, *map(episode_sheet, looked.episodes)]))
     if looked.fits:
         drawn = [fit_chart(fit, place) for place, fit in enumerate(looked.fits)]
         parts.append(Section("Fitted functions", [drawn]))

@@ -13,7 +13,7 @@ from metalearn_cli.core.objectives import classification
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.settings import Choice
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 from metalearn_cli.testing import learners, problems
 from metalearn_cli.testing.files import Named, checked_settings, module_at
 
@@ -69,6 +69,6 @@ def _require_kept(meta: Meta) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "meta.pt"
         save(path, Checkpoint({"kind": "meta"}, leaves(meta)))
-        kept = load(path).tensors
+        kept = read_checkpoint(path).tensors
     for name, value in leaves(meta).items():
         assert torch.equal(kept[name], value), f"{name} does not come back from a checkpoint as it was"

@@ -31,7 +31,7 @@ def smooth_module(ways: int = WAYS) -> nn.Sequential:
     return nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, ways)))
 
 
-def for_tasks(count: int, params: Params) -> Params:
+def expanded_for_tasks(count: int, params: Params) -> Params:
     """The same parameters for each of T tasks, [T, ...]."""
     return {name: value.expand(count, *value.shape) for name, value in params.items()}
 

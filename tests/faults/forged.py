@@ -85,7 +85,7 @@ def _outcome(way: Callable[[Path], object], file: Path) -> str:
 
 def _bases(scratch: Path) -> list[_Base]:
     pictures, numbers = (_session(scratch, blocks) for blocks in (PICTURES, _NUMBERS))
-    trained, sines = (checkpoints.load(one.folder.last) for one in (pictures, numbers))
+    trained, sines = (checkpoints.read_checkpoint(one.folder.last) for one in (pictures, numbers))
     shown = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
 
     def adapts(file: Path) -> object:
@@ -95,7 +95,7 @@ def _bases(scratch: Path) -> list[_Base]:
         return evaluate(file, episodes=4, device="cpu")
 
     load(pictures.folder.last).adapt(shown, ["a", "b", "a", "b"]).save(scratch / "adapted.pt")
-    adapted = checkpoints.load(scratch / "adapted.pt")
+    adapted = checkpoints.read_checkpoint(scratch / "adapted.pt")
     old = {name: value for name, value in sines.header.items() if name not in _NEW_IN_2} | {"format": 1}
     resumes, resumes_numbers = (lambda file, one=one: _resumed(one, file) for one in (pictures, numbers))
     return [

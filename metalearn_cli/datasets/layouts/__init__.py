@@ -40,7 +40,7 @@ def split_list(name: str) -> Split:
     return {part: found[part] for part in PARTS}
 
 
-def table(name: str) -> Iterator[list[str]]:
+def shipped_rows(name: str) -> Iterator[list[str]]:
     """The rows of the shipped lists/NAME, tab-separated, without comments; gunzipped if need be."""
     return (line.split("\t") for line in _shipped(name).splitlines() if not line.startswith("#"))
 

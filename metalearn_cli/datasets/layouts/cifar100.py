@@ -13,7 +13,7 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import is_picture, is_row, kept, require_complete, table
+from metalearn_cli.datasets.layouts import is_picture, is_row, kept, require_complete, shipped_rows
 from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
@@ -29,7 +29,7 @@ _OFFICIAL = Download(
 )
 
 
-def archive(config: Official, split: str) -> Archive:
+def cifar100_archive(config: Official, split: str) -> Archive:
     """CIFAR-100 with both splits, of which `split` is drawn from."""
     return Archive(
         store="cifar100",
@@ -47,7 +47,7 @@ def arrange(config: Official, source: Source, asked: str) -> Arrangement:
 
     Raises DataError if the source holds no CIFAR-100, less of it than `config` allows, or another split than `asked`.
     """
-    rows = [*table("cifar100.tsv")][1:]
+    rows = [*shipped_rows("cifar100.tsv")][1:]
     names = {fine: fine for _number, fine, *_rest in rows}
     numbers = {f"{int(number):03}": fine for number, fine, *_rest in rows}
     classes: dict[str, list[str]] = {}

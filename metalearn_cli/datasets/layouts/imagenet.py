@@ -45,7 +45,7 @@ def by_wnid(members: Sequence[str], classes: Collection[str]) -> dict[str, list[
     return {wnid: [found[name] for name in sorted(found)] for wnid, found in files.items()} or rows
 
 
-def require_agreement(
+def require_same_parts(
     dataset: str, source: Source, classes: Mapping[str, Sequence[str]], asked: tuple[str, Split]
 ) -> None:
     """Raise DataError if the source puts a class into another part than the split asked (its name, its classes) does.

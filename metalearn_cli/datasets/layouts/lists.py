@@ -10,7 +10,7 @@ from metalearn_cli.datasets import Part, Source
 from metalearn_cli.datasets.layouts.classes import Row
 from metalearn_cli.datasets.layouts.naming import Names
 from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED, names_a_split, part_named, parts_of_names
-from metalearn_cli.datasets.layouts.sheets import Sheet, UnreadableError, sheet
+from metalearn_cli.datasets.layouts.sheets import Sheet, UnreadableError, read_sheet
 from metalearn_cli.errors import DataError, can_be_a_name
 
 _FILE_COLUMNS = (
@@ -83,7 +83,7 @@ def read_lists(source: Source, pictures: Sequence[str], given: bool) -> Lists:
     unread: list[Unread] = []
     for member in members:
         try:
-            content = sheet(source.content(member), _is_header, member.lower().endswith("tsv"))
+            content = read_sheet(source.content(member), _is_header, member.lower().endswith("tsv"))
             found = _List(member, content, parts.get(member))
             columns = _columns(found, names, _renamed(source, member), given)
             if columns.file is not None:

@@ -28,7 +28,7 @@ class Sheet(NamedTuple):
         return (cells[place] if place < len(cells) else "" for _number, cells in self.lines)
 
 
-def sheet(content: bytes, is_better: Callable[[Sequence[str]], bool], tabs: bool) -> Sheet:
+def read_sheet(content: bytes, is_better: Callable[[Sequence[str]], bool], tabs: bool) -> Sheet:
     """The sheet in a file, with the separator that gives a header which `is_better`, or else the most columns.
 
     Raises UnreadableError for what is no text or no sheet.

@@ -134,7 +134,7 @@ ALONE = Group()
 
 
 @contextmanager
-def joined(
+def process_group(
     device: torch.device, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda _line: None
 ) -> Iterator[Group]:
     """The Group that this process was started in, by torchrun or by its first process; a Group of one otherwise.

@@ -153,7 +153,7 @@ class Runner:
 
     def each(self, function: OfTasks[Scores], meta: Meta, tasks: Task) -> Scores:
         """The scores of every task, [T, ...]."""
-        return joined(self.chunks(function, meta, tasks))
+        return joined_scores(self.chunks(function, meta, tasks))
 
     def total(
         self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task, key: Hashable = None
@@ -172,10 +172,10 @@ class Runner:
         total = parts[0][0]
         for other, _ in parts[1:]:
             total = pytree.tree_map(torch.add, total, other)
-        return total, joined([scores for _, scores in parts])
+        return total, joined_scores([scores for _, scores in parts])
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
+def joined_scores(parts: Sequence[Scores]) -> Scores:
     """Scores of some tasks and then of others, as one."""
     return Scores(torch.cat([one.loss for one in parts]), torch.cat([one.score for one in parts]))
 

@@ -17,7 +17,7 @@ _LIBRARIES = (
 )
 
 
-def describe() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Versions (None: not installed), the platform, the processor, and the CUDA devices that torch can use."""
     return {
         "versions": {

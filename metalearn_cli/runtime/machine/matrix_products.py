@@ -38,14 +38,14 @@ def products_in(precision: Precision) -> Iterator[None]:
 def rounds(precision: Precision, device: torch.device) -> bool:
     """Whether products are less exact than float32's on this device where `precision` is asked for."""
     if device.type == "cpu":
-        return not exact(_ASKED[precision])
+        return not products_are_exact(_ASKED[precision])
     return precision != "float32" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @lru_cache(maxsize=1)
 def by_onednn() -> bool:
     """Whether exact products are asked of oneDNN here."""
-    return not torch.cuda.is_available() and is_amd(_processor()) and exact("medium")
+    return not torch.cuda.is_available() and is_amd(_processor()) and products_are_exact("medium")
 
 
 def is_amd(processor: str) -> bool:
@@ -53,7 +53,7 @@ def is_amd(processor: str) -> bool:
     return "AuthenticAMD" in processor
 
 
-def exact(asked: str) -> bool:
+def products_are_exact(asked: str) -> bool:
     """Whether products are those of float32 here where torch is asked for this float32_matmul_precision."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(asked)

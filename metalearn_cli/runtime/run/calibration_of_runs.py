@@ -17,10 +17,10 @@ from metalearn_cli.runtime.machine.execution import Runner, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.checkpoint_headers import training_header
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
-from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured
+from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured_promise
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.stored_tensors import meta_of
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 
 Tick = Callable[[int, int], None]
 """Hears how many of how many episodes are done."""
@@ -81,7 +81,7 @@ def kept_promises(
     for one in known:
         spec = TaskSpec(one.ways, one.shots, one.queries)
         try:
-            yield measured(one, observe(judge, data, part, spec, seed, episodes=episodes))
+            yield measured_promise(one, observe(judge, data, part, spec, seed, episodes=episodes))
         except (ConfigError, DataError):
             continue
 
@@ -123,7 +123,7 @@ def calibrate_best(session: Session, tick: Tick = lambda _done, _all: None) -> l
     path, experiment = session.folder.best, session.experiment
     if not path.exists():
         return []
-    checkpoint = load(path)
+    checkpoint = read_checkpoint(path)
     if known := training_header(checkpoint, path).calibration:
         return known
     # What answers each picture by itself, as `finetune` does, whatever validations measured.

@@ -165,7 +165,7 @@ class Promise(NamedTuple):
     strangers: Strangers | None
 
 
-def measured(calibration: Calibration, observed: Observed) -> Promise:
+def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
     """How well the promises of a Calibration hold in E tasks."""
     outputs, targets, strangers = observed
     rows, known = outputs.flatten(0, 1), targets.flatten()

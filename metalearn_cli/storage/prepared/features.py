@@ -83,7 +83,7 @@ class Stored(NamedTuple):
     rows: Rows
 
 
-def place_of(folder: Path, asked: Asked) -> Path:
+def features_folder(folder: Path, asked: Asked) -> Path:
     """Where the features lie that belong to the prepared dataset in `folder`."""
     return folder / f"features-{asked.key}"
 

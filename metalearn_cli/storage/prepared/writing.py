@@ -70,7 +70,7 @@ class _Done(Settings):
         return self.count * math.prod(self.shape)
 
 
-def write(
+def write_dataset(
     folder: Path,
     contents: Contents,
     names: Sequence[str],

@@ -11,7 +11,7 @@ from metalearn_cli.datasets.tabular import LengthFit
 from metalearn_cli.errors import DataError, printable
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.files.fingerprints import checksum
-from metalearn_cli.storage.inputs.archives import archive, is_archive
+from metalearn_cli.storage.inputs.archives import is_archive, open_archive
 from metalearn_cli.storage.inputs.folders import Folder
 from metalearn_cli.storage.inputs.holders import Holder
 from metalearn_cli.storage.tabular.arrays import Opener, array_reader, npz_members
@@ -40,7 +40,7 @@ def table_files(source: Path, scratch: Path | None, omissions: Omissions) -> Ite
         if _is_folder(source):
             holder: Holder = Folder(source)
         elif is_archive(source.name):
-            holder = archive(str(source), Folder(source.parent).file(str(source)), scratch)
+            holder = open_archive(str(source), Folder(source.parent).file(str(source)), scratch)
         else:
             yield [_single(source, stack)]
             return

@@ -186,7 +186,7 @@ def test_thousands_of_pictures_are_read_one_after_the_other(support, monkeypatch
         return np.zeros((8, 8, 3), np.uint8)
 
     monkeypatch.setattr(finetuning, "_contents", counted)
-    monkeypatch.setattr(finetuning, "decoded", decode)
+    monkeypatch.setattr(finetuning, "decoded_picture", decode)
     assert len(support_in(support, INTERFACE).files) == 2002
     assert set(decoded) == {1}
 

@@ -12,7 +12,7 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.storage.prepared import checking
 from metalearn_cli.storage.prepared.dataset import open_checked, open_prepared, verify
 from metalearn_cli.storage.prepared.rows import Rows
-from metalearn_cli.storage.prepared.writing import Chunk, Contents, write
+from metalearn_cli.storage.prepared.writing import Chunk, Contents, write_dataset
 
 COUNTS = {"a": 3, "b": 1, "c": 2, "d": 4}
 SPLITS = {"one": {"train": ["a", "d"], "val": ["b"], "test": ["c"]}}
@@ -26,7 +26,7 @@ def pictures(seed=0):
 
 def written(folder, contents=CONTENTS, classes=None):
     found = pictures() if classes is None else classes
-    return write(folder, contents, [*found], "key", lambda names: (Chunk(name, found[name]) for name in names))
+    return write_dataset(folder, contents, [*found], "key", lambda names: (Chunk(name, found[name]) for name in names))
 
 
 def edited(folder, **changes):
@@ -116,7 +116,7 @@ def test_what_does_not_fit_together_is_refused_and_leaves_nothing(tmp_path, spli
 def test_two_classes_of_one_name_are_refused(tmp_path):
     chunks = [Chunk(name, pictures()[name]) for name in (*COUNTS, "a")]
     with pytest.raises(DataError, match="two classes have the same name"):
-        write(tmp_path / "x", CONTENTS, [*COUNTS, "a"], "key", lambda names: iter(chunks))
+        write_dataset(tmp_path / "x", CONTENTS, [*COUNTS, "a"], "key", lambda names: iter(chunks))
 
 
 def test_each_split_has_the_mean_of_its_own_train_classes(tmp_path):
