@@ -1,4 +1,4 @@
-"""`metalearn train --dry-run`: everything but the training."""
+"""`metalearn train --dry-run`: print the experiment, check the gradient, and measure how long the run would take."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet: bool) -> None:
-    """The resolved experiment is on stdout; what it would do, and what was proved of it, on stderr."""
+    """Print the resolved experiment on stdout; on stderr what the run would do and the result of the gradient check."""
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime.run import assembly, forecast, gradient_proof, settings_without_effect
     from metalearn_cli.runtime.run.session import session_for

@@ -1,4 +1,4 @@
-"""`metalearn info`: what is installed here, to be pasted into a report of a fault; and the experiment's schema."""
+"""`metalearn info`: versions, devices and data for a bug report, and the JSON Schema of an experiment."""
 
 import json as json_text
 from pathlib import Path

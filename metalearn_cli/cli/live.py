@@ -1,4 +1,4 @@
-"""What `train` shows while it runs: rows that stay, and below them one line that moves."""
+"""The display of `train` while it runs: rows that stay, and below them one moving line."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class Live:
         self._bar = progress.add_task("training", total=course.last, completed=course.first, notes=[])
 
     def tick(self, iteration: int) -> None:
-        """The moving line stands at `iteration`, with the time left and the tasks per second so far."""
+        """Move the line to `iteration`, with the time left and the mean tasks per second so far."""
         now, done = time.monotonic(), max(1, iteration - self._course.first)
         self._training += now - self._ticked
         self._ticked = now
@@ -46,7 +46,7 @@ class Live:
         self._progress.update(self._bar, description=label, completed=iteration, notes=notes)
 
     def report(self, report: "Report") -> None:
-        """A row more."""
+        """Print the row of a report."""
         self._scores.append(report.val[-1].score)
         self._progress.console.print(self._rows.lines(report))
         self._progress.update(self._bar, description="training")

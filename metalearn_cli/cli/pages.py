@@ -1,4 +1,4 @@
-"""HTML pages of runs and of measurements: what runtime found, in the words that report writes."""
+"""The HTML page of a run, and what all pages share: values of runtime/ become those that report/ shows."""
 
 import shlex
 import sys
@@ -28,8 +28,8 @@ _CURVES_SECONDS = 4.0
 
 
 class Made(NamedTuple):
-    """How a page is made: by which command, that began when (of time.monotonic), whether it shows progress, and the
-    folder that its figures go to besides.
+    """The circumstances of a page: the command, its start (`time.monotonic`), whether it is `quiet`, and the folder for
+    its figures, if any.
     """
 
     command: str
@@ -39,13 +39,14 @@ class Made(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Since the command began."""
+        """Seconds since the command began."""
         return time.monotonic() - self.began
 
 
 class CloseLook(NamedTuple):
-    """What was seen of a best checkpoint besides its curves: queries, scores of single episodes, and how it was
-    measured on tasks of the training part, with its steps there.
+    """What a page shows of a best checkpoint besides its curves.
+
+    `looked`: single queries. `scores`: of single episodes. `known`: how it was measured on training tasks, with steps.
     """
 
     looked: "Looked | None" = None
@@ -56,11 +57,11 @@ class CloseLook(NamedTuple):
 def write_training_page(
     session: "Session", title: str, made: Made, stopper: "Stopper"
 ) -> tuple[Path | None, list[str]]:  # fmt: skip
-    """The run folder has a report.html, whose path this is (None where there is none), and what was left out of it.
+    """Write report.html into the run folder; return its path (None if it was not written) and the parts left out of it.
 
-    The best checkpoint answers some validation episodes again, to be looked at, unless the run was stopped, or is in
-    the meantime: the curves alone take seconds. What goes wrong is a warning: a page is no reason for a finished run to
-    fail.
+    The best checkpoint answers some validation episodes again, so that the page can show them. If the run was stopped,
+    or is stopped meanwhile, the page has only the curves, which take seconds. An error is a warning here, because a
+    finished run must not fail for its page.
     """
     if stopper.signal is None and stopper.left < _CURVES_SECONDS:
         return None, ["report.html"]
@@ -84,7 +85,7 @@ def write_training_page(
 
 
 def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> CloseLook | None:
-    """None where it was stopped before all was seen."""
+    """The close look at the best checkpoint; None if the run was stopped before it was complete."""
     if not stopper():
         with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
             best = _best(session)
@@ -136,8 +137,9 @@ def _best(session: "Session") -> "Subject":
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
-    """How the best checkpoint was measured on tasks of the training part, drawn like those of the validation, and its
-    steps there; None where that part cannot give such tasks.
+    """How the best checkpoint was measured on tasks of the training classes, and its steps there.
+
+    The tasks are drawn like those of a validation. None if the training part is too small for such tasks.
     """
     from metalearn_cli.errors import DataError
     from metalearn_cli.runtime.machine.execution import running
@@ -157,7 +159,7 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
 
 
 def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
-    """What there is to see in the first of the measured episodes, and the scores of those that were looked at."""
+    """A close look at the first measured episodes, and the scores of these."""
     from metalearn_cli.report.fitting import Fitted
     from metalearn_cli.report.pictures import Episode
     from metalearn_cli.report.sections import Looked
@@ -191,7 +193,7 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
 
 
 def origin(settings: Sequence[tuple[str, str]], device: str, made: Made) -> "Origin":
-    """The settings, the command, and when, in how long, in how much memory and with what the page was made."""
+    """The origin of a page: settings and command; its date, duration and peak memory; versions and devices."""
     import torch
 
     from metalearn_cli.report.web_page import Origin
@@ -211,5 +213,5 @@ def origin(settings: Sequence[tuple[str, str]], device: str, made: Made) -> "Ori
 
 
 def command() -> str:
-    """The command that is running, as a line for a shell."""
+    """The running command as a line for a shell."""
     return shlex.join(["metalearn", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""One row per Report of a training run, under a header that says what the columns are and in which units."""
+"""The table that `train` prints: a row for each Report, under a header with units."""
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Course(NamedTuple):
-    """What the rows of one run have in common: the iterations it goes from and to, and how a validation measures."""
+    """What all rows of one run share: the iterations from which and to which it goes, and the kind of its scores."""
 
     first: int
     last: int
@@ -22,9 +22,9 @@ class Course(NamedTuple):
 
 
 class ReportRows:
-    """The lines of the table, as Reports come: the header, rows under it, and the header again after a screenful.
+    """The lines of the table, one Report after the other; the header comes again after each screenful.
 
-    The columns are those that fit, and stay until the window has another width.
+    The columns are those that fit the window; they change only if its width changes.
     """
 
     def __init__(self, course: Course, console: Console) -> None:
@@ -80,18 +80,18 @@ class ReportRows:
 
 
 def left(course: Course, iteration: int, seconds: float) -> float:
-    """The seconds that the run still needs if it goes on as in those so far; NaN where nothing was trained in them."""
+    """The seconds until the end of the run at its speed so far; NaN if no iteration was done in `seconds`."""
     done, remaining = iteration - course.first, course.last - iteration
     return remaining * seconds / done if done else math.nan if remaining else 0.0
 
 
 def speed_cell(tasks_per_second: float) -> str:
-    """How fast it is; a dash where nothing was trained, as when only a report was due that a stop had put off."""
+    """The tasks per second as text; a dash if nothing was trained, as after a stop when only a report was missing."""
     return f"{tasks_per_second:,.0f}" if math.isfinite(tasks_per_second) else "-"
 
 
 def score_digits(score: float, accuracy: bool) -> str:
-    """A score as people read it: accuracy in percent, squared error in three digits."""
+    """A score as text: accuracy in percent, or squared error with three digits."""
     return f"{100 * score:.1f}" if accuracy else digits(score, 3)
 
 

@@ -1,4 +1,4 @@
-"""Signals and deadlines: both end a run after the step at hand, with a checkpoint."""
+"""Signals and deadlines. Both end a run after the current step, with a checkpoint."""
 
 import math
 import os
@@ -21,10 +21,9 @@ _BY_SIGNAL = 128
 class Stopper:
     """`stopper()` turns true at SIGINT, SIGTERM, SIGHUP or the deadline; a second SIGINT ends the process at once.
 
-    The deadline lies a little before `max_seconds` after `started` (by default now): what comes at the end takes time.
-    A step that takes too long after a signal is given up, where it may be: inside `abandonable()` a
-    KeyboardInterrupt comes. Where the process waits for another one inside a library, no signal reaches Python; a
-    thread hears it all the same.
+    The deadline is a little before `started` (by default now) + `max_seconds`, because the end of a run takes time too.
+    Inside `abandonable()`, a step that takes too long after a signal gets a KeyboardInterrupt. While a process waits
+    for another one inside a library, Python handles no signal; therefore a thread listens for them.
     """
 
     def __init__(self, max_seconds: float | None, started: float | None = None) -> None:
@@ -46,21 +45,21 @@ class Stopper:
         return self.signal is not None or time.monotonic() >= self._deadline
 
     def fits(self, seconds: float) -> bool:
-        """Whether something that takes so long would be done before the deadline."""
+        """Whether work of so many seconds would end before the deadline."""
         return self.signal is None and time.monotonic() + seconds < self._deadline
 
     @property
     def left(self) -> float:
-        """The seconds until all must be done; infinite where nobody limited them."""
+        """The seconds until the command must have ended; infinite without a limit."""
         return self._end - time.monotonic()
 
     def signalled(self) -> bool:
-        """Whether it was a signal that says so."""
+        """Whether a signal, and not the deadline, asked for the stop."""
         return self.signal is not None
 
     @contextmanager
     def abandonable(self) -> Iterator[None]:
-        """Inside the block nothing is lost if a signal that has waited for too long ends it."""
+        """Inside the block, a signal that has waited too long raises KeyboardInterrupt. The block must allow that."""
         self._may_abandon = True
         try:
             yield
@@ -73,7 +72,7 @@ class Stopper:
 
     @contextmanager
     def within_time(self) -> Iterator[None]:
-        """As `abandonable()`; the deadline ends the block, too."""
+        """As `abandonable()`, but the deadline ends the block too."""
         limited = self.signal is None and math.isfinite(self._deadline)
         if limited:
             self._look_again_in(max(self._deadline - time.monotonic(), _AGAIN_SECONDS))
@@ -92,7 +91,7 @@ class Stopper:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _listen(self) -> None:
-        """From now on a thread learns of each signal as it comes, whatever the main thread does."""
+        """Start a thread that hears of each signal at once, even if the main thread is inside a library."""
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)

@@ -1,4 +1,4 @@
-"""What a training run came to: a table and a few lines for people, one object for scripts."""
+"""The result of a training: a table and a few lines for people, one JSON object for scripts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _SPARKS = 40
 
 
 class Validation(NamedTuple):
-    """A row of metrics.jsonl: after which iteration, the scores per inner step, whether it was the best so far."""
+    """A row of metrics.jsonl: its iteration, the scores after each inner step, and whether it was the best so far."""
 
     iteration: int
     steps: list[Step]
@@ -29,8 +29,8 @@ class Validation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What `train` did in this call: up to which iteration, its last Report if any, in how many seconds, its page, and
-    what was left out for want of time. `promised` is what the best checkpoint was calibrated for, in so many seconds.
+    """The result of a call of `train`: its last iteration, its Reports, the seconds it took, its page, and what it left
+    out for lack of time. `promised`: the calibrations of the best checkpoint, with the seconds that they took.
     """
 
     session: Session
@@ -50,12 +50,12 @@ class Outcome(NamedTuple):
 
     @property
     def accuracy(self) -> bool:
-        """Whether the run is measured in accuracy, and not in squared error."""
+        """Whether the scores are accuracies; otherwise they are squared errors."""
         return self.session.data.interface.tells_classes_apart
 
     @property
     def checkpoint(self) -> Path:
-        """The best checkpoint, or the last where no validation was finite."""
+        """The best checkpoint, or the last one if no validation was finite."""
         folder = self.session.folder
         return folder.best if folder.best.exists() else folder.last
 
@@ -68,7 +68,7 @@ def validations(session: Session) -> list[Validation]:
 
 
 def outcome_fields(outcome: Outcome) -> dict[str, Any]:
-    """The outcome for JSON."""
+    """Fields for JSON that describe the outcome."""
     session, last, val = outcome.session, outcome.last, None
     if last is not None:
         steps = tables.steps_fields(last.val, outcome.accuracy)
@@ -97,7 +97,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def show(outcome: Outcome) -> None:
-    """Print the best validation step by step, and what the run came to, on stdout."""
+    """Print the best validation after each inner step, and the result of the run, on stdout."""
     out, found = tables.console(stderr=False), validations(outcome.session)
     best = _best(found)
     if shown := best or (found[-1] if found else None):
@@ -109,7 +109,7 @@ def show(outcome: Outcome) -> None:
 
 
 def forecast_lines(expected: Forecast) -> list[str]:
-    """What the dry run says of time and memory."""
+    """The lines of a dry run on time and memory."""
     peak = [] if expected.peak is None else [f"memory         {expected.peak / 1e6:,.0f} MB at the most so far"]
     return [
         f"time           {digits(expected.per_iteration, 2)} s an iteration, "
@@ -120,7 +120,7 @@ def forecast_lines(expected: Forecast) -> list[str]:
 
 
 def forecast_fields(expected: Forecast) -> dict[str, Any]:
-    """The same for JSON."""
+    """Fields for JSON on the time and memory that the run will need."""
     return {
         "seconds_per_iteration": expected.per_iteration,
         "seconds_per_validation": expected.per_validation,

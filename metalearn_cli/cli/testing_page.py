@@ -1,4 +1,4 @@
-"""The HTML page of what `eval` measured, and its figures: what runtime found, in the words that report writes."""
+"""The HTML page of `eval` and its figures: values of runtime/ become those that report/ shows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ def write_testing_page(
     path: Path | None, checkpoints: Sequence[Path], results: "Sequence[Result]", compared: Sequence[Mapping[str, Any]],
     notes: Sequence[str], made: pages.Made,
 ) -> None:  # fmt: skip
-    """`path` is the page of what was measured: of one checkpoint closely, or of several side by side.
+    """Write a page to `path` if it is given: of one checkpoint in detail, or of several side by side.
 
-    Its figures go where they were asked for, with the score of every single episode; both may be, or one of them.
+    Write its figures into `made.figures` if that is given, with the score of every single episode as a table.
     """
     from metalearn_cli.report import testing
     from metalearn_cli.report.figures import Numbers, write_figures

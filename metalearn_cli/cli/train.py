@@ -80,7 +80,7 @@ def train(
 
 
 class TrainCall(NamedTuple):
-    """How the command was called, as far as what it prints depends on it."""
+    """The options of the command on which its output depends."""
 
     again: str
     json: bool
@@ -92,7 +92,7 @@ class TrainCall(NamedTuple):
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, call: TrainCall) -> None:
-    """Train to the end or to a stop, printing a row for each report, and say what came of it."""
+    """Train to the end or to a stop, print a row for each report, and then the result."""
     from metalearn_cli.cli.screen import Screen
     from metalearn_cli.runtime.run import procedure
 
@@ -108,7 +108,7 @@ def _run(experiment: "Experiment", path: Path, resume: bool, device: str, call: 
 
 
 def _tell(screen: "Screen", stopper: Stopper, call: TrainCall) -> None:
-    """The report page is written, and what the run came to is printed."""
+    """Write the report page, and print the result of the run."""
     from metalearn_cli.cli import summary
     from metalearn_cli.runtime.run import training
 

@@ -19,16 +19,17 @@ _MOST_SUPPORT, _MOST_COLUMNS, _MOST_PAIRS = 200, 30, 30
 
 
 class SupportPicture(NamedTuple):
-    """A support picture [H, W, C] and its class, None where only the picture was kept."""
+    """A support picture [H, W, C] and its class; the class is None if only the picture was kept."""
 
     pixels: NDArray[np.uint8]
     label: str | None
 
 
 class Query(NamedTuple):
-    """A query: its file, pixels [H, W, C], class and probability, its true class or None, and places in the support.
+    """A query: its file, its pixels [H, W, C], the answer (class and probability) and its true class, if known.
 
-    `note` says what else is promised of it: that it is none of the classes, or the set of those that it may be.
+    `nearest`: places of the nearest support pictures in `Classified.support`, the nearest first. `note`: a sentence on
+    the answer, such as the set of classes that it may be; empty if there is none.
     """
 
     file: str
@@ -41,9 +42,9 @@ class Query(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """What a classifier said: (class, true class or None) of all queries, of which `queries` are pictured.
+    """The answers of a classifier: `answers` has (class, true class or None) of all queries; `queries` are pictured.
 
-    `in_features` says how near was measured.
+    `in_features`: distances were measured between features, and not between pixels.
     """
 
     checkpoint: str
@@ -87,7 +88,7 @@ def _cells(counts: Counts) -> list[Html | str]:
 
 
 def _by_class(classes: Sequence[str], judged: Judged) -> Section:
-    """Each class, and which classes were taken for each other: as a matrix, or as pairs of very many classes."""
+    """A table of the classes, and their confusions: a matrix for up to 30 classes, else the most frequent pairs."""
     counted = enumerate(zip(classes, judged.classes, strict=True), 1)
     rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
     parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
@@ -155,7 +156,7 @@ def _of(queries: Sequence[Query], support: Sequence[SupportPicture]) -> Html:
 
 
 def _groups(found: Classified) -> list[tuple[str, list[Query]]]:
-    """Very many queries, to be looked through: those that are wrong, and then by the class that they were taken for."""
+    """Named groups of queries: the wrong ones first, then one group for each class that was answered."""
     wrong = [query for query in found.queries if query.known not in (None, query.label)]
     others = {name: [q for q in found.queries if q.label == name and q.known in (None, name)] for name in found.classes}
     named = [("Wrong", wrong), *((f"Taken for {name}", group) for name, group in others.items())]
@@ -192,7 +193,7 @@ def _support(found: Classified) -> Section:
 
 
 def _evenly(support: Sequence[SupportPicture]) -> list[SupportPicture]:
-    """At most so many, as many of each class."""
+    """At most _MOST_SUPPORT support pictures, equally many of each class."""
     most, seen = max(1, _MOST_SUPPORT // max(1, len({known.label for known in support}))), Counter[str | None]()
     kept: list[SupportPicture] = []
     for known in support:

@@ -18,7 +18,7 @@ _UNDATED: dict[str, dict[str, Any]] = {
 
 
 class Numbers(NamedTuple):
-    """A table without a chart: the name of its file, and its rows."""
+    """A table without a chart. `name` is the name of its csv file without the suffix."""
 
     name: str
     header: Sequence[str]
@@ -26,7 +26,7 @@ class Numbers(NamedTuple):
 
 
 def write_figures(folder: Path, charts: Iterable[Chart], tables: Iterable[Numbers] = ()) -> None:
-    """The folder holds each chart as SVG, PNG and PDF, and its numbers as CSV; and the other tables as CSV."""
+    """Write each chart into the folder as SVG, PNG and PDF, its numbers as CSV, and the other tables as CSV."""
     folder.mkdir(exist_ok=True)
     for chart in charts:
         with drawn_figure(chart, _ON_PAPER, transparent=False) as figure:

@@ -22,8 +22,9 @@ MOST_CLASSES, MOST_SHOTS, MOST_QUERIES = 10, 5, 6
 
 
 class Episode(NamedTuple):
-    """One task: names of its W classes, pictures uint8 [W, S, H, W, C] and [W, Q, H, W, C], and what each query was
-    taken for, places in `names` [W, Q], negative for no answer.
+    """One task to be shown: its W classes (`names`), and its pictures, uint8 [W, S, H, W, C] and [W, Q, H, W, C].
+
+    `answers` [W, Q]: the place in `names` of the class that each query was answered with; negative for no answer.
     """
 
     title: str
@@ -49,13 +50,13 @@ def thumbnail(pixels: NDArray[np.uint8], description: str, kind: str = "") -> Ht
 
 
 def with_verdict(picture: Html, right: bool, says: str) -> Html:
-    """A picture with its verdict, which shape and words tell as well as colour."""
+    """A picture marked as right or wrong: in words and by its frame, and not by colour alone."""
     verdict = join([element("b", "✓ right" if right else "✗ wrong"), says])
     return element("figure", join([picture, element("figcaption", verdict)]), "right" if right else "wrong")
 
 
 def episode_sheet(episode: Episode) -> Html:
-    """A block for each class: what was learned from, and what each query was taken for."""
+    """A block for each class: its support pictures, and its queries with their answers."""
     ways, shots, queries = *episode.support.shape[:2], episode.query.shape[1]
     blocks = [_block(episode, way) for way in range(min(ways, MOST_CLASSES))]
     limits = [(ways, MOST_CLASSES, "classes"), (shots, MOST_SHOTS, "support pictures of a class")]

@@ -1,4 +1,4 @@
-"""The parts that pages about training and about testing have in common.
+"""The sections that the pages of training and of testing share.
 
 Legend: K inner steps.
 """
@@ -24,7 +24,7 @@ Step = Mapping[str, float]
 
 
 class ScoreKind(NamedTuple):
-    """What a score is: its name, the factor to what people read, its unit, and how many digits are read."""
+    """A kind of score: its name, the factor from a score to what people read, its unit, and its number format."""
 
     name: str
     scale: float
@@ -55,17 +55,18 @@ SQUARED_ERROR = ScoreKind("mean squared error", 1, "", ".4g")
 
 
 class Curve(NamedTuple):
-    """How one learner does after 0..K inner steps, under the name that the page gives it."""
+    """The scores of one learner after 0..K inner steps. `name` is its name on the page."""
 
     name: str
     steps: Sequence[Step]
 
 
 class Looked(NamedTuple):
-    """What was seen query by query; `extent` says in which episodes.
+    """A close look at the answers in some episodes; `extent` says in which.
 
-    Classes are (name, episodes, queries, right), the hardest first; confusions (shown, taken for, times, queries), the
-    most often first. `by_examples` is of a regression the step after learning from so many examples.
+    `classes`: (name, episodes, queries, right answers), the lowest accuracy first. `confusions`: (class, answer, times,
+    queries of the class in episodes with both), the most frequent first. `fits` and `by_examples` are of regressions:
+    `by_examples` has (number of support examples, the last inner step).
     """
 
     extent: str
@@ -77,12 +78,12 @@ class Looked(NamedTuple):
 
 
 def result(name: str, step: Step, kind: ScoreKind) -> Html:
-    """A score with its interval and unit, in a line."""
+    """A line with the score of a step, its 95 % interval and its unit."""
     return Html(f"{escape(name)} {kind.value(step['score'])} ± {kind.value(step['ci95'])} {kind.unit}")
 
 
 def signs(count: int) -> list[str]:
-    """A letter for each of several curves; numbers where letters run out."""
+    """The letters A, B, ... as short names of `count` curves; the numbers 1, 2, ... for more than 26."""
     return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
 
 
@@ -118,7 +119,7 @@ def adaptation(curves: Sequence[Curve], kind: ScoreKind, extent: str, what: str 
 
 
 def distribution_chart(scores: Sequence[float], kind: ScoreKind, extent: str) -> Chart:
-    """How the scores of single episodes are spread."""
+    """A histogram of the scores of single episodes."""
     axis = Axis(f"{kind.label} of an episode", "episodes", whole=False)
     caption = f"How many episodes had which {kind.name} after the last inner step, {extent}."
     words = ("episodes", f"distribution of {kind.name} over episodes", caption)

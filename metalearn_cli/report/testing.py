@@ -22,10 +22,10 @@ from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class MeasuredCheckpoint(NamedTuple):
-    """One checkpoint: its file, how it was measured in a line, on how many episodes, and what came out.
+    """A measured checkpoint: its file, a line on how it was measured (`protocol`), on how many episodes (`extent`).
 
-    `scores` are those of the single episodes after the last step. Of an ensemble the name says that it is one, and
-    `members` are its files. `promised` are tables of what it promises and is worth: title, header and rows.
+    `steps`: the means after 0..K inner steps. `scores`: of each episode, after the last step. `members`: the files of
+    an ensemble. `promised`: tables (title, header, rows) of calibration and of comparisons with other learners.
     """
 
     checkpoint: str
@@ -39,7 +39,7 @@ class MeasuredCheckpoint(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The mean over common episodes of what one checkpoint scored more than the first, and its 95 % interval."""
+    """The mean of (score of a checkpoint - score of the first one) over the same episodes, and its 95 % half-width."""
 
     difference: float
     ci95: float
@@ -72,7 +72,7 @@ def comparison_page(
     notes: Sequence[str],
     came_from: Origin,
 ) -> WebPage:
-    """The page of several checkpoints; a letter stands for each, and the first is what the others are held against."""
+    """The page of several checkpoints. A letter stands for each, and the others are compared with the first."""
     letters = signs(len(several))
     unlike = len({one.protocol for one in several}) > 1
     header = ["", "checkpoint", *(["protocol"] if unlike else []), "episodes", "inner step", kind.label, "± 95 %"]
@@ -103,7 +103,7 @@ def _scores_chart(curves: Sequence[Curve], kind: ScoreKind) -> Chart:
 
 
 def telling_parts(names: Sequence[str]) -> list[str]:
-    """Of several paths what tells them apart: without the folders, and the end, that all have in common.
+    """The part of each path in which it differs: without the first folders and the end that all have in common.
 
     >>> telling_parts(["runs/maml/checkpoints/best.pt", "runs/protonet/checkpoints/best.pt"])
     ['maml', 'protonet']

@@ -21,10 +21,11 @@ from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class TrainedRun(NamedTuple):
-    """A run: its name and what it trains, the rows of metrics.jsonl, how losses and validations were measured, `facts`.
+    """A run to be shown: its name, a line on what it trains (`title`), and `rows` of metrics.jsonl.
 
-    `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
-    nobody looked. `known` is how it was measured on tasks of the training part besides, and its steps there.
+    `trained`, `measured`: how training losses and validations were measured. `facts`: rows of a table. `looked`,
+    `scores`: the answers of the best checkpoint in single episodes; `looked` is None if they were not looked at.
+    `known`: how the best checkpoint was measured on training tasks, and its steps there; None if it was not.
     """
 
     name: str
@@ -54,7 +55,7 @@ def training_page(run: TrainedRun, came_from: Origin) -> WebPage:
 
 
 def _adapted(run: TrainedRun, best: Mapping[str, Any]) -> tuple[list[Curve], ScoreKind, str]:
-    """How the best checkpoint adapts to tasks of validation and of training, and which these are."""
+    """The curves of the best checkpoint on validation and training tasks, and a text on which tasks these are."""
     curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
     extent = f"best checkpoint. Validation: {run.measured}" + (f". Training: {run.known[0]}" if run.known else "")
     return curves, run.kind, extent
@@ -116,7 +117,7 @@ def _numbers(kind: ScoreKind, rows: Sequence[Mapping[str, Any]], steps: str) -> 
 
 
 def _finite(value: Any) -> Any:
-    """JSON has null where there was no finite number."""
+    """The values with NaN in the place of None, which JSON has for numbers that are not finite."""
     if value is None:
         return math.nan
     if isinstance(value, Mapping):

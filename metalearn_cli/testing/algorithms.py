@@ -1,4 +1,4 @@
-"""Is this file an algorithm?"""
+"""The check of an algorithm."""
 
 import warnings
 from pathlib import Path
@@ -19,7 +19,7 @@ from metalearn_cli.testing.files import Named, checked_settings, module_at
 
 
 class NotChecked(UserWarning):
-    """Something of a file was left unchecked, for a reason that the file itself gives."""
+    """A warning: something was not checked, because the traits of the file say that it does not hold."""
 
 
 _FIRST_ORDER = (

@@ -1,4 +1,4 @@
-"""CIFAR-100, the one store behind CIFAR-FS and FC100, which are two lists of its classes."""
+"""CIFAR-100. CIFAR-FS and FC100 are two splits of its classes and share one store."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ _OFFICIAL = Download(
 
 
 def cifar100_archive(config: Official, split: str) -> Archive:
-    """CIFAR-100 with both splits, of which `split` is drawn from."""
+    """CIFAR-100 with both splits; tasks are drawn from `split`."""
     return Archive(
         store="cifar100",
         settings={},
@@ -80,5 +80,5 @@ def _require_agreement(classes: Mapping[str, Sequence[str]], asked: str, splits:
 
 
 def _training_first(members: Sequence[str]) -> list[str]:
-    """The official test pictures after the training pictures, as everybody has them."""
+    """The members with the official training pictures first and the test pictures after them."""
     return sorted(members, key=lambda member: ("test" in member.split("/")[:-2], member))

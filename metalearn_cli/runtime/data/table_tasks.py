@@ -188,7 +188,7 @@ def require_ways(encoding: Encoding, ways: int, name: str) -> None:
         told = f"every task of {name} has the same {len(encoding.classes)} classes"
         raise ConfigError(f"task.ways: found {ways}, but {told}; set it to {len(encoding.classes)}")
     if encoding.kind == "classes" and ways < 2:
-        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes")
 
 
 def outputs_of(encoding: Encoding, ways: int) -> int:

@@ -118,7 +118,7 @@ class AdaptedHeader(_Header):
         if len(set(self.classes)) < len(self.classes):
             return "classes: found a label twice, expected each once"
         if len(self.classes) != self.interface.outputs:
-            return f"classes: found {len(self.classes)}, but the network tells {self.interface.outputs} apart"
+            return f"classes: found {len(self.classes)}, but the network has {self.interface.outputs} outputs"
         return ""
 
 

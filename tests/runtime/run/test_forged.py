@@ -133,7 +133,7 @@ def test_a_training_checkpoint_is_refused_by_the_field_that_cannot_be(trained, t
     ("path", "value", "message"),
     [
         ("classes", ["a", "a"], "classes: found a label twice"),
-        ("classes", ["a", "b", "c"], "classes: found 3, but the network tells 2 apart"),
+        ("classes", ["a", "b", "c"], "classes: found 3, but the network has 2 outputs"),
         ("classes", [], "classes"),
         ("classes", ["a", None], "classes"),
         ("classes", ["a", ["b"]], "classes"),
