@@ -63,6 +63,7 @@ def write_training_page(
     or is stopped meanwhile, the page has only the curves, which take seconds. An error is a warning here, because a
     finished run must not fail for its page.
     """
+    # A run with --max-time must end in time; a signal has no such limit.
     if stopper.signal is None and stopper.left < _CURVES_SECONDS:
         return None, ["report.html"]
     from metalearn_cli.report import charts

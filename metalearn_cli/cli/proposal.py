@@ -92,6 +92,7 @@ def _dataset(dataset: str, settings: Sequence[str]) -> list[str]:
 def _fitted(values: Mapping[str, Any], room: Room) -> list[str]:
     """The sizes of tasks that have to be smaller than in the experiment."""
     task, test = values["task"], values["eval"]
+    # At most half of the smallest class is learned from, so that as many pictures or more are left as queries.
     shots = min(task["shots"], room.pictures // 2)
     left = room.pictures - shots
     asked = {"task.ways": task["ways"], "task.shots": task["shots"], "task.queries": task["queries"]}

@@ -54,8 +54,10 @@ class ReportRows:
     def _columns(self, report: "Report") -> list[tuple[str, int, str]]:
         """Name, width and cell of each column that fits: the ones that can best be spared have gone."""
         columns = self._all(report)
+        # Columns are left out in this order: first the inner steps between the first and the last.
         between = [f"step {step}" for step in range(self._course.measured.inner_steps - 1, 0, -1)]
         for name in [*between, "left", "loss", "step 0", "tasks/s"]:
+            # 2: the star behind the row of the best report.
             if sum(wide for _, wide, _ in columns) + 2 < self._width:
                 break
             columns = [column for column in columns if column[0] != name]

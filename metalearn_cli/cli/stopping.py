@@ -36,7 +36,7 @@ class Stopper:
         self._listen()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            # nohup has SIGHUP ignored; that is to stay so.
+            # Under nohup SIGHUP is ignored, and has to stay ignored.
             if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
                 signal.signal(number, self._take)
 
@@ -87,11 +87,14 @@ class Stopper:
         if self.signal is None:
             self.signal = number
             self._look_again_in(_PATIENCE_SECONDS)
+        # With the default action a second SIGINT ends the process at once, even inside a library.
         if self._last_act is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _listen(self) -> None:
         """Start a thread that hears of each signal at once, even if the main thread is inside a library."""
+        # Python's C handler writes the number of a signal to this socket at once; Python's own handlers run only when
+        # the main thread executes bytecode again.
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
@@ -102,6 +105,8 @@ class Stopper:
         while came := ours.recv(1):
             if came[0] == getattr(signal, "SIGALRM", None):
                 continue
+            # SIGINT's default action (see `_take`) has not ended the process: the main thread is inside a library and
+            # has not run `_take` yet, or there is an act to be done first.
             if again and came[0] == signal.SIGINT:
                 if self._last_act is not None:
                     self._last_act()
@@ -112,6 +117,7 @@ class Stopper:
             again = True
 
     def _look_again_in(self, seconds: float) -> None:
+        # A timer's signal, because its handler runs in the main thread, where KeyboardInterrupt has to be raised.
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, self._hurry)
             signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -134,6 +134,7 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
     out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else " mse"
     told, episodes = [], outcome.session.measured.episodes
     for name, row in (("best", best), ("last", found[-1] if found else None)):
+        # If the last validation is the best one, it is not printed twice.
         if row is not None and (name, row) != ("last", best):
             score = f"{score_cell(row.steps[-1], outcome.accuracy, out)}{unit}"
             told.append((f"{name} val", f"{score}, {episodes} episodes, at iteration {row.iteration:,}"))
@@ -176,6 +177,7 @@ def _score(step: dict[str, float]) -> dict[str, float]:
 
 
 def _step(found: Mapping[str, Any]) -> Step:
+    # metrics.jsonl has null for a number that is not finite.
     numbers = (math.nan if found[name] is None else float(found[name]) for name in Step._fields[1:])
     return Step(found["step"], *numbers)
 

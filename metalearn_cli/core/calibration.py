@@ -42,6 +42,7 @@ def best_temperature(outputs: Tensor, targets: Tensor) -> float:
     """
     sound = outputs.isfinite().all(-1)
     logits, known = outputs[sound].double(), targets[sound].unsqueeze(-1)
+    # Shifting a row changes neither its softmax nor the slope; with 0 as the largest logit, large terms do not cancel.
     logits = logits - logits.amax(-1, keepdim=True)
     if not len(logits):
         return 1.0
@@ -51,6 +52,7 @@ def best_temperature(outputs: Tensor, targets: Tensor) -> float:
         """The derivative of the negative log likelihood with respect to 1 / T; it rises with 1 / T."""
         return ((logits * math.exp(-log_temperature)).softmax(-1) * logits).sum(-1).mean() - right
 
+    # In log T, because T spans ten orders of magnitude.
     low, high = math.log(_COLDEST), math.log(_HOTTEST)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -67,6 +69,7 @@ def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
     rows = probabilities.double()
     confidence, answers = rows.max(-1)
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    # The sum of (confidence - right) in a bin is the number of its answers times its gap, as equation 3 weighs it.
     off = torch.zeros(BINS, dtype=torch.float64, device=rows.device)
     off.index_add_(0, bins, confidence - (answers == targets).double())
     of_right = rows.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -85,6 +88,7 @@ def floor_for(right: Tensor, coverage: float) -> float:
     tasks are too few for this coverage, the threshold is 0, so that every set holds every class.
     """
     tasks, answers = right.shape
+    # 1e-9: 0.8 * 3 * 5 is 12.000000000000002 in floats, which without it would ask for one right answer more.
     needed = math.ceil(coverage * (tasks + 1) * answers - 1e-9)
     if needed > tasks * answers:
         return 0.0
@@ -123,6 +127,7 @@ def area_under_curve(members: Tensor, strangers: Tensor) -> float:
     """
     both = torch.cat([members.flatten(), strangers.flatten()]).double()
     ordered = both.sort().values
+    # Equal scores share the mean of their ranks, which counts a tie as half.
     first = torch.searchsorted(ordered, both, right=False)
     last = torch.searchsorted(ordered, both, right=True)
     ranks = (first + last + 1).double() / 2

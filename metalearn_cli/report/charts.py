@@ -106,6 +106,7 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
 
     def draw(axes: "Axes", palette: Palette) -> None:
         for place, line in enumerate(drawn):
+            # There are six colours, markers and dashes; a seventh line looks like the first.
             x, y, colour = _drawable(line.x), _drawable(line.y), palette.colours[place % 6]
             style: dict[str, Any] = {"color": colour, "linestyle": _DASHES[place % 6]}
             if len(x) <= _MOST_MARKED:
@@ -133,6 +134,7 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
 
 def histogram(words: tuple[str, str, str], axis: Axis, values: Sequence[float]) -> Chart:
     """A histogram of the values with a line at their mean. Up to 40 different values have a bar each."""
+    # matplotlib refuses to bin NaN; the table of the chart keeps all values.
     found = [value for value in values if math.isfinite(value)]
     different = sorted(set(found))
 

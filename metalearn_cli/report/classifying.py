@@ -116,6 +116,7 @@ def _matrix(classes: Sequence[str], judged: Judged) -> Html:
 
 
 def _answers(found: Classified) -> Section:
+    # Three counts of each class: how often it was answered, how often rightly, and how many queries are labelled so.
     given, right = Counter(label for label, _ in found.answers), Counter[str]()
     right.update(label for label, known in found.answers if known == label)
     labelled = Counter(known for _, known in found.answers if known is not None)

@@ -160,6 +160,7 @@ def _classes(looked: Looked) -> Section:
     note = paragraph(f"{len(looked.classes)} classes were drawn, {looked.extent}.")
     if len(looked.classes) <= 2 * _MOST_CLASSES:
         return Section("Classes, the hardest first", [note, rows(looked.classes)])
+    # From the end of the list backwards, so that the easiest class is the first.
     easiest = rows(looked.classes[: -_MOST_CLASSES - 1 : -1])
     hardest = rows(looked.classes[:_MOST_CLASSES])
     return Section("Classes", [note, element("h3", "The hardest"), hardest, element("h3", "The easiest"), easiest])

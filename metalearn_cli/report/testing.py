@@ -112,6 +112,7 @@ def telling_parts(names: Sequence[str]) -> list[str]:
     """
     split = [name.split("/") for name in names]
     shortest = min(map(len, split))
+    # If all paths are equal, `shortest - 1` keeps their last part.
     before = next((n for n in range(shortest) if len({parts[n] for parts in split}) > 1), shortest - 1)
     after = next((n for n in range(shortest - before) if len({parts[-1 - n] for parts in split}) > 1), 0)
     return ["/".join(parts[before : len(parts) - after]) for parts in split]

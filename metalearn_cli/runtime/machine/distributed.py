@@ -149,14 +149,14 @@ def process_group(
         yield ALONE
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # objects are exchanged over the current one
+        torch.cuda.set_device(device)  # all_gather_object uses the current device
     try:
         _meet(rank, device, stop, say)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"process {rank.number} of {rank.size} cannot reach the others: {reason}") from error
     _share_cores(device, rank)
-    # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
+    # The group is not destroyed: the process ends with the run, and destroying it has been seen to abort the process.
     yield Group(rank.number, rank.size)
 
 

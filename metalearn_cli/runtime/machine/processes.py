@@ -61,7 +61,7 @@ def beside(
 
 @contextmanager
 def _first_of(size: int, arguments: Arguments, folder: Path, stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    # It stays so: the group of processes is not taken apart either.
+    # These variables stay set after the block, because the process group is not destroyed either.
     os.environ.update(_surroundings(size, folder))
     given = arguments(folder)
     others = [_started(rank, given, folder) for rank in range(1, size)]
@@ -101,6 +101,7 @@ def _surroundings(size: int, folder: Path) -> dict[str, str]:
 
 def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     with _errors(rank, folder).open("wb") as errors:
+        # -P: nothing is imported from the current folder, where a file may have the name of a module.
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _COMMAND.format(sys.path), *arguments],
             env=os.environ | {"RANK": str(rank)},
@@ -139,9 +140,11 @@ def _one_of_the_others(rank: Rank) -> Iterator[None]:
     _here(rank.number, folder).touch()
 
     def wait() -> None:
+        # stdin is a pipe from the first process, so read() returns when that process has ended, even by SIGKILL.
         sys.stdin.buffer.read()
         if folder.name.startswith(_FOLDER):
             shutil.rmtree(folder, ignore_errors=True)
+        # The main thread may hang in an all-reduce with the dead process, where no exception reaches it.
         os._exit(1)
 
     waiting = threading.Thread(target=wait, daemon=True)
