@@ -10,7 +10,7 @@ from metalearn_cli.datasets.layouts import cifar100
 
 
 class Config(Official):
-    """Nothing to choose but what every dataset has."""
+    """This dataset has no settings but those of every published dataset."""
 
     name: Literal["fc100"] = "fc100"
 

@@ -9,7 +9,7 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Nothing to choose."""
+    """This dataset has no settings."""
 
     name: Literal["sinusoid"] = "sinusoid"
 

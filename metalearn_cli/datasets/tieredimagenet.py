@@ -41,7 +41,7 @@ _BY_HAND = (
 
 
 class Config(Official):
-    """Pictures that have another size are resized as a whole.
+    """Pictures of another size are resized as a whole.
 
     `image_size` (pixels): the side of the stored pictures.
     `resize`: the filter with which pictures are made smaller.
