@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from metalearn_cli.datasets.layouts import table
+from metalearn_cli.datasets.layouts import shipped_rows
 from metalearn_cli.storage.prepared.dataset import open_prepared
 
 ROUNDS = 3
@@ -91,7 +91,7 @@ def plainly(files: list[Path]) -> None:
 def miniimagenet() -> Iterator[tuple[str, bytes]]:
     """All 60,000 names of miniImageNet with soft noise for pictures."""
     pictures = [jpeg(number, (84, 84)) for number in range(500)]
-    for wnid, _part, pairs in table("miniimagenet_ravi.tsv.gz"):
+    for wnid, _part, pairs in shipped_rows("miniimagenet_ravi.tsv.gz"):
         for pair in pairs.split():
             rank = int(pair.split(":")[0])
             yield f"images/{wnid}{rank:08}.jpg", pictures[rank % 500]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.core.tasks import Task, with_each
-from metalearn_cli.runtime.machine.distributed import joined
+from metalearn_cli.runtime.machine.distributed import process_group
 
 
 class Processes:
@@ -86,7 +86,7 @@ def main() -> None:
 
     before = most_used()
     shape = SHAPES[sys.argv[1]]
-    with joined(torch.device("cpu")) as group, ExitStack() as stack:
+    with process_group(torch.device("cpu")) as group, ExitStack() as stack:
         mine = group.share(range(shape.tasks))
 
         def share(tasks: Task) -> Task:

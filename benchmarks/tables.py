@@ -32,7 +32,7 @@ def main(paths: list[Path]) -> None:
     """Measure every checkpoint and all others on the same episodes, and print them."""
     found = {path: measurement.tested(path, [], "test", _EPISODES, None, "cpu", _silent, print) for path in paths}
     first = found[paths[0]]
-    header = checkpoints.load(paths[0]).header
+    header = checkpoints.read_checkpoint(paths[0]).header
     experiment = from_mapping(header["experiment"], str(paths[0]))
     data = opening.open_data(experiment, None, _silent)
     spec, episodes = first.protocol.spec, first.episodes

@@ -1,6 +1,6 @@
-"""Every expected failure of metalearn, in one tree.
+"""The tree of expected errors.
 
-MetalearnError                the user can mend it: one line on stderr, exit code 2
+MetalearnError                the user can fix it: one line on stderr, exit code 2
 ├── ConfigError               an experiment file, a --set or an option
 ├── DataError                 a dataset, an archive, a picture
 ├── CheckpointError           a checkpoint or an adapted classifier
@@ -18,7 +18,7 @@ _JOINERS = "\u200c\u200d"  # they make one sign of several, as in emoji and in P
 
 
 class MetalearnError(Exception):
-    """The user can mend this; `str(error)` is one line that says what was wrong and what would be right."""
+    """An error that the user can fix; `str(error)` is one line on what was wrong and what would be right."""
 
     exit_code = 2
 
@@ -75,13 +75,13 @@ def _is_shown(character: str) -> bool:
 
 
 def _within(line: str) -> str:
-    """The line, without its middle if it is overlong: it begins with the file and the key, and ends in what to do."""
+    """The line, without its middle if it is very long: its beginning has the file and the key, its end the remedy."""
     end = _LONGEST_LINE // 3
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - end - 5]} ... {line[-end:]}"
 
 
 def can_be_a_name(text: str) -> bool:
-    """Whether a file or class may be called so: no control character is in it, and nothing that is not Unicode."""
+    """Whether the text can be the name of a file or class: it is valid Unicode without control characters."""
     return text.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
@@ -93,5 +93,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """What another library's error says, as the end of a line."""
+    """The message of another library's error in one line, cut if it is long; without a message, the error's type."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

@@ -1,8 +1,6 @@
-"""What of the user's input is left out, and why: collected while a source is searched, arranged and decoded.
+"""Collects the parts of a user's input that are left out, with reasons, and remarks on input that is suspicious.
 
-What is taken, but likely is not what its user believes it to be, is a remark beside it.
-
-Open to all rooms, since each of them may leave something out, and whatever does so says it here.
+All rooms may import this file, since each of them may leave something out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +12,7 @@ from metalearn_cli.settings import Settings
 
 
 class Omission(Settings):
-    """Things of one kind that are left out: why, how many there are, and the name of the first."""
+    """Things of one kind that were left out: the reason, their number, and the name of the first."""
 
     kind: str
     why: str
@@ -42,15 +40,15 @@ class Omissions:
 
     @property
     def remarks(self) -> list[str]:
-        """What a person should know of the input that is taken."""
+        """Lines on input that was used but looks suspicious."""
         return [*self._remarks.values()]
 
     def remark(self, about: str, text: str) -> None:
-        """One remark is made about a thing, the first."""
+        """Add a remark about a thing; only the first one about it counts."""
         self._remarks.setdefault(about, text)
 
     def add(self, kind: str, why: str, name: str) -> None:
-        """The thing called `name`, of this kind (a singular noun), is left out; `why` says how to have it taken."""
+        """Add the thing `name` of a kind (a singular noun); `why` gives the reason and how to have it used."""
         self._of.setdefault(name, (kind, why))
 
     def __contains__(self, name: str) -> bool:
@@ -63,7 +61,7 @@ class Omissions:
         return found
 
     def listed(self) -> list[Omission]:
-        """One Omission for each kind and reason, the most numerous first."""
+        """One Omission for each kind and reason, the largest number first."""
         names: dict[tuple[str, str], list[str]] = {}
         for name, told in self._of.items():
             names.setdefault(told, []).append(name)
@@ -82,5 +80,5 @@ def merged(lists: Iterable[Sequence[Omission]]) -> list[Omission]:
 
 
 def as_fields(omissions: Iterable[Omission]) -> list[dict[str, Any]]:
-    """The same for JSON."""
+    """Omissions as fields for JSON."""
     return [omission.model_dump() for omission in omissions]

@@ -1,4 +1,4 @@
-"""What turns any picture into a network's input; a fact of a dataset, of an extractor and of every checkpoint."""
+"""The steps from a picture to a network's input. Datasets, extractors and checkpoints each store them."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ Resize = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 
 
 class Preprocessing(Settings):
-    """What turns any picture into a network's input; stored with the dataset and with every checkpoint.
+    """The steps from a picture to a network's input, stored with the dataset and with every checkpoint.
 
     In this order: EXIF orientation, grey or RGB, crop to the target's aspect ratio (`fit: crop`) or not
     (`fit: squash`), resize to `height` x `width`, invert; that is stored as uint8. Then (pixel / 255 - mean) / std

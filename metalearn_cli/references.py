@@ -1,8 +1,8 @@
 """Python names in an experiment, `package.module` and `package.module:Name`: the only keys that run somebody else's
 code (SECURITY.md).
 
-The folder where the command runs is never on Python's path: a file there, in a dataset of a stranger, may be called
-like any module that some library looks for. What a person names in an experiment is found there all the same.
+The current folder is never on Python's path, because a file in it (of a stranger's dataset) may have the name of a
+module that some library imports. Only modules that an experiment names are also looked for there.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def imported(reference: str, key: str) -> Callable[..., Any]:
     try:
         found = getattr(_imported(module), attribute)
     except (Exception, SystemExit) as error:  # an import runs somebody else's code
-        raise ConfigError(f"{key}: {reference} cannot be imported: {reason(error)}") from error
+        raise ConfigError(f"{key}: {reference} cannot be imported: {first_line(error)}") from error
     if not callable(found):
         raise ConfigError(f"{key}: {reference} is no class or function")
     made: Callable[..., Any] = found
@@ -48,11 +48,11 @@ def module_named(name: str) -> ModuleType:
     try:
         return _imported(name)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{name} cannot be imported: {reason(error)}") from error
+        raise ConfigError(f"{name} cannot be imported: {first_line(error)}") from error
 
 
 def neighbours_of(name: str) -> list[str]:
-    """The modules that lie in the same package as `name`; none where that is not one which was imported."""
+    """The names of the modules in the same package as `name`; empty if that package was not imported."""
     package = name.rpartition(".")[0]
     folder = getattr(sys.modules.get(package), "__path__", ())
     return [f"{package}.{module.name}" for module in pkgutil.iter_modules(folder)]
@@ -76,7 +76,7 @@ def _imported(module: str) -> ModuleType:
 
 
 class Call(NamedTuple):
-    """What a file would have called: a function and the arguments that come with it, by name."""
+    """A call that a file asks for: the name of a function, and its arguments by name."""
 
     function: str
     arguments: Mapping[str, Any]
@@ -87,7 +87,7 @@ class Call(NamedTuple):
         return f"{self.function}({shown})" if shown else self.function
 
     def approval(self) -> str:
-        """What METALEARN_TRUST must hold: the function and, where it gets arguments, a digest of these very ones."""
+        """The entry that METALEARN_TRUST needs: the function's name and, if there are arguments, a digest of them."""
         if not self.arguments:
             return self.function
         digest = hashlib.sha256(json.dumps(dict(self.arguments), sort_keys=True).encode()).hexdigest()
@@ -98,7 +98,7 @@ class Call(NamedTuple):
         return self.approval() in (entry.strip() for entry in os.environ.get("METALEARN_TRUST", "").split(","))
 
 
-def reason(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error of somebody else's code."""
     if isinstance(error, SystemExit):
         return f"it ends the program (SystemExit: {error})"
@@ -106,14 +106,14 @@ def reason(error: BaseException) -> str:
 
 
 class _OwnModules:
-    """Python's last place to look: in one folder, for modules that a person named and for what these import."""
+    """Python's last finder: it looks in one folder for modules that a person named, and for those that these import."""
 
     def __init__(self) -> None:
         self._folder = ""
         self._names: set[str] = set()
 
     def admit(self, name: str) -> None:
-        """From now on the module `name` is found in the folder where the command runs, unless it is installed."""
+        """Let the module `name` be found in the current folder, unless it is installed."""
         self._names.discard(name)
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             self._folder = os.getcwd()  # noqa: PTH109
@@ -124,7 +124,7 @@ class _OwnModules:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Where the module is; None for what neither a person nor a module of the folder asks for."""
+        """The place of the module; None if neither a person nor a module of the folder asks for it."""
         if path is not None or not (name in self._names or _importer() in self._names):
             return None
         spec = PathFinder.find_spec(name, [self._folder])

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from metalearn_cli.experiment import load
+from metalearn_cli.experiment import read_experiment
 from tests.commands import ROOT, TINY, environment
 
 CI = (ROOT / "docs/ci.md").read_text()
@@ -22,7 +22,7 @@ def block(name):
 
 def test_the_gates_experiment_is_one(tmp_path):
     (tmp_path / "gate.yaml").write_text(block("gate.yaml"))
-    assert load(str(tmp_path / "gate.yaml")).name == "gate"
+    assert read_experiment(str(tmp_path / "gate.yaml")).name == "gate"
 
 
 @pytest.mark.parametrize(("least", "code"), [("0.3", 0), ("0.999", 3)])

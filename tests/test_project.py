@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import metalearn_cli.pytest_plugin
-from metalearn_cli.experiment import load, shipped
+from metalearn_cli.experiment import read_experiment, shipped
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,7 +39,7 @@ def test_pytest_finds_the_options_of_the_checks():
 
 
 def test_every_shipped_config_is_an_experiment_with_a_name_of_its_own():
-    experiments = {name: load(name) for name in shipped()}
+    experiments = {name: read_experiment(name) for name in shipped()}
     assert len({one.name for one in experiments.values()}) == len(experiments)
 
 

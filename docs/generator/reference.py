@@ -14,7 +14,7 @@ from typing import Any, get_args
 from metalearn_cli.backbones.layers import AnyLayer
 from metalearn_cli.datasets import Files, Official, Pictures
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.experiment.meanings import about, meanings
+from metalearn_cli.experiment.meanings import description_of, meanings
 from metalearn_cli.experiment.mistakes import words
 from metalearn_cli.experiment.registry import EVERY_ROOM, names_in
 from metalearn_cli.settings import Choice, Settings
@@ -37,11 +37,11 @@ def page() -> str:
 
 
 def _experiment() -> Iterator[str]:
-    yield from _section("##", "The experiment", about(Experiment), Experiment)
+    yield from _section("##", "The experiment", description_of(Experiment), Experiment)
     for name, field in Experiment.model_fields.items():
         block = field.annotation
         if isinstance(block, type) and issubclass(block, Settings) and not issubclass(block, Choice):
-            yield from _section("##", f"`{name}`", about(block), block)
+            yield from _section("##", f"`{name}`", description_of(block), block)
 
 
 def _room(block: str) -> Iterator[str]:
@@ -49,14 +49,14 @@ def _room(block: str) -> Iterator[str]:
     yield f"## `{block}`\n\n`{block}.name` is one of these; each has keys of its own.\n"
     if block == "dataset":
         for shared, title in _SHARED.items():
-            yield from _section("###", title, about(shared), shared)
+            yield from _section("###", title, description_of(shared), shared)
     for name in names_in(EVERY_ROOM[block]):
         module = import_module(f"metalearn_cli.{EVERY_ROOM[block]}.{name}")
-        text = f"{_prose(module.__doc__ or '')}\n\n{about(module.Config)}"
+        text = f"{_prose(module.__doc__ or '')}\n\n{description_of(module.Config)}"
         yield from _section("###", f"`{name}`", text, module.Config)
         if name == "layers":
             for layer in get_args(AnyLayer):
-                yield from _section("####", ", ".join(map(_code, _kinds(layer))), about(layer), layer)
+                yield from _section("####", ", ".join(map(_code, _kinds(layer))), description_of(layer), layer)
 
 
 def _section(level: str, title: str, text: str, block: type[Settings]) -> Iterator[str]:

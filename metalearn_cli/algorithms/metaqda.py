@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from metalearn_cli.core.closed_form import ClosedForm, closed_form_learner, features_in, tasks_in, tried
+from metalearn_cli.core.closed_form import ClosedForm, closed_form_learner, features_in, tasks_in, trial_of
 from metalearn_cli.core.heads import features_of, one_hot, require_classes
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.tasks import Examples, Task
@@ -137,7 +137,7 @@ def _fitted(
     for shrinkage, strength, freedom in product(config.shrinkages, config.strengths, config.freedoms):
         values = {_STRENGTH: strength, _FREEDOM: freedom, _SCALE: 1.0}
         coefficients = {name: like.new_tensor(value).log() for name, value in values.items()}
-        trial = tried(_answers(turned, known.rates(shrinkage).to(like), coefficients))
+        trial = trial_of(_answers(turned, known.rates(shrinkage).to(like), coefficients))
         if trial.loss < best:
             coefficients[_SCALE] = like.new_tensor(trial.scale).log()
             statistics = {name: value.to(like) for name, value in known.whitening(shrinkage).items()}

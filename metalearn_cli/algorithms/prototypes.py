@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from metalearn_cli.core.closed_form import ClosedForm, closed_form_learner, features_in, tasks_in, tried
+from metalearn_cli.core.closed_form import ClosedForm, closed_form_learner, features_in, tasks_in, trial_of
 from metalearn_cli.core.heads import directions, features_of, prototypes, require_classes
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.tasks import Examples, Task
@@ -88,7 +88,7 @@ def _fitted(
     """Meta with the whitening and the scale under which validation tasks are answered best."""
     like, by_angle = meta.statistics[MATRIX], config.distance == "cosine"
     plain = list(tasks_in(problem, meta, episodes))
-    found, best = meta.statistics, tried(_answers(plain, by_angle))
+    found, best = meta.statistics, trial_of(_answers(plain, by_angle))
     if config.shrinkages:
         known = scatter(features_in(problem, meta, classes))
         mean, vectors = known.mean.to(like), known.vectors.to(like)
@@ -96,7 +96,7 @@ def _fitted(
         turned = [_changed(tasks, lambda features: (features - mean) @ vectors) for tasks in plain]
         for shrinkage in config.shrinkages:
             rates = known.rates(shrinkage).to(like)
-            trial = tried(_answers([_changed(tasks, rates.mul) for tasks in turned], by_angle))
+            trial = trial_of(_answers([_changed(tasks, rates.mul) for tasks in turned], by_angle))
             if trial.loss < best.loss:
                 found, best = known.whitening(shrinkage), trial
     scale = meta.coefficients[_SCALE].new_tensor(best.scale).log()

@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
-from metalearn_cli.references import imported, reason
+from metalearn_cli.references import first_line, imported
 from metalearn_cli.settings import Choice
 
 _TOLERANCE, _EXAMPLES = 1e-4, 4
@@ -53,7 +53,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     try:
         module = function(**config.arguments)
     except (Exception, SystemExit) as error:  # somebody else's code
-        raise ConfigError(f"backbone.call: {config.call} failed: {reason(error)}") from error
+        raise ConfigError(f"backbone.call: {config.call} failed: {first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"backbone.call: {config.call} gave a {type(module).__name__}, expected an nn.Module")
     if any(isinstance(value, UninitializedParameter) for value in module.parameters()):
@@ -141,7 +141,7 @@ def _answer(config: Config, module: nn.Module, inputs: Tensor) -> Tensor:
     try:
         outputs = module(inputs)
     except (Exception, SystemExit) as error:  # somebody else's code
-        refused = f"{config.call} cannot take inputs of shape {list(inputs.shape[1:])}: {reason(error)}"
+        refused = f"{config.call} cannot take inputs of shape {list(inputs.shape[1:])}: {first_line(error)}"
         raise ConfigError(f"backbone.call: {refused}") from error
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         raise ConfigError(f"backbone.call: the module of {config.call} must return outputs of shape [N, outputs]")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.drop_block import DropBlock
-from metalearn_cli.layers.network import below, over_tasks
+from metalearn_cli.layers.network import over_tasks, under_prefix
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
 from metalearn_cli.settings import Choice, Size
@@ -53,7 +53,7 @@ class Residual(nn.Module):
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The outputs [T, N, ...] for inputs [T, N, ...] and parameters [T, ...] by name."""
         long, short = (
-            over_tasks(self.get_submodule(name), below(f"{name}.", params), inputs, how.at(name))
+            over_tasks(self.get_submodule(name), under_prefix(f"{name}.", params), inputs, how.at(name))
             for name in ("long", "short")
         )
         return long + short

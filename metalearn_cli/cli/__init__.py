@@ -1,4 +1,4 @@
-"""The rim: one file per command. The only room that imports typer and rich; torch is imported inside commands."""
+"""The commands, one file each. Only this folder imports typer and rich; torch is imported inside the commands."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""Where what `finetune` answers with comes from: a checkpoint, nothing trained, or a saved one that learns more."""
+"""The classifier with which `finetune` answers: from a checkpoint, from a config without training, or a saved one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Given(NamedTuple):
-    """What a classifier is to come from: a checkpoint's file or a config's name, and its overrides; on which device.
+    """The source of a classifier: a checkpoint's file or a config's name, with its overrides, and the device.
 
-    `output` is the file that it will be written to.
+    `output`: the file to which the classifier will be written, if any.
     """
 
     checkpoint: Path | None
@@ -32,15 +32,15 @@ class Given(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The name of the source in messages."""
         return str(self.checkpoint) if self.checkpoint is not None else f"--config {self.config}"
 
 
 class Steps(NamedTuple):
-    """Classifiers after 0..K inner steps, the pictures or rows that were given to learn from, and the learner.
+    """Classifiers after 0..K inner steps, the support pictures or rows of this call (`shown`), and the learner.
 
-    `learned_from` are all examples that they were adapted to; more than were given where a classifier grew. `told` are
-    lines for a person. Of a regression there is the learner alone, which `regressing` adapts, or a saved Regressor.
+    `learned_from`: all support examples, also those from which a saved classifier had learned before. `told`: lines to
+    be printed. For a regression: only the learner, which `regressing` adapts, or a saved Regressor.
     """
 
     classifiers: "list[Classifier]"
@@ -51,7 +51,7 @@ class Steps(NamedTuple):
 
     @property
     def interface(self) -> "Interface":
-        """What they see and give."""
+        """The form of the inputs and outputs."""
         if self.learner is not None:
             return self.learner.interface
         return self.classifiers[-1].interface
@@ -59,7 +59,7 @@ class Steps(NamedTuple):
 
 def steps_of(given: Given, support: Path | None, progress: "Progress") -> Steps:
     """The classifiers. Raises ConfigError, CheckpointError or DataError if they cannot be made."""
-    from metalearn_cli.experiment import load
+    from metalearn_cli.experiment import read_experiment
     from metalearn_cli.runtime.run import assembly
     from metalearn_cli.runtime.use import loading
     from metalearn_cli.storage.runs import checkpoints
@@ -68,9 +68,9 @@ def steps_of(given: Given, support: Path | None, progress: "Progress") -> Steps:
     if given.checkpoint is None:
         assert given.config is not None
         assert support is not None
-        learner = loading.untrained(load(given.config, given.overrides), place, given.config)
+        learner = loading.untrained(read_experiment(given.config, given.overrides), place, given.config)
         return _adapted(learner, support, progress)
-    file = checkpoints.load(given.checkpoint)
+    file = checkpoints.read_checkpoint(given.checkpoint)
     if support is None or file.header.get("kind") == "adapted":
         return _again(given, file, support, place, progress)
     if given.output is not None:  # only a classifier may grow in its own file
@@ -150,14 +150,17 @@ def _grown(before: "Classifier", name: str, support: Path, progress: "Progress")
 
 
 def converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:
-    """What a checkpoint holds, an adapted classifier or the initialisation of a learner, in the form of `output`."""
+    """Write an adapted classifier or the initialisation of a learner in the format that the suffix of `output` names.
+
+    Return the fields for JSON.
+    """
     from metalearn_cli.runtime.run import assembly
     from metalearn_cli.runtime.use import export, reopened
     from metalearn_cli.storage.runs import checkpoints
 
     if overrides:
         raise ConfigError("--set: has no effect without --support")
-    file, classes = checkpoints.load(path), None
+    file, classes = checkpoints.read_checkpoint(path), None
     if file.header.get("kind") == "adapted":
         found = reopened.classifier_in(file, assembly.device_named(device), path)
         found.save(output)

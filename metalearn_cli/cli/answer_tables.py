@@ -1,4 +1,4 @@
-"""What `finetune` tells of a classifier's answers, as tables on a terminal.
+"""Tables of a classifier's answers, as `finetune` prints them on a terminal.
 
 Legend: N pictures, W classes.
 """
@@ -17,7 +17,7 @@ _TITLE: Any = {"title_justify": "left", "title_style": "bold"}
 
 
 def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
-    """The table of the queries, those that are wrong first; long ones are cut."""
+    """Print a table of the queries, the wrong ones first. Without `verbose` a long table is cut."""
     out = tables.console(stderr=False)
     table = Table(title="predictions", **_TITLE)
     judged = any(row["known"] is not None for row in predictions)
@@ -40,7 +40,7 @@ def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
 
 
 def print_measured(fields: Mapping[str, Any], verbose: bool) -> None:
-    """The tables of accuracies, after each inner step and of each class."""
+    """Print tables of the accuracy after each inner step, and of each class."""
     out = tables.console(stderr=False)
     title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes, support statistics"
     table = Table(title=title, **_TITLE)

@@ -1,4 +1,4 @@
-"""What `finetune` tells of a classifier's answers: as fields for JSON, as tables on a terminal, as a csv file.
+"""A classifier's answers as `finetune` gives them: fields for JSON, sentences, and a csv file.
 
 Legend: N pictures, W classes.
 """
@@ -23,7 +23,7 @@ NOTHING_MEASURED: Fields = {
 
 
 def measured_fields(measured: "Measured | None", steps: Sequence[int], classes: Sequence[Any]) -> Fields:
-    """How many answers were right, by inner step and by class, and which class was taken for which."""
+    """Fields for JSON: how many answers were right after each inner step and of each class, and the confusions."""
     if measured is None:
         return NOTHING_MEASURED
     counted, ways = measured.counted, len(classes)
@@ -56,9 +56,9 @@ def _share(share: "Share") -> Fields:
 def prediction_fields(
     classifier: "Classifier", queries: "Labelled", rows: "NDArray[np.float32]", coverage: float | None
 ) -> list[Fields]:
-    """The most probable class of each query, in their order, and whether it is none of the classes.
+    """Fields for JSON of each query, in order: its most probable class, and whether it belongs to none of the classes.
 
-    With a coverage also the set of classes, the most probable first. What is not calibrated says nothing of these.
+    With a `coverage` also its set of classes, the most probable first. Only a calibrated classifier has the last two.
     """
     classes, count = classifier.classes, len(rows)
     none = [None] * count if classifier.calibration is None else classifier.strangers(queries.inputs)
@@ -73,7 +73,7 @@ def prediction_fields(
 
 
 def note(prediction: Mapping[str, Any]) -> str:
-    """What is promised of an answer besides its class and probability, in words; nothing where nothing is."""
+    """A sentence on an answer: that the picture may be of no known class, or its set of classes; may be empty."""
     found = ["none of these"] if prediction["none_of_these"] else []
     if prediction["set"] is not None:
         found += [f"set: {', '.join(map(str, prediction['set'])) or 'empty'}"]
@@ -81,17 +81,17 @@ def note(prediction: Mapping[str, Any]) -> str:
 
 
 def is_wrong(prediction: Mapping[str, Any]) -> bool:
-    """Whether it is of another class, as far as that is known."""
+    """Whether the answer is wrong; False if the true class is not known."""
     return prediction["known"] is not None and prediction["known"] != prediction["label"]
 
 
 def wrong_first(predictions: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The places of all predictions, those that are wrong first."""
+    """The places of all predictions, the wrong ones first."""
     return sorted(range(len(predictions)), key=lambda place: not is_wrong(predictions[place]))
 
 
 def notes(fields: Mapping[str, Any]) -> list[str]:
-    """How the accuracy was measured, and what its interval is, a sentence each."""
+    """Two sentences: how the accuracy was measured, and what its interval means."""
     pictures, count = fields["per_step"][-1]["pictures"], fields["folds"]
     interval = "Intervals are 95 %, as if each picture were drawn by itself (Wilson)."
     if fields["measured_on"] == "support":
@@ -112,13 +112,13 @@ def notes(fields: Mapping[str, Any]) -> list[str]:
 
 def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDArray[np.float32]") -> bytes:
     """A row for each query, in their order, with the probability of every class."""
-    from metalearn_cli.report.spreadsheet import as_csv, exact
+    from metalearn_cli.report.spreadsheet import as_csv, exact_label
 
     promised = [name for name in ("none_of_these", "set") if any(row[name] is not None for row in predictions)]
     header = ["file", "predicted", "probability", *(f"probability of {name}" for name in classes), "known"]
     header += [name.replace("_", " ") for name in promised]
     lines = [
-        [row["file"], exact(row["label"]), row["probability"], *each, exact(row["known"])]
+        [row["file"], exact_label(row["label"]), row["probability"], *each, exact_label(row["known"])]
         + [_promised(row[name]) for name in promised]
         for row, each in zip(predictions, rows.tolist(), strict=True)
     ]
@@ -126,7 +126,7 @@ def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDAr
 
 
 def promised(fields: Mapping[str, Any]) -> str:
-    """What may be expected of the probabilities, and of the sets if there are any."""
+    """A line on how far the probabilities, and the sets of classes if there are any, can be trusted."""
     found = fields["calibration"]
     if found is None:
         by = "" if fields["temperature"] == 1 else "; their temperature is from leaving support pictures out"

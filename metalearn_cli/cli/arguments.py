@@ -1,4 +1,4 @@
-"""How a command line is read beyond what the parser does: several values after one option, and none that is empty."""
+"""Two additions to the parser of command lines: several values after one option, and an error for empty values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from metalearn_cli.errors import ConfigError
 
 
 class Command(TyperCommand):
-    """A command whose repeatable options take several values at once, as a shell's `*.png` gives them.
+    """A command whose repeatable options take several values at once, because a shell writes `*.png` as several words.
 
-    So it is where the command has no positional arguments, which such values could be, too.
+    Only commands without positional arguments do this; otherwise such a value could be an argument.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

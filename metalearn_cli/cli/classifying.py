@@ -1,4 +1,4 @@
-"""The HTML page of a classifier's answers: what runtime found, in the words that report writes."""
+"""The HTML page and the figures of a classifier's answers: values of runtime/ become those that report/ shows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,15 +21,15 @@ _NEAREST = 3
 
 def write_classifying_page(
     path: Path, classifier: "Classifier", support: "Labelled | None", queries: "Labelled", fields: Mapping[str, Any],
-    seconds: float,
+    made: pages.Made,
 ) -> None:  # fmt: skip
-    """`path` is the page of the queries, each with its answer in `fields` and the support pictures nearest to it.
+    """Write the page of the queries to `path`: each with its answer in `fields` and its nearest support pictures.
 
-    Those that are wrong come first.
+    The wrong answers come first.
     """
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import classifying
-    from metalearn_cli.report.sections import Origin
+    from metalearn_cli.report.web_page import as_html
     from metalearn_cli.runtime.use.neighbours import neighbours
 
     predictions = [row | {name: _text(row[name]) for name in ("label", "known")} for row in fields["predictions"]]
@@ -46,9 +46,8 @@ def write_classifying_page(
         source, classes, known, shown, [(row["label"], row["known"]) for row in predictions],
         judged=_judged(classes, fields), in_features=near.in_features,
     )  # fmt: skip
-    settings = [("", to_yaml(classifier.experiment))]
-    device = pages.environment(str(classifier.device), seconds)
-    deliver(path, classifying.classifying_page(found, Origin(settings, device, pages.command())))
+    origin = pages.origin([("", to_yaml(classifier.experiment))], str(classifier.device), made)
+    deliver(path, as_html(classifying.classifying_page(found, origin)))
 
 
 def _query(row: Mapping[str, Any], picture: "NDArray[np.uint8]", near: Sequence[int]) -> "Query":
@@ -70,7 +69,7 @@ def _support_pictures(classifier: "Classifier", support: "Labelled | None") -> "
 
 
 def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Mapping[str, Any]) -> None:
-    """The folder holds the figures of the answers in `fields`."""
+    """Write the figures of the answers in `fields` into the folder."""
     from metalearn_cli.report.figures import write_figures
     from metalearn_cli.report.judging import judged_charts
 

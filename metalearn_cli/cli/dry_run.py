@@ -1,4 +1,4 @@
-"""`metalearn train --dry-run`: everything but the training."""
+"""`metalearn train --dry-run`: print the experiment, check the gradient, and measure how long the run would take."""
 
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def dry_run(experiment: "Experiment", device: str, again: str, json: bool, quiet: bool) -> None:
-    """The resolved experiment is on stdout; what it would do, and what was proved of it, on stderr."""
+    """Print the resolved experiment on stdout; on stderr what the run would do and the result of the gradient check."""
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.runtime.run import assembly, forecast, gradient_proof, settings_without_effect
     from metalearn_cli.runtime.run.session import session_for
     from metalearn_cli.storage.runs import sinks
 
-    sinks.found(experiment.sinks)
+    sinks.sink_openers(experiment.sinks)
     if not json:
         print(to_yaml(experiment), end="")  # noqa: T201
     place = assembly.device_named(device)
@@ -67,7 +67,7 @@ def _lines(session: "Session", proved: "Proof", expected: "Forecast") -> list[st
 
     outer = session.experiment.outer
     return [
-        *banner.lines(session),
+        *banner.banner_lines(session),
         f"parameters     {_parameters(session):,}",
         f"tasks          {outer.iterations * outer.meta_batch_size:,} in {outer.iterations:,} meta-batches",
         f"data           {session.data.sha256[:16]}",

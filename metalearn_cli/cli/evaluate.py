@@ -94,7 +94,7 @@ def _tell(
     checkpoints: list[Path], results: "list[tuple[Result, dict[str, Any]]]", report: Path | None, json: bool,
     made: pages.Made,
 ) -> None:  # fmt: skip
-    """How the checkpoints compare, on the page that was asked for, and in print or as JSON."""
+    """Compare the checkpoints: on the page, if one was asked for, and as text or JSON."""
     from metalearn_cli.runtime.use.seeds import over_seeds
 
     every = [tested for tested, _ in results]
@@ -143,7 +143,7 @@ def _fields(path: Path, tested: "Result", seconds: float) -> dict[str, Any]:
 
 
 def _warn_of_lost(path: Path, tested: "Result") -> None:
-    """Say in how many episodes the adaptation diverged, and how they count."""
+    """Warn of episodes in which the adaptation diverged, with their number and how they are counted."""
     if tested.lost:
         counted = "such answers count as wrong" if tested.accuracy else "so their mean is no number; see the median"
         where = f"in {tested.lost} of {tested.episodes} episodes answers after the last inner step are not finite"
@@ -151,14 +151,14 @@ def _warn_of_lost(path: Path, tested: "Result") -> None:
 
 
 def _ensemble(tested: "Result") -> dict[str, Any] | None:
-    """What says that it is no single checkpoint; None for one."""
+    """Fields for JSON that describe an ensemble; None for a single checkpoint."""
     files = [str(path) for path in tested.members]
     return {"label": tested.label, "averaged": tested.averaged, "checkpoints": files} if files else None
 
 
 def _print(path: Path, tested: "Result", several: bool, verbose: bool) -> None:
     out = tables.console(stderr=False)
-    title = f"{path}\n{tables.title(tested)}" if several else tables.title(tested)
+    title = f"{path}\n{tables.measurement_title(tested)}" if several else tables.measurement_title(tested)
     out.print(tables.steps_table(title, tested.steps, tested.accuracy, tested.explained))
     if verbose:
         out.print(f"{path}, episodes {tested.fingerprint}", markup=False)
@@ -167,8 +167,8 @@ def _print(path: Path, tested: "Result", several: bool, verbose: bool) -> None:
 
 
 def _paired(first: "Result", other: "Result") -> dict[str, Any]:
-    """Mean over the common episodes of (other - first), the half-width of its 95 % interval, how many they are, and in
-    what the two were measured otherwise: the difference is then one of the protocols, too.
+    """Fields for JSON: the mean of (other - first) over their common episodes, its 95 % half-width, their number, and
+    how the two protocols differ, because a difference of protocols is part of the result.
     """
     from metalearn_cli.runtime.run.protocol import unlike
 
@@ -199,7 +199,7 @@ def _print_paired(names: list[str], compared: list[dict[str, Any]], accuracy: bo
 
 
 def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | None:
-    """How seeds differ, in a line."""
+    """A line on the spread between seeds."""
     if spread is None:
         return None
     scale, unit = (100, " %") if accuracy else (1, "")

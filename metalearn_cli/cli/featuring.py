@@ -1,4 +1,4 @@
-"""What `prepare` does and says of the features that are stored beside pictures."""
+"""The part of `prepare` that computes features and stores them beside the pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def require_extractor(settings: "Choice", quiet: bool) -> None:
-    """Raise ConfigError, before any picture is read, if the extractor that the dataset names cannot be had."""
+    """Raise ConfigError, before any picture is read, if the extractor that the dataset names is not available."""
     with tables.loading(quiet):
         from metalearn_cli.runtime.data.extraction import asked_features, extractor_for
     chosen = asked_features(settings)
@@ -23,7 +23,10 @@ def require_extractor(settings: "Choice", quiet: bool) -> None:
 def stored(
     settings: "Choice", description: "Archive | Generated", folder: Path, verify: bool, quiet: bool
 ) -> "list[FeatureManifest]":  # fmt: skip
-    """The features that the settings ask for, computed if need be; or, to `verify`, all that are there, checked."""
+    """Manifests of the features that the settings ask for, computed if missing.
+
+    With `verify`: manifests of all stored features, after a comparison with their checksums.
+    """
     from metalearn_cli.storage.prepared.dataset import open_prepared
     from metalearn_cli.storage.prepared.features import verify_all
 
@@ -38,17 +41,17 @@ def stored(
         return [features_beside(settings, description, open_prepared(folder), folder, stages).manifest]
 
 
-def fields(folder: Path, manifest: "FeatureManifest") -> dict[str, Any]:
-    """The features for JSON."""
-    from metalearn_cli.storage.prepared.features import Asked, place_of
+def feature_fields(folder: Path, manifest: "FeatureManifest") -> dict[str, Any]:
+    """Fields for JSON that describe stored features."""
+    from metalearn_cli.storage.prepared.features import Asked, features_folder
 
     asked = Asked(*(getattr(manifest, name) for name in Asked._fields))
     kept = ("about", "identity", "features", "views", "augmentation", "read_from", "why", "bytes", "sha256")
-    return {"path": str(place_of(folder, asked))} | {name: getattr(manifest, name) for name in kept}
+    return {"path": str(features_folder(folder, asked))} | {name: getattr(manifest, name) for name in kept}
 
 
-def line(manifest: "FeatureManifest", verified: bool) -> str:
-    """The features in a sentence: of which network, from which pictures, with what augmentation."""
+def feature_line(manifest: "FeatureManifest", verified: bool) -> str:
+    """A line that describes stored features: their network, their pictures, and the augmentation."""
     source = "the original pictures" if manifest.read_from == "originals" else f"the stored pictures ({manifest.why})"
     augmented = f"{manifest.views} views each ({', '.join(manifest.augmentation)})"
     views = "without augmentation" if manifest.views == 1 else augmented

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import adapting, answer_tables, answers, classifying, regressing, tables
+from metalearn_cli.cli import adapting, answer_tables, answers, classifying, pages, regressing, tables
 from metalearn_cli.cli.finetune_options import check_coverage, check_options
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures
@@ -60,7 +60,7 @@ def finetune(
     those that it has. With --output and neither --support nor --query, what the checkpoint holds is written in another
     form.
     """
-    started = time.monotonic()
+    made = pages.Made(pages.command(), time.monotonic(), quiet, figures)
     check_options(checkpoint, config, support, query, (output, csv, report))
     check_coverage(coverage, query)
     require_figures(figures)
@@ -81,8 +81,8 @@ def finetune(
             regressing.require_nothing_of_pictures(report, figures)
         _write(found, output, csv)
         if report is not None and found.queries is not None:
-            shown, seconds = (found.support, found.queries, fields), time.monotonic() - started
-            classifying.write_classifying_page(report, found.classifier, *shown, seconds)
+            shown = found.support, found.queries, fields
+            classifying.write_classifying_page(report, found.classifier, *shown, made)
         if figures is not None:
             classifying.write_classifying_figures(figures, found.classifier, fields)
     written = (("output", output), ("csv", csv), ("report", report), ("figures", figures))
@@ -96,7 +96,7 @@ def finetune(
 
 
 class Found(NamedTuple):
-    """What the command prints, the classifier and what it learned from, the queries and their probabilities [N, W]."""
+    """The fields that the command prints, the classifier, its support set, and queries with probabilities [N, W]."""
 
     fields: dict[str, Any]
     classifier: "Classifier"
@@ -144,7 +144,7 @@ def _adapted(
 
 
 def _queries(query: list[Path], last: "Classifier", progress: "Progress") -> "Labelled":
-    """The pictures or rows to be answered."""
+    """The pictures or rows to be classified."""
     from metalearn_cli.runtime.data.view import typical_of
     from metalearn_cli.runtime.use import finetuning, table_finetuning
 
@@ -159,7 +159,7 @@ def _queries(query: list[Path], last: "Classifier", progress: "Progress") -> "La
 def _regressed(
     given: adapting.Given, steps: adapting.Steps, support: Path | None, query: list[Path], coverage: float | None
 ) -> Found:
-    """The same for values of a table in the place of classes."""
+    """As `_adapted`, for a table whose targets are numbers."""
     from metalearn_cli.runtime.use.regressor import Regressor
 
     if coverage is not None:
@@ -170,7 +170,7 @@ def _regressed(
 
 
 def _warn_of_lost(measured: "Measured", steps: list[int]) -> None:
-    """Say which pictures have no answer, after which inner steps."""
+    """Warn of pictures without a finite answer, with the inner steps after which they have none."""
     lost = [(step, count) for step, count in zip(steps, measured.counted.unanswered, strict=True) if count]
     if lost:
         listed = ", ".join(f"{count} after inner step {step}" for step, count in lost[:5])

@@ -1,4 +1,4 @@
-"""Whether the options of `finetune` go together: found out before the work."""
+"""Checks of the options of `finetune`, made before the work begins."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where no bar can be drawn: a line at least every half minute, which says what is being done and how far it is."""
+"""Progress where no bar can be drawn (a log file, a pipe): a line at least every half minute."""
 
 import threading
 import time
@@ -16,9 +16,10 @@ _SECONDS_FOR_A_LINE = 1.0
 
 @contextmanager
 def beating(silent_since: Callable[[], float], line: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
-    """While the block works, `say(line())` whenever nothing was said for so long; nothing where there is no line.
+    """While the block runs, a thread calls `say(line())` after half a minute of silence, unless the line is empty.
 
-    By a thread, as the work may be one call that takes minutes. `silent_since()` is a time of `time.monotonic`.
+    It is a thread because the work may be one call that takes minutes. `silent_since()` is the `time.monotonic` of the
+    last line.
     """
     ended, entered = threading.Event(), time.monotonic()
 
@@ -42,7 +43,7 @@ def beating(silent_since: Callable[[], float], line: Callable[[], str], say: Cal
 
 
 def state_of(progress: Progress) -> str:
-    """The task at hand in a line: what, how far, and how long still, or how long it has been going on."""
+    """A line on the current task: its name, its progress, and the time left, or else the time since it began."""
     shown = [task for task in progress.tasks if task.visible]
     if not shown:
         return ""

@@ -1,4 +1,4 @@
-"""`metalearn info`: what is installed here, to be pasted into a report of a fault; and the experiment's schema."""
+"""`metalearn info`: versions, devices and data for a bug report, and the JSON Schema of an experiment."""
 
 import json as json_text
 from pathlib import Path
@@ -36,7 +36,7 @@ def info(
 
 
 def _fields() -> dict[str, Any]:
-    from metalearn_cli.runtime.machine.inventory import describe
+    from metalearn_cli.runtime.machine.inventory import describe_machine
     from metalearn_cli.storage.catalogue import catalogue
     from metalearn_cli.storage.prepared.preparation import data_folder
 
@@ -46,7 +46,9 @@ def _fields() -> dict[str, Any]:
         folder = None
         tables.warn(str(error))
     rows = [row for row in catalogue(folder) if row.state in _HERE] if folder is not None else []
-    return describe() | {"data": {"folder": folder and str(folder), "datasets": [row._asdict() for row in rows]}}
+    return describe_machine() | {
+        "data": {"folder": folder and str(folder), "datasets": [row._asdict() for row in rows]}
+    }
 
 
 def _lines(fields: dict[str, Any]) -> list[str]:

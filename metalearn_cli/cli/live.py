@@ -1,4 +1,4 @@
-"""What `train` shows while it runs: rows that stay, and below them one line that moves."""
+"""The display of `train` while it runs: rows that stay, and below them one moving line."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from metalearn_cli.cli.rows import Course, Rows, left, rate
+from metalearn_cli.cli.rows import Course, ReportRows, left, speed_cell
 from metalearn_cli.cli.signs import clock, sparkline, writes_unicode
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class Live:
         scores: Sequence[float] = (),
     ) -> None:  # fmt: skip
         self._progress, self._course, self._validates, self._tasks = progress, course, validates, tasks
-        self._rows = Rows(course, progress.console)
+        self._rows = ReportRows(course, progress.console)
         self._scores = list(scores)
         self._started = self._ticked = time.monotonic()
         self._training = 0.0
         self._bar = progress.add_task("training", total=course.last, completed=course.first, notes=[])
 
     def tick(self, iteration: int) -> None:
-        """The moving line stands at `iteration`, with the time left and the tasks per second so far."""
+        """Move the line to `iteration`, with the time left and the mean tasks per second so far."""
         now, done = time.monotonic(), max(1, iteration - self._course.first)
         self._training += now - self._ticked
         self._ticked = now
@@ -42,11 +42,11 @@ class Live:
         speed = done * self._tasks / max(self._training, 1e-9)
         validates = self._validates(iteration) or iteration == self._course.last
         label = "validating" if validates else "training"
-        notes = [f"{clock(remaining)} left", f"{rate(speed)} tasks/s", *self._sparks()]
+        notes = [f"{clock(remaining)} left", f"{speed_cell(speed)} tasks/s", *self._sparks()]
         self._progress.update(self._bar, description=label, completed=iteration, notes=notes)
 
     def report(self, report: "Report") -> None:
-        """A row more."""
+        """Print the row of a report."""
         self._scores.append(report.val[-1].score)
         self._progress.console.print(self._rows.lines(report))
         self._progress.update(self._bar, description="training")

@@ -1,4 +1,4 @@
-"""Where a command's files go: found out before the work, not after it."""
+"""Checks of the files that a command will write, made before the work begins."""
 
 import os
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from metalearn_cli.storage.files.delivery import is_stream
 
 
 def require_writable(option: str, path: Path, example: str, checkpoints: Sequence[Path]) -> None:
-    """Raise ConfigError if no file can be written there, or if it would take the place of something else.
+    """Raise ConfigError if the file cannot be written, or if it would replace something else.
 
-    That is a checkpoint that is read, a device, or a link that leads to another file.
+    Something else is a checkpoint that the command reads, a device, or a link to another file.
     """
     if path.is_dir() or not path.name:
         raise ConfigError(f"{option} {path}: is a folder, expected a file name such as {example}")
@@ -28,13 +28,13 @@ def require_writable(option: str, path: Path, example: str, checkpoints: Sequenc
 
 
 def require_receiver(option: str, path: Path, example: str, checkpoints: Sequence[Path]) -> None:
-    """The same for what may also go into a pipe, or to a terminal or another device."""
+    """Raise ConfigError as `require_writable` does, but allow a pipe, a terminal and other devices."""
     if not is_stream(path):
         require_writable(option, path, example, checkpoints)
 
 
 def require_figures(folder: Path | None) -> None:
-    """The same for `--figures`: raise ConfigError where no folder is or can be made, and where nothing draws."""
+    """Raise ConfigError if the folder of `--figures` cannot be made, or if matplotlib is missing."""
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
@@ -50,7 +50,10 @@ def require_figures(folder: Path | None) -> None:
 
 
 def require_page(path: Path, checkpoints: Sequence[Path], charts: bool) -> None:
-    """The same for `--report`: raise ConfigError also for another suffix, and where nothing draws its `charts`."""
+    """Raise ConfigError if the page of `--report` cannot be written or has a suffix that is no page's.
+
+    With `charts` also if matplotlib is missing.
+    """
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--report {path}: has the suffix {path.suffix!r}, expected a page such as report.html")
     require_receiver("--report", path, "report.html", checkpoints)

@@ -1,4 +1,4 @@
-"""HTML pages of runs and of measurements: what runtime found, in the words that report writes."""
+"""The HTML page of a run, and what all pages share: values of runtime/ become those that report/ shows."""
 
 import shlex
 import sys
@@ -17,6 +17,7 @@ from metalearn_cli.storage.files.atomic import write_file
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.report.sections import Looked
+    from metalearn_cli.report.web_page import Origin, WebPage
     from metalearn_cli.runtime.run.protocol import Protocol
     from metalearn_cli.runtime.run.session import Session
     from metalearn_cli.runtime.use.episode_answers import Subject
@@ -27,8 +28,8 @@ _CURVES_SECONDS = 4.0
 
 
 class Made(NamedTuple):
-    """How a page is made: by which command, that began when (of time.monotonic), whether it shows progress, and the
-    folder that its figures go to besides.
+    """The circumstances of a page: the command, its start (`time.monotonic`), whether it is `quiet`, and the folder for
+    its figures, if any.
     """
 
     command: str
@@ -38,13 +39,14 @@ class Made(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Since the command began."""
+        """Seconds since the command began."""
         return time.monotonic() - self.began
 
 
 class CloseLook(NamedTuple):
-    """What was seen of a best checkpoint besides its curves: queries, scores of single episodes, and how it was
-    measured on tasks of the training part, with its steps there.
+    """What a page shows of a best checkpoint besides its curves.
+
+    `looked`: single queries. `scores`: of single episodes. `known`: how it was measured on training tasks, with steps.
     """
 
     looked: "Looked | None" = None
@@ -55,22 +57,24 @@ class CloseLook(NamedTuple):
 def write_training_page(
     session: "Session", title: str, made: Made, stopper: "Stopper"
 ) -> tuple[Path | None, list[str]]:  # fmt: skip
-    """The run folder has a report.html, whose path this is (None where there is none), and what was left out of it.
+    """Write report.html into the run folder; return its path (None if it was not written) and the parts left out of it.
 
-    The best checkpoint answers some validation episodes again, to be looked at, unless the run was stopped, or is in
-    the meantime: the curves alone take seconds. What goes wrong is a warning: a page is no reason for a finished run to
-    fail.
+    The best checkpoint answers some validation episodes again, so that the page can show them. If the run was stopped,
+    or is stopped meanwhile, the page has only the curves, which take seconds. An error is a warning here, because a
+    finished run must not fail for its page.
     """
+    # A run with --max-time must end in time; a signal has no such limit.
     if stopper.signal is None and stopper.left < _CURVES_SECONDS:
         return None, ["report.html"]
     from metalearn_cli.report import charts
+    from metalearn_cli.report.web_page import as_html
 
     path = session.folder.path / "report.html"
     try:
         charts.require_matplotlib("report.html")
         there = session.folder.best.exists()
         seen = _seen(session, made.quiet, stopper) if there else None
-        write_file(path, _training_page(session, title, made, seen or CloseLook()))
+        write_file(path, as_html(_training_page(session, title, made, seen or CloseLook())))
     except ConfigError as error:
         if not made.quiet:
             tables.console(stderr=True).print(f"no {error}")
@@ -82,7 +86,7 @@ def write_training_page(
 
 
 def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> CloseLook | None:
-    """None where it was stopped before all was seen."""
+    """The close look at the best checkpoint; None if the run was stopped before it was complete."""
     if not stopper():
         with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
             best = _best(session)
@@ -91,11 +95,12 @@ def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> CloseLook | No
     return None
 
 
-def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) -> bytes:
+def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) -> "WebPage":
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
     from metalearn_cli.report.figures import write_figures
-    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
+    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR
+    from metalearn_cli.report.web_page import charts_of
 
     kind = ACCURACY if session.measured.accuracy else SQUARED_ERROR
     experiment, rows = session.experiment, session.folder.rows()
@@ -109,10 +114,10 @@ def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) 
         experiment.name, title, kind, rows, str(session.trained), measured=str(session.measured), facts=facts,
         **seen._asdict(),
     )  # fmt: skip
-    settings = [("", to_yaml(experiment))]
+    page = training.training_page(run, origin([("", to_yaml(experiment))], str(session.device), made))
     if made.figures is not None:
-        write_figures(made.figures, training.training_charts(run))
-    return training.training_page(run, Origin(settings, environment(str(session.device), made.seconds), made.command))
+        write_figures(made.figures, charts_of(page))
+    return page
 
 
 def _best(session: "Session") -> "Subject":
@@ -124,7 +129,7 @@ def _best(session: "Session") -> "Subject":
 
     measured, data, learner = session.measured, session.data, session.validator
     drawn = measured.part, measured.spec, session.experiment.eval.seed
-    meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
+    meta = meta_of(checkpoints.read_checkpoint(session.folder.best), session.folder.best, learner, session.device)
     sampler, names = data.sampler(*drawn), data.names(*drawn)
     shown = shown_as(data, data.interface.preprocessing, *drawn)
     return episode_answers.Subject(
@@ -133,8 +138,9 @@ def _best(session: "Session") -> "Subject":
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
-    """How the best checkpoint was measured on tasks of the training part, drawn like those of the validation, and its
-    steps there; None where that part cannot give such tasks.
+    """How the best checkpoint was measured on tasks of the training classes, and its steps there.
+
+    The tasks are drawn like those of a validation. None if the training part is too small for such tasks.
     """
     from metalearn_cli.errors import DataError
     from metalearn_cli.runtime.machine.execution import running
@@ -154,7 +160,7 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
 
 
 def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
-    """What there is to see in the first of the measured episodes, and the scores of those that were looked at."""
+    """A close look at the first measured episodes, and the scores of these."""
     from metalearn_cli.report.fitting import Fitted
     from metalearn_cli.report.pictures import Episode
     from metalearn_cli.report.sections import Looked
@@ -166,7 +172,7 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
         few = range(min(_FITS, episodes))
         query = subject.sampler(0, [0]).query
         one_number = query.inputs.shape[2:] == query.targets.shape[2:] == (1,)
-        fits = [Fitted(*fit) for fit in regression_examples.fits(subject, few)] if one_number else []
+        fits = [Fitted(*fit) for fit in regression_examples.fitted_functions(subject, few)] if one_number else []
         counts = [
             (count, step._asdict())
             for count, step in regression_examples.by_examples(subject, measured.shots, episodes)
@@ -183,29 +189,30 @@ def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") ->
         title = f"Episode {number}: {100 * accuracy:.1f} % right"
         if subject.seen is None:  # rows of a table: there is nothing to be looked at
             continue
-        shown.append(Episode(title, names, *seen.shown(subject, number), answers))
+        shown.append(Episode(title, names, *seen.episode_pictures(subject, number), answers))
     return Looked(f"{extent} {part} episodes", found.classes(), found.confusions(), shown), found.accuracies
 
 
-def environment(device: str, seconds: float | None = None) -> list[tuple[str, str]]:
-    """When, in how long and in how much memory the page was made, and with what."""
+def origin(settings: Sequence[tuple[str, str]], device: str, made: Made) -> "Origin":
+    """The origin of a page: settings and command; its date, duration and peak memory; versions and devices."""
     import torch
 
-    from metalearn_cli.runtime.machine.inventory import describe
+    from metalearn_cli.report.web_page import Origin
+    from metalearn_cli.runtime.machine.inventory import describe_machine
     from metalearn_cli.runtime.machine.memory import peak_bytes
 
-    found: dict[str, Any] = describe()
+    found: dict[str, Any] = describe_machine()
     rows = [("date", datetime.now().astimezone().isoformat(" ", "seconds"))]
-    rows += [] if seconds is None else [("duration", clock(seconds))]
+    rows += [("duration", clock(made.seconds))]
     peak = peak_bytes(torch.device(device))
     rows += [] if peak is None else [("peak memory", f"{peak / 1e6:,.0f} MB")]
     rows += [(name, version) for name, version in found["versions"].items() if version]
     rows += [("platform", found["platform"]), ("device", device)]
     rows += [("cpu", f"{found['cpu']['name']}, {found['cpu']['capability']}, {found['cpu']['cores']} cores")]
     rows += [("cuda device", each["name"]) for each in found["cuda"]["devices"]]
-    return rows
+    return Origin(settings, rows, made.command)
 
 
 def command() -> str:
-    """The command that is running, as a line for a shell."""
+    """The running command as a line for a shell."""
     return shlex.join(["metalearn", *sys.argv[1:]])

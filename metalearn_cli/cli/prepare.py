@@ -88,13 +88,13 @@ def prepare(
         manifest, folder = _prepared(dataset, description, settings, data_dir_found, source, force=force, quiet=quiet)
     stored = featuring.stored(settings, description, folder, verify, quiet)
     fields = _fields(dataset, description.sampling.split, manifest, folder, time.monotonic() - started)
-    fields |= {"features": [featuring.fields(folder, one) for one in stored]}
+    fields |= {"features": [featuring.feature_fields(folder, one) for one in stored]}
     if json:
         tables.print_json(fields)
     else:
         _print(fields, description.sampling.split, manifest, verify, verbose)
         for one in stored:
-            tables.console(stderr=False).print(featuring.line(one, verify), markup=False)
+            tables.console(stderr=False).print(featuring.feature_line(one, verify), markup=False)
     tables.left_out(manifest.left_out, manifest.remarks)
     _next(dataset, overrides, description.sampling.split, manifest, data_dir, quiet=quiet)
 

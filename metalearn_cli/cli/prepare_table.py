@@ -1,4 +1,4 @@
-"""`metalearn prepare table`: a table of one's own into the data folder, and the training that it has room for."""
+"""`metalearn prepare table`: store a table in the data folder, and propose a training that fits its size."""
 
 import shlex
 import time
@@ -19,7 +19,7 @@ _CONFIGS = {"classes": "tables/classes", "labelled": "tables/labelled", "regress
 
 
 class Wanted(NamedTuple):
-    """What the command was asked for."""
+    """The arguments of the command."""
 
     name: str
     overrides: list[str]
@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
 
 
 def prepare_tabular(wanted: Wanted, tabular: "Tabular", data_dir: Path) -> None:
-    """The table is prepared, or checked, and what is in it is printed."""
+    """Prepare the table, or check it (`--verify`), and print its contents."""
     from metalearn_cli.storage.tabular import preparing, stored
 
     started = time.monotonic()
@@ -114,7 +114,7 @@ def _next(wanted: Wanted, manifest: "TableManifest") -> None:
 
 
 def proposed_training(wanted: Wanted, config: str, manifest: "TableManifest") -> str:
-    """The command that trains on the table, in sizes that it has room for."""
+    """The command that trains on the table, with tasks that are small enough for it."""
     from metalearn_cli.experiment import shipped, yaml_lines
 
     values = yaml_lines.read(shipped()[config]).values

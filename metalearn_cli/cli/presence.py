@@ -1,4 +1,4 @@
-"""Whether what a command reads is there: found out at once, before torch is imported, which takes seconds."""
+"""Checks that the files of a command exist, made before torch is imported, because that takes seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ _MOST_NAMED = 5
 
 
 def require_checkpoint(path: Path) -> None:
-    """Raise CheckpointError, with what is there in its place, if there is no such file or folder."""
+    """Raise CheckpointError if there is no such file or folder; the message names what is there instead."""
     try:
         there = path.exists()
     except OSError as error:  # a name that is too long, a folder without permission
@@ -21,7 +21,7 @@ def require_checkpoint(path: Path) -> None:
 
 
 def run_to_resume(config: str, run_dir: Path | None, resume: bool) -> tuple[str, Path | None]:
-    """The experiment and the run folder; where the folder of a run stands in place of CONFIG, the experiment is its."""
+    """The experiment file and the run folder of `train`; with `resume` CONFIG may be a run folder, which has both."""
     from metalearn_cli.experiment import shipped
 
     folder = Path(config)

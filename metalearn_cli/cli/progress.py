@@ -1,4 +1,4 @@
-"""One line that moves: what is done, how far, how fast, how long still. It fits any width and any terminal."""
+"""A progress line for terminals of any width: what is done, how far it is, how fast, and the time left."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,16 +13,16 @@ _MEGA = 1_000_000
 
 
 def meter(done: float, total: float, width: int, unicode: bool) -> str:
-    """`width` characters, of which the share that is done is filled."""
+    """A bar of `width` characters, filled in proportion to `done` / `total`."""
     filled = round(width * min(1.0, done / total)) if total else 0
     full, empty = "━─" if unicode else "#-"
     return full * filled + empty * (width - filled)
 
 
 def moving_line(label: str, done: float, total: float, notes: Sequence[str], width: int, unicode: bool = True) -> str:
-    """The label, a meter, how far, and the notes; where the width is small, the last of them give way first.
+    """The label, a meter, the amount done, and the notes. If `width` is too small, the last notes are left out first.
 
-    The first note, which is the time left, is worth more than the meter.
+    The meter is left out before the first note, which is the time left.
     """
     counted = amount(label, done, total)
     for kept in range(len(notes), -1, -1):
@@ -35,7 +35,7 @@ def moving_line(label: str, done: float, total: float, notes: Sequence[str], wid
 
 
 def amount(label: str, done: float, total: float) -> str:
-    """How far: "12/40", in MB for a download or a check; nothing for what cannot be counted."""
+    """The amount done: "12/40", in MB for a download or a check; empty if it cannot be counted."""
     if total <= 1:
         return ""
     if label.startswith(("downloading", "checking")):

@@ -1,4 +1,4 @@
-"""How well promises are kept, as `eval` and `train` tell it: fields for JSON, tables on a terminal."""
+"""Calibration and comparisons as `eval` and `train` give them: fields for JSON, tables on a terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
-    """The promises for JSON; shares are fractions."""
+    """Fields for JSON: how well calibrated answers are, without and with temperature; shares are fractions."""
     return [
         {
             "ways": one.calibration.ways, "shots": one.calibration.shots, "queries": one.calibration.queries,
@@ -28,8 +28,8 @@ def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
 
 
 def print_promises(tested: "Result") -> None:
-    """Small tables: how far probabilities are from the truth, how often sets are right, who is turned away, and what
-    the run is worth.
+    """Print tables of calibration errors, of the coverage of sets, of the rejection of other classes, and of the
+    comparison with other learners.
     """
     out = tables.console(stderr=False)
     for title, names, rows in promise_tables(tested):
@@ -41,15 +41,15 @@ def print_promises(tested: "Result") -> None:
         out.print(table)
 
 
-def calibrated(found: "Sequence[Calibration]", seconds: float) -> str:
-    """What a checkpoint was calibrated for, in a line."""
+def calibration_line(found: "Sequence[Calibration]", seconds: float) -> str:
+    """A line on the sizes of tasks for which a checkpoint was calibrated."""
     shots = ", ".join(str(one.shots) for one in found)
     tasks = f"{found[0].episodes} tasks of {found[0].classes} val classes"
     return f"{found[0].ways}-way, {shots} shots; {tasks}; {seconds:.1f} s"
 
 
 def worth_fields(worth: "Sequence[Compared]") -> list[dict[str, Any]]:
-    """What a run is worth beside others, for JSON; accuracies and differences are fractions."""
+    """Fields for JSON: the comparison with other learners; accuracies and differences are fractions."""
     return [one._asdict() | {"rows": [row._asdict() for row in one.rows]} for one in worth]
 
 
@@ -57,7 +57,7 @@ Cells = list[list[str]]
 
 
 def promise_tables(tested: "Result") -> list[tuple[str, list[str], Cells]]:
-    """Title, header and rows of each table; none of those that have nothing to say."""
+    """Title, header and rows of each table that has rows."""
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
     found = [

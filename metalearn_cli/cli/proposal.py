@@ -1,4 +1,4 @@
-"""The training that `prepare` proposes: a shipped experiment, in the sizes that the prepared dataset has room for."""
+"""The training that `prepare` proposes: a shipped experiment with tasks that are small enough for the dataset."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,24 @@ _LEAST_POOLED_SIDE = 16
 
 
 class Room(NamedTuple):
-    """What tasks can be drawn from: pictures of each class, by part, and the shape [H, W, C] of a picture."""
+    """The size of a dataset: how many pictures each class has, by part, and the shape [H, W, C] of a picture."""
 
     parts: Mapping[str, Mapping[str, int]]
     image_shape: Sequence[int]
 
     @property
     def ways(self) -> int:
-        """The classes of the smallest part."""
+        """The number of classes of the smallest part."""
         return min(map(len, self.parts.values()))
 
     @property
     def pictures(self) -> int:
-        """The pictures of the smallest class of all parts."""
+        """The number of pictures of the smallest class of all parts."""
         return min(count for part in self.parts.values() for count in part.values())
 
 
 def missing(room: Room) -> list[str]:
-    """What the dataset lacks to be trained on, a sentence each; none if there is nothing."""
+    """Sentences on what the dataset lacks for a training; empty if it lacks nothing."""
     found = [
         f"part {part} has {len(classes)} class, a task needs {_LEAST} or more: add classes or divide them otherwise"
         for part, classes in room.parts.items()
@@ -92,6 +92,7 @@ def _dataset(dataset: str, settings: Sequence[str]) -> list[str]:
 def _fitted(values: Mapping[str, Any], room: Room) -> list[str]:
     """The sizes of tasks that have to be smaller than in the experiment."""
     task, test = values["task"], values["eval"]
+    # At most half of the smallest class is learned from, so that as many pictures or more are left as queries.
     shots = min(task["shots"], room.pictures // 2)
     left = room.pictures - shots
     asked = {"task.ways": task["ways"], "task.shots": task["shots"], "task.queries": task["queries"]}

@@ -1,4 +1,4 @@
-"""What `finetune` tells of a regressor's values: as fields for JSON, as tables on a terminal, as a csv file."""
+"""A regressor's values as `finetune` gives them: fields for JSON, tables on a terminal, a csv file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ _TITLE: Any = {"title_justify": "left", "title_style": "bold"}
 
 
 class Regressed(NamedTuple):
-    """What the command prints, and the regressor."""
+    """The fields that the command prints, and the regressor."""
 
     fields: dict[str, Any]
     classifier: "Classifier"
@@ -32,7 +32,7 @@ class Regressed(NamedTuple):
 def regressed(
     checkpoint: str, learner: "Adaptable | None", adapted: "Regressor | None", support: Path | None, query: list[Path]
 ) -> Regressed:
-    """A regressor learned from the rows of `support`, or the one that is `adapted` already, and its values."""
+    """A regressor adapted to the rows of `support`, or the saved one (`adapted`), and its values for the queries."""
     from metalearn_cli.runtime.use import reopened, table_finetuning
 
     shown: Valued | None = None
@@ -90,7 +90,7 @@ def _predictions(last: "Regressor", queries: "Valued") -> list[dict[str, Any]]:
 
 
 def csv_of_values(fields: Mapping[str, Any]) -> bytes:
-    """A row for each query, in their order, with the value of every target, and the known one."""
+    """A csv file with a row for each query, in order: the value of every target, and the known one."""
     from metalearn_cli.report.spreadsheet import as_csv
 
     targets = fields["targets"]
@@ -103,7 +103,7 @@ def csv_of_values(fields: Mapping[str, Any]) -> bytes:
 
 
 def print_regressed(fields: Mapping[str, Any], verbose: bool) -> None:
-    """The tables of values and of errors."""
+    """Print tables of the values and of their errors."""
     out = tables.console(stderr=False)
     if rows := fields["predictions"]:
         out.print(_values_table(rows if verbose else rows[:_MOST_ROWS], fields["targets"]))
@@ -136,7 +136,7 @@ def _values_table(rows: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> 
 
 
 def require_nothing_of_pictures(report: Path | None, figures: Path | None) -> None:
-    """Raise ConfigError for a page or figures, which show pictures and classes."""
+    """Raise ConfigError if a page or figures are asked for; both show pictures and classes, which tables lack."""
     for option, path in (("--report", report), ("--figures", figures)):
         if path is not None:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""One row per Report of a training run, under a header that says what the columns are and in which units."""
+"""The table that `train` prints: a row for each Report, under a header with units."""
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Course(NamedTuple):
-    """What the rows of one run have in common: the iterations it goes from and to, and how a validation measures."""
+    """What all rows of one run share: the iterations from which and to which it goes, and the kind of its scores."""
 
     first: int
     last: int
     measured: "Protocol"
 
 
-class Rows:
-    """The lines of the table, as Reports come: the header, rows under it, and the header again after a screenful.
+class ReportRows:
+    """The lines of the table, one Report after the other; the header comes again after each screenful.
 
-    The columns are those that fit, and stay until the window has another width.
+    The columns are those that fit the window; they change only if its width changes.
     """
 
     def __init__(self, course: Course, console: Console) -> None:
@@ -54,8 +54,10 @@ class Rows:
     def _columns(self, report: "Report") -> list[tuple[str, int, str]]:
         """Name, width and cell of each column that fits: the ones that can best be spared have gone."""
         columns = self._all(report)
+        # Columns are left out in this order: first the inner steps between the first and the last.
         between = [f"step {step}" for step in range(self._course.measured.inner_steps - 1, 0, -1)]
         for name in [*between, "left", "loss", "step 0", "tasks/s"]:
+            # 2: the star behind the row of the best report.
             if sum(wide for _, wide, _ in columns) + 2 < self._width:
                 break
             columns = [column for column in columns if column[0] != name]
@@ -68,34 +70,34 @@ class Rows:
         return [
             ("iteration", 9, str(report.iteration)),
             ("loss", 9, f"{report.loss:.4f}" if abs(report.loss) < 1000 else digits(report.loss, 3)),
-            *((f"step {step.step}", 8, number(step.score, accuracy)) for step in val[:-1]),
+            *((f"step {step.step}", 8, score_digits(step.score, accuracy)) for step in val[:-1]),
             (
                 f"step {course.measured.inner_steps} {sign(self._console)} 95 %",
                 wide,
-                measured(val[-1], accuracy, self._console),
+                score_cell(val[-1], accuracy, self._console),
             ),
-            ("tasks/s", 9, rate(report.tasks_per_second)),
+            ("tasks/s", 9, speed_cell(report.tasks_per_second)),
             ("left", 9, clock(left(course, report.iteration, report.seconds))),
         ]
 
 
 def left(course: Course, iteration: int, seconds: float) -> float:
-    """The seconds that the run still needs if it goes on as in those so far; NaN where nothing was trained in them."""
+    """The seconds until the end of the run at its speed so far; NaN if no iteration was done in `seconds`."""
     done, remaining = iteration - course.first, course.last - iteration
     return remaining * seconds / done if done else math.nan if remaining else 0.0
 
 
-def rate(tasks_per_second: float) -> str:
-    """How fast it is; a dash where nothing was trained, as when only a report was due that a stop had put off."""
+def speed_cell(tasks_per_second: float) -> str:
+    """The tasks per second as text; a dash if nothing was trained, as after a stop when only a report was missing."""
     return f"{tasks_per_second:,.0f}" if math.isfinite(tasks_per_second) else "-"
 
 
-def number(score: float, accuracy: bool) -> str:
-    """A score as people read it: accuracy in percent, squared error in three digits."""
+def score_digits(score: float, accuracy: bool) -> str:
+    """A score as text: accuracy in percent, or squared error with three digits."""
     return f"{100 * score:.1f}" if accuracy else digits(score, 3)
 
 
-def measured(step: "Step", accuracy: bool, console: Console) -> str:
+def score_cell(step: "Step", accuracy: bool, console: Console) -> str:
     """A score with the half-width of its 95 % interval."""
     ci95 = f"{100 * step.ci95:.1f}" if accuracy else digits(step.ci95, 2)
-    return f"{number(step.score, accuracy)} {sign(console)} {ci95}"
+    return f"{score_digits(step.score, accuracy)} {sign(console)} {ci95}"

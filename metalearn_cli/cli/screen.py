@@ -1,4 +1,4 @@
-"""What `train` shows of a run, from the reading of its data to its last row."""
+"""The screen of `train`, from the reading of the data to the last row."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,10 +16,10 @@ from metalearn_cli.runtime.run.training import Watch
 
 
 class Screen:
-    """One bar while the data are read, then the banner, then rows above a line that moves; `reports` are all so far.
+    """A bar while the data are read, then the banner, then rows above a moving line; `reports` are all so far.
 
-    `session` and `state` are those of the run, and `came_from` the iteration that it was resumed from, once it began.
-    `promised` is what its best checkpoint was calibrated for, in `calibrating_took` seconds, once it has ended.
+    From the start of the run on: `session`, `state`, and `came_from`, the iteration at which it was resumed. After its
+    end: `promised`, the calibrations of its best checkpoint, which took `calibrating_took` seconds.
     """
 
     session: Session
@@ -41,7 +41,7 @@ class Screen:
         self._bars.close()
 
     def watch(self) -> Watch:
-        """What the run is to tell, and when it is to stop."""
+        """The callbacks of a training: what it reports here, and when it has to stop."""
         stopper = self._stopper
         return Watch(
             stop=stopper,
@@ -58,7 +58,7 @@ class Screen:
         )
 
     def report(self, report: Report) -> None:
-        """A row more."""
+        """Print the row of a report."""
         self._live.report(report)
         self.reports.append(report)
 
@@ -66,7 +66,7 @@ class Screen:
         self._bars.close()
         self.session, self.state, self.came_from = session, state, state.iteration or None
         if not self._quiet:
-            lines = [*banner.lines(session), banner.extent(session, state.iteration)]
+            lines = [*banner.banner_lines(session), banner.extent(session, state.iteration)]
             lines += [f"{session.plan}, data {session.data.sha256[:16]}"] if self._verbose else []
             tables.console(stderr=True).print("\n".join(lines))
         experiment = session.experiment

@@ -1,4 +1,4 @@
-"""How times, numbers and courses are written, in Unicode or in ASCII."""
+"""Times, numbers and sparklines as text, in Unicode or in ASCII."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03."""
+    """Seconds as hours, minutes and seconds: 1:02:03."""
     if not math.isfinite(seconds):
         return "-"
     minutes, rest = divmod(round(seconds), 60)
@@ -35,14 +35,14 @@ def writes_unicode(console: Console) -> bool:
 
 
 def sign(console: Console) -> str:
-    """Plus or minus, where the console can write it."""
+    """The plus-minus sign, or "+/-" on a console that writes only ASCII."""
     return "±" if writes_unicode(console) else "+/-"
 
 
 def sparkline(values: Sequence[float], width: int, unicode: bool) -> str:
-    """The course of `values` in at most `width` characters, from the lowest of them to the highest.
+    """A sparkline of the values in at most `width` characters.
 
-    Neighbours share a character, and their mean, where there are more values than characters.
+    If there are more values than characters, neighbours share a character, which shows their mean.
     """
     size = math.ceil(len(values) / width)
     groups = [values[start : start + size] for start in range(0, len(values), size or 1)]

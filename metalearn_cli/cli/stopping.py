@@ -1,4 +1,4 @@
-"""Signals and deadlines: both end a run after the step at hand, with a checkpoint."""
+"""Signals and deadlines. Both end a run after the current step, with a checkpoint."""
 
 import math
 import os
@@ -21,10 +21,9 @@ _BY_SIGNAL = 128
 class Stopper:
     """`stopper()` turns true at SIGINT, SIGTERM, SIGHUP or the deadline; a second SIGINT ends the process at once.
 
-    The deadline lies a little before `max_seconds` after `started` (by default now): what comes at the end takes time.
-    A step that takes too long after a signal is given up, where it may be: inside `abandonable()` a
-    KeyboardInterrupt comes. Where the process waits for another one inside a library, no signal reaches Python; a
-    thread hears it all the same.
+    The deadline is a little before `started` (by default now) + `max_seconds`, because the end of a run takes time too.
+    Inside `abandonable()`, a step that takes too long after a signal gets a KeyboardInterrupt. While a process waits
+    for another one inside a library, Python handles no signal; therefore a thread listens for them.
     """
 
     def __init__(self, max_seconds: float | None, started: float | None = None) -> None:
@@ -37,7 +36,7 @@ class Stopper:
         self._listen()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            # nohup has SIGHUP ignored; that is to stay so.
+            # Under nohup SIGHUP is ignored, and has to stay ignored.
             if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
                 signal.signal(number, self._take)
 
@@ -46,21 +45,21 @@ class Stopper:
         return self.signal is not None or time.monotonic() >= self._deadline
 
     def fits(self, seconds: float) -> bool:
-        """Whether something that takes so long would be done before the deadline."""
+        """Whether work of so many seconds would end before the deadline."""
         return self.signal is None and time.monotonic() + seconds < self._deadline
 
     @property
     def left(self) -> float:
-        """The seconds until all must be done; infinite where nobody limited them."""
+        """The seconds until the command must have ended; infinite without a limit."""
         return self._end - time.monotonic()
 
     def signalled(self) -> bool:
-        """Whether it was a signal that says so."""
+        """Whether a signal, and not the deadline, asked for the stop."""
         return self.signal is not None
 
     @contextmanager
     def abandonable(self) -> Iterator[None]:
-        """Inside the block nothing is lost if a signal that has waited for too long ends it."""
+        """Inside the block, a signal that has waited too long raises KeyboardInterrupt. The block must allow that."""
         self._may_abandon = True
         try:
             yield
@@ -73,7 +72,7 @@ class Stopper:
 
     @contextmanager
     def within_time(self) -> Iterator[None]:
-        """As `abandonable()`; the deadline ends the block, too."""
+        """As `abandonable()`, but the deadline ends the block too."""
         limited = self.signal is None and math.isfinite(self._deadline)
         if limited:
             self._look_again_in(max(self._deadline - time.monotonic(), _AGAIN_SECONDS))
@@ -88,11 +87,14 @@ class Stopper:
         if self.signal is None:
             self.signal = number
             self._look_again_in(_PATIENCE_SECONDS)
+        # With the default action a second SIGINT ends the process at once, even inside a library.
         if self._last_act is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _listen(self) -> None:
-        """From now on a thread learns of each signal as it comes, whatever the main thread does."""
+        """Start a thread that hears of each signal at once, even if the main thread is inside a library."""
+        # Python's C handler writes the number of a signal to this socket at once; Python's own handlers run only when
+        # the main thread executes bytecode again.
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
@@ -103,6 +105,8 @@ class Stopper:
         while came := ours.recv(1):
             if came[0] == getattr(signal, "SIGALRM", None):
                 continue
+            # SIGINT's default action (see `_take`) has not ended the process: the main thread is inside a library and
+            # has not run `_take` yet, or there is an act to be done first.
             if again and came[0] == signal.SIGINT:
                 if self._last_act is not None:
                     self._last_act()
@@ -113,6 +117,7 @@ class Stopper:
             again = True
 
     def _look_again_in(self, seconds: float) -> None:
+        # A timer's signal, because its handler runs in the main thread, where KeyboardInterrupt has to be raised.
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, self._hurry)
             signal.setitimer(signal.ITIMER_REAL, seconds)

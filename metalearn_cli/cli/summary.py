@@ -1,4 +1,4 @@
-"""What a training run came to: a table and a few lines for people, one object for scripts."""
+"""The result of a training: a table and a few lines for people, one JSON object for scripts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.promising import calibrated
-from metalearn_cli.cli.rows import measured, number, rate
+from metalearn_cli.cli.promising import calibration_line
+from metalearn_cli.cli.rows import score_cell, score_digits, speed_cell
 from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
 from metalearn_cli.runtime.machine.memory import peak_bytes
 from metalearn_cli.runtime.run.evaluation import Step
@@ -21,7 +21,7 @@ _SPARKS = 40
 
 
 class Validation(NamedTuple):
-    """A row of metrics.jsonl: after which iteration, the scores per inner step, whether it was the best so far."""
+    """A row of metrics.jsonl: its iteration, the scores after each inner step, and whether it was the best so far."""
 
     iteration: int
     steps: list[Step]
@@ -29,8 +29,8 @@ class Validation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What `train` did in this call: up to which iteration, its last Report if any, in how many seconds, its page, and
-    what was left out for want of time. `promised` is what the best checkpoint was calibrated for, in so many seconds.
+    """The result of a call of `train`: its last iteration, its Reports, the seconds it took, its page, and what it left
+    out for lack of time. `promised`: the calibrations of the best checkpoint, with the seconds that they took.
     """
 
     session: Session
@@ -50,12 +50,12 @@ class Outcome(NamedTuple):
 
     @property
     def accuracy(self) -> bool:
-        """Whether the run is measured in accuracy, and not in squared error."""
+        """Whether the scores are accuracies; otherwise they are squared errors."""
         return self.session.data.interface.tells_classes_apart
 
     @property
     def checkpoint(self) -> Path:
-        """The best checkpoint, or the last where no validation was finite."""
+        """The best checkpoint, or the last one if no validation was finite."""
         folder = self.session.folder
         return folder.best if folder.best.exists() else folder.last
 
@@ -67,8 +67,8 @@ def validations(session: Session) -> list[Validation]:
     ]
 
 
-def fields(outcome: Outcome) -> dict[str, Any]:
-    """The outcome for JSON."""
+def outcome_fields(outcome: Outcome) -> dict[str, Any]:
+    """Fields for JSON that describe the outcome."""
     session, last, val = outcome.session, outcome.last, None
     if last is not None:
         steps = tables.steps_fields(last.val, outcome.accuracy)
@@ -97,7 +97,7 @@ def fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def show(outcome: Outcome) -> None:
-    """Print the best validation step by step, and what the run came to, on stdout."""
+    """Print the best validation after each inner step, and the result of the run, on stdout."""
     out, found = tables.console(stderr=False), validations(outcome.session)
     best = _best(found)
     if shown := best or (found[-1] if found else None):
@@ -109,7 +109,7 @@ def show(outcome: Outcome) -> None:
 
 
 def forecast_lines(expected: Forecast) -> list[str]:
-    """What the dry run says of time and memory."""
+    """The lines of a dry run on time and memory."""
     peak = [] if expected.peak is None else [f"memory         {expected.peak / 1e6:,.0f} MB at the most so far"]
     return [
         f"time           {digits(expected.per_iteration, 2)} s an iteration, "
@@ -120,7 +120,7 @@ def forecast_lines(expected: Forecast) -> list[str]:
 
 
 def forecast_fields(expected: Forecast) -> dict[str, Any]:
-    """The same for JSON."""
+    """Fields for JSON on the time and memory that the run will need."""
     return {
         "seconds_per_iteration": expected.per_iteration,
         "seconds_per_validation": expected.per_validation,
@@ -134,12 +134,13 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
     out, best, unit = tables.console(stderr=False), _best(found), " %" if outcome.accuracy else " mse"
     told, episodes = [], outcome.session.measured.episodes
     for name, row in (("best", best), ("last", found[-1] if found else None)):
+        # If the last validation is the best one, it is not printed twice.
         if row is not None and (name, row) != ("last", best):
-            score = f"{measured(row.steps[-1], outcome.accuracy, out)}{unit}"
+            score = f"{score_cell(row.steps[-1], outcome.accuracy, out)}{unit}"
             told.append((f"{name} val", f"{score}, {episodes} episodes, at iteration {row.iteration:,}"))
     scores = [row.steps[-1].score for row in found]
     if len(scores) > 1:
-        first, last = (number(score, outcome.accuracy) for score in (scores[0], scores[-1]))
+        first, last = (score_digits(score, outcome.accuracy) for score in (scores[0], scores[-1]))
         sparks = sparkline(scores, _SPARKS, writes_unicode(out))
         told.append(("course", f"{first} {sparks} {last}{unit}"))
     return told
@@ -147,13 +148,13 @@ def _scores(outcome: Outcome, found: list[Validation]) -> list[tuple[str, str]]:
 
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     outer, last = outcome.session.experiment.outer, outcome.last
-    cost = [clock(outcome.seconds), *([f"{rate(last.tasks_per_second)} tasks/s"] if last else [])]
+    cost = [clock(outcome.seconds), *([f"{speed_cell(last.tasks_per_second)} tasks/s"] if last else [])]
     peak = peak_bytes(outcome.session.device)
     cost += [f"peak memory {peak / 1e6:,.0f} MB"] if peak else []
     return [
         ("trained", f"{outcome.iteration:,} of {outer.iterations:,} iterations of {outer.meta_batch_size} tasks"),
         ("cost", ", ".join(cost)),
-        *([("calibrated", calibrated(outcome.promised, outcome.calibrating_took))] if outcome.promised else []),
+        *([("calibrated", calibration_line(outcome.promised, outcome.calibrating_took))] if outcome.promised else []),
         ("checkpoint", str(outcome.checkpoint)),
         *_kept(outcome.session.folder),
         *([] if outcome.page is None else [("report", str(outcome.page))]),
@@ -176,6 +177,7 @@ def _score(step: dict[str, float]) -> dict[str, float]:
 
 
 def _step(found: Mapping[str, Any]) -> Step:
+    # metrics.jsonl has null for a number that is not finite.
     numbers = (math.nan if found[name] is None else float(found[name]) for name in Step._fields[1:])
     return Step(found["step"], *numbers)
 

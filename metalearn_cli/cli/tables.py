@@ -1,4 +1,4 @@
-"""What people see: tables that fit 80 columns, plain lines where there is no terminal.
+"""Output for people: tables that fit 80 columns; plain lines if stdout is no terminal.
 
 stdout holds results, stderr holds progress.
 """
@@ -35,7 +35,7 @@ _MOST_ROWS = 21
 
 
 class _Harmless(Console):
-    """A console for which text is text: names with brackets or terminal escapes in them are shown as they are.
+    """A console that takes all text literally: brackets are no markup, and terminal escapes in names do nothing.
 
     `printed` is when something was last printed on any of them, of `time.monotonic`.
     """
@@ -51,7 +51,7 @@ class _Harmless(Console):
 
 
 def console(stderr: bool) -> Console:
-    """A console on stdout or stderr, where no line is folded that was not folded before.
+    """A console on stdout or stderr that never breaks a line.
 
     A stream that is no terminal has COLUMNS columns, or 80, however wide the terminal is that it was started from.
     """
@@ -67,7 +67,7 @@ def console(stderr: bool) -> Console:
 
 
 def plus_minus() -> str:
-    """The sign, where stdout can write it."""
+    """The plus-minus sign, or "+/-" if stdout writes only ASCII."""
     return sign(console(stderr=False))
 
 
@@ -83,13 +83,13 @@ def hint(text: str, quiet: bool) -> None:
 
 
 def warn(text: str, above: Progress | None = None) -> None:
-    """What a person should know though nothing failed, on stderr, also with --quiet; above a bar that moves there."""
+    """Print a warning on stderr, also with --quiet; above the moving bar if there is one."""
     shown = console(stderr=True) if above is None or above.disable else above.console
     shown.print(f"warning: {text}")
 
 
 def left_out(omissions: Iterable["Omission"], remarks: Iterable[str]) -> None:
-    """What of the input was left out and why, a line for each kind, and remarks, on stderr, also with --quiet."""
+    """Print what was left out of the input and why, a line for each kind, and remarks; on stderr, also with --quiet."""
     for omission in omissions:
         console(stderr=True).print(str(omission))
     for remark in remarks:
@@ -97,23 +97,23 @@ def left_out(omissions: Iterable["Omission"], remarks: Iterable[str]) -> None:
 
 
 def headed(algorithm: str, second_order: bool | None, protocol: "Protocol") -> str:
-    """What was measured and how, in two lines, to stand above the numbers."""
+    """Two lines to stand above the numbers: what was measured, and how."""
     return f"{algorithm}{order(second_order)}: {protocol.tasks}\n{protocol.how}"
 
 
-def title(tested: "Result") -> str:
-    """What `eval` measured, in two lines; that it is an ensemble, in a line above them."""
+def measurement_title(tested: "Result") -> str:
+    """Two lines on what `eval` measured; above them, a line for an ensemble."""
     told = headed(tested.algorithm, tested.second_order, tested.protocol)
     return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told
 
 
 def named(path: Path, tested: "Result") -> str:
-    """What was measured by its path, and that it is an ensemble if it is one."""
+    """The path of the checkpoint; of an ensemble also that it is one."""
     return f"{path} ({tested.label})" if tested.label else str(path)
 
 
 def order(second_order: bool | None) -> str:
-    """What follows the algorithm's name: which derivative its meta-gradient takes, if it has inner gradients at all."""
+    """Text to follow the algorithm's name: the order of its meta-gradient; empty without inner gradients."""
     return {True: ", second order", False: ", first order", None: ""}[second_order]
 
 
@@ -138,7 +138,7 @@ def steps_table(title: str, steps: Sequence["Step"], accuracy: bool, explained: 
 
 
 def shown_steps(rows: Sequence[Row], step: Callable[[Row], int]) -> list[Row]:
-    """The rows of steps 0..K that a table has: all, or of very many steps 0, 1, 2, 5, 10, 20, 50, ... and the last."""
+    """The rows of inner steps that a table shows: all, or of many 0, 1, 2, 5, 10, 20, 50, ... and the last."""
     if len(rows) <= _MOST_ROWS:
         return list(rows)
     return [row for row in rows if str(step(row)).rstrip("0") in ("", "1", "2", "5") or row is rows[-1]]
@@ -155,9 +155,9 @@ def steps_fields(steps: Sequence["Step"], accuracy: bool, explained: Sequence[fl
 
 @contextmanager
 def loading(quiet: bool, what: str = "torch") -> Iterator[None]:
-    """While the block imports `what`, which takes seconds for torch, a terminal says so; nothing of it stays.
+    """While the block imports `what` (torch takes seconds), a terminal shows a line, which is deleted afterwards.
 
-    Elsewhere a line says so where it takes very long.
+    Without a terminal a line is printed if the import takes very long.
     """
     terminal = console(stderr=True)
     if not _moves(terminal, quiet):
@@ -175,7 +175,7 @@ def loading(quiet: bool, what: str = "torch") -> Iterator[None]:
 
 @contextmanager
 def bar(quiet: bool, interrupted: Callable[[], str] = str) -> Iterator[Progress]:
-    """A progress bar on stderr, on a terminal that may be written over; elsewhere a line now and then."""
+    """A progress bar on stderr if it is a terminal that can be overwritten; otherwise a line every half minute."""
     terminal = console(stderr=True)
     terminal.quiet = quiet
     shown = _moves(terminal, quiet)
@@ -190,26 +190,26 @@ def bar(quiet: bool, interrupted: Callable[[], str] = str) -> Iterator[Progress]
 
 @contextmanager
 def _heard(quiet: bool, line: Callable[[], str]) -> Iterator[None]:
-    """While the block works, somebody who only reads lines hears of it, unless it is to be quiet."""
+    """Print a line now and then while the block runs, unless `quiet`."""
     with nullcontext() if quiet else beating(lambda: _Harmless.printed, line, console(stderr=True).print):
         yield
 
 
 def _moves(terminal: Console, quiet: bool) -> bool:
-    """Whether there is a screen to draw on: no pipe, whatever FORCE_COLOR says, no dumb terminal, no NO_COLOR."""
+    """Whether a moving bar can be drawn: a real terminal, not TERM=dumb, and without NO_COLOR."""
     drawn = terminal.is_terminal and not terminal.is_dumb_terminal and not terminal.no_color
     return drawn and terminal.file.isatty() and not quiet
 
 
 class Stages:
-    """A storage.preparation.Progress: one bar, of the stage at hand."""
+    """A storage.inputs.downloads.Progress that shows one bar, for the current stage."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._label, self._task = "", TaskID(0)
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """`done` of `total` at the stage called `label`."""
+        """Show that `done` of `total` is done at the stage `label`."""
         if label != self._label:
             if self._label:
                 self._progress.update(self._task, visible=False)

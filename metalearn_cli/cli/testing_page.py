@@ -1,4 +1,4 @@
-"""The HTML page of what `eval` measured, and its figures: what runtime found, in the words that report writes."""
+"""The HTML page of `eval` and its figures: values of runtime/ become those that report/ shows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,6 @@ from metalearn_cli.cli import pages, promising, tables
 from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
-    from metalearn_cli.report.charts import Chart
-    from metalearn_cli.report.sections import ScoreKind
     from metalearn_cli.report.testing import MeasuredCheckpoint
     from metalearn_cli.runtime.use.measurement import Result
 
@@ -18,12 +16,14 @@ def write_testing_page(
     path: Path | None, checkpoints: Sequence[Path], results: "Sequence[Result]", compared: Sequence[Mapping[str, Any]],
     notes: Sequence[str], made: pages.Made,
 ) -> None:  # fmt: skip
-    """`path` is the page of what was measured: of one checkpoint closely, or of several side by side.
+    """Write a page to `path` if it is given: of one checkpoint in detail, or of several side by side.
 
-    Its figures go where they were asked for, with the score of every single episode; both may be, or one of them.
+    Write its figures into `made.figures` if that is given, with the score of every single episode as a table.
     """
     from metalearn_cli.report import testing
-    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR, Origin
+    from metalearn_cli.report.figures import Numbers, write_figures
+    from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR
+    from metalearn_cli.report.web_page import as_html, charts_of
 
     kind = ACCURACY if results[0].accuracy else SQUARED_ERROR
     measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
@@ -33,33 +33,23 @@ def write_testing_page(
     if len(results) == 1:
         with tables.bar(made.quiet) as progress:
             looked, _ = pages.looked_at(results[0].subject, results[0].protocol, tables.Stages(progress))
-        came_from = Origin(settings, pages.environment(device, made.seconds), made.command)
-        content = testing.testing_page(measured[0], kind, looked, came_from)
-        charts = testing.testing_charts(measured[0], kind, looked)
+        page = testing.testing_page(measured[0], kind, looked, pages.origin(settings, device, made))
     else:
         differences = [testing.Difference(one["difference"], one["ci95"], int(one["episodes"])) for one in compared]
-        came_from = Origin(settings, pages.environment(device, made.seconds), made.command)
-        content = testing.comparison_page(measured, kind, differences, notes, came_from)
-        charts = testing.comparison_charts(measured, kind, differences)
+        page = testing.comparison_page(measured, kind, differences, notes, pages.origin(settings, device, made))
     if path is not None:
-        deliver(path, content)
+        deliver(path, as_html(page))
     if made.figures is not None:
-        _write_figures(made.figures, charts, measured, kind)
-
-
-def _write_figures(
-    folder: Path, charts: "Sequence[Chart]", measured: "Sequence[MeasuredCheckpoint]", kind: "ScoreKind"
-) -> None:
-    from metalearn_cli.report.figures import Numbers, write_figures
-
-    rows = [(one.checkpoint, number, score) for one in measured for number, score in enumerate(kind.scaled(one.scores))]
-    write_figures(folder, charts, [Numbers("episodes", ["checkpoint", "episode", kind.label], rows)])
+        scored = [(one.checkpoint, enumerate(kind.scaled(one.scores))) for one in measured]
+        rows = [(checkpoint, number, score) for checkpoint, scores in scored for number, score in scores]
+        numbers = Numbers("episodes", ["checkpoint", "episode", kind.label], rows)
+        write_figures(made.figures, charts_of(page), [numbers])
 
 
 def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
     from metalearn_cli.report.testing import MeasuredCheckpoint
 
-    title = tables.title(one).replace("\n", "; ")
+    title = tables.measurement_title(one).replace("\n", "; ")
     steps = [step._asdict() for step in one.steps]
     for step, share in zip(steps, one.explained, strict=False):
         step["explained"] = share

@@ -62,7 +62,7 @@ def train(
     if not quiet and (Path(config).exists() or config in experiments.shipped()):
         tables.console(stderr=True).print(f"metalearn {own_version()}: train {config}")
     with tables.loading(quiet):
-        experiment = experiments.load(config, overrides or [])
+        experiment = experiments.read_experiment(config, overrides or [])
         from metalearn_cli.runtime.run import training  # noqa: F401  (torch comes with it, if it has not come before)
     again = [config, *(part for one in overrides or [] for part in ("--set", one))]
     again += ["--run-dir", str(run_dir)] if run_dir else []
@@ -80,7 +80,7 @@ def train(
 
 
 class TrainCall(NamedTuple):
-    """How the command was called, as far as what it prints depends on it."""
+    """The options of the command on which its output depends."""
 
     again: str
     json: bool
@@ -92,7 +92,7 @@ class TrainCall(NamedTuple):
 
 
 def _run(experiment: "Experiment", path: Path, resume: bool, device: str, call: TrainCall) -> None:
-    """Train to the end or to a stop, printing a row for each report, and say what came of it."""
+    """Train to the end or to a stop, print a row for each report, and then the result."""
     from metalearn_cli.cli.screen import Screen
     from metalearn_cli.runtime.run import procedure
 
@@ -108,13 +108,13 @@ def _run(experiment: "Experiment", path: Path, resume: bool, device: str, call: 
 
 
 def _tell(screen: "Screen", stopper: Stopper, call: TrainCall) -> None:
-    """The report page is written, and what the run came to is printed."""
+    """Write the report page, and print the result of the run."""
     from metalearn_cli.cli import summary
     from metalearn_cli.runtime.run import training
 
     session, state = screen.session, screen.state
     made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
-    page, not_on_it = pages.write_training_page(session, banner.title(session), made, stopper)
+    page, not_on_it = pages.write_training_page(session, banner.run_title(session), made, stopper)
     missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
     drawn = call.figures if page is not None else None
     outcome = summary.Outcome(
@@ -136,7 +136,7 @@ def _finish(outcome: "Outcome", came_from: int | None, reported: int, stopper: S
 
     try:
         if call.json:
-            tables.print_json(summary.fields(outcome) | {"resumed_from": came_from})
+            tables.print_json(summary.outcome_fields(outcome) | {"resumed_from": came_from})
         else:
             summary.show(outcome)
         quiet = call.quiet and stopper.signal is None

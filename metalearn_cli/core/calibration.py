@@ -1,6 +1,7 @@
-"""What a classifier may promise of its answers, found on tasks of classes that it never trained on.
+"""Calibration of a classifier's answers: temperature, prediction sets, and the rejection of unknown classes.
 
-Such tasks are what meta-learning has and ordinary learning lacks: a promise that held on them is one about new tasks.
+Each is fitted to many tasks of classes that training did not use. A new task is like one of these, so what holds on
+average over them holds for it; a single data set has no such tasks to fit to.
 
 Legend: E tasks, M answers of one task, N answers, W classes, B bins.
 """
@@ -12,8 +13,7 @@ import torch
 from torch import Tensor
 
 Score = Literal["probability", "output", "energy"]
-"""How well a picture fits into a task at all: its largest probability, its largest output, or the log of the sum of
-exp(outputs)."""
+"""How a picture's fit to its task is scored: its largest probability, its largest output, or logsumexp(outputs)."""
 
 SCORES: tuple[Score, ...] = ("probability", "output", "energy")
 BINS = 15
@@ -21,7 +21,7 @@ _COLDEST, _HOTTEST, _HALVINGS = 1e-4, 1e6, 80
 
 
 class Reliability(NamedTuple):
-    """How far probabilities are from what happens: expected calibration error, Brier score, negative log likelihood."""
+    """Errors of probabilities, smaller is better: expected calibration error, Brier score, negative log likelihood."""
 
     ece: float
     brier: float
@@ -36,21 +36,23 @@ def negative_log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
 def best_temperature(outputs: Tensor, targets: Tensor) -> float:
     """The T > 0 for which outputs / T [N, W] give the right classes [N] the largest likelihood.
 
-    The likelihood is concave in 1 / T (Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2), so its slope is
-    halved to zero. Where all answers are right the best T would be zero, and where they say nothing, infinite: it stays
-    within 1e-4 and 1e6. Answers that are not finite count for nothing.
+    The likelihood is concave in 1 / T (Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2), so bisection
+    finds the zero of its slope. T stays between 1e-4 and 1e6: it would be 0 if all answers were right, and infinite if
+    they were no better than chance. Answers that are not finite are left out; without any other, T is 1.
     """
     sound = outputs.isfinite().all(-1)
     logits, known = outputs[sound].double(), targets[sound].unsqueeze(-1)
+    # Shifting a row changes neither its softmax nor the slope; with 0 as the largest logit, large terms do not cancel.
     logits = logits - logits.amax(-1, keepdim=True)
     if not len(logits):
         return 1.0
     right = logits.gather(-1, known).mean()
 
     def slope(log_temperature: float) -> Tensor:
-        """The derivative of the negative log likelihood for 1 / T; it rises with 1 / T."""
+        """The derivative of the negative log likelihood with respect to 1 / T; it rises with 1 / T."""
         return ((logits * math.exp(-log_temperature)).softmax(-1) * logits).sum(-1).mean() - right
 
+    # In log T, because T spans ten orders of magnitude.
     low, high = math.log(_COLDEST), math.log(_HOTTEST)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -59,14 +61,15 @@ def best_temperature(outputs: Tensor, targets: Tensor) -> float:
 
 
 def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
-    """The Reliability of probabilities [N, W] of which classes `targets` [N] were right.
+    """The Reliability of probabilities [N, W] for right classes `targets` [N].
 
-    The error is over 15 bins of equal width of the largest probability (Guo et al. 2017, equation 3); Brier's score is
-    the squared distance to the right answer, from 0 to 2.
+    The expected calibration error takes the largest probability of each answer in 15 bins of equal width (Guo et al.
+    2017, equation 3). The Brier score is the squared distance of the probabilities to the one-hot target, from 0 to 2.
     """
     rows = probabilities.double()
     confidence, answers = rows.max(-1)
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    # The sum of (confidence - right) in a bin is the number of its answers times its gap, as equation 3 weighs it.
     off = torch.zeros(BINS, dtype=torch.float64, device=rows.device)
     off.index_add_(0, bins, confidence - (answers == targets).double())
     of_right = rows.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -76,15 +79,16 @@ def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
 
 
 def floor_for(right: Tensor, coverage: float) -> float:
-    """The largest threshold by which sets {class: p >= threshold} hold the right class often enough in a new task.
+    """The largest threshold for which sets {class: p >= threshold} hold the right class often enough: `coverage`.
 
-    `right` [E, M] are the probabilities of the right classes in E tasks. The new task is exchangeable with these, so it
-    counts as one of E + 1, of which nothing is known: as one whose sets are all wrong. Then the expected share of right
-    sets in it is at least `coverage` (hierarchical conformal prediction: Lee, Barber & Willett 2023,
-    https://arxiv.org/abs/2306.06342, theorem 1; few-shot: Fisch et al. 2021, https://arxiv.org/abs/2102.08898). Zero,
-    by which every class is in every set, where E tasks are too few for that.
+    `right` [E, M] are the probabilities of the right classes in E tasks. A new task is exchangeable with these: the
+    threshold is chosen as if there were E + 1 tasks, with all sets of the unseen one wrong. Then the expected share of
+    right sets in the new task is at least `coverage` (hierarchical conformal prediction: Lee, Barber & Willett 2023,
+    https://arxiv.org/abs/2306.06342, theorem 1; few-shot: Fisch et al. 2021, https://arxiv.org/abs/2102.08898). If E
+    tasks are too few for this coverage, the threshold is 0, so that every set holds every class.
     """
     tasks, answers = right.shape
+    # 1e-9: 0.8 * 3 * 5 is 12.000000000000002 in floats, which without it would ask for one right answer more.
     needed = math.ceil(coverage * (tasks + 1) * answers - 1e-9)
     if needed > tasks * answers:
         return 0.0
@@ -92,21 +96,22 @@ def floor_for(right: Tensor, coverage: float) -> float:
 
 
 def sets_of(probabilities: Tensor, floor: float) -> Tensor:
-    """Which classes are in the set of each answer, [..., W], for probabilities [..., W]."""
+    """Booleans [..., W]: whether each class is in the set of an answer with probabilities [..., W]."""
     return probabilities.double() >= floor
 
 
 def fit_of(outputs: Tensor, score: Score) -> Tensor:
-    """How well each picture fits into its task [...], for outputs [..., W]; larger is better."""
+    """The `score` [...] of pictures with outputs [..., W]; it is larger for pictures that fit better to their task."""
     if score == "probability":
         return outputs.softmax(-1).amax(-1)
     return outputs.amax(-1) if score == "output" else outputs.logsumexp(-1)
 
 
 def keeping(members: Tensor, share: float) -> float:
-    """The largest threshold that keeps `share` of members of a new task, for scores [E, M] of E tasks.
+    """The largest threshold that a `share` of the pictures of known classes reach, in expectation over new tasks.
 
-    Counted as `floor_for` does; -infinity, which keeps everything, where E tasks are too few.
+    `members` [E, M] are the scores of such pictures in E tasks. The argument is that of `floor_for`. If E tasks are too
+    few, the threshold is -infinity, so that every picture is kept.
     """
     tasks, answers = members.shape
     needed = math.ceil(share * (tasks + 1) * answers - 1e-9)
@@ -116,12 +121,13 @@ def keeping(members: Tensor, share: float) -> float:
 
 
 def area_under_curve(members: Tensor, strangers: Tensor) -> float:
-    """How often a member [N] has a larger score than a stranger [M], a tie counting half: the area under the ROC curve.
+    """The area under the ROC curve of `members` [N] against `strangers` [M], from ranks (Mann & Whitney 1947).
 
-    By ranks (Mann & Whitney 1947).
+    It is the share of pairs in which the member has the larger score; a tie counts half.
     """
     both = torch.cat([members.flatten(), strangers.flatten()]).double()
     ordered = both.sort().values
+    # Equal scores share the mean of their ranks, which counts a tie as half.
     first = torch.searchsorted(ordered, both, right=False)
     last = torch.searchsorted(ordered, both, right=True)
     ranks = (first + last + 1).double() / 2

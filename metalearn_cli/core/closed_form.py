@@ -93,7 +93,7 @@ class Trial(NamedTuple):
     scale: float
 
 
-def tried(answers: Iterable[tuple[Tensor, Tensor]]) -> Trial:
+def trial_of(answers: Iterable[tuple[Tensor, Tensor]]) -> Trial:
     """The Trial of outputs [T, N, W] with targets [T, N], which come in parts.
 
     The scale that multiplies outputs is the best one for all of them, so that settings are compared by how well they

@@ -136,4 +136,4 @@ def require_steps(inner_steps: int) -> None:
 def require_classes(objective: Objective, name: str) -> None:
     """Raise ConfigError if the tasks are regression; the algorithm `name` can only classify."""
     if objective is not classification:
-        raise ConfigError(f"algorithm.name: {name} tells classes apart; it cannot predict numbers")
+        raise ConfigError(f"algorithm.name: {name} is for classification; it cannot predict numbers")

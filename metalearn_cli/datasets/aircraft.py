@@ -64,7 +64,7 @@ def build(config: Config) -> Archive:
 
 
 def arrange(config: Config, source: Source) -> Arrangement:
-    """The 100 variants, by the official lists of which picture shows which.
+    """The 100 variants; the official lists say which picture shows which variant.
 
     Raises DataError if the source holds no FGVC-Aircraft, or less of it than `config` allows.
     """

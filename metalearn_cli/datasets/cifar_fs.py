@@ -10,11 +10,11 @@ from metalearn_cli.datasets.layouts import cifar100
 
 
 class Config(Official):
-    """Nothing to choose but what every dataset has."""
+    """This dataset has no settings but those of every published dataset."""
 
     name: Literal["cifar_fs"] = "cifar_fs"
 
 
 def build(config: Config) -> Archive:
     """CIFAR-FS, from the official CIFAR-100 archive, whose store it shares."""
-    return cifar100.archive(config, "cifar_fs")
+    return cifar100.cifar100_archive(config, "cifar_fs")

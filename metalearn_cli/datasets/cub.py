@@ -1,8 +1,8 @@
 """CUB-200-2011: 11,788 photos of 200 kinds of birds.
 
-Wah et al. 2011 (https://www.vision.caltech.edu/datasets/cub_200_2011/). Three splits are in use that have little in
-common, so a result without the split's name says nothing: "closerlook" (Chen et al. 2019), "feat" (Ye et al. 2020) and
-"metadataset" (Triantafillou et al. 2020).
+Wah et al. 2011 (https://www.vision.caltech.edu/datasets/cub_200_2011/). Three very different splits are
+in use, so a result cannot be compared without the name of its split: "closerlook" (Chen et al. 2019), "feat" (Ye et al.
+2020) and "metadataset" (Triantafillou et al. 2020).
 """
 
 import re
@@ -40,9 +40,9 @@ _CLASS = re.compile(r"\d{3}\.[^/]+")
 
 
 class Config(Official):
-    """One store for all three splits.
+    """The three splits share one store.
 
-    `split`: which of the three.
+    `split`: the split from which tasks are drawn.
     `image_size` (pixels): the side of the stored pictures.
     `resize`: the filter with which pictures are made smaller.
     `fit`: "crop" keeps a centred square, "squash" the whole picture.

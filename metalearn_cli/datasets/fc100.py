@@ -10,11 +10,11 @@ from metalearn_cli.datasets.layouts import cifar100
 
 
 class Config(Official):
-    """Nothing to choose but what every dataset has."""
+    """This dataset has no settings but those of every published dataset."""
 
     name: Literal["fc100"] = "fc100"
 
 
 def build(config: Config) -> Archive:
     """FC100, from the official CIFAR-100 archive, whose store it shares."""
-    return cifar100.archive(config, "fc100")
+    return cifar100.cifar100_archive(config, "fc100")

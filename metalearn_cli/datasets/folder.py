@@ -30,18 +30,18 @@ _UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
 
 
 class Config(Files):
-    """Pictures of any size become squares of one.
+    """Pictures of any size become squares of one size.
 
-    Folders or lists that name parts are the split. Without them, a seed splits the classes, or they are named here.
+    If folders or lists name parts, these are the split. Otherwise a seed splits the classes, or you name them here.
 
-    `title`: tells several collections apart.
+    `title`: the name of this collection, if you prepare several.
     `image_size` (pixels): the side of the stored pictures.
-    `channels` (channels): what the stored pictures have, 1 grey, 3 colour.
+    `channels` (channels): 1 stores grey pictures, 3 colour pictures.
     `resize`: the filter with which pictures are made smaller.
     `fit`: "crop" keeps a centred square, "squash" the whole picture.
     `parts`: "use" takes the parts that folders, files and lists name, train, val and test by any of their names, and
         refuses what looks like a split and is none; "ignore" puts the pictures of all parts together.
-    `split_seed`: splits the classes where no parts are named.
+    `split_seed`: the seed that splits the classes if no parts are named.
     `val_fraction` (fraction): the share of the classes that is for validation.
     `test_fraction` (fraction): the share that is for the test; the rest is for training.
     `val_classes`: names the classes for validation, instead of the seed; of classes in parts, only those for training.

@@ -40,10 +40,10 @@ class Config(Choice):
 
 def build(config: Config) -> TaskSource:
     """Tasks with inputs [examples, 1] and targets alike."""
-    return TaskSource(input_shape=(1,), outputs=1, draw=lambda *given: draw(config, *given))
+    return TaskSource(input_shape=(1,), outputs=1, draw=lambda *given: draw_function(config, *given))
 
 
-def draw(config: Config, generator: np.random.Generator, examples: int) -> tuple[Floats, Floats]:
+def draw_function(config: Config, generator: np.random.Generator, examples: int) -> tuple[Floats, Floats]:
     """One function of one family, at `examples` places."""
     family = FAMILIES[config.of[int(generator.integers(len(config.of)))]]
     function = family(generator)

@@ -1,4 +1,4 @@
-"""Glyphs: invented characters, drawn by a program; the data that is always there.
+"""Glyphs: invented characters that a program draws, so that they need no download.
 
 Each class is a pen-stroke programme in the manner of Lake et al. 2015: one to four strokes, each a line, an arc, a
 loop, a corner or a wave, which tend to begin on an earlier stroke. Each drawing performs the programme anew, with an
@@ -30,11 +30,11 @@ Path = NDArray[np.float64]
 
 
 class Config(Pictures):
-    """As many as you like; the same settings always draw the same.
+    """The same settings always draw the same glyphs.
 
-    `classes` (classes): how many there are, split 10 : 1 : 1 into train, val and test.
-    `drawings` (pictures): how many each class has.
-    `seed`: draws another alphabet.
+    `classes` (classes): the number of glyphs, split 10 : 1 : 1 into train, val and test.
+    `drawings` (pictures): the number of drawings of each glyph.
+    `seed`: another seed draws other glyphs.
     `rotations`: turns by quarters, in training: each class is four ("classes"), one of four drawn for each task
         ("task"), or none.
     """
@@ -63,7 +63,7 @@ def build(config: Config) -> Generated:
 
 
 def drawings(config: Config, index: int) -> NDArray[np.uint8]:
-    """The drawings of class `index`, uint8 [D, 28, 28, 1], which depend on it and on the seed alone."""
+    """The drawings of class `index`, uint8 [D, 28, 28, 1]; they depend only on `index` and the seed."""
     generator = np.random.Generator(np.random.Philox(key=[config.seed, index]))
     return perform(programme(generator), config.drawings, generator)
 

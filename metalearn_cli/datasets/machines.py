@@ -51,11 +51,11 @@ def build(config: Config) -> Tabular:
         division=Division(0, 0.2, 0.2, (), ()),
         standardise="training",
         leave_out_small=False,
-        made=lambda: table(config),
+        made=lambda: sensor_readings(config),
     )
 
 
-def table(config: Config) -> Columns:
+def sensor_readings(config: Config) -> Columns:
     """All readings of all machines, one machine after the other."""
     shape = (config.machines, config.readings)
     generator = np.random.Generator(np.random.Philox(key=[config.seed, 0]))

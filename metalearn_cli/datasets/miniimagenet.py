@@ -33,8 +33,8 @@ from metalearn_cli.datasets.layouts import (
     kept,
     photos,
     require_complete,
+    shipped_rows,
     split_list,
-    table,
 )
 from metalearn_cli.datasets.layouts.parts import part_in
 from metalearn_cli.errors import DataError
@@ -66,7 +66,7 @@ ILSVRC2012 by number, which there is called "n01532829_<number>.JPEG"."""
 
 
 class Config(Official):
-    """Pictures that have another size are resized as a whole, by default as the MAML paper did.
+    """Pictures of another size are resized as a whole, by default as in the MAML paper.
 
     `split`: "vinyals" is the rare list of 60, 20 and 20 other classes.
     `image_size` (pixels): the side of the stored pictures.
@@ -97,7 +97,7 @@ def build(config: Config) -> Archive:
 
 
 def arrange(config: Config, source: Source) -> Arrangement:
-    """The 100 classes with the 600 pictures of each, in the order of their ranks where these are known.
+    """The 100 classes with 600 pictures each, in the order of their ranks if these are known.
 
     Raises DataError if the source holds no miniImageNet, or less of it than `config` allows.
     """
@@ -106,7 +106,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
     found = imagenet.by_wnid(source.members, frozenset(names))
     if not found:
         return _anonymous(config, source)
-    imagenet.require_agreement("miniimagenet", source, found, (config.split, split))
+    imagenet.require_same_parts("miniimagenet", source, found, (config.split, split))
     chosen = {name: _chosen(config, name, members) for name, members in found.items()}
     classes = in_order(split, {name: members for name, (members, _sample) in chosen.items()})
     partial = require_complete("miniimagenet", classes, dict.fromkeys(names, PICTURES), config.allow_partial)
@@ -115,7 +115,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
 
 
 def _chosen(config: Config, wnid: str, members: Sequence[str]) -> tuple[Sequence[str], str]:
-    """The pictures of a class, and of which sample they are."""
+    """The pictures of a class, and the name of the sample to which they belong."""
     if is_row(members[0]):
         parts = {part_in(member) for member in members}
         if len(parts) > 1:  # timm's own split is over pictures: every class is in every part
@@ -134,7 +134,7 @@ def _chosen(config: Config, wnid: str, members: Sequence[str]) -> tuple[Sequence
 
 
 def _numbered(pattern: str, members: Sequence[str]) -> dict[int, str]:
-    """The members by the number in their names, for those whose names have one."""
+    """The members with a number in their names, by that number."""
     matches = ((re.fullmatch(pattern, member.rpartition("/")[2], re.IGNORECASE), member) for member in members)
     return {int(match[1]): member for match, member in matches if match}
 
@@ -164,7 +164,7 @@ def _split(config: Config) -> Split:
     if config.split == "vinyals":
         return split_list("miniimagenet_vinyals")
     names: dict[str, list[str]] = {part: [] for part in PARTS}
-    for wnid, part, _pairs in table("miniimagenet_ravi.tsv.gz"):
+    for wnid, part, _pairs in shipped_rows("miniimagenet_ravi.tsv.gz"):
         names[part].append(wnid)
     return names
 
@@ -172,6 +172,7 @@ def _split(config: Config) -> Split:
 @cache
 def _ravi() -> Ravi:
     pairs = {
-        wnid: [pair.split(":") for pair in pairs.split()] for wnid, _part, pairs in table("miniimagenet_ravi.tsv.gz")
+        wnid: [pair.split(":") for pair in pairs.split()]
+        for wnid, _part, pairs in shipped_rows("miniimagenet_ravi.tsv.gz")
     }
     return {wnid: [(int(rank), int(number)) for rank, number in found] for wnid, found in pairs.items()}

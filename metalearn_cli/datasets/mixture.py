@@ -13,12 +13,12 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Datasets of pictures, all in one size.
+    """Datasets of pictures, resized to one size.
 
-    `of`: dataset blocks, each prepared by itself.
-    `weights`: how often a task is of each; left out, alike often.
+    `of`: dataset blocks; each dataset is prepared by itself.
+    `weights`: relative frequency of tasks from each dataset; without them all are equally frequent.
     `image_size` (pixels): the side that all pictures are resized to.
-    `channels` (channels): what all pictures get, 1 grey, 3 colour.
+    `channels` (channels): 1 makes all pictures grey, 3 gives all three channels.
     `normalisation`: "dataset" uses the mean and standard deviation of the mixture as a whole, so that a picture's
         dataset cannot be told from its brightness; "imagenet", those of ImageNet; "none", pixels from 0 to 1.
     """

@@ -38,9 +38,9 @@ _SETS = ("images_background", "images_evaluation")
 
 
 class Config(Files):
-    """Drawings in grey, ink = 1 on paper = 0.
+    """Grey drawings, ink = 1 on paper = 0.
 
-    `split`: docs/data.md says which papers use which.
+    `split`: the split of the classes; docs/data.md says which papers use which.
     `resize`: the filter with which pictures are made smaller; "nearest" gives the pixels of the MAML paper's code.
     `image_size` (pixels): the side of the stored pictures.
     `rotations`: "classes" lets each character stand for four, turned by quarters, "task" turns each class of a task by
@@ -102,7 +102,7 @@ def arrange(members: Sequence[str]) -> Arrangement:
 
 
 def _agreed(config: Config, arrangement: Arrangement) -> Arrangement:
-    """The same, if folders train, val and test around the alphabets do not contradict it."""
+    """The arrangement, after a check that folders train, val and test around the alphabets do not contradict it."""
     require_agreement("omniglot", parts_of_members(arrangement.classes), config.split, arrangement.splits)
     return arrangement
 
@@ -113,7 +113,7 @@ def _vinyals(classes: Mapping[str, Any]) -> Split:
 
 
 def _official(classes: Mapping[str, Any]) -> Split:
-    """Lake's background set, less the five alphabets that vinyals has in val, and his evaluation set for test."""
+    """Lake's background set without the five val alphabets of "vinyals", and his evaluation set as test."""
     evaluation = set(json_list("omniglot_evaluation")["alphabets"])
     val = set(json_list("omniglot_vinyals")["val"])
     alphabets = {name: name.split("/")[0] for name in classes}
@@ -131,7 +131,7 @@ def _maml(classes: Mapping[str, Any]) -> Split:
 
 
 def _named(classes: Mapping[str, Any], alphabets: Mapping[str, int | list[int]]) -> list[str]:
-    """The characters that a list means: a count for all of an alphabet's, or their numbers."""
+    """The characters that a list names by alphabet: the count of all its characters, or their numbers."""
     numbers = {name: range(1, n + 1) if isinstance(n, int) else n for name, n in alphabets.items()}
     names = [f"{alphabet}/character{n:02}" for alphabet, found in numbers.items() for n in found]
     missing = [name for name in names if name not in classes]

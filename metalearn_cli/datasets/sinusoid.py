@@ -9,17 +9,17 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Nothing to choose."""
+    """This dataset has no settings."""
 
     name: Literal["sinusoid"] = "sinusoid"
 
 
 def build(_config: Config) -> TaskSource:
     """Tasks y = A sin(x - phase) with x of shape [examples, 1] and y alike."""
-    return TaskSource(input_shape=(1,), outputs=1, draw=draw)
+    return TaskSource(input_shape=(1,), outputs=1, draw=draw_sine)
 
 
-def draw(generator: np.random.Generator, examples: int) -> tuple[Floats, Floats]:
+def draw_sine(generator: np.random.Generator, examples: int) -> tuple[Floats, Floats]:
     """One sine, at `examples` places: A from [0.1, 5], phase from [0, pi], x from [-5, 5], all uniform."""
     amplitude, phase = generator.uniform(0.1, 5.0), generator.uniform(0.0, np.pi)
     inputs = generator.uniform(-5.0, 5.0, (examples, 1))

@@ -21,7 +21,16 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import imagenet, in_order, incomplete, is_row, kept, photos, require_complete, table
+from metalearn_cli.datasets.layouts import (
+    imagenet,
+    in_order,
+    incomplete,
+    is_row,
+    kept,
+    photos,
+    require_complete,
+    shipped_rows,
+)
 from metalearn_cli.errors import DataError
 
 _ZENODO = Listing("zenodo", "https://zenodo.org/api/records/7978538", r"tiered-imagenet-.*")
@@ -32,7 +41,7 @@ _BY_HAND = (
 
 
 class Config(Official):
-    """Pictures that have another size are resized as a whole.
+    """Pictures of another size are resized as a whole.
 
     `image_size` (pixels): the side of the stored pictures.
     `resize`: the filter with which pictures are made smaller.
@@ -77,7 +86,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
     found: Mapping[str, Sequence[str]] = imagenet.by_wnid(source.members, listed().keys()) or _named(source)
     if not found:
         return _anonymous(config, source)
-    imagenet.require_agreement("tieredimagenet", source, found, ("default", split))
+    imagenet.require_same_parts("tieredimagenet", source, found, ("default", split))
     classes = in_order(split, found)
     expected = {wnid: one.pictures for wnid, one in listed().items()}
     partial = require_complete("tieredimagenet", classes, expected, config.allow_partial)
@@ -121,7 +130,7 @@ def _anonymous(config: Config, source: Source) -> Arrangement:
 def listed() -> Mapping[str, Listed]:
     """The classes by WordNet id."""
     found = {}
-    for wnid, part, pictures, name in table("tieredimagenet.tsv"):
+    for wnid, part, pictures, name in shipped_rows("tieredimagenet.tsv"):
         if wnid != "wnid":
             found[wnid] = Listed(next(known for known in PARTS if known == part), int(pictures), name)
     return found

@@ -39,7 +39,7 @@ _MOST_LABELS = 1 << 20
 
 
 class Config(Official):
-    """One split.
+    """This dataset has one split.
 
     `image_size` (pixels): the side of the stored pictures.
     `resize`: the filter with which pictures are made smaller.
@@ -89,7 +89,7 @@ def arrange(config: Config, source: Source) -> Arrangement:
 
 
 def mat_bytes(content: bytes) -> Sequence[int]:
-    """The values of the one matrix in a MATLAB 5 file, which were small enough to be kept as bytes.
+    """The values of the only matrix in a MATLAB 5 file, which stores numbers below 256 as bytes.
 
     "MAT-File Format" (The MathWorks), chapter 1. Raises DataError for any other file.
     """

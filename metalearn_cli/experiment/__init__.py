@@ -2,7 +2,7 @@
 
 In the blocks dataset, backbone and algorithm, `name` chooses a file in the folder of that name, or a module outside of
 this package (registry.py); the block's other keys are the fields of that file's `Config`. Importing this module does
-not import torch; `load` does, through the files that it imports.
+not import torch; `read_experiment` does, through the files that it imports.
 """
 
 import functools
@@ -18,17 +18,19 @@ from pydantic import AfterValidator, Field, create_model, field_validator
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import yaml_lines
 from metalearn_cli.experiment.blocks import LARGEST_SEED, Eval, Execution, Keeping, Outer, Task
-from metalearn_cli.experiment.mistakes import Mistake, Source, did_you_mean, found, key, refusal, validated
+from metalearn_cli.experiment.mistakes import Mistake, ValueSource, did_you_mean, key, refusal, shown_value, validated
 from metalearn_cli.experiment.overrides import overridden
 from metalearn_cli.experiment.registry import ROOMS, chosen_by, outside_modules
-from metalearn_cli.experiment.yaml_lines import Location, shown
+from metalearn_cli.experiment.yaml_lines import Location, escaped
 from metalearn_cli.references import require_trusted_modules
 from metalearn_cli.settings import Choice, Settings
 
 
 def _sink(reference: str) -> str:
     if not re.fullmatch(r"tensorboard|[A-Za-z_][\w.]*:[A-Za-z_]\w*", reference):
-        raise ValueError(f"found {found(reference)}, expected tensorboard or package.module:Name, a sink of your own")
+        raise ValueError(
+            f"found {shown_value(reference)}, expected tensorboard or package.module:Name, a sink of your own"
+        )
     return reference
 
 
@@ -66,18 +68,18 @@ class Experiment(Settings):
     @classmethod
     def _folder_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise ValueError(f"found {found(name)}, expected a folder's name: letters, digits, '.', '_' and '-'")
+            raise ValueError(f"found {shown_value(name)}, expected a folder's name: letters, digits, '.', '_' and '-'")
         return name
 
 
-def load(reference: str, overrides: Sequence[str] = ()) -> Experiment:
+def read_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in the file `reference`, or in the shipped config of that name, changed by the `overrides`.
 
     Each override is `key.path=value`. Raises ConfigError with one line for each mistake.
     """
     file = _find(reference)
     document = yaml_lines.read(file)
-    return _experiment(document.values, overrides, shown(str(file)), document.lines)
+    return _experiment(document.values, overrides, escaped(str(file)), document.lines)
 
 
 def load_experiment(reference: str | Path, *overrides: str) -> Experiment:
@@ -89,7 +91,7 @@ def load_experiment(reference: str | Path, *overrides: str) -> Experiment:
 
     Raises ConfigError with one line for each mistake.
     """
-    return load(str(reference), overrides)
+    return read_experiment(str(reference), overrides)
 
 
 def with_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
@@ -113,26 +115,26 @@ def from_mapping(values: object, where: str, approved: Sequence[str] = ()) -> Ex
     named it already) nor in METALEARN_TRUST, because a file must not choose which code is imported.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: found {found(values)}, expected an experiment")
+        raise ConfigError(f"{where}: found {shown_value(values)}, expected an experiment")
     require_trusted_modules([name for name in outside_modules(values) if name not in approved], where)
     return _experiment(values, (), where)
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """The experiment as YAML with every key; `load` turns it back into an equal experiment."""
-    return yaml_lines.write(experiment.model_dump(mode="json"))
+    """The experiment as YAML with every key; `read_experiment` turns it back into an equal experiment."""
+    return yaml_lines.as_yaml(experiment.model_dump(mode="json"))
 
 
 def dataset_settings(name: str, overrides: Sequence[str] = ()) -> Choice:
     """The settings of dataset `name`, changed by the `overrides`, each `dataset.key=value`.
 
-    Raises ConfigError as `load` does.
+    Raises ConfigError as `read_experiment` does.
     """
     values, given = overridden({"dataset": {"name": name}}, overrides)
     for location in given:
         if location[0] != "dataset" or location[1:] in ((), ("name",)):
             raise ConfigError(f"--set {key(location)}: here only the dataset's keys can be set, as dataset.KEY")
-    source = Source("prepare", {}, given)
+    source = ValueSource("prepare", {}, given)
     chosen = chosen_by("dataset", ("dataset",), values["dataset"])
     if isinstance(chosen, Mistake):
         raise refusal([chosen], source)
@@ -157,7 +159,7 @@ def _find(reference: str) -> Path:
         if not file.exists():
             hint = did_you_mean(reference.removeprefix("configs/").removesuffix(".yaml"), list(configs))
             known = f"one of the shipped {', '.join(configs)}{hint}"
-            raise ConfigError(f"{shown(reference)}: no such file; expected one, or {known}")
+            raise ConfigError(f"{escaped(reference)}: no such file; expected one, or {known}")
     return file
 
 
@@ -172,7 +174,7 @@ def _experiment(
     mistakes = [choice for choice in choices if isinstance(choice, Mistake)]
     model = _model(*(object if isinstance(choice, Mistake) else choice for choice in choices))
     # A missing block was already reported; null in its place keeps the validation from reporting it again.
-    return validated(model, {**dict.fromkeys(ROOMS), **values}, Source(where, lines, given), mistakes)
+    return validated(model, {**dict.fromkeys(ROOMS), **values}, ValueSource(where, lines, given), mistakes)
 
 
 @functools.cache

@@ -31,7 +31,7 @@ def meanings(block: type[Settings]) -> dict[str, Meaning]:
     return found
 
 
-def about(block: type[Settings]) -> str:
+def description_of(block: type[Settings]) -> str:
     """The description of the block: the part of its docstring above the entries, one line for each paragraph."""
     return "\n\n".join(" ".join(one.split()) for one in _ENTRY.split(_docstring(block))[0].strip().split("\n\n"))
 

@@ -42,7 +42,7 @@ class Mistake(NamedTuple):
     what: str
 
 
-class Source(NamedTuple):
+class ValueSource(NamedTuple):
     """The source of values: the name of the file in messages, its line numbers, and the keys that `--set` gave."""
 
     where: str
@@ -62,7 +62,7 @@ class Source(NamedTuple):
         return f"{self.where}:{line}: " if line else f"{self.where}: "
 
 
-def refusal(mistakes: Iterable[Mistake], source: Source) -> ConfigError:
+def refusal(mistakes: Iterable[Mistake], source: ValueSource) -> ConfigError:
     """One error with the first twenty mistakes, in the order of the file's lines."""
     ordered = sorted(mistakes, key=lambda mistake: source.line(mistake.location))
     lines = [*dict.fromkeys(f"{source.place(location)}{key(location)}: {what}" for location, what in ordered)]
@@ -77,7 +77,7 @@ def key(location: Location) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def found(value: object) -> str:
+def shown_value(value: object) -> str:
     """A value and its type, shortened: `'fast' (str)`."""
     if value is None:
         return "null"
@@ -90,7 +90,7 @@ def did_you_mean(word: object, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def validated(model: type[Model], values: object, source: Source, mistakes: Sequence[Mistake] = ()) -> Model:
+def validated(model: type[Model], values: object, source: ValueSource, mistakes: Sequence[Mistake] = ()) -> Model:
     """`values` as an instance of `model`. Raises ConfigError with the mistakes found here and those in `mistakes`."""
     try:
         # By way of JSON, because strict validation of Python values refuses a list where a tuple is declared.
@@ -118,7 +118,7 @@ def _explained(details: Any, schema: Schema) -> Mistake:
             known = list(_at(location, schema)["discriminator"]["mapping"])
             tag = context["tag"]
             return Mistake(
-                location, f"found {found(tag)}, expected one of {', '.join(known)}{did_you_mean(tag, known)}"
+                location, f"found {shown_value(tag)}, expected one of {', '.join(known)}{did_you_mean(tag, known)}"
             )
         case "value_error":
             return Mistake(location, str(context["error"]))
@@ -128,7 +128,7 @@ def _explained(details: Any, schema: Schema) -> Mistake:
     if not expected:
         return Mistake(location, details["msg"])
     meant = what_to_write(details["input"], _at(location, schema), lambda node: _resolved(node, schema))
-    return Mistake(location, f"found {found(details['input'])}, expected {expected}{meant}")
+    return Mistake(location, f"found {shown_value(details['input'])}, expected {expected}{meant}")
 
 
 def _at(location: Location, schema: Schema) -> Schema:

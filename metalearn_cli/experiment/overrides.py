@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment.mistakes import found, key
+from metalearn_cli.experiment.mistakes import key, shown_value
 from metalearn_cli.experiment.yaml_lines import Location, brief, parse_value
 
 
@@ -34,6 +34,6 @@ def _put(values: dict[str, Any], location: tuple[str, ...], value: object) -> No
     for depth, part in enumerate(location[:-1], start=1):
         block = block.setdefault(part, {})
         if not isinstance(block, dict):
-            reached = f"{key(location[:depth])} is {found(block)}, not a block with keys"
+            reached = f"{key(location[:depth])} is {shown_value(block)}, not a block with keys"
             raise ConfigError(f"--set {key(location)}: {reached}")
     block[location[-1]] = value

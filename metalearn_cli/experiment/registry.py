@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 from pydantic import create_model
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment.mistakes import Mistake, did_you_mean, found
+from metalearn_cli.experiment.mistakes import Mistake, did_you_mean, shown_value
 from metalearn_cli.experiment.yaml_lines import Location
 from metalearn_cli.references import module_named, neighbours_of
 from metalearn_cli.settings import Choice, Settings
@@ -62,7 +62,7 @@ def module_of(settings: Choice) -> ModuleType:
 
 
 def outside_modules(values: object) -> list[str]:
-    """The modules that an experiment names with a dot, and that `load` would import for it."""
+    """The modules that an experiment names with a dot, and that `read_experiment` would import for it."""
     blocks = [values.get(block) for block in ROOMS] if isinstance(values, dict) else []
     return [name for block in blocks for name in _names_of(block) if "." in name]
 
@@ -114,12 +114,12 @@ def _no_choice(block: str, location: Location, values: object) -> Mistake:
     if values is None:
         return Mistake(location, f"missing; expected a block with a name, {expected}")
     if not isinstance(values, dict):
-        return Mistake(location, f"found {found(values)}, expected a block with a name, {expected}")
+        return Mistake(location, f"found {shown_value(values)}, expected a block with a name, {expected}")
     if "name" not in values:
         return Mistake((*location, "name"), f"missing; expected {expected}")
     name = values["name"]
     hint = did_you_mean(name, names) or f"; {_OWN}"
-    return Mistake((*location, "name"), f"found {found(name)}, expected {expected}{hint}")
+    return Mistake((*location, "name"), f"found {shown_value(name)}, expected {expected}{hint}")
 
 
 def config_named(block: str, name: str) -> type[Choice]:

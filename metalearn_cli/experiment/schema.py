@@ -15,7 +15,7 @@ from metalearn_cli.backbones.layers import AnyLayer
 from metalearn_cli.datasets import Pictures
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.experiment.meanings import about, meanings
+from metalearn_cli.experiment.meanings import description_of, meanings
 from metalearn_cli.experiment.registry import EVERY_ROOM, EXTRACTED, ROOMS, config_named, known_names
 from metalearn_cli.settings import Choice, Settings
 
@@ -101,7 +101,7 @@ def _complete(node: Node, config: type[Settings]) -> None:
 
 def _describe(node: Node, block: type[Settings]) -> None:
     """Add the descriptions from the docstring to the block and to each of its keys."""
-    node["description"] = about(block)
+    node["description"] = description_of(block)
     for key, meaning in meanings(block).items():
         text = f"{meaning.unit}: {meaning.text}" if meaning.unit else meaning.text
         node["properties"].get(key, {})["description"] = text[:1].upper() + text[1:]

@@ -58,7 +58,7 @@ def read(file: Path) -> Document:
 
     Raises ConfigError, one line, if it cannot be read or is not a mapping in safe YAML 1.2 and UTF-8.
     """
-    where = shown(str(file))
+    where = escaped(str(file))
     try:
         if not file.is_file():
             found = "a folder" if file.is_dir() else "not a regular file" if file.exists() else "no such file"
@@ -105,19 +105,19 @@ def parse_value(text: str, where: str) -> Value:
         raise ConfigError(f"{where}: {error.what}") from error
 
 
-def write(values: dict[str, Value]) -> str:
+def as_yaml(values: dict[str, Value]) -> str:
     """YAML text that `parse` turns back into the same values; a block without inner blocks takes one line."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` in a form that is safe in a message: line breaks, control codes and the like are escaped."""
     return text if text.isprintable() else repr(text)
 
 
 def brief(text: str) -> str:
-    """`text` as `shown` gives it, cut if it is too long for a message."""
-    return shown(text) if len(text) <= _LONGEST_SHOWN else f"{shown(text[:_LONGEST_SHOWN])}..."
+    """`text` as `escaped` gives it, cut if it is too long for a message."""
+    return escaped(text) if len(text) <= _LONGEST_SHOWN else f"{escaped(text[:_LONGEST_SHOWN])}..."
 
 
 def _encoding(content: bytes) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from metalearn_cli.datasets import Preprocessing, Resize
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.extractors import Extractor, Features, identity_of
-from metalearn_cli.references import imported, reason
+from metalearn_cli.references import first_line, imported
 
 _TRIED = 2
 
@@ -87,7 +87,7 @@ def _exported(path: str | None, content: bytes) -> nn.Module:
     try:
         return torch.export.load(io.BytesIO(content)).module()
     except Exception as error:  # torch documents no type for a file that is none of its programs
-        raise ConfigError(f"program: {path} is no program of torch.export: {reason(error)}") from error
+        raise ConfigError(f"program: {path} is no program of torch.export: {first_line(error)}") from error
 
 
 def _called(config: Config, content: bytes) -> nn.Module:
@@ -99,7 +99,7 @@ def _called(config: Config, content: bytes) -> nn.Module:
         module.load_state_dict(weights)
     except (Exception, SystemExit) as error:  # somebody else's code
         digest = hashlib.sha256(content).hexdigest()[:16]
-        raise ConfigError(f"call: {config.call} and {config.weights} ({digest}): {reason(error)}") from error
+        raise ConfigError(f"call: {config.call} and {config.weights} ({digest}): {first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"call: {config.call} returned {type(module).__name__}, expected a torch.nn.Module")
     return module.eval()
@@ -110,7 +110,9 @@ def _features(module: nn.Module, seen: Preprocessing) -> int:
         with torch.no_grad():
             found = module(torch.zeros(_TRIED, seen.channels, seen.height, seen.width))
     except Exception as error:  # somebody else's code
-        raise ConfigError(f"its network cannot take {seen.height} x {seen.width} pixels: {reason(error)}") from error
+        raise ConfigError(
+            f"its network cannot take {seen.height} x {seen.width} pixels: {first_line(error)}"
+        ) from error
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != _TRIED:
         raise ConfigError("its network gives no rows of features, [N, features]")
     return int(found.shape[1])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
-from metalearn_cli.layers.random_bits import below, random_bits
+from metalearn_cli.layers.random_bits import random_bits, threshold_of
 
 Sides = tuple[int, int]
 """A height and a width."""
@@ -68,7 +68,7 @@ class DropBlock(nn.Module):
         # The queries come after the support set, so their numbers start after those of `before` support examples.
         bits = random_bits(keys, self.number, before * each, examples * each)
         # Uniform int64 numbers below a threshold, compared as integers: exact on every device.
-        first = bits < below(chance_of_a_block(self.rate, (sides[0], sides[1]), block))
+        first = bits < threshold_of(chance_of_a_block(self.rate, (sides[0], sides[1]), block))
         dropped = first.view(tasks * examples, channels, *corners).to(inputs.dtype)
         if block != (1, 1):
             # A maximum over a window grows each dropped corner to its block.

@@ -121,7 +121,7 @@ class Network:
             params |= {name: params[first] for name, first in self._shared.items() if first in params}
         how = how._replace(first_names=self._first_names)
         if child:
-            params, how = below(f"{child}.", params), how.at(child)
+            params, how = under_prefix(f"{child}.", params), how.at(child)
         with PlainAttention() if self.plain_attention else nullcontext():
             run = _each_alone if self.runs_one_by_one else over_tasks
             return run(module, params, inputs, how)
@@ -208,9 +208,9 @@ def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: 
     # A convolution may take the norm and the activation after it along (`taken` layers), as one function.
     while children:
         (name, child), *children = children
-        own, following = below(f"{name}.", params), [layer for _, layer in children]
+        own, following = under_prefix(f"{name}.", params), [layer for _, layer in children]
         if isinstance(child, LeadingLayer) and not has_hooks(child) and (taken := child.takes(following, inputs, how)):
-            theirs = [below(f"{other}.", params) for other, _ in children[:taken]]
+            theirs = [under_prefix(f"{other}.", params) for other, _ in children[:taken]]
             inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs), children[taken:]
         else:
             inputs = over_tasks(child, own, inputs, how.at(name))
@@ -231,6 +231,6 @@ def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.M
     return order
 
 
-def below(prefix: str, params: Params) -> Params:
+def under_prefix(prefix: str, params: Params) -> Params:
     """The parameters whose names start with `prefix`, under their names without it."""
     return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

@@ -26,7 +26,7 @@ def random_bits(keys: Tensor, layer: int, start: int, count: int) -> Tensor:
     return _mixed(starts.unsqueeze(1) + places)
 
 
-def below(chance: float) -> int:
+def threshold_of(chance: float) -> int:
     """The threshold x for which a uniform int64 is below x with probability `chance` (0 to 1)."""
     return min(int(chance * 2.0**64), 2**64 - 1) - 2**63
 

@@ -1,1 +1,1 @@
-"""What people look at besides tables: pages of HTML with charts and pictures, and tables for spreadsheets."""
+"""Files for people: HTML pages with charts and pictures, figures, and tables for spreadsheets."""

@@ -1,6 +1,6 @@
-"""Charts: what they show, as numbers and in words, and how each kind of them is drawn.
+"""Charts: the numbers of each, its words, and a function that draws it.
 
-matplotlib, which draws them, is the extra `report`; it is imported when the first chart is drawn.
+matplotlib draws them. It is the extra `report`, and is imported when the first chart is drawn.
 """
 
 import logging
@@ -27,14 +27,17 @@ _LONGEST_NAME = 40
 
 
 class Palette(NamedTuple):
-    """The colour of text and axes, and those of what is drawn."""
+    """The colour of text and axes, and the colours of lines and bars, as "#rrggbb"."""
 
     ink: str
     colours: tuple[str, ...]
 
 
 class Line(NamedTuple):
-    """Points from left to right, with the half-widths of their intervals, below and above, where they have some."""
+    """Points (x, y) from left to right.
+
+    `half`: for each point the half-width of its interval, or its widths (below, above); None if it has no interval.
+    """
 
     name: str
     x: Sequence[float]
@@ -43,8 +46,10 @@ class Line(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The labels of a chart's axes, with units, whether what lies on x is counted, whether lines are named, and of how
-    many named rows it consists.
+    """The axes of a chart: the labels of `x` and `y`, with units.
+
+    `whole`: values of x are counts, so ticks stand at integers only. `legend`: the lines are named in a legend.
+    `rows`: the number of named rows, which sets the height (only `forest` and `matrix`); 0 for the usual height.
     """
 
     x: str
@@ -55,7 +60,7 @@ class Axis(NamedTuple):
 
 
 def require_matplotlib(what: str) -> None:
-    """Raise ConfigError, naming what asked for it and what to install, where matplotlib is missing."""
+    """Raise ConfigError if matplotlib is not installed; the message begins with `what` and says what to install."""
     try:
         matplotlib_alone()
     except ImportError:
@@ -65,7 +70,7 @@ def require_matplotlib(what: str) -> None:
 
 
 def matplotlib_alone() -> ModuleType:
-    """The library as nobody has set it up: no matplotlibrc of the folder at hand, no MPLBACKEND of a notebook."""
+    """Matplotlib with its own defaults: a matplotlibrc in the current folder and MPLBACKEND are ignored."""
     if "matplotlib" not in sys.modules:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its caches, on stderr
         backend = os.environ.pop("MPLBACKEND", None)
@@ -79,7 +84,10 @@ def matplotlib_alone() -> ModuleType:
 
 
 class Chart(NamedTuple):
-    """A chart: the name of its files, what it shows in words, how it is drawn, and its numbers as a table."""
+    """A chart. `name` begins the names of its files; `description` is for people who cannot see it.
+
+    `draw(axes, palette)` draws it with matplotlib; `header` and `rows` are its numbers as a table.
+    """
 
     name: str
     description: str
@@ -91,10 +99,14 @@ class Chart(NamedTuple):
 
 
 def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: Sequence[Line] = ()) -> Chart:
-    """One or more lines, a band around each that has intervals, and loose dots; words: name, description, caption."""
+    """A chart of lines, with a band around each line that has intervals, and of points without a line (`dots`).
+
+    `words` of this and the other charts are (name, description, caption).
+    """
 
     def draw(axes: "Axes", palette: Palette) -> None:
         for place, line in enumerate(drawn):
+            # There are six colours, markers and dashes; a seventh line looks like the first.
             x, y, colour = _drawable(line.x), _drawable(line.y), palette.colours[place % 6]
             style: dict[str, Any] = {"color": colour, "linestyle": _DASHES[place % 6]}
             if len(x) <= _MOST_MARKED:
@@ -121,7 +133,8 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
 
 
 def histogram(words: tuple[str, str, str], axis: Axis, values: Sequence[float]) -> Chart:
-    """How often which of the values came; where they are few different ones, a bar for each."""
+    """A histogram of the values with a line at their mean. Up to 40 different values have a bar each."""
+    # matplotlib refuses to bin NaN; the table of the chart keeps all values.
     found = [value for value in values if math.isfinite(value)]
     different = sorted(set(found))
 
@@ -144,8 +157,9 @@ def forest(
     words: tuple[str, str, str], axis: Axis, rows: Sequence[tuple[str, float, float | tuple[float, float]]],
     zero: bool = False,
 ) -> Chart:  # fmt: skip
-    """A line for each name, from the first above to the last below: its value, with its interval; with `zero`, where
-    that is.
+    """A chart with a row for each (name, value, half-width): the first name is at the top, each value has its interval.
+
+    `zero`: a vertical line marks 0.
     """
 
     def draw(axes: "Axes", palette: Palette) -> None:
@@ -163,7 +177,7 @@ def forest(
 
 
 def matrix(words: tuple[str, str, str], axis: Axis, names: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
-    """A square for each pair of names, the darker the more often it came; the axes number the names."""
+    """A square for each pair of names; the larger its count, the darker it is. The axes number the names."""
 
     def draw(axes: "Axes", palette: Palette) -> None:
         most = max(map(max, counts)) or 1

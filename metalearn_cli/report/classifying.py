@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_cli.report.judging import Counts, Judged
-from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
+from metalearn_cli.report.page import Html, element, join, number, paragraph, table
 from metalearn_cli.report.pictures import thumbnail
-from metalearn_cli.report.sections import ACCURACY, Origin, origin
+from metalearn_cli.report.sections import ACCURACY
+from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 MOST_QUERIES = 500
 _FEW = 60
@@ -18,16 +19,17 @@ _MOST_SUPPORT, _MOST_COLUMNS, _MOST_PAIRS = 200, 30, 30
 
 
 class SupportPicture(NamedTuple):
-    """A support picture [H, W, C] and its class, None where only the picture was kept."""
+    """A support picture [H, W, C] and its class; the class is None if only the picture was kept."""
 
     pixels: NDArray[np.uint8]
     label: str | None
 
 
 class Query(NamedTuple):
-    """A query: its file, pixels [H, W, C], class and probability, its true class or None, and places in the support.
+    """A query: its file, its pixels [H, W, C], the answer (class and probability) and its true class, if known.
 
-    `note` says what else is promised of it: that it is none of the classes, or the set of those that it may be.
+    `nearest`: places of the nearest support pictures in `Classified.support`, the nearest first. `note`: a sentence on
+    the answer, such as the set of classes that it may be; empty if there is none.
     """
 
     file: str
@@ -40,9 +42,9 @@ class Query(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """What a classifier said: (class, true class or None) of all queries, of which `queries` are pictured.
+    """The answers of a classifier: `answers` has (class, true class or None) of all queries; `queries` are pictured.
 
-    `in_features` says how near was measured.
+    `in_features`: distances were measured between features, and not between pixels.
     """
 
     checkpoint: str
@@ -54,22 +56,23 @@ class Classified(NamedTuple):
     in_features: bool
 
 
-def classifying_page(found: Classified, came_from: Origin) -> bytes:
-    """The page as a file."""
-    judged = [] if found.judged is None else [*_accuracy(found.judged), _by_class(found.classes, found.judged)]
-    parts = [*judged, _answers(found), _cards(found), _support(found), origin(came_from)]
+def classifying_page(found: Classified, came_from: Origin) -> WebPage:
+    """The page of a classifier's answers."""
+    judged = [] if found.judged is None else [_accuracy(found.judged), _by_class(found.classes, found.judged)]
+    parts = [*judged, _answers(found), _cards(found), _support(found)]
     title = f"{len(found.answers)} pictures in {len(found.classes)} classes"
-    return page(title, f"classified by {found.checkpoint}; every picture is answered by itself", parts)
+    subtitle = f"classified by {found.checkpoint}; every picture is answered by itself"
+    return WebPage(title, subtitle, parts, came_from)
 
 
-def _accuracy(judged: Judged) -> list[Html]:
+def _accuracy(judged: Judged) -> Section:
     last = judged.steps[-1]
     accuracy, interval, right, pictures = _cells(last)
     said = Html(f"Accuracy {accuracy} % (95 %: {interval}), {right} of {pictures} pictures")
     measured_on = {"query": "the queries whose class is known"}.get(judged.measured_on, judged.measured_on)
     note = paragraph(f"Measured on {measured_on}, after {last['step']} inner steps. {judged.note}")
     rows = [[str(row["step"]), *_cells(row)] for row in judged.steps]
-    return [element("p", said, "big"), note, table(["inner step", *_HEADER], rows, range(5))]
+    return Section("", [element("p", said, "big"), note, table(["inner step", *_HEADER], rows, range(5))])
 
 
 _HEADER = ("accuracy %", "95 %", "right", "of")
@@ -84,8 +87,8 @@ def _cells(counts: Counts) -> list[Html | str]:
     return [ACCURACY.value(counts["accuracy"]), Html(f"{low} to {high}"), *share]
 
 
-def _by_class(classes: Sequence[str], judged: Judged) -> Html:
-    """Each class, and which classes were taken for each other: as a matrix, or as pairs of very many classes."""
+def _by_class(classes: Sequence[str], judged: Judged) -> Section:
+    """A table of the classes, and their confusions: a matrix for up to 30 classes, else the most frequent pairs."""
     counted = enumerate(zip(classes, judged.classes, strict=True), 1)
     rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
     parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
@@ -96,7 +99,7 @@ def _by_class(classes: Sequence[str], judged: Judged) -> Html:
         pairs = [[known, taken_for, str(times)] for known, taken_for, times in judged.confused[:_MOST_PAIRS]]
         note = paragraph(f"The {len(pairs)} most frequent of {len(judged.confused)} confused pairs; --json has all.")
         parts += [element("h3", "Most confused"), note, table(["class", "taken for", "times"], pairs, [2])]
-    return section("By class", *parts)
+    return Section("By class", parts)
 
 
 def _matrix(classes: Sequence[str], judged: Judged) -> Html:
@@ -112,7 +115,8 @@ def _matrix(classes: Sequence[str], judged: Judged) -> Html:
     return table(["", "its class", *numbers], rows, [0, *range(2, len(classes) + 2)])
 
 
-def _answers(found: Classified) -> Html:
+def _answers(found: Classified) -> Section:
+    # Three counts of each class: how often it was answered, how often rightly, and how many queries are labelled so.
     given, right = Counter(label for label, _ in found.answers), Counter[str]()
     right.update(label for label, known in found.answers if known == label)
     labelled = Counter(known for _, known in found.answers if known is not None)
@@ -121,7 +125,7 @@ def _answers(found: Classified) -> Html:
         [name, str(given[name]), *([str(right[name]), str(labelled[name])] if labelled else [])]
         for name in found.classes
     ]  # fmt: skip
-    return section("Answers", table(header, rows, range(1, len(header))))
+    return Section("Answers", [table(header, rows, range(1, len(header)))])
 
 
 def _left_out(found: Classified) -> Html:
@@ -132,20 +136,20 @@ def _left_out(found: Classified) -> Html:
     return paragraph(f"{first}Pictured are the first {len(found.queries)} of {total} queries; --csv or --json has all.")
 
 
-def _cards(found: Classified) -> Html:
+def _cards(found: Classified) -> Section:
     space = "the features that the adapted network's head reads" if found.in_features else "raw pixels"
     note = paragraph(
         f"Below each query the support pictures nearest to it, the nearest first, by distance in {space}. The pictures "
         "are what the network sees."
     )
     if len(found.queries) <= _FEW:
-        return section("Queries", note, _left_out(found), _of(found.queries, found.support))
+        return Section("Queries", [note, _left_out(found), _of(found.queries, found.support)])
     folded = [
         Html(f'<details class="group"{"" if place else " open"}>{element("summary", f"{name} ({len(group)})")}\n'
              f"{_of(group, found.support)}</details>")
         for place, (name, group) in enumerate(_groups(found))
     ]  # fmt: skip
-    return section("Queries", note, _left_out(found), paragraph("A click unfolds a group."), *folded)
+    return Section("Queries", [note, _left_out(found), paragraph("A click unfolds a group."), *folded])
 
 
 def _of(queries: Sequence[Query], support: Sequence[SupportPicture]) -> Html:
@@ -153,7 +157,7 @@ def _of(queries: Sequence[Query], support: Sequence[SupportPicture]) -> Html:
 
 
 def _groups(found: Classified) -> list[tuple[str, list[Query]]]:
-    """Very many queries, to be looked through: those that are wrong, and then by the class that they were taken for."""
+    """Named groups of queries: the wrong ones first, then one group for each class that was answered."""
     wrong = [query for query in found.queries if query.known not in (None, query.label)]
     others = {name: [q for q in found.queries if q.label == name and q.known in (None, name)] for name in found.classes}
     named = [("Wrong", wrong), *((f"Taken for {name}", group) for name, group in others.items())]
@@ -181,16 +185,16 @@ def _near(known: SupportPicture) -> Html:
     return element("figure", picture if known.label is None else join([picture, element("figcaption", known.label)]))
 
 
-def _support(found: Classified) -> Html:
+def _support(found: Classified) -> Section:
     shown = _evenly(found.support)
     cut = f"Pictured are {len(shown)} of {len(found.support)}." if len(shown) < len(found.support) else ""
     labelled = any(known.label is not None for known in found.support)
     note = paragraph(cut if labelled else f"An adapted file keeps the pictures, not which class each is of. {cut}")
-    return section("Support set", note, element("div", join(map(_near, shown)), "pictures"))
+    return Section("Support set", [note, element("div", join(map(_near, shown)), "pictures")])
 
 
 def _evenly(support: Sequence[SupportPicture]) -> list[SupportPicture]:
-    """At most so many, as many of each class."""
+    """At most _MOST_SUPPORT support pictures, equally many of each class."""
     most, seen = max(1, _MOST_SUPPORT // max(1, len({known.label for known in support}))), Counter[str | None]()
     kept: list[SupportPicture] = []
     for known in support:

@@ -26,17 +26,17 @@ _OF_THE_PAGE = Palette("#0a0b0c", tuple(f"#0a0b1{number}" for number in range(6)
 
 
 def inline(chart: Chart) -> Html:
-    """The chart in a page, with its caption."""
+    """The chart as SVG inside a page, with its caption."""
     buffer = io.StringIO()
-    with drawn(chart, _OF_THE_PAGE, transparent=True) as figure:
+    with drawn_figure(chart, _OF_THE_PAGE, transparent=True) as figure:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     caption = element("figcaption", chart.caption)
     return Html(f'<figure class="chart">\n{_inline(buffer.getvalue(), chart.description)}\n{caption}\n</figure>')
 
 
 @contextmanager
-def drawn(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure]":
-    """The chart as a figure of matplotlib's, to be saved inside the block."""
+def drawn_figure(chart: Chart, palette: Palette, transparent: bool) -> "Iterator[Figure]":
+    """Yield the chart as a matplotlib figure; save it inside the block, because its settings end with the block."""
     mpl = matplotlib_alone()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ def _settings(ink: str, transparent: bool) -> dict[Any, Any]:
 
 
 def _inline(svg: str, description: str) -> str:
-    """The drawing inside a page: without what belongs to a file, in the page's colours, with ids of its own."""
+    """The SVG of a file as an element of a page: without metadata, in the colours of the page."""
     view = re.search(r'viewBox="([^"]+)"', svg)
     assert view is not None
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metalearn_cli.report.charts import Chart, Palette
-from metalearn_cli.report.drawing import drawn
+from metalearn_cli.report.drawing import drawn_figure
 from metalearn_cli.report.spreadsheet import as_csv
 from metalearn_cli.storage.files.atomic import write_file
 
@@ -18,7 +18,7 @@ _UNDATED: dict[str, dict[str, Any]] = {
 
 
 class Numbers(NamedTuple):
-    """A table without a chart: the name of its file, and its rows."""
+    """A table without a chart. `name` is the name of its csv file without the suffix."""
 
     name: str
     header: Sequence[str]
@@ -26,10 +26,10 @@ class Numbers(NamedTuple):
 
 
 def write_figures(folder: Path, charts: Iterable[Chart], tables: Iterable[Numbers] = ()) -> None:
-    """The folder holds each chart as SVG, PNG and PDF, and its numbers as CSV; and the other tables as CSV."""
+    """Write each chart into the folder as SVG, PNG and PDF, its numbers as CSV, and the other tables as CSV."""
     folder.mkdir(exist_ok=True)
     for chart in charts:
-        with drawn(chart, _ON_PAPER, transparent=False) as figure:
+        with drawn_figure(chart, _ON_PAPER, transparent=False) as figure:
             for form, metadata in _UNDATED.items():
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=form, metadata=metadata)

@@ -8,7 +8,10 @@ from metalearn_cli.report.charts import Axis, Chart, Line
 
 
 class Fitted(NamedTuple):
-    """A regression task: the points to learn from and to be judged by, and the outputs after some inner steps."""
+    """A regression task: its support points (x, y), its query points, and the learner's outputs at the places `grid`.
+
+    `outputs[i]` are those after inner step `steps[i]`.
+    """
 
     support: tuple[Sequence[float], Sequence[float]]
     query: tuple[Sequence[float], Sequence[float]]
@@ -18,7 +21,7 @@ class Fitted(NamedTuple):
 
 
 def fit_chart(fit: Fitted, place: int) -> Chart:
-    """What a learner makes of a task, before and after its inner steps."""
+    """A chart of one task: the learner's function before and after its inner steps, and the points of the task."""
     names = ["before the first step" if step == 0 else f"after step {step}" for step in fit.steps]
     # The last first, as the first line has the strongest colour.
     drawn = [Line(name, fit.grid, outputs) for name, outputs in zip(names, fit.outputs, strict=True)][::-1]
@@ -28,7 +31,10 @@ def fit_chart(fit: Fitted, place: int) -> Chart:
 
 
 def examples_chart(by_examples: Sequence[tuple[int, Mapping[str, float]]]) -> list[Chart]:
-    """The error after the last inner step against the number of examples that were learned from."""
+    """A chart of the error after the last inner step against the number of support examples; empty for fewer than two.
+
+    `by_examples`: (number of examples, the last step with its `score` and `ci95`).
+    """
     if len(by_examples) < 2:
         return []
     counts, steps = zip(*by_examples, strict=True)

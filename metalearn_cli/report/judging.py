@@ -15,10 +15,11 @@ Counts = Mapping[str, Any]
 
 
 class Judged(NamedTuple):
-    """How many answers are right, on what `measured_on` says: after 0..K inner steps, each with its `step`, of each
-    class in their order, and how many of each class (row) were taken for each (column).
+    """How many answers of a classifier are right, on the pictures that `measured_on` names.
 
-    `confused` are (class, taken for, times), the most often first; `note` says how it was measured.
+    `steps`: after each of 0..K inner steps. `classes`: of each class, after the last step. `confusion[i][j]`: how many
+    pictures of class i were answered with class j. `confused`: (class, answer, times), the most frequent first. `note`:
+    a sentence on how this was measured.
     """
 
     measured_on: str
@@ -30,7 +31,7 @@ class Judged(NamedTuple):
 
 
 def judged_charts(classes: Sequence[str], judged: Judged | None, probabilities: Sequence[float]) -> list[Chart]:
-    """What the page says in numbers, as charts: accuracies by inner step and by class, confusions, probabilities."""
+    """Charts of the accuracy by inner step and by class, of the confusions, and of the probabilities of the answers."""
     found = []
     if judged is not None:
         steps = [_bounded(row) for row in judged.steps]
@@ -57,7 +58,7 @@ def judged_charts(classes: Sequence[str], judged: Judged | None, probabilities: 
 
 
 def _bounded(counts: Counts) -> tuple[float, tuple[float, float]]:
-    """Accuracy in percent, and how far its interval reaches below and above."""
+    """The accuracy in percent, and the widths of its interval below and above it; NaN without pictures."""
     if counts["accuracy"] is None:
         return nan, (nan, nan)
     at, low, high = (100 * share for share in (counts["accuracy"], *counts["interval"]))

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing but itself: no network, no script, readable in light, in dark and on paper."""
+"""The markup of a page: one HTML file without scripts that loads nothing, for light and dark screens and for paper."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -59,11 +59,11 @@ img.small { width: 3rem; } img.coarse { image-rendering: pixelated; }
 
 
 class Html(str):
-    """Markup, to be written as it is; any other text is escaped."""
+    """Text that is HTML already. All functions of this file escape any other text."""
 
 
 def text(value: "str | Html") -> Html:
-    """The value as markup: escaped, unless it is markup already, and with what cannot be shown spelled out."""
+    """The value as Html: escaped if it is not Html yet; control characters are spelled out."""
     return value if isinstance(value, Html) else Html(escape(printable(str(value))))
 
 
@@ -79,7 +79,7 @@ def element(name: str, content: "str | Html", kind: str = "") -> Html:
 
 
 def number(value: float, shown: str) -> Html:
-    """A number as people read it, with the exact one beside it for programs; a dash for what is none, such as NaN."""
+    """A number as `shown`, with its exact value in an attribute for programs; a dash if it is not finite."""
     if not isfinite(value):
         return Html("-")
     return Html(f'<data value="{value!r}">{escape(shown)}</data>')
@@ -91,12 +91,12 @@ def paragraph(content: "str | Html", kind: str = "") -> Html:
 
 
 def section(title: str, *parts: "str | Html") -> Html:
-    """A part of the page under its heading."""
+    """A <section> with a heading."""
     return Html(f"<section>\n{element('h2', title)}\n{join(parts)}\n</section>")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence["str | Html"]], numbers: Iterable[int] = ()) -> Html:
-    """A table that scrolls by itself where the page is narrower; the columns `numbers` stand to the right."""
+    """A table; it scrolls sideways if the page is too narrow. The columns `numbers` (places) are right-aligned."""
     right = set(numbers)
 
     def row(name: str, cells: Sequence["str | Html"]) -> str:
@@ -110,13 +110,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence["str | Html"]], numbers
     return Html(f'<div class="wide"><table>{head}\n<tbody>\n{body}\n</tbody></table></div>')
 
 
+def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
+    """A table of names and their values, one pair in a line."""
+    return table(["", ""], [[element("b", name), value] for name, value in rows])
+
+
 def verbatim(content: str) -> Html:
-    """Text whose lines stay lines, such as a file or a command."""
+    """Preformatted text, such as a file or a command."""
     return element("pre", element("code", content))
 
 
 def page(title: str, subtitle: str, sections: Iterable["str | Html"]) -> bytes:
-    """The page as a file; equal content gives equal bytes."""
+    """The bytes of an HTML file; equal arguments give equal bytes."""
     head = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

@@ -22,8 +22,9 @@ MOST_CLASSES, MOST_SHOTS, MOST_QUERIES = 10, 5, 6
 
 
 class Episode(NamedTuple):
-    """One task: names of its W classes, pictures uint8 [W, S, H, W, C] and [W, Q, H, W, C], and what each query was
-    taken for, places in `names` [W, Q], negative for no answer.
+    """One task to be shown: its W classes (`names`), and its pictures, uint8 [W, S, H, W, C] and [W, Q, H, W, C].
+
+    `answers` [W, Q]: the place in `names` of the class that each query was answered with; negative for no answer.
     """
 
     title: str
@@ -48,14 +49,14 @@ def thumbnail(pixels: NDArray[np.uint8], description: str, kind: str = "") -> Ht
     )
 
 
-def judged(picture: Html, right: bool, says: str) -> Html:
-    """A picture with its verdict, which shape and words tell as well as colour."""
+def with_verdict(picture: Html, right: bool, says: str) -> Html:
+    """A picture marked as right or wrong: in words and by its frame, and not by colour alone."""
     verdict = join([element("b", "✓ right" if right else "✗ wrong"), says])
     return element("figure", join([picture, element("figcaption", verdict)]), "right" if right else "wrong")
 
 
-def sheet(episode: Episode) -> Html:
-    """A block for each class: what was learned from, and what each query was taken for."""
+def episode_sheet(episode: Episode) -> Html:
+    """A block for each class: its support pictures, and its queries with their answers."""
     ways, shots, queries = *episode.support.shape[:2], episode.query.shape[1]
     blocks = [_block(episode, way) for way in range(min(ways, MOST_CLASSES))]
     limits = [(ways, MOST_CLASSES, "classes"), (shots, MOST_SHOTS, "support pictures of a class")]
@@ -75,5 +76,7 @@ def _block(episode: Episode, way: int) -> Html:
     for pixels, answer in list(zip(episode.query[way], episode.answers[way], strict=True))[:MOST_QUERIES]:
         taken_for = episode.names[answer] if answer >= 0 else "no class, as no output is finite"
         says = "" if answer == way else f"taken for {taken_for}"
-        asked.append(judged(thumbnail(pixels, f"query picture of {name}, taken for {taken_for}"), answer == way, says))
+        asked.append(
+            with_verdict(thumbnail(pixels, f"query picture of {name}, taken for {taken_for}"), answer == way, says)
+        )
     return join([element("p", element("b", name)), element("div", join([*known, *asked]), "pictures")])

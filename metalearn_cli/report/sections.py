@@ -1,4 +1,4 @@
-"""The parts that pages about training and about testing have in common.
+"""The sections that the pages of training and of testing share.
 
 Legend: K inner steps.
 """
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
-from metalearn_cli.report.drawing import inline
 from metalearn_cli.report.fitting import Fitted, examples_chart, fit_chart
-from metalearn_cli.report.page import Html, element, join, number, paragraph, section, table, verbatim
-from metalearn_cli.report.pictures import Episode, sheet
+from metalearn_cli.report.page import Html, element, number, paragraph, table
+from metalearn_cli.report.pictures import Episode, episode_sheet
+from metalearn_cli.report.web_page import Section
 
 _MOST_CLASSES, _MOST_PAIRS = 10, 15
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -24,7 +24,7 @@ Step = Mapping[str, float]
 
 
 class ScoreKind(NamedTuple):
-    """What a score is: its name, the factor to what people read, its unit, and how many digits are read."""
+    """A kind of score: its name, the factor from a score to what people read, its unit, and its number format."""
 
     name: str
     scale: float
@@ -55,17 +55,18 @@ SQUARED_ERROR = ScoreKind("mean squared error", 1, "", ".4g")
 
 
 class Curve(NamedTuple):
-    """How one learner does after 0..K inner steps, under the name that the page gives it."""
+    """The scores of one learner after 0..K inner steps. `name` is its name on the page."""
 
     name: str
     steps: Sequence[Step]
 
 
 class Looked(NamedTuple):
-    """What was seen query by query; `extent` says in which episodes.
+    """A close look at the answers in some episodes; `extent` says in which.
 
-    Classes are (name, episodes, queries, right), the hardest first; confusions (shown, taken for, times, queries), the
-    most often first. `by_examples` is of a regression the step after learning from so many examples.
+    `classes`: (name, episodes, queries, right answers), the lowest accuracy first. `confusions`: (class, answer, times,
+    queries of the class in episodes with both), the most frequent first. `fits` and `by_examples` are of regressions:
+    `by_examples` has (number of support examples, the last inner step).
     """
 
     extent: str
@@ -76,31 +77,17 @@ class Looked(NamedTuple):
     by_examples: Sequence[tuple[int, Step]] = ()
 
 
-class Origin(NamedTuple):
-    """Where the numbers come from: the resolved experiments by name, the environment, and the command."""
-
-    settings: Sequence[tuple[str, str]]
-    environment: Sequence[tuple[str, str]]
-    command: str
-
-
-def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
-    """What is what, a line each."""
-    return table(["", ""], [[element("b", name), value] for name, value in rows])
-
-
 def result(name: str, step: Step, kind: ScoreKind) -> Html:
-    """A score with its interval and unit, in a line."""
+    """A line with the score of a step, its 95 % interval and its unit."""
     return Html(f"{escape(name)} {kind.value(step['score'])} ± {kind.value(step['ci95'])} {kind.unit}")
 
 
 def signs(count: int) -> list[str]:
-    """A letter for each of several curves; numbers where letters run out."""
+    """The letters A, B, ... as short names of `count` curves; the numbers 1, 2, ... for more than 26."""
     return [_SIGNS[place] if count <= len(_SIGNS) else str(place + 1) for place in range(count)]
 
 
-def adaptation_charts(curves: Sequence[Curve], kind: ScoreKind, extent: str) -> list[Chart]:
-    """Score and loss against the inner step."""
+def _adaptation_charts(curves: Sequence[Curve], kind: ScoreKind, extent: str) -> list[Chart]:
     drawn = [_line(curve, "score", kind.scale) for curve in curves]
     bands = "Bands: 95 % intervals over episodes."
     scores = charts.lines(
@@ -116,8 +103,8 @@ def adaptation_charts(curves: Sequence[Curve], kind: ScoreKind, extent: str) -> 
     return [scores, charts.lines(words, Axis("inner step", "loss"), losses)]
 
 
-def adaptation(curves: Sequence[Curve], kind: ScoreKind, extent: str, what: str = "checkpoint") -> Html:
-    """The same charts, and their numbers as a table; `what` heads the names of several curves."""
+def adaptation(curves: Sequence[Curve], kind: ScoreKind, extent: str, what: str = "checkpoint") -> Section:
+    """Score and loss against the inner step, as charts and as a table; `what` heads the names of several curves."""
     named = len(curves) > 1
     shares = ["R2, median"] if all("explained" in step for curve in curves for step in curve.steps) else []
     extra = ["loss"] if kind is ACCURACY else ["median", *shares, "diverged %"]
@@ -127,30 +114,20 @@ def adaptation(curves: Sequence[Curve], kind: ScoreKind, extent: str, what: str 
         for curve in curves
         for step in curve.steps
     ]
-    drawn = side_by_side(adaptation_charts(curves, kind, extent))
-    return section("Adaptation", drawn, table(header, rows, range(int(named), len(header))))
-
-
-def side_by_side(drawn: Sequence[Chart]) -> Html:
-    """Charts, beside each other where there is room."""
-    return element("div", join(map(inline, drawn)), "charts")
+    numbers = table(header, rows, range(int(named), len(header)))
+    return Section("Adaptation", [_adaptation_charts(curves, kind, extent), numbers])
 
 
 def distribution_chart(scores: Sequence[float], kind: ScoreKind, extent: str) -> Chart:
-    """How the scores of single episodes are spread."""
+    """A histogram of the scores of single episodes."""
     axis = Axis(f"{kind.label} of an episode", "episodes", whole=False)
     caption = f"How many episodes had which {kind.name} after the last inner step, {extent}."
     words = ("episodes", f"distribution of {kind.name} over episodes", caption)
     return charts.histogram(words, axis, kind.scaled(scores))
 
 
-def fit_charts(looked: Looked) -> list[Chart]:
-    """What a learner of regression makes of some tasks, and of fewer examples."""
-    return [*(fit_chart(fit, place) for place, fit in enumerate(looked.fits)), *examples_chart(looked.by_examples)]
-
-
-def seen(looked: Looked) -> list[Html]:
-    """The classes, what they were taken for, and some episodes: whatever there is of them."""
+def seen(looked: Looked) -> list[Section]:
+    """Sections of the classes, of their confusions and of some episodes; a section without contents is left out."""
     parts = []
     if looked.classes:
         parts.append(_classes(looked))
@@ -158,29 +135,19 @@ def seen(looked: Looked) -> list[Html]:
     if looked.episodes:
         note = paragraph(f"Those with the lowest, the middle and the highest accuracy, {looked.extent}. The pictures "
                          "are what the network sees; episodes are counted from 0.")  # fmt: skip
-        parts.append(section("Sample episodes", note, *map(sheet, looked.episodes)))
+        parts.append(Section("Sample episodes", [note, *map(episode_sheet, looked.episodes)]))
     if looked.fits:
         drawn = [fit_chart(fit, place) for place, fit in enumerate(looked.fits)]
-        parts.append(section("Fitted functions", side_by_side(drawn)))
+        parts.append(Section("Fitted functions", [drawn]))
     if looked.by_examples:
         rows = [[str(count), *_cells(step, SQUARED_ERROR)[:3]] for count, step in looked.by_examples]
         header = ["examples", SQUARED_ERROR.label, "± 95 %", "median"]
-        drawn = examples_chart(looked.by_examples)
-        parts.append(section("Error by number of examples", side_by_side(drawn), table(header, rows, range(4))))
+        numbers = table(header, rows, range(4))
+        parts.append(Section("Error by number of examples", [examples_chart(looked.by_examples), numbers]))
     return parts
 
 
-def origin(found: Origin) -> Html:
-    """Settings, environment and command: all that it takes to get these numbers again."""
-    settings = [join([*([element("h3", name)] if name else []), verbatim(text)]) for name, text in found.settings]
-    return join([
-        section("Command", verbatim(found.command)),
-        section("Settings", *settings),
-        section("Environment", facts(found.environment)),
-    ])  # fmt: skip
-
-
-def _classes(looked: Looked) -> Html:
+def _classes(looked: Looked) -> Section:
     header = ["class", "accuracy %", "right", "queries", "episodes"]
 
     def rows(found: Sequence[tuple[str, int, int, int]]) -> Html:
@@ -192,16 +159,17 @@ def _classes(looked: Looked) -> Html:
 
     note = paragraph(f"{len(looked.classes)} classes were drawn, {looked.extent}.")
     if len(looked.classes) <= 2 * _MOST_CLASSES:
-        return section("Classes, the hardest first", note, rows(looked.classes))
+        return Section("Classes, the hardest first", [note, rows(looked.classes)])
+    # From the end of the list backwards, so that the easiest class is the first.
     easiest = rows(looked.classes[: -_MOST_CLASSES - 1 : -1])
     hardest = rows(looked.classes[:_MOST_CLASSES])
-    return section("Classes", note, element("h3", "The hardest"), hardest, element("h3", "The easiest"), easiest)
+    return Section("Classes", [note, element("h3", "The hardest"), hardest, element("h3", "The easiest"), easiest])
 
 
-def _confusions(looked: Looked) -> Html:
+def _confusions(looked: Looked) -> Section:
     pairs = looked.confusions[:_MOST_PAIRS]
     if not pairs:
-        return section("Most confused", paragraph(f"No query was taken for another class, {looked.extent}."))
+        return Section("Most confused", [paragraph(f"No query was taken for another class, {looked.extent}.")])
     note = paragraph(
         f"The {len(pairs)} most frequent of {len(looked.confusions)} confused pairs, {looked.extent}; of the queries "
         "shown while the other class was among those to choose from."
@@ -210,7 +178,8 @@ def _confusions(looked: Looked) -> Html:
         [shown, taken_for, str(times), str(queries), number(times / queries, f"{100 * times / queries:.1f}")]
         for shown, taken_for, times, queries in pairs
     ]
-    return section("Most confused", note, table(["shown", "taken for", "times", "of queries", "%"], rows, range(2, 5)))
+    header = ["shown", "taken for", "times", "of queries", "%"]
+    return Section("Most confused", [note, table(header, rows, range(2, 5))])
 
 
 def _line(curve: Curve, key: str, scale: float) -> Line:

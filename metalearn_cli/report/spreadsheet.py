@@ -11,13 +11,13 @@ class Exact(str):
     """A number written out, which a spreadsheet reads as a number."""
 
 
-def exact(label: object) -> str | None:
-    """A label for `as_csv`: text as it is, a number with all its digits, nothing for None."""
+def exact_label(label: object) -> str | None:
+    """A label as a cell for `as_csv`: a number keeps all its digits; None gives an empty cell."""
     return None if label is None else Exact(label) if isinstance(label, int | float) else str(label)
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> bytes:
-    """The table as UTF-8: numbers with seven digits, whole ones and labels (`exact`) with all, nothing for None.
+    """The table as bytes in UTF-8. Floats have seven digits, integers and labels (`exact_label`) all; None is empty.
 
     Text that a spreadsheet would run as a formula gets an apostrophe in front, which such a program reads as "this is
     text" (OWASP, "CSV Injection").

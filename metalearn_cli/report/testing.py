@@ -6,31 +6,26 @@ from typing import NamedTuple
 
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart
-from metalearn_cli.report.drawing import inline
-from metalearn_cli.report.page import Html, element, number, page, paragraph, section, table
+from metalearn_cli.report.page import element, facts, number, paragraph, table
 from metalearn_cli.report.sections import (
     Curve,
     Looked,
-    Origin,
     ScoreKind,
     Step,
     adaptation,
-    adaptation_charts,
     distribution_chart,
-    facts,
-    fit_charts,
-    origin,
     result,
     seen,
     signs,
 )
+from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class MeasuredCheckpoint(NamedTuple):
-    """One checkpoint: its file, how it was measured in a line, on how many episodes, and what came out.
+    """A measured checkpoint: its file, a line on how it was measured (`protocol`), on how many episodes (`extent`).
 
-    `scores` are those of the single episodes after the last step. Of an ensemble the name says that it is one, and
-    `members` are its files. `promised` are tables of what it promises and is worth: title, header and rows.
+    `steps`: the means after 0..K inner steps. `scores`: of each episode, after the last step. `members`: the files of
+    an ensemble. `promised`: tables (title, header, rows) of calibration and of comparisons with other learners.
     """
 
     checkpoint: str
@@ -44,38 +39,30 @@ class MeasuredCheckpoint(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The mean over common episodes of what one checkpoint scored more than the first, and its 95 % interval."""
+    """The mean of (score of a checkpoint - score of the first one) over the same episodes, and its 95 % half-width."""
 
     difference: float
     ci95: float
     episodes: int
 
 
-def testing_page(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked, came_from: Origin) -> bytes:
+def testing_page(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked, came_from: Origin) -> WebPage:
     """The page of one checkpoint."""
     last = one.steps[-1]
     rows = [("checkpoint", one.checkpoint), ("episodes", f"{one.extent}, fingerprint {one.fingerprint}")]
     rows += [(f"member {number}", file) for number, file in enumerate(one.members, 1)]
+    big = element("p", result(kind.name.capitalize(), last, kind), "big")
     parts = [
-        element("p", result(kind.name.capitalize(), last, kind), "big"),
-        paragraph(f"{one.protocol}. ± is a 95 % interval over episodes."),
-        facts(rows),
+        Section("", [big, paragraph(f"{one.protocol}. ± is a 95 % interval over episodes."), facts(rows)]),
         adaptation([Curve("", one.steps)], kind, one.extent),
-        section("Episodes", inline(distribution_chart(one.scores, kind, one.extent))),
+        Section("Episodes", [distribution_chart(one.scores, kind, one.extent)]),
         *(
-            section(title[0].upper() + title[1:], table(header, rows, range(1, len(header))))
+            Section(title[0].upper() + title[1:], [table(header, rows, range(1, len(header)))])
             for title, header, rows in one.promised
         ),
         *seen(looked),
-        origin(came_from),
     ]
-    return page(f"{one.checkpoint}: test", one.protocol, parts)
-
-
-def testing_charts(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked) -> list[Chart]:
-    """All charts of the page."""
-    adapted = adaptation_charts([Curve("", one.steps)], kind, one.extent)
-    return [*adapted, distribution_chart(one.scores, kind, one.extent), *fit_charts(looked)]
+    return WebPage(f"{one.checkpoint}: test", one.protocol, parts, came_from)
 
 
 def comparison_page(
@@ -84,8 +71,8 @@ def comparison_page(
     differences: Sequence[Difference],
     notes: Sequence[str],
     came_from: Origin,
-) -> bytes:
-    """The page of several checkpoints; a letter stands for each, and the first is what the others are held against."""
+) -> WebPage:
+    """The page of several checkpoints. A letter stands for each, and the others are compared with the first."""
     letters = signs(len(several))
     unlike = len({one.protocol for one in several}) > 1
     header = ["", "checkpoint", *(["protocol"] if unlike else []), "episodes", "inner step", kind.label, "± 95 %"]
@@ -95,58 +82,28 @@ def comparison_page(
         for letter, one in zip(letters, several, strict=True)
     ]  # fmt: skip
     protocol = "" if unlike else f"{several[0].protocol}; "
-    scores, differing, *_ = comparison_charts(several, kind, differences)
+    # A letter for each, and the part of its path that the others do not have.
+    telling = telling_parts([one.checkpoint for one in several])
+    names = [f"{letter} {name}" for letter, name in zip(letters, telling, strict=True)]
+    curves = [Curve(name, one.steps) for name, one in zip(names, several, strict=True)]
     parts = [
-        table(header, rows, range(len(header) - 4, len(header))),
-        *map(paragraph, notes),
-        section("Scores", inline(scores)),
-        _differences(letters, kind, differences, differing),
-        adaptation(_curves(several), kind, several[0].extent),
-        origin(came_from),
+        Section("", [table(header, rows, range(len(header) - 4, len(header))), *map(paragraph, notes)]),
+        Section("Scores", [_scores_chart(curves, kind)]),
+        _differences(names, kind, differences),
+        adaptation(curves, kind, several[0].extent),
     ]
-    return page(f"{len(several)} checkpoints compared", f"{protocol}all on the same episodes.", parts)
+    return WebPage(f"{len(several)} checkpoints compared", f"{protocol}all on the same episodes.", parts, came_from)
 
 
-def comparison_charts(
-    several: Sequence[MeasuredCheckpoint], kind: ScoreKind, differences: Sequence[Difference]
-) -> list[Chart]:
-    """All charts of that page: the scores, the differences to the first, and how each adapts."""
-    names = list(
-        map(" ".join, zip(signs(len(several)), telling_parts([one.checkpoint for one in several]), strict=True))
-    )
-    scores = [(name, *_last(one, kind)) for name, one in zip(names, several, strict=True)]
-    points = [
-        (f"{name} − {signs(len(several))[0]}", kind.scale * one.difference, kind.scale * one.ci95)
-        for name, one in zip(names[1:], differences, strict=True)
-    ]
+def _scores_chart(curves: Sequence[Curve], kind: ScoreKind) -> Chart:
     caption = "The score of each after the last inner step, with its 95 % interval over episodes. Intervals that "
     caption += "overlap say nothing of the difference, which the next chart shows: the episodes are the same."
-    return [
-        charts.forest(("scores", f"{kind.name} of each checkpoint", caption), Axis(kind.label, ""), scores),
-        charts.forest(
-            ("differences", "differences to the first checkpoint", "The paired differences, with 95 % intervals."),
-            Axis(f"difference, {_unit(kind)}", ""), points, zero=True,
-        ),
-        *adaptation_charts(_curves(several), kind, several[0].extent),
-    ]  # fmt: skip
-
-
-def _last(one: MeasuredCheckpoint, kind: ScoreKind) -> tuple[float, float]:
-    return kind.scale * one.steps[-1]["score"], kind.scale * one.steps[-1]["ci95"]
-
-
-def _curves(several: Sequence[MeasuredCheckpoint]) -> list[Curve]:
-    return [Curve(name, one.steps) for name, one in zip(_names(several), several, strict=True)]
-
-
-def _names(several: Sequence[MeasuredCheckpoint]) -> list[str]:
-    """A letter for each, and what tells its file from the others."""
-    telling = telling_parts([one.checkpoint for one in several])
-    return [f"{letter} {name}" for letter, name in zip(signs(len(several)), telling, strict=True)]
+    scores = [(name, kind.scale * steps[-1]["score"], kind.scale * steps[-1]["ci95"]) for name, steps in curves]
+    return charts.forest(("scores", f"{kind.name} of each checkpoint", caption), Axis(kind.label, ""), scores)
 
 
 def telling_parts(names: Sequence[str]) -> list[str]:
-    """Of several paths what tells them apart: without the folders, and the end, that all have in common.
+    """The part of each path in which it differs: without the first folders and the end that all have in common.
 
     >>> telling_parts(["runs/maml/checkpoints/best.pt", "runs/protonet/checkpoints/best.pt"])
     ['maml', 'protonet']
@@ -155,17 +112,20 @@ def telling_parts(names: Sequence[str]) -> list[str]:
     """
     split = [name.split("/") for name in names]
     shortest = min(map(len, split))
+    # If all paths are equal, `shortest - 1` keeps their last part.
     before = next((n for n in range(shortest) if len({parts[n] for parts in split}) > 1), shortest - 1)
     after = next((n for n in range(shortest - before) if len({parts[-1 - n] for parts in split}) > 1), 0)
     return ["/".join(parts[before : len(parts) - after]) for parts in split]
 
 
-def _unit(kind: ScoreKind) -> str:
-    return "points" if kind.unit else kind.name
-
-
-def _differences(letters: Sequence[str], kind: ScoreKind, differences: Sequence[Difference], chart: Chart) -> Html:
-    unit = _unit(kind)
+def _differences(names: Sequence[str], kind: ScoreKind, differences: Sequence[Difference]) -> Section:
+    unit, letters = "points" if kind.unit else kind.name, signs(len(names))
+    points = [
+        (f"{name} − {letters[0]}", kind.scale * one.difference, kind.scale * one.ci95)
+        for name, one in zip(names[1:], differences, strict=True)
+    ]
+    words = ("differences", "differences to the first checkpoint", "The paired differences, with 95 % intervals.")
+    chart = charts.forest(words, Axis(f"difference, {unit}", ""), points, zero=True)
     header = ["compared", f"difference, {unit}", "± 95 %", "same episodes", "interval"]
     rows = [
         [
@@ -178,4 +138,4 @@ def _differences(letters: Sequence[str], kind: ScoreKind, differences: Sequence[
         for letter, one in zip(letters[1:], differences, strict=True)
     ]
     note = paragraph("Paired: the mean over episodes of the difference in the same episode, after the last inner step.")
-    return section("Differences", note, inline(chart), table(header, rows, range(1, 4)))
+    return Section("Differences", [note, chart, table(header, rows, range(1, 4))])

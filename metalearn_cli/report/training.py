@@ -6,31 +6,26 @@ from typing import Any, NamedTuple
 
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
-from metalearn_cli.report.drawing import inline
-from metalearn_cli.report.page import Html, element, join, number, page, paragraph, section, table
+from metalearn_cli.report.page import Html, element, facts, join, number, paragraph, table
 from metalearn_cli.report.sections import (
     Curve,
     Looked,
-    Origin,
     ScoreKind,
     Step,
     adaptation,
-    adaptation_charts,
     distribution_chart,
-    facts,
-    fit_charts,
-    origin,
     result,
     seen,
-    side_by_side,
 )
+from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class TrainedRun(NamedTuple):
-    """A run: its name and what it trains, the rows of metrics.jsonl, how losses and validations were measured, `facts`.
+    """A run to be shown: its name, a line on what it trains (`title`), and `rows` of metrics.jsonl.
 
-    `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
-    nobody looked. `known` is how it was measured on tasks of the training part besides, and its steps there.
+    `trained`, `measured`: how training losses and validations were measured. `facts`: rows of a table. `looked`,
+    `scores`: the answers of the best checkpoint in single episodes; `looked` is None if they were not looked at.
+    `known`: how the best checkpoint was measured on training tasks, and its steps there; None if it was not.
     """
 
     name: str
@@ -45,59 +40,43 @@ class TrainedRun(NamedTuple):
     known: tuple[str, Sequence[Step]] | None
 
 
-def training_page(run: TrainedRun, came_from: Origin) -> bytes:
-    """The page as a file."""
+def training_page(run: TrainedRun, came_from: Origin) -> WebPage:
+    """The page of a run."""
     rows = [_finite(row) for row in run.rows]
-    best = _best(rows)
+    best = next((row for row in reversed(rows) if row["best"]), None)
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
         parts.append(adaptation(*_adapted(run, best), "tasks of"))
     if run.looked is not None:
         spread = distribution_chart(run.scores, run.kind, run.looked.extent)
-        parts += [section("Episodes", inline(spread))] if run.scores else []
+        parts += [Section("Episodes", [spread])] if run.scores else []
         parts += seen(run.looked)
-    return page(f"{run.name}: training", run.title, [*parts, origin(came_from)])
-
-
-def training_charts(run: TrainedRun) -> list[Chart]:
-    """All charts of the page."""
-    rows = [_finite(row) for row in run.rows]
-    best = _best(rows)
-    found = _course_charts(run, rows) if rows else []
-    found += adaptation_charts(*_adapted(run, best)) if best is not None else []
-    if run.looked is not None:
-        found += [distribution_chart(run.scores, run.kind, run.looked.extent)] if run.scores else []
-        found += fit_charts(run.looked)
-    return found
-
-
-def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return next((row for row in reversed(rows) if row["best"]), None)
+    return WebPage(f"{run.name}: training", run.title, parts, came_from)
 
 
 def _adapted(run: TrainedRun, best: Mapping[str, Any]) -> tuple[list[Curve], ScoreKind, str]:
-    """How the best checkpoint adapts to tasks of validation and of training, and which these are."""
+    """The curves of the best checkpoint on validation and training tasks, and a text on which tasks these are."""
     curves = [Curve("validation", best["val"])] + ([Curve("training", run.known[1])] if run.known else [])
     extent = f"best checkpoint. Validation: {run.measured}" + (f". Training: {run.known[0]}" if run.known else "")
     return curves, run.kind, extent
 
 
-def _summary(run: TrainedRun, best: Mapping[str, Any] | None) -> Html:
+def _summary(run: TrainedRun, best: Mapping[str, Any] | None) -> Section:
     if best is None:
-        return join([paragraph("No validation was made, or none was finite."), facts(run.facts)])
+        return Section("", [paragraph("No validation was made, or none was finite."), facts(run.facts)])
     last, kind = best["val"][-1], run.kind
     told = (
         f"Best checkpoint: at iteration {best['iteration']:,}, on {run.measured}. It was chosen by these episodes, so "
         "expect somewhat worse on others: metalearn eval measures that."
     )
     big = element("p", result(f"Validation {kind.name}", last, kind), "big")
-    return join([big, paragraph(told), facts([*run.facts, ("trained on", run.trained)])])
+    return Section("", [big, paragraph(told), facts([*run.facts, ("trained on", run.trained)])])
 
 
-def _course(run: TrainedRun, rows: Sequence[Mapping[str, Any]]) -> Html:
+def _course(run: TrainedRun, rows: Sequence[Mapping[str, Any]]) -> Section:
     if not rows:
-        return section("Learning", paragraph("There is no report yet."))
-    return section("Learning", side_by_side(_course_charts(run, rows)), _numbers(run.kind, rows, _after(rows)))
+        return Section("Learning", [paragraph("There is no report yet.")])
+    return Section("Learning", [_course_charts(run, rows), _numbers(run.kind, rows, _after(rows))])
 
 
 def _after(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -138,7 +117,7 @@ def _numbers(kind: ScoreKind, rows: Sequence[Mapping[str, Any]], steps: str) -> 
 
 
 def _finite(value: Any) -> Any:
-    """JSON has null where there was no finite number."""
+    """The values with NaN in the place of None, which JSON has for numbers that are not finite."""
     if value is None:
         return math.nan
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Is this file an algorithm?"""
+"""The check of an algorithm."""
 
 import warnings
 from pathlib import Path
@@ -13,13 +13,13 @@ from metalearn_cli.core.objectives import classification
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.settings import Choice
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 from metalearn_cli.testing import learners, problems
 from metalearn_cli.testing.files import Named, checked_settings, module_at
 
 
 class NotChecked(UserWarning):
-    """Something of a file was left unchecked, for a reason that the file itself gives."""
+    """A warning: something was not checked, because the traits of the file say that it does not hold."""
 
 
 _FIRST_ORDER = (
@@ -69,6 +69,6 @@ def _require_kept(meta: Meta) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "meta.pt"
         save(path, Checkpoint({"kind": "meta"}, leaves(meta)))
-        kept = load(path).tensors
+        kept = read_checkpoint(path).tensors
     for name, value in leaves(meta).items():
         assert torch.equal(kept[name], value), f"{name} does not come back from a checkpoint as it was"

@@ -1,4 +1,4 @@
-"""Is this file a backbone?"""
+"""The check of a backbone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Is this file a dataset?"""
+"""The check of a dataset."""
 
 import json
 import re

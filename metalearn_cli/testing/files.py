@@ -1,4 +1,4 @@
-"""The module that a person wants checked, and its settings."""
+"""Finds the module to be checked, and builds its settings."""
 
 import importlib.util
 import sys
@@ -16,7 +16,7 @@ Named = ModuleType | str | Path
 
 
 def module_at(named: Named) -> ModuleType:
-    """The module itself, that of the name "package.module", or that of a file which ends in .py.
+    """The module for a module, a name "package.module", or the path of a .py file.
 
     Raises ConfigError if it cannot be imported.
     """
@@ -34,7 +34,7 @@ def module_at(named: Named) -> ModuleType:
 
 
 def checked_settings(module: ModuleType, settings: dict[str, Any]) -> Choice:
-    """The settings, after a look at whether each key is explained and all come back from a file as they were."""
+    """The Config with these `settings`. Its docstring must explain each key, and YAML must keep all values."""
     config = own_config(module, module.__name__.rpartition(".")[2])
     chosen = config(**settings)
     unexplained = [key for key in config.model_fields if key != "name" and key not in meanings(config)]

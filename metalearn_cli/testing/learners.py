@@ -1,4 +1,4 @@
-"""What holds for every learner, a function for each fact; both outsiders' checks and this package's tests call them."""
+"""Facts that hold for every learner, one function each. `check_algorithm` and this package's tests call them."""
 
 import torch
 
@@ -14,7 +14,7 @@ _CLEAR = 1e-2
 
 
 def require_shapes(learner: Learner, meta: Meta, tasks: Task) -> None:
-    """The meta-gradient is as Meta is, scores are one a task, and every inner step has a state and finite outputs."""
+    """Assert: the meta-gradient has Meta's form, each task has one score, and each inner step gives finite outputs."""
     before = flat(meta).clone()
     gradient, result = learner.meta_gradient(meta, tasks)
     assert torch.equal(flat(meta), before), "meta_gradient changes the Meta that it is given"
@@ -36,7 +36,7 @@ def require_shapes(learner: Learner, meta: Meta, tasks: Task) -> None:
 def require_tasks_at_once_equal_one_at_a_time(
     learner: Learner, alone: Learner, meta: Meta, tasks: Task, plans: tuple[Plan, ...] = PLANS
 ) -> None:
-    """Many tasks in one call have the summed meta-gradient of each by itself; `alone` runs its network one by one."""
+    """Assert: the meta-gradient of many tasks equals the sum over single tasks, for which `alone` runs its network."""
     with running(Plan("loop", 1, 1)) as runner:
         expected = runner.total(alone.meta_gradient, meta, tasks)
     allowed = rounding_of(lambda at, some: learner.meta_gradient(at, some)[0], meta, tasks)
@@ -50,7 +50,7 @@ def require_tasks_at_once_equal_one_at_a_time(
 
 
 def require_training_is_measured(learner: Learner, meta: Meta, tasks: Task) -> None:
-    """Training's loss is the loss that evaluation computes after the same number of inner steps."""
+    """Assert: the loss in training equals the loss that evaluation computes after the same number of inner steps."""
     found = learner.meta_gradient(meta, tasks, LAST)[1].loss
     expected = scores_per_step(learner, learner.traits.inner_steps, meta, tasks).loss[:, -1]
     assert torch.allclose(found, expected, rtol=1e-11, atol=1e-13), (
@@ -59,10 +59,10 @@ def require_training_is_measured(learner: Learner, meta: Meta, tasks: Task) -> N
 
 
 def require_derivative(learner: Learner, meta: Meta, tasks: Task) -> None:
-    """The meta-gradient is the derivative of the query loss, by finite differences along a random direction.
+    """Assert: the meta-gradient is the derivative of the query loss, by finite differences along a random direction.
 
-    How well a difference can be trusted is measured too: at two distances, whose results differ by what is curved, and
-    by rounding of the loss. The distance that can be trusted most is taken.
+    The error of a difference is estimated from two distances (curvature) and from the rounding of the loss. The
+    distance with the smallest error is used, and that error is the tolerance.
     """
     learner = checkable(learner)
     gradient, result = learner.meta_gradient(meta, tasks)
@@ -78,15 +78,17 @@ def require_derivative(learner: Learner, meta: Meta, tasks: Task) -> None:
     doubt, slope = min(trusted)
     ours, each = float(flat(gradient) @ flat(along)), flat(gradient)
     scale = max(abs(slope), float(each.norm()) / len(each) ** 0.5)
-    assert doubt <= max(_CLEAR * scale, 1e-8), f"the query loss has kinks; its slope {slope:.3g} is sure to {doubt:.1g}"
+    assert doubt <= max(_CLEAR * scale, 1e-8), (
+        f"the query loss has kinks; its slope {slope:.3g} has an error of {doubt:.1g}"
+    )
     assert abs(ours - slope) <= doubt, (
-        f"the meta-gradient says a slope of {ours:.9g}, differences of the query loss {slope:.9g}, "
-        f"sure to {doubt:.1g}; a first-order learner says so in Traits(second_order=False)"
+        f"the meta-gradient says a slope of {ours:.9g}, differences of the query loss {slope:.9g} with an error of "
+        f"{doubt:.1g}; if the learner is first-order, its Traits need second_order=False"
     )
 
 
 def require_no_query_changes_another(learner: Learner, meta: Meta, tasks: Task) -> None:
-    """With support statistics an answer does not depend on which other queries are asked."""
+    """Assert: with support statistics an answer does not depend on the other queries."""
     state = learner.adapt(meta, tasks.support, learner.traits.inner_steps)[-1]
     together = learner.predict([state], tasks.query.inputs)[0]
     alone = learner.predict([state], tasks.query.inputs[:, :1])[0]
@@ -97,7 +99,7 @@ def require_no_query_changes_another(learner: Learner, meta: Meta, tasks: Task) 
 
 
 def is_tied_to_its_classes(learner: Learner, meta: Meta, tasks: Task) -> bool:
-    """Whether other numbers for the same classes change more than the order of the answers."""
+    """Whether renumbering the classes of a task changes more than the order of the outputs."""
     ways = int(tasks.support.targets.max()) + 1
     order = torch.arange(ways).roll(1)
     permuted = Examples(tasks.support.inputs, order[tasks.support.targets])

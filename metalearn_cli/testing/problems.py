@@ -1,4 +1,4 @@
-"""Small known networks and tasks to check with: everything float64, on the CPU, from fixed seeds."""
+"""Small networks and tasks for the checks: float64, on the CPU, from fixed seeds."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def smooth_module(ways: int = WAYS) -> nn.Sequential:
     return nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, ways)))
 
 
-def for_tasks(count: int, params: Params) -> Params:
+def expanded_for_tasks(count: int, params: Params) -> Params:
     """The same parameters for each of T tasks, [T, ...]."""
     return {name: value.expand(count, *value.shape) for name, value in params.items()}
 
@@ -51,7 +51,7 @@ def picture_tasks(
     shape: tuple[int, ...] = SHAPE,
     seed: int = 0,
 ) -> Task:
-    """Tasks of random pictures, with as many of every class."""
+    """Tasks of random pictures, with equally many pictures of each class."""
     generator = torch.Generator().manual_seed(seed)
 
     def examples(each: int) -> Examples:
@@ -83,7 +83,7 @@ def flat(meta: Meta) -> Tensor:
 
 
 def slope_by_differences(loss: Callable[[Meta], float], meta: Meta, distance: float = 1e-5) -> tuple[float, Meta]:
-    """(L(m + d v) - L(m - d v)) / 2d along a random unit direction v, and v, of what is learned: not of statistics."""
+    """(L(m + d v) - L(m - d v)) / 2d for a random unit direction v, and v. Running statistics do not move."""
     generator = torch.Generator().manual_seed(1)
     learned = meta._replace(statistics={})
     raw = Meta(*({n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in p.items()} for p in learned))

@@ -1,4 +1,4 @@
-"""Is a file of one's own what metalearn needs?
+"""Tests of your own algorithm, backbone or dataset:
 
 pytest --pyargs metalearn_cli.testing --algorithm mine.tensor_rates
 """
@@ -15,7 +15,7 @@ Keys = dict[str, dict[str, Any]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test for every module that was named."""
+    """Make a test for every module that the command line names."""
     for kind in KINDS:
         if kind in metafunc.fixturenames:
             metafunc.parametrize(kind, metafunc.config.getoption(kind) or [pytest.param("", marks=_NOT_NAMED)])
@@ -26,7 +26,7 @@ _NOT_NAMED = pytest.mark.skip(reason="none was named")
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> Keys:
-    """What `--set` gives, by kind of file."""
+    """The settings from `--set`, by kind of file."""
     values, _ = overridden({kind: {} for kind in KINDS}, request.config.getoption("--set"))
     return values
 

@@ -142,15 +142,13 @@ def test_no_pipe_of_a_dataset_is_waited_for(cli, tmp_path, name):
     assert f"{name}: cannot be read: is a pipe or a device, expected a plain file" in outcome.err
 
 
-def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path):
     from metalearn_cli.errors import DataError
-    from metalearn_cli.storage.prepared import dataset
+    from metalearn_cli.storage.prepared.checking import opened_rows
 
     def refused(*_arguments, **_options):
         raise PermissionError(13, "Permission denied", "images.npy")
 
-    monkeypatch.setattr(dataset, "Rows", refused)
     (tmp_path / "images.npy").write_bytes(b"")
-    manifest = dataset.Manifest.model_construct(classes=[], image_shape=(1, 1, 1))
     with pytest.raises(DataError, match=r"images\.npy: cannot be read: Permission denied$"):
-        dataset._rows(tmp_path / "images.npy", manifest)
+        opened_rows(refused, tmp_path / "images.npy", (0, 1, 1, 1), 0)

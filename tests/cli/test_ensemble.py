@@ -11,7 +11,7 @@ from metalearn_cli.runtime.run import assembly
 from metalearn_cli.runtime.run.evaluation import on_device
 from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.runtime.use import ensemble_members, measurement
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 from tests.commands import TINY
 from tests.report.reading import Page
 from tests.untrained import SINES, checkpoint_of
@@ -197,7 +197,7 @@ def test_checkpoints_that_do_not_belong_together_are_refused(cli, tmp_path, data
 
 
 def changed(path, **header):
-    checkpoint = load(path)
+    checkpoint = read_checkpoint(path)
     save(path, Checkpoint({**checkpoint.header, **header}, checkpoint.tensors))
 
 
@@ -211,7 +211,7 @@ def test_other_data_of_the_same_name_is_refused(cli, tmp_path, data_dir):
 def test_a_network_that_sees_something_else_is_refused(cli, tmp_path, data_dir):
     one = checkpoint_of(tmp_path / "first.pt", data_dir)
     folder = folder_of(tmp_path / "both", one, one)
-    interface = load(one).header["interface"]
+    interface = read_checkpoint(one).header["interface"]
     changed(folder / "1.pt", interface=interface | {"preprocessing": interface["preprocessing"] | {"invert": False}})
     assert "found a network with other inputs or outputs, expected the same" in refusal(cli, folder)
 

@@ -7,7 +7,7 @@ import pytest
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.runtime.run.evaluation import Step
 from metalearn_cli.runtime.use import measurement, seeds
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 from tests.report.reading import Page
 from tests.untrained import SINES, checkpoint_of
 
@@ -95,7 +95,7 @@ def test_what_was_trained_cannot_be_renamed_afterwards(cli, tiny_run, setting, m
 
 def test_a_dataset_that_was_prepared_otherwise_since_is_refused(tiny_run, tmp_path, data_dir, monkeypatch):
     monkeypatch.setenv("METALEARN_DATA", str(data_dir))
-    checkpoint = load(tiny_run / "checkpoints/best.pt")
+    checkpoint = read_checkpoint(tiny_run / "checkpoints/best.pt")
     save(tmp_path / "other.pt", Checkpoint({**checkpoint.header, "data_sha256": "0" * 64}, checkpoint.tensors))
     with pytest.raises(CheckpointError, match="trained on other data than the prepared glyphs holds now"):
         measurement.evaluate(tmp_path / "other.pt", episodes=4, device="cpu")

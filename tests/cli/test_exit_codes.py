@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from tests.commands import ROOT, TINY, environment
 
 
@@ -172,7 +172,7 @@ def test_130_and_143_leave_a_checkpoint_and_say_how_to_resume(number, code, tiny
     assert process.returncode == code, err
     assert "--resume" in err
     assert "Traceback" not in err
-    stopped = load(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"]
+    stopped = read_checkpoint(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"]
     size = ["--set", f"outer.iterations={stopped + 2}", "--quiet"]
     run = [sys.executable, "-m", "metalearn_cli", "train", str(tiny_config), *size]
     for more in (["--resume"], ["--run-dir", "never-stopped"]):
@@ -180,7 +180,9 @@ def test_130_and_143_leave_a_checkpoint_and_say_how_to_resume(number, code, tiny
             subprocess.run([*run, *more], cwd=tmp_path, env=environment(data_dir), stdout=subprocess.PIPE).returncode
             == 0
         )
-    resumed, whole = (load(tmp_path / place / "checkpoints/last.pt") for place in ("runs/tiny", "never-stopped"))
+    resumed, whole = (
+        read_checkpoint(tmp_path / place / "checkpoints/last.pt") for place in ("runs/tiny", "never-stopped")
+    )
     assert resumed.header["iteration"] == whole.header["iteration"] == stopped + 2
     assert all(torch.equal(resumed.tensors[name], value) for name, value in whole.tensors.items())
 

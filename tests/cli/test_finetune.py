@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 import metalearn_cli as learning
 from metalearn_cli.storage.inputs import leftovers
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_finetuning_leaves_the_checkpoint_bit_identical(cli, best, support, quer
     before = best.read_bytes()
     cli("finetune", "--checkpoint", best, "--support", support, "--query", query)
     assert best.read_bytes() == before
-    assert load(best).header["kind"] == "meta"
+    assert read_checkpoint(best).header["kind"] == "meta"
 
 
 def test_no_query_changes_the_answer_for_another(cli, best, support, query, tmp_path):

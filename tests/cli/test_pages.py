@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from metalearn_cli.cli import pages
-from metalearn_cli.experiment import load
+from metalearn_cli.experiment import read_experiment
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec
 from metalearn_cli.runtime.run.evaluation import scores_of, summary
@@ -70,7 +70,7 @@ def of_part(part: str, page: Page) -> list[list]:
 def test_the_page_of_a_run_tells_training_tasks_from_those_of_the_validation(session, training_page):
     experiment, learner = session.experiment, session.validator
     tasks = session.data.sampler("train", evaluation_spec(experiment), experiment.eval.seed)
-    meta = meta_of(checkpoints.load(session.folder.best), session.folder.best, learner, session.device)
+    meta = meta_of(checkpoints.read_checkpoint(session.folder.best), session.folder.best, learner, session.device)
     with running(Plan("loop", 1, 1)) as runner:
         steps = summary(scores_of(learner, runner, meta, tasks, experiment.eval.inner_steps, 10))
     found = of_part("training", training_page)
@@ -101,7 +101,7 @@ def test_the_page_of_a_run_loads_nothing_and_says_how_to_repeat_it(training_page
 def session(tiny_run, tmp_path, data_dir):
     """The tiny run in a folder of its own, as `train` has it at the end."""
     shutil.copytree(tiny_run, tmp_path / "copy")
-    experiment = load(str(tmp_path / "copy/config.yaml"))
+    experiment = read_experiment(str(tmp_path / "copy/config.yaml"))
     return session_for(experiment, tmp_path / "copy", data_dir=data_dir)
 
 

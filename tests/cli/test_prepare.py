@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from metalearn_cli.experiment import load as load_experiment
+from metalearn_cli.experiment import read_experiment as load_experiment
 from tests.commands import ROOT, environment
 from tests.lookalikes import cache_pickles, images_and_lists, in_folder, picture
 

@@ -13,7 +13,7 @@ import torch
 
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.runtime.machine.processes import beside
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from tests.commands import SECONDS, environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux alone")
@@ -55,7 +55,7 @@ def alive(process: int) -> bool:
 
 
 def iteration(run: Path) -> int:
-    return load(run / "checkpoints/last.pt").header["iteration"]
+    return read_checkpoint(run / "checkpoints/last.pt").header["iteration"]
 
 
 def test_two_processes_end_in_the_weights_of_one_and_one_prints(cli, tiny_config, tmp_path):
@@ -64,7 +64,7 @@ def test_two_processes_end_in_the_weights_of_one_and_one_prints(cli, tiny_config
     assert outcome.code == 0, outcome.err
     assert outcome.fields["iterations"] == 4
     assert outcome.err.count("conv4 on cpu in 2 processes") == 1
-    one, two = (load(tmp_path / name / "checkpoints/last.pt").tensors for name in ("one", "two"))
+    one, two = (read_checkpoint(tmp_path / name / "checkpoints/last.pt").tensors for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
     assert not list(tmp_path.glob("metalearn-run-*"))

@@ -52,7 +52,7 @@ def test_training_ends_with_what_the_best_checkpoint_may_promise(run):
     assert [one["shots"] for one in found] == [1, 2, 5]
     assert all(one["ways"] == 3 and one["episodes"] == 40 and one["score"] for one in found)
     assert all(len(one["floors"]) == 50 for one in found)
-    header = checkpoints.load(folder / "run" / "checkpoints" / "best.pt").header
+    header = checkpoints.read_checkpoint(folder / "run" / "checkpoints" / "best.pt").header
     assert header["calibration"] == found
 
 
@@ -123,7 +123,7 @@ def test_python_gives_the_same_sets_and_strangers(run, pictures, tmp_path):
 
 
 def changed(path, target, **fields):
-    checkpoint = checkpoints.load(path)
+    checkpoint = checkpoints.read_checkpoint(path)
     checkpoints.save(target, checkpoint._replace(header={**checkpoint.header, **fields}))
     return target
 
@@ -142,7 +142,7 @@ def changed(path, target, **fields):
 )
 def test_a_calibration_that_cannot_be_true_is_refused(run, change, told, tmp_path):
     path = run[0] / "run" / "checkpoints" / "best.pt"
-    known = checkpoints.load(path).header["calibration"]
+    known = checkpoints.read_checkpoint(path).header["calibration"]
     forged = changed(path, tmp_path / "forged.pt", calibration=[known[0] | change])
     with pytest.raises(CheckpointError, match=told):
         load(forged)
@@ -150,7 +150,7 @@ def test_a_calibration_that_cannot_be_true_is_refused(run, change, told, tmp_pat
 
 def test_two_calibrations_of_one_size_are_refused(run, tmp_path):
     path = run[0] / "run" / "checkpoints" / "best.pt"
-    known = checkpoints.load(path).header["calibration"]
+    known = checkpoints.read_checkpoint(path).header["calibration"]
     with pytest.raises(CheckpointError, match="expected each size once"):
         load(changed(path, tmp_path / "forged.pt", calibration=[known[0], known[0]]))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metalearn_cli.cli.proposal import Room, missing, training
-from metalearn_cli.experiment import load
+from metalearn_cli.experiment import read_experiment
 from metalearn_cli.runtime.data.sampling import Pool, TaskSpec, check
 from tests.lookalikes import in_folder, picture
 
@@ -24,7 +24,7 @@ def proposed(dataset, settings, found):
     words = shlex.split(training(dataset, settings, found, None))
     assert words[:2] == ["metalearn", "train"]
     assert set(words[3::2]) <= {"--set"}
-    return words[2], load(words[2], words[4::2])
+    return words[2], read_experiment(words[2], words[4::2])
 
 
 def pool(counts):

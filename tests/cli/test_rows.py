@@ -3,7 +3,7 @@ import math
 import pytest
 from rich.console import Console
 
-from metalearn_cli.cli.rows import Course, Rows
+from metalearn_cli.cli.rows import Course, ReportRows
 from metalearn_cli.runtime.run.evaluation import Step
 from metalearn_cli.runtime.run.protocol import Protocol
 from metalearn_cli.runtime.run.reports import Report
@@ -20,8 +20,8 @@ def course(steps=3, accuracy=True, first=0, episodes=200) -> Course:
     return Course(first, 400, measured)
 
 
-def rows(width, steps=3, accuracy=True, encoding="utf-8") -> Rows:
-    return Rows(course(steps, accuracy), Console(file=Stream(encoding=encoding), width=width))
+def rows(width, steps=3, accuracy=True, encoding="utf-8") -> ReportRows:
+    return ReportRows(course(steps, accuracy), Console(file=Stream(encoding=encoding), width=width))
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10])
@@ -49,7 +49,7 @@ def test_the_header_says_more_of_the_protocol_the_wider_it_is():
 
 
 def test_a_report_that_only_was_overdue_has_no_speed_and_no_time_left():
-    [row] = Rows(course(first=120), Console(file=Stream(), width=80)).lines(
+    [row] = ReportRows(course(first=120), Console(file=Stream(), width=80)).lines(
         report()._replace(tasks_per_second=math.nan)
     ).splitlines()[2:]  # fmt: skip
     assert row.split()[-2:] == ["-", "-"]
@@ -57,7 +57,7 @@ def test_a_report_that_only_was_overdue_has_no_speed_and_no_time_left():
 
 def test_a_report_of_the_last_iteration_has_no_time_left_wherever_the_run_began():
     for first in (0, 400):
-        shown = Rows(course(first=first), Console(file=Stream(), width=80)).lines(report(400))
+        shown = ReportRows(course(first=first), Console(file=Stream(), width=80)).lines(report(400))
         assert shown.endswith("0:00:00")
 
 
@@ -84,7 +84,7 @@ def test_the_header_comes_once_and_again_when_the_window_has_another_width():
 def test_on_a_terminal_the_header_comes_again_after_a_screenful_and_elsewhere_not():
     for terminal, expected in ((True, 3), (False, 1)):
         console = Console(file=Stream(), force_terminal=terminal, width=80, height=10)
-        shown = Rows(course(), console)
+        shown = ReportRows(course(), console)
         assert sum("iteration" in shown.lines(report(number)) for number in range(1, 20)) == expected
 
 

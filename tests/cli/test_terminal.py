@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from tests.commands import environment
 
 COMMAND = [sys.executable, "-m", "metalearn_cli"]
@@ -64,7 +64,7 @@ def test_rows_fit_a_narrow_terminal_and_ctrl_c_says_how_to_go_on(data_dir, tiny_
     assert rows
     assert max(len(row) for row in rows if "val" not in row) < 50
     assert "--resume" in shown
-    assert load(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"] > 0
+    assert read_checkpoint(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"] > 0
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_closed_progress_pipe_ends_a_run_with_its_checkpoint(data_dir, tiny_co
         assert process.poll() is None
     process.stderr.close()
     assert process.wait(timeout=60) == 141
-    assert load(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"] > 0
+    assert read_checkpoint(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"] > 0
 
 
 def test_130_also_when_the_reader_of_a_pipe_took_the_same_ctrl_c(data_dir, tiny_config, tmp_path):
@@ -105,7 +105,7 @@ def test_130_also_when_the_reader_of_a_pipe_took_the_same_ctrl_c(data_dir, tiny_
     process.stdout.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert load(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"] > 0
+    assert read_checkpoint(tmp_path / "runs/tiny/checkpoints/last.pt").header["iteration"] > 0
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from tests.commands import ROOT, Outcome, environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux alone")
@@ -44,7 +44,7 @@ def test_two_processes_end_in_the_weights_of_one(cli, torchrun, tiny_config, tmp
     outcome = torchrun(2, "train", *config, "--run-dir", "two", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.fields["iterations"] == 4  # one process prints, and nothing but JSON
-    one, two = (load(tmp_path / name / "checkpoints/last.pt").tensors for name in ("one", "two"))
+    one, two = (read_checkpoint(tmp_path / name / "checkpoints/last.pt").tensors for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
     for alone, together in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
@@ -62,7 +62,7 @@ def test_all_processes_stop_at_one_step_and_go_on_from_it(torchrun, tiny_config,
     assert (resumed.fields["resumed_from"], resumed.fields["iterations"]) == (1, 4)
     whole = torchrun(2, "train", tiny_config, "--run-dir", "whole")
     assert whole.code == 0
-    one, two = (load(tmp_path / name / "checkpoints/last.pt").tensors for name in ("runs/tiny", "whole"))
+    one, two = (read_checkpoint(tmp_path / name / "checkpoints/last.pt").tensors for name in ("runs/tiny", "whole"))
     assert all(torch.equal(one[name], value) for name, value in two.items())
 
 

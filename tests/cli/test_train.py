@@ -4,12 +4,12 @@ import re
 import pytest
 import torch
 
-from metalearn_cli.experiment import load as load_experiment
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.experiment import read_experiment as load_experiment
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 
 
 def tensors(path):
-    return load(path).tensors
+    return read_checkpoint(path).tensors
 
 
 def equal(left, right) -> bool:
@@ -35,7 +35,7 @@ def test_stopped_and_resumed_ends_in_the_same_bits_as_never_stopped(cli, tiny_co
     assert resumed.fields["resumed_from"] == 1
     last = tmp_path / "stopped/checkpoints/last.pt"
     assert equal(tensors(last), tensors(tiny_run / "checkpoints/last.pt"))
-    assert load(last).header["window"] == load(tiny_run / "checkpoints/last.pt").header["window"]
+    assert read_checkpoint(last).header["window"] == read_checkpoint(tiny_run / "checkpoints/last.pt").header["window"]
     rows = [json.loads(row)["val"] for row in (tmp_path / "stopped/metrics.jsonl").read_text().splitlines()]
     whole = [json.loads(row)["val"] for row in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert rows == whole

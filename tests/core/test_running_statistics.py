@@ -68,7 +68,7 @@ def test_where_they_are_not_read_the_learner_is_what_it_was(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_a_network_that_was_called_while_its_learner_was_built_keeps_them_all_the_same(module):
     network, tasks = problems.smooth_network(), problems.picture_tasks(2)
-    network(problems.for_tasks(2, network.initial()), tasks.query.inputs.float())
+    network(problems.expanded_for_tasks(2, network.initial()), tasks.query.inputs.float())
     learner = with_running_statistics(
         module.build(module.Config(), Problem(network, classification, "running", problems.WAYS)), network
     )

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from metalearn_cli.datasets import PARTS, aircraft, cifar_fs, cub, fc100, miniimagenet, omniglot, tieredimagenet
-from metalearn_cli.datasets.layouts import split_list, table
+from metalearn_cli.datasets.layouts import shipped_rows, split_list
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests import lookalikes
 from tests.lookalikes import CHOSEN, in_folder, picture
 
-CIFAR = [*table("cifar100.tsv")][1:]
+CIFAR = [*shipped_rows("cifar100.tsv")][1:]
 CUB = {name: split_list(f"cub_{name}") for name in ("closerlook", "feat", "metadataset")}
 SPELLINGS = [("train", "val", "test"), ("training", "validation", "testing"), ("base", "dev", "novel")]
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from metalearn_cli.datasets import cifar_fs, fc100
-from metalearn_cli.datasets.layouts import table
+from metalearn_cli.datasets.layouts import shipped_rows
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests.lookalikes import cifar_python, in_folder, in_tgz, picture, pixels
 
-ROWS = [*table("cifar100.tsv")][1:]
+ROWS = [*shipped_rows("cifar100.tsv")][1:]
 CLASSES = {fine: int(number) for number, fine, *_rest in ROWS[:40]}
 
 

@@ -49,7 +49,7 @@ def test_tasks_are_of_every_family_that_was_asked_for_and_of_no_other():
     config = Config(of=["line", "sine"], noise=0.0)
     straight = 0
     for seed in range(200):
-        inputs, targets = functions.draw(config, np.random.default_rng(seed), 6)
+        inputs, targets = functions.draw_function(config, np.random.default_rng(seed), 6)
         straight += (
             np.abs(np.polyval(np.polyfit(inputs[:, 0], targets[:, 0], 1), inputs[:, 0]) - targets[:, 0]).max() < 1e-3
         )
@@ -57,7 +57,7 @@ def test_tasks_are_of_every_family_that_was_asked_for_and_of_no_other():
 
 
 def test_targets_have_the_noise_of_the_paper():
-    inputs, targets = functions.draw(Config(of=["line"]), np.random.default_rng(0), 4000)
+    inputs, targets = functions.draw_function(Config(of=["line"]), np.random.default_rng(0), 4000)
     left = targets[:, 0] - np.polyval(np.polyfit(inputs[:, 0], targets[:, 0], 1), inputs[:, 0])
     assert left.std() == pytest.approx(0.3, rel=0.05)
 

@@ -4,7 +4,7 @@ import torch
 
 from metalearn_cli.datasets import glyphs
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.experiment import from_mapping, load, to_yaml
+from metalearn_cli.experiment import from_mapping, read_experiment, to_yaml
 from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from tests.commands import TINY
@@ -107,7 +107,7 @@ def test_a_dataset_without_pictures_of_its_own_cannot_be_mixed(store, inner):
 def test_an_experiment_with_a_mixture_survives_its_own_yaml(tmp_path):
     experiment = mixed(weights=[1, 2])
     (tmp_path / "x.yaml").write_text(to_yaml(experiment))
-    assert load(str(tmp_path / "x.yaml")) == experiment
+    assert read_experiment(str(tmp_path / "x.yaml")) == experiment
     assert from_mapping(experiment.model_dump(mode="json"), "again") == experiment
     assert isinstance(experiment.dataset.of[1], glyphs.Config)
 

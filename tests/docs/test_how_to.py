@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from metalearn_cli.cli.proposal import Room, training
-from metalearn_cli.experiment import load
+from metalearn_cli.experiment import read_experiment
 from tests.commands import ROOT, environment
 
 OWN = (ROOT / "docs/own-pictures.md").read_text()
@@ -142,4 +142,4 @@ def test_the_recipe_is_what_prepare_proposes():
 def test_the_experiments_for_ones_own_pictures_are_some(line):
     words = shlex.split(line)
     sets = [value for option, value in pairwise(words) if option == "--set"]
-    assert load(words[2], sets).dataset.title == "birds"
+    assert read_experiment(words[2], sets).dataset.title == "birds"

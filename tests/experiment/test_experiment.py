@@ -11,7 +11,7 @@ from metalearn_cli.experiment import (
     Experiment,
     dataset_settings,
     from_mapping,
-    load,
+    read_experiment,
     shipped,
     with_overrides,
 )
@@ -77,13 +77,13 @@ def changed(old, new):
 
 
 def test_what_the_file_leaves_out_has_its_default(experiment_file):
-    experiment = load(experiment_file())
+    experiment = read_experiment(experiment_file())
     assert (experiment.seed, experiment.outer.optimizer, experiment.execution.mode) == (3, "adam", "auto")
     assert experiment.eval.val_episodes == 200
 
 
 def test_the_name_in_a_block_picks_the_config_of_that_file(experiment_file):
-    algorithm = load(experiment_file()).algorithm
+    algorithm = read_experiment(experiment_file()).algorithm
     assert module_of(algorithm).__name__ == "metalearn_cli.algorithms.maml"
     assert algorithm == module_of(algorithm).Config(inner_lr=0.4, inner_steps=1)
 
@@ -111,16 +111,16 @@ def test_the_name_in_a_block_picks_the_config_of_that_file(experiment_file):
     ],
 )
 def test_a_mistake_names_file_line_key_and_what_would_be_right(experiment_file, old, new, message):
-    assert refusal(load, experiment_file(changed(old, new))) == f"x.yaml:{message}"
+    assert refusal(read_experiment, experiment_file(changed(old, new))) == f"x.yaml:{message}"
 
 
 def test_a_setting_counts_as_read_once_the_choice_that_reads_it_is_made(experiment_file):
-    assert load(experiment_file(), ["outer.optimizer=sgd", "outer.momentum=0.9"]).outer.momentum == 0.9
+    assert read_experiment(experiment_file(), ["outer.optimizer=sgd", "outer.momentum=0.9"]).outer.momentum == 0.9
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(experiment_file):
     text = changed("inner_steps: 1", "inner_step: 1").replace("seed: 3", "seed: x").replace("conv4", "conv5")
-    places = [line.split(": ")[:2] for line in refusal(load, experiment_file(text)).splitlines()]
+    places = [line.split(": ")[:2] for line in refusal(read_experiment, experiment_file(text)).splitlines()]
     assert places == [
         ["x.yaml:2", "seed"],
         ["x.yaml:5", "backbone.name"],
@@ -129,14 +129,14 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(experiment_file
 
 
 def test_an_unknown_name_lists_the_folder_and_the_nearest(experiment_file):
-    message = refusal(load, experiment_file(changed("name: maml", "name: mamll")))
+    message = refusal(read_experiment, experiment_file(changed("name: maml", "name: mamll")))
     names = ", ".join(names_in("algorithms"))
     assert message == (f"x.yaml:7: algorithm.name: found 'mamll' (str), expected one of {names}; did you mean maml?")
 
 
 @pytest.mark.parametrize("name", ["__init__", "_private", "../experiment", "3", "[maml]", "{a: 1}", "null"])
 def test_a_name_that_is_not_in_the_folder_is_refused(experiment_file, toy, name):
-    message = refusal(load, experiment_file(changed("name: glyphs", f"name: {name}")))
+    message = refusal(read_experiment, experiment_file(changed("name: glyphs", f"name: {name}")))
     assert message.startswith("x.yaml:3: dataset.name: found ")
 
 
@@ -155,44 +155,46 @@ def test_a_name_that_is_not_in_the_folder_is_refused(experiment_file, toy, name)
     ],
 )
 def test_what_is_missing_is_named_once(experiment_file, old, new, message):
-    found = refusal(load, experiment_file(changed(old, new)))
+    found = refusal(read_experiment, experiment_file(changed(old, new)))
     assert found.startswith(message)
     assert "\n" not in found
 
 
 def test_an_override_wins_over_the_file(experiment_file):
-    experiment = load(experiment_file(), ["algorithm.inner_lr=1e-2", "seed=1", "seed=7", "outer.clip_norm=10"])
+    experiment = read_experiment(
+        experiment_file(), ["algorithm.inner_lr=1e-2", "seed=1", "seed=7", "outer.clip_norm=10"]
+    )
     assert (experiment.algorithm.inner_lr, experiment.seed, experiment.outer.clip_norm) == (0.01, 7, 10.0)
 
 
 def test_an_override_of_the_name_switches_the_settings_of_the_block(experiment_file):
     text = changed(", channels: 32", "")
-    assert load(experiment_file(text), ["backbone.name=mlp", "backbone.hidden=[8]"]).backbone.hidden == [8]
+    assert read_experiment(experiment_file(text), ["backbone.name=mlp", "backbone.hidden=[8]"]).backbone.hidden == [8]
 
 
 def test_after_a_switch_the_keys_of_the_old_choice_are_unknown(experiment_file):
-    message = refusal(load, experiment_file(), ["backbone.name=mlp"])
+    message = refusal(read_experiment, experiment_file(), ["backbone.name=mlp"])
     assert message == "x.yaml:5: backbone.channels: unknown key; known are name, hidden, activation, norm"
 
 
 def test_a_mistake_in_an_override_names_the_override(experiment_file):
-    message = refusal(load, experiment_file(), ["algorithm.inner_stps=3"])
+    message = refusal(read_experiment, experiment_file(), ["algorithm.inner_stps=3"])
     assert message == "--set algorithm.inner_stps: unknown key; did you mean inner_steps?"
 
 
 def test_overriding_an_experiment_leaves_it_as_it_is(experiment_file):
-    experiment = load(experiment_file())
+    experiment = read_experiment(experiment_file())
     assert with_overrides(experiment, ["task.ways=20"]).task.ways == 20
     assert experiment.task.ways == 5
 
 
 def test_no_override_gives_an_equal_experiment(experiment_file):
-    experiment = load(experiment_file())
+    experiment = read_experiment(experiment_file())
     assert with_overrides(experiment, []) == experiment
 
 
 def test_an_experiment_of_a_checkpoint_that_is_damaged_says_where_it_came_from(experiment_file):
-    values = load(experiment_file()).model_dump(mode="json")
+    values = read_experiment(experiment_file()).model_dump(mode="json")
     message = refusal(from_mapping, {**values, "task": {"ways": "x"}}, "best.pt")
     assert message == "best.pt: task.ways: found 'x' (str), expected an integer from 1 to 65536"
 
@@ -203,7 +205,7 @@ def test_an_experiment_that_is_no_mapping_is_refused(values):
 
 
 def test_a_new_file_in_the_folder_is_a_new_name(experiment_file, toy):
-    experiment = load(experiment_file(changed("glyphs", "toy, mean: [0.1, 0.2]")))
+    experiment = read_experiment(experiment_file(changed("glyphs", "toy, mean: [0.1, 0.2]")))
     assert experiment.dataset.mean == (0.1, 0.2)
 
 
@@ -233,17 +235,17 @@ def test_prepare_refuses_what_is_not_of_its_dataset(toy, name, override, message
 
 @pytest.mark.parametrize("reference", ["nowhere.yaml", "a" * 5000, "a\0b", "", "no\nwhere"])
 def test_a_file_that_cannot_be_read_is_one_line(experiment_file, reference):
-    assert "\n" not in refusal(load, reference)
+    assert "\n" not in refusal(read_experiment, reference)
 
 
 def test_a_config_that_ships_is_loaded_by_its_name(experiment_file):
     for name in shipped():
-        assert isinstance(load(name), Experiment)
+        assert isinstance(read_experiment(name), Experiment)
 
 
 def test_a_name_near_a_shipped_one_is_told_which(experiment_file, tmp_path, monkeypatch):
     monkeypatch.setattr("metalearn_cli.experiment.shipped", lambda: {"quickstart": tmp_path})
-    assert refusal(load, "quickstrat").endswith("did you mean quickstart?")
+    assert refusal(read_experiment, "quickstrat").endswith("did you mean quickstart?")
 
 
 def test_importing_the_experiment_imports_no_torch():
@@ -261,5 +263,5 @@ def test_importing_the_experiment_imports_no_torch():
 )
 @pytest.mark.parametrize("size", [2_000_000_000, 10**30])
 def test_a_size_that_no_machine_could_follow_is_refused_with_what_would_be_right(key, size, experiment_file):
-    message = refusal(load, experiment_file(), [f"{key}={size}"])
+    message = refusal(read_experiment, experiment_file(), [f"{key}={size}"])
     assert re.fullmatch(rf"--set {key}: found {size} \(int\), expected an integer from \d+ to \d+(, or null)?", message)

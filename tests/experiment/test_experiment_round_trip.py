@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import from_mapping, load, to_yaml
+from metalearn_cli.experiment import from_mapping, read_experiment, to_yaml
 from metalearn_cli.experiment.yaml_lines import parse
 
 LINES = """\
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_an_experiment_or_a_config_error(tmp_path_factory, tex
     file = tmp_path_factory.getbasetemp() / "mutated.yaml"
     file.write_bytes(text)
     try:
-        lines = [f"{file}: {load(str(file)).name}"]
+        lines = [f"{file}: {read_experiment(str(file)).name}"]
     except ConfigError as error:
         lines = str(error).splitlines()
     assert lines

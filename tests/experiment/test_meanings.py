@@ -9,7 +9,7 @@ from metalearn_cli import datasets
 from metalearn_cli.backbones.layers import AnyLayer
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.blocks import Eval, Execution, Keeping, Outer, Task
-from metalearn_cli.experiment.meanings import about, meanings
+from metalearn_cli.experiment.meanings import description_of, meanings
 from metalearn_cli.experiment.registry import ROOMS, names_in
 from metalearn_cli.settings import Settings
 
@@ -28,7 +28,7 @@ def test_every_key_has_an_entry_and_every_entry_a_key(block):
     found = {key: meaning for key, meaning in meanings(block).items() if key != "name"}
     assert set(found) == wanted
     assert all(meaning.text.endswith(".") for meaning in found.values())
-    assert about(block)
+    assert description_of(block)
 
 
 class Parent(Settings):
@@ -58,4 +58,4 @@ def test_an_entry_is_its_unit_and_its_text_and_is_inherited():
         "inherited": ("as the parent says.", ""),
         "told_again": ("as the child says: in two lines.", "pixels"),
     }
-    assert about(Child) == "What it is, on two lines.\n\nAnd more, with `told_again: 1` in it."
+    assert description_of(Child) == "What it is, on two lines.\n\nAnd more, with `told_again: 1` in it."

@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field, field_validator
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment.mistakes import Source, validated
+from metalearn_cli.experiment.mistakes import ValueSource, validated
 from metalearn_cli.experiment.yaml_lines import parse
 from metalearn_cli.settings import Settings
 
@@ -35,7 +35,7 @@ class Sample(Settings):
 
 def check(text, overridden=()):
     document = parse(text, "x.yaml")
-    return validated(Sample, document.values, Source("x.yaml", document.lines, overridden))
+    return validated(Sample, document.values, ValueSource("x.yaml", document.lines, overridden))
 
 
 def refusal(text, overridden=()):

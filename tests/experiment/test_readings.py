@@ -5,7 +5,7 @@ import json
 import pytest
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import load
+from metalearn_cli.experiment import read_experiment
 from metalearn_cli.experiment.yaml_lines import read
 from tests.commands import TINY
 
@@ -62,18 +62,18 @@ def experiment(tmp_path) -> str:
 )
 def test_the_line_says_what_to_write_where_another_form_is_right(experiment, key, text, write):
     with pytest.raises(ConfigError) as caught:
-        load(experiment, [f"{key}={text}"])
+        read_experiment(experiment, [f"{key}={text}"])
     [line] = str(caught.value).splitlines()
     assert line.startswith(f"--set {key}")
     assert (line.rpartition("; write ")[2] if "; write " in line else None) == write
     if write is not None:
-        load(experiment, [f"{key}={write}"])
+        read_experiment(experiment, [f"{key}={write}"])
 
 
 @pytest.mark.parametrize(("key", "text"), [("name", "001"), ("sinks", "[001]"), ("name", "true"), ("name", "1e3")])
 def test_text_that_reads_as_something_else_is_to_be_put_in_quotes(experiment, key, text):
     with pytest.raises(ConfigError, match=r"expected text; put it in quotes"):
-        load(experiment, [f"{key}={text}"])
+        read_experiment(experiment, [f"{key}={text}"])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "latin-1", "cp1252"])

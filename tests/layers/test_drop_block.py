@@ -200,7 +200,7 @@ def test_tasks_that_a_layer_cannot_tell_apart_are_refused_rather_than_mixed_up()
             return self.drop(inputs).flatten(1)
 
     hiding = Network(nn.Sequential(Hidden(), nn.Linear(64, 2)))
-    params, inputs = problems.for_tasks(2, hiding.initial()), torch.rand(2, 3, 1, 8, 8)
+    params, inputs = problems.expanded_for_tasks(2, hiding.initial()), torch.rand(2, 3, 1, 8, 8)
     assert hiding(params, inputs, BY_BATCH).shape == (2, 3, 2)
     with pytest.raises(ConfigError, match=r"drop-block needs a network of this package's layers"):
         hiding(params, inputs, Pass(keys=KEYS[:2]))

@@ -12,7 +12,7 @@ from metalearn_cli.testing import problems
 
 def test_body_then_head_equals_the_whole_network():
     network = problems.smooth_network()
-    params, inputs = problems.for_tasks(2, network.initial()), torch.rand(2, 3, *problems.SHAPE)
+    params, inputs = problems.expanded_for_tasks(2, network.initial()), torch.rand(2, 3, *problems.SHAPE)
     split = network.classify(params, network.features(params, inputs))
     torch.testing.assert_close(split, network(params, inputs))
 

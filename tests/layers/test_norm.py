@@ -16,7 +16,7 @@ from metalearn_cli.testing import problems
 def changed_logits(statistics: str) -> float:
     """How far the first query's logits move when all other queries are replaced."""
     network = problems.smooth_network()
-    params = problems.for_tasks(1, {name: value.double() for name, value in network.initial().items()})
+    params = problems.expanded_for_tasks(1, {name: value.double() for name, value in network.initial().items()})
     tasks = problems.picture_tasks(2)
     adapted = Adapted(params, tasks.support.inputs[:1])
     queries = tasks.query.inputs[:1]

@@ -101,7 +101,7 @@ def test_a_matrix_has_every_count_and_numbers_its_names():
 def test_names_in_the_legend_fit_the_chart(count, length):
     drawn = [Line(f"{place} " + "n" * length, [0, 1], [0.0, 1.0]) for place in range(count)]
     chart = charts.lines(WORDS, AXIS, drawn)
-    with drawing.drawn(chart, drawing._OF_THE_PAGE, transparent=True) as figure:
+    with drawing.drawn_figure(chart, drawing._OF_THE_PAGE, transparent=True) as figure:
         figure.draw_without_rendering()
         for legend in figure.legends:
             box = legend.get_window_extent()

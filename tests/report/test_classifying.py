@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metalearn_cli.report.classifying import MOST_QUERIES, Classified, Judged, Query, SupportPicture, classifying_page
-from metalearn_cli.report.sections import Origin
+from metalearn_cli.report.web_page import Origin, as_html
 from tests.report.reading import Page, loads
 from tests.report.test_page import HOSTILE
 
@@ -26,9 +26,8 @@ def page(
 ) -> Page:
     answers = [(query.label, query.known) for query in queries]
     answers += [("cat", None)] * ((total or len(queries)) - len(queries))
-    return Page(
-        classifying_page(Classified("best.pt", ["cat", "dog"], support, queries, answers, judged, True), NOWHERE)
-    )
+    found = Classified("best.pt", ["cat", "dog"], support, queries, answers, judged, True)
+    return Page(as_html(classifying_page(found, NOWHERE)))
 
 
 def judged_over(classes: list[str]) -> Page:
@@ -38,7 +37,7 @@ def judged_over(classes: list[str]) -> Page:
     each = [counts(int(way != 1), 1, **{"class": name}) for way, name in enumerate(classes)]
     judged = Judged("query", "Said how.", [counts(0, 3, step=0), counts(2, 3, step=1)], each, confusion,
                     [(classes[1], classes[0], 1)])  # fmt: skip
-    return Page(classifying_page(Classified("best.pt", classes, [], [], [], judged, True), NOWHERE))
+    return Page(as_html(classifying_page(Classified("best.pt", classes, [], [], [], judged, True), NOWHERE)))
 
 
 def test_an_accuracy_has_its_pictures_and_its_interval_after_each_step_and_of_each_class():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metalearn_cli.report import page
-from metalearn_cli.report.pictures import Episode, sheet, thumbnail
+from metalearn_cli.report.pictures import Episode, episode_sheet, thumbnail
 from tests.report.reading import Page, loads
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a & b", "it's", "\x1b[31mred", "x\udcff"]
@@ -26,7 +26,7 @@ def test_text_stays_text_wherever_it_stands(text):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_names_of_classes_stay_text_beside_their_pictures(name):
     pictures = np.zeros((2, 1, 8, 8, 1), np.uint8)
-    shown = sheet(Episode("episode", [name, "other"], pictures, pictures, np.array([[1], [0]])))
+    shown = episode_sheet(Episode("episode", [name, "other"], pictures, pictures, np.array([[1], [0]])))
     read = Page(page.page("title", "", [shown]))
     assert loads(read) == []
     assert all("script" not in attributes and "onerror" not in attributes for _, attributes in read.tags)
@@ -47,7 +47,9 @@ def test_a_number_keeps_all_its_digits():
 
 def test_right_and_wrong_differ_in_words_and_in_shape():
     pictures = np.zeros((2, 1, 8, 8, 3), np.uint8)
-    read = Page(page.page("", "", [sheet(Episode("", ["cat", "dog"], pictures, pictures, np.array([[0], [0]])))]))
+    read = Page(
+        page.page("", "", [episode_sheet(Episode("", ["cat", "dog"], pictures, pictures, np.array([[0], [0]])))])
+    )
     assert "✓ right" in read.text
     assert "✗ wrong" in read.text
     assert "taken for cat" in read.text

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metalearn_cli.report.spreadsheet import as_csv, exact
+from metalearn_cli.report.spreadsheet import as_csv, exact_label
 
 
 @pytest.mark.parametrize("text", ["plain", 'with "quotes"', "comma, and\nline", "ünïcode", " blank "])
@@ -28,7 +28,7 @@ def test_a_name_that_is_no_text_keeps_its_bytes():
 
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans())
 def test_a_label_that_is_a_number_keeps_its_digits_and_is_no_formula(label):
-    [_, [cell]] = csv.reader(io.StringIO(as_csv(["a"], [[exact(label)]]).decode(), newline=""))
+    [_, [cell]] = csv.reader(io.StringIO(as_csv(["a"], [[exact_label(label)]]).decode(), newline=""))
     assert cell == str(label)
     assert type(label)(cell) == label or label is False
 
@@ -38,4 +38,4 @@ def test_a_whole_number_keeps_its_digits():
 
 
 def test_a_label_that_is_text_is_guarded_as_text_and_none_is_empty():
-    assert as_csv(["a", "b"], [[exact("-5"), exact(None)]]) == b"a,b\r\n'-5,\r\n"
+    assert as_csv(["a", "b"], [[exact_label("-5"), exact_label(None)]]) == b"a,b\r\n'-5,\r\n"

@@ -1,6 +1,6 @@
-"""What the official datasets have in common: shipped lists, checked counts, and the layouts that people keep.
+"""Functions that the published datasets share: shipped lists, checks of counts, and layouts found on people's disks.
 
-The registry does not look here: a dataset is one file in the folder above.
+The registry does not look into this folder: a dataset is one file in the folder above.
 """
 
 import gzip
@@ -19,7 +19,7 @@ _SHOWN = 5
 
 
 def is_picture(member: str) -> bool:
-    """Whether the member is a picture: by its suffix, or as one of many in a larger file."""
+    """Whether the member is a picture: it has a picture's suffix, or lies in a larger file (pickle, parquet)."""
     return bool(_PICTURE.search(member) or _ROW.search(member))
 
 
@@ -35,27 +35,27 @@ def json_list(name: str) -> dict[str, Any]:
 
 
 def split_list(name: str) -> Split:
-    """The class names by part in the shipped lists/NAME.json."""
+    """The class names of each part (train, val, test) in the shipped lists/NAME.json."""
     found = json_list(name)
     return {part: found[part] for part in PARTS}
 
 
-def table(name: str) -> Iterator[list[str]]:
-    """The rows of the shipped lists/NAME, tab-separated, without comments; gunzipped if need be."""
+def shipped_rows(name: str) -> Iterator[list[str]]:
+    """The tab-separated rows of the shipped lists/NAME (perhaps .gz), without its comments."""
     return (line.split("\t") for line in _shipped(name).splitlines() if not line.startswith("#"))
 
 
 def photos(size: int, resize: Resize, fit: Literal["crop", "squash"] = "squash") -> Preprocessing:
-    """Colour squares, to be normalised by the mean and spread of a split's training classes."""
+    """Square colour pictures, normalised by the mean and standard deviation of the training classes of the split."""
     return Preprocessing(channels=3, height=size, width=size, resize=resize, fit=fit, mean=(), std=())
 
 
 def require_complete(
     name: str, found: Mapping[str, Sequence[str]], expected: Mapping[str, int | None], allow_partial: bool
 ) -> str:
-    """What is missing of the classes and of the pictures expected of each (None: any number): nothing, unless allowed.
+    """A text on missing classes and pictures; empty if all is there. `expected`: pictures of each class, None for any.
 
-    Raises DataError for a class that the dataset does not have, and without `allow_partial` for what is missing.
+    Raises DataError for a class that the dataset does not have, and for anything missing unless `allow_partial` is set.
     """
     unknown = sorted(found.keys() - expected.keys())
     if unknown or not found:
@@ -75,7 +75,7 @@ def require_complete(
 
 
 def require_total(name: str, classes: Mapping[str, Sequence[str]], expected: int, allow_partial: bool) -> str:
-    """What is missing of the pictures: nothing, unless allowed. Raises DataError without `allow_partial`."""
+    """A text on the missing pictures; empty if none is. Raises DataError for any unless `allow_partial` is set."""
     pictures = sum(len(members) for members in classes.values())
     if pictures == expected:
         return ""
@@ -86,12 +86,12 @@ def require_total(name: str, classes: Mapping[str, Sequence[str]], expected: int
 
 
 def incomplete(name: str, partial: str) -> DataError:
-    """The error that says what is missing and how to go on without it."""
+    """A DataError with what was found (`partial`) and the setting that accepts it."""
     return DataError(f"{name}: found {partial}; complete it, or take it as it is with --set dataset.allow_partial=true")
 
 
 def kept(split: Split, classes: Mapping[str, object], name: str) -> Split:
-    """The split without classes that are not there. Raises DataError if a part is left without any."""
+    """The split without the classes that are missing. Raises DataError if a part then has no class."""
     found: Split = {part: [one for one in names if one in classes] for part, names in split.items()}
     empty = [part for part in PARTS if not found[part]]
     if empty:
@@ -100,7 +100,7 @@ def kept(split: Split, classes: Mapping[str, object], name: str) -> Split:
 
 
 def in_order(split: Split, classes: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """The classes part after part, sorted in each: the order in which every layout is stored."""
+    """The classes in the order in which all layouts are stored: train, val, test, and by name within each."""
     return {name: classes[name] for part in PARTS for name in sorted(split[part]) if name in classes}
 
 

@@ -1,4 +1,4 @@
-"""Whether the parts that a source names for its classes are those of the published split that is used."""
+"""A check that the folders and lists of a source agree with the published split that is used."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ _LISTS = (".csv", ".tsv", ".txt", ".lst", ".json")
 
 
 def parts_of(pictures: Iterable[tuple[str, str]]) -> PartsOf:
-    """By class, from (class, path) of each picture."""
+    """The parts that the paths of each class's pictures name, from the (class, path) of each picture."""
     found: dict[str, set[Part]] = defaultdict(set)
     part_of: dict[str, Part | None] = {}
     for name, member in pictures:
@@ -27,12 +27,12 @@ def parts_of(pictures: Iterable[tuple[str, str]]) -> PartsOf:
 
 
 def parts_of_members(classes: Mapping[str, Sequence[str]]) -> PartsOf:
-    """The same for the members of each class."""
+    """The parts that the paths of each class's members name."""
     return parts_of((name, member) for name, members in classes.items() for member in members)
 
 
 def parts_in_lists(source: Source, names: Collection[str]) -> Sequence[PartsOf]:
-    """The same by the lists of each folder that are called train, val and test, whatever they are: by names in them."""
+    """The parts of the classes `names`, for each folder with lists called train, val and test that mention them."""
     stems: dict[str, dict[str, str]] = defaultdict(dict)
     for member in source.members:
         folder, _, name = member.rpartition("/")
@@ -53,7 +53,7 @@ def parts_in_lists(source: Source, names: Collection[str]) -> Sequence[PartsOf]:
 def require_agreement(name: str, found: PartsOf, asked: str, splits: Mapping[str, Split]) -> None:
     """Raise DataError if the source puts a class into another part than the split `asked` does.
 
-    A source with one part, or with every class in all its parts, splits no classes.
+    A source with only one part, or with every class in all parts, has no split of classes and passes.
     """
     named = {part for parts in found.values() for part in parts}
     if len(named) < 2 or all({*parts} == named for parts in found.values()):
@@ -72,6 +72,6 @@ def require_agreement(name: str, found: PartsOf, asked: str, splits: Mapping[str
 
 
 def _wrong(found: PartsOf, split: Split) -> Mapping[str, Part]:
-    """The classes that lie elsewhere than in the split, and where they are in it."""
+    """The classes that the source puts into another part than the split, with their part in the split."""
     part_of = {name: part for part in PARTS for name in split[part]}
     return {name: part_of[name] for name, parts in found.items() if name in part_of and {*parts} != {part_of[name]}}

@@ -1,4 +1,4 @@
-"""CIFAR-100, the one store behind CIFAR-FS and FC100, which are two lists of its classes."""
+"""CIFAR-100. CIFAR-FS and FC100 are two splits of its classes and share one store."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts import is_picture, is_row, kept, require_complete, table
+from metalearn_cli.datasets.layouts import is_picture, is_row, kept, require_complete, shipped_rows
 from metalearn_cli.datasets.layouts.agreement import parts_of_members, require_agreement
 from metalearn_cli.errors import DataError
 
@@ -29,8 +29,8 @@ _OFFICIAL = Download(
 )
 
 
-def archive(config: Official, split: str) -> Archive:
-    """CIFAR-100 with both splits, of which `split` is drawn from."""
+def cifar100_archive(config: Official, split: str) -> Archive:
+    """CIFAR-100 with both splits; tasks are drawn from `split`."""
     return Archive(
         store="cifar100",
         settings={},
@@ -47,7 +47,7 @@ def arrange(config: Official, source: Source, asked: str) -> Arrangement:
 
     Raises DataError if the source holds no CIFAR-100, less of it than `config` allows, or another split than `asked`.
     """
-    rows = [*table("cifar100.tsv")][1:]
+    rows = [*shipped_rows("cifar100.tsv")][1:]
     names = {fine: fine for _number, fine, *_rest in rows}
     numbers = {f"{int(number):03}": fine for number, fine, *_rest in rows}
     classes: dict[str, list[str]] = {}
@@ -80,5 +80,5 @@ def _require_agreement(classes: Mapping[str, Sequence[str]], asked: str, splits:
 
 
 def _training_first(members: Sequence[str]) -> list[str]:
-    """The official test pictures after the training pictures, as everybody has them."""
+    """The members with the official training pictures first and the test pictures after them."""
     return sorted(members, key=lambda member: ("test" in member.split("/")[:-2], member))

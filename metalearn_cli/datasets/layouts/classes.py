@@ -1,4 +1,4 @@
-"""Labelled pictures into classes, each in one part of a split."""
+"""Groups labelled pictures into classes, and classes into the parts of a split."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ _IGNORE = "or split the classes anew, by the seed, with --set dataset.parts=igno
 
 
 class Row(NamedTuple):
-    """A picture, its class and, where something says so, its part; `place` is where that stands."""
+    """A picture, its class and its part, if known. `place`: the file and line that says so, for messages."""
 
     picture: str
     label: str
@@ -24,16 +24,16 @@ class Row(NamedTuple):
 
 
 class Grouped(NamedTuple):
-    """The pictures of each class, and the part of each, if there are parts."""
+    """The pictures of each class, and the part of each class, if there are parts."""
 
     classes: Classes
     part_of: Mapping[str, Part]
 
 
 def grouped(rows: Iterable[Row], omissions: Omissions) -> Grouped:
-    """The rows by class, a picture once.
+    """The rows grouped by class; a picture that comes twice counts once.
 
-    Raises DataError if a picture is in two classes or two parts, a class is in two parts, or only some are in a part.
+    Raises DataError if a picture is in two classes or two parts, a class in two parts, or some classes have no part.
     """
     by_picture: dict[str, Row] = {}
     for row in rows:
@@ -79,7 +79,7 @@ def _in_parts(rows: list[Row]) -> Grouped:
 
 
 def _folded(name: str) -> str:
-    """The name as people would take two to be one: without case, spaces and dashes."""
+    """The name in lower case without spaces and dashes; two names with the same result are probably one class."""
     return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
 
 

@@ -17,20 +17,20 @@ _WNID = re.compile(r"(?:^|/)(n\d{8})(?=[/._]|\d{8}\.)")
 
 
 def wnid_in(path: str) -> str | None:
-    """The WordNet id that a path names last: of a class folder, of an archive, or before a picture's own number."""
+    """The last WordNet id in a path: the name of a class folder or archive, or the beginning of a picture's name."""
     found = _WNID.findall(path)
     return found[-1] if found else None
 
 
 def only(classes: Collection[str]) -> Callable[[str], bool]:
-    """Whether a path may hold pictures of these classes: of a thousand archives a hundred need opening."""
+    """A test whether a path may hold pictures of these classes, so that only 100 of 1,000 archives are opened."""
     return lambda path: (wnid := wnid_in(path)) is None or wnid in classes
 
 
 def by_wnid(members: Sequence[str], classes: Collection[str]) -> dict[str, list[str]]:
-    """The pictures of each of these classes, sorted by name; pickled ones only where there are no files.
+    """The pictures of each of these classes, sorted by name; pickled ones only if there are no files.
 
-    A picture that lies there twice, say in images/ and in train/, counts once.
+    A picture that is there twice, such as in images/ and in train/, counts once.
     """
     files: dict[str, dict[str, str]] = {}
     rows: dict[str, list[str]] = {}
@@ -45,12 +45,12 @@ def by_wnid(members: Sequence[str], classes: Collection[str]) -> dict[str, list[
     return {wnid: [found[name] for name in sorted(found)] for wnid, found in files.items()} or rows
 
 
-def require_agreement(
+def require_same_parts(
     dataset: str, source: Source, classes: Mapping[str, Sequence[str]], asked: tuple[str, Split]
 ) -> None:
     """Raise DataError if the source puts a class into another part than the split asked (its name, its classes) does.
 
-    Of several folders with lists, as {data,splits/a,splits/b}, one that agrees is enough.
+    If several folders have lists (data/, splits/a, splits/b), it is enough that one of them agrees.
     """
     name, split = asked
     named = {wnid for names in split.values() for wnid in names}
@@ -71,7 +71,7 @@ def require_agreement(
 
 
 def anonymous(members: Sequence[str]) -> tuple[Mapping[str, list[str]], Split]:
-    """Pickled pictures whose classes are numbers, as "train-000" and so on, split by the files they lie in."""
+    """Classes "train-000", ... of pickled pictures whose labels are numbers; the files they come from are the parts."""
     classes: dict[str, list[str]] = {}
     split: dict[str, list[str]] = {part: [] for part in PARTS}
     for member in members:

@@ -1,4 +1,4 @@
-"""What class and part each picture of a person's own is of: by its folder, or by a list."""
+"""The class and the part of each picture of a person's own dataset: from its folder, or from a list."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,10 +20,9 @@ _UNREAD_LISTS = (".txt", ".lst", ".list", ".json", ".yaml", ".yml", ".xls", ".xl
 
 
 def labelled(source: Source, pictures: Sequence[str], lists: Lists, given: bool) -> list[Row]:
-    """The class and, if `given`, the part of each picture that has one; what is passed over is left out by name.
+    """The class of each picture and, with `given`, its part. Pictures that are not used are added to the omissions.
 
-    Raises DataError if a picture lies outside any class, if lists and folders contradict each other, and if neither
-    makes classes.
+    Raises DataError if a picture is in no class, if lists and folders contradict each other, or if neither has classes.
     """
     rows = _by_list(source, pictures, lists) if lists.rows else _by_folders(source, pictures, lists, given)
     for unread in lists.unread:
@@ -58,7 +57,7 @@ def require_split_read(source: Source, lists: Lists) -> None:
 
 
 def _by_list(source: Source, pictures: Sequence[str], lists: Lists) -> list[Row]:
-    """The rows of the lists; where they name no parts, with those of the folders."""
+    """The rows of the lists; the parts come from the folders if the lists have none."""
     _require_agreement(lists.rows)
     where = places(_folders(picture) for picture in pictures)
     rows = []
@@ -101,7 +100,7 @@ def _by_folders(source: Source, pictures: Sequence[str], lists: Lists, given: bo
 
 
 def _unread(lists: Lists) -> DataError | None:
-    """What is wrong with a list, for pictures that no folders sort into classes."""
+    """A text on why no list could be used, for pictures that are not in class folders either."""
     return DataError("; ".join(f"{member}: {why}" for member, why, _splits in lists.unread)) if lists.unread else None
 
 
@@ -125,7 +124,7 @@ def _of_files(source: Source, files: Sequence[str], given: bool) -> list[Row]:
 
 
 def _of_containers(source: Source, rows: Sequence[str]) -> list[Row]:
-    """Pictures in tables and the like, by their labels; the files' names may tell parts."""
+    """Rows of pictures inside larger files, by their labels; the names of these files may be parts."""
     files = {row: row.rsplit("/", 2)[0] for row in rows}
     parts = {file: part_in(f"{file}/") for file in {*files.values()}}
     if len({*parts.values()} - {None}) < 2:
@@ -142,7 +141,7 @@ def _folders(member: str) -> Folders:
 
 
 def _wrappers(paths: Sequence[Folders]) -> int:
-    """How many folders hold all these; but for a class's own."""
+    """The number of outer folders that all paths share; the folder of a single class is not counted."""
     count = 0
     while paths and min(map(len, paths)) > count + 1 and len({path[count] for path in paths}) == 1:
         count += 1

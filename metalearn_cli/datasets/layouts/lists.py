@@ -10,7 +10,7 @@ from metalearn_cli.datasets import Part, Source
 from metalearn_cli.datasets.layouts.classes import Row
 from metalearn_cli.datasets.layouts.naming import Names
 from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED, names_a_split, part_named, parts_of_names
-from metalearn_cli.datasets.layouts.sheets import Sheet, UnreadableError, sheet
+from metalearn_cli.datasets.layouts.sheets import Sheet, UnreadableError, read_sheet
 from metalearn_cli.errors import DataError, can_be_a_name
 
 _FILE_COLUMNS = (
@@ -30,7 +30,7 @@ _EXPECTED = (
 
 
 class Unread(NamedTuple):
-    """A list that is passed over: its path, why, and whether it looks like a split."""
+    """A list that is not used: its path, the reason, and whether it looks like a split."""
 
     member: str
     why: str
@@ -38,7 +38,7 @@ class Unread(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """What the lists of a source say: of pictures; of whole classes (part and place by name); and those unread."""
+    """The contents of the lists of a source: rows of pictures, parts of whole classes by name, and lists not used."""
 
     rows: Sequence[Row]
     classes: Mapping[str, tuple[Part, str]]
@@ -46,7 +46,7 @@ class Lists(NamedTuple):
 
 
 class _List(NamedTuple):
-    """A list, and the part that its own name says, "train.csv"."""
+    """A list, and the part in its file's name, such as "train.csv"; None if it names none."""
 
     member: str
     sheet: Sheet
@@ -54,7 +54,7 @@ class _List(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The columns for the file (None: the list is one of classes), its class and its part (None: there is none)."""
+    """The columns with the file (None for a list of classes), the class, and the part (None if there is none)."""
 
     file: str | None
     label: str
@@ -68,9 +68,9 @@ class _NotUnderstoodError(Exception):
 
 
 def read_lists(source: Source, pictures: Sequence[str], given: bool) -> Lists:
-    """All csv and tsv files of the source, as far as they are lists of these pictures or of their classes.
+    """The csv and tsv files of the source that list these pictures or their classes.
 
-    Parts are read only if they are `given`.
+    Parts are read only with `given`.
 
     Raises DataError for a mistake in a list that names some of the pictures.
     """
@@ -83,7 +83,7 @@ def read_lists(source: Source, pictures: Sequence[str], given: bool) -> Lists:
     unread: list[Unread] = []
     for member in members:
         try:
-            content = sheet(source.content(member), _is_header, member.lower().endswith("tsv"))
+            content = read_sheet(source.content(member), _is_header, member.lower().endswith("tsv"))
             found = _List(member, content, parts.get(member))
             columns = _columns(found, names, _renamed(source, member), given)
             if columns.file is not None:
@@ -97,7 +97,7 @@ def read_lists(source: Source, pictures: Sequence[str], given: bool) -> Lists:
 
 
 def _parts_in(folder: str, members: Sequence[str]) -> dict[str, Part]:
-    """The parts that the names of the lists in a folder say, "train.csv"."""
+    """The parts in the names of the lists of a folder, such as "train.csv"."""
     stems = {_stem(member): member for member in members if member.rpartition("/")[0] == folder}
     return {stems[stem]: part for stem, part in parts_of_names(stems).items()}
 
@@ -132,7 +132,7 @@ def _columns(found: _List, names: Names, renamed: Sequence[str], given: bool) ->
 
 
 def _part_column(found: _List, names: Sequence[str]) -> str | None:
-    """The column named for parts, or else one in which two parts or more are named."""
+    """The column with a name for parts, or else one whose cells name two or more parts."""
     by_name = next((name for name in _PART_COLUMNS if name in names), None)
     return by_name or next((n for n in names if len({*map(part_named, found.sheet.cells(n))} - {None}) > 1), None)
 
@@ -183,7 +183,7 @@ def _part(found: _List, place: str, column: str | None, cell: str) -> Part | Non
 
 
 def _class_parts(found: _List, columns: _Columns) -> dict[str, tuple[Part, str]]:
-    """The part of each class and where that stands."""
+    """The part of each class, and the line that says so."""
     parts: dict[str, tuple[Part, str]] = {}
     cells = found.sheet.cells(columns.part) if columns.part else repeat("")
     for (number, _cells), name, cell in zip(found.sheet.lines, found.sheet.cells(columns.label), cells, strict=False):

@@ -1,4 +1,4 @@
-"""Which picture of a source a cell of a list means: people write paths as their own disk had them."""
+"""Finds the picture that a cell of a list means. Lists hold paths as they were on the disk of their author."""
 
 import posixpath
 import re
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 class Names:
-    """The pictures of a source, to be found by what a list calls them."""
+    """The pictures of a source, found by the paths in a list."""
 
     def __init__(self, pictures: Sequence[str]) -> None:
         self._known = {*pictures}
@@ -22,9 +22,9 @@ class Names:
     def find(self, member: str, cell: str) -> Sequence[str]:
         """The pictures that the list `member` may mean by a cell: one, none, or several.
 
-        Its path from the list's folder, or from images/ there, comes first. Otherwise a path means the
-        picture whose own path ends like it, or with which an absolute path ends. Backslashes, case and a missing suffix
-        are no matter.
+        A path from the list's folder, or from images/ there, comes first. Otherwise the picture's own path must end
+        with the cell, or an absolute path in the cell must end with the picture's path. Backslashes, case and a missing
+        suffix make no difference.
         """
         cell = unicodedata.normalize("NFC", cell.strip().strip("'\"")).replace("\\", "/")
         if not cell:

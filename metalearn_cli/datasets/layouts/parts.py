@@ -1,4 +1,4 @@
-"""What the parts of a split are called on people's disks: folders, files, columns and cells named train and test."""
+"""Names of parts on people's disks: which folders, files, columns and cells mean train, val or test."""
 
 import re
 from collections import defaultdict
@@ -33,7 +33,7 @@ Folders = tuple[str, ...]
 
 
 def part_named(name: str) -> Part | None:
-    """The part that a name stands for, in any case and with what people write around it; None if it is no part's.
+    """The part that a name means, in any case and with the usual additions; None if it means none.
 
     >>> [part_named(name) for name in ("Training", "meta-val", "test_set", "train2017", "base", "train_station")]
     ['train', 'val', 'test', 'train', 'train', None]
@@ -44,12 +44,12 @@ def part_named(name: str) -> Part | None:
 
 
 def part_among(name: str) -> Part | None:
-    """The first part that is a word of the name, as in "mini-imagenet-cache-val.pkl"; None if none is."""
+    """The first word of the name that means a part, as in "mini-imagenet-cache-val.pkl"; None without one."""
     return next((_WORDS[word] for word in _words(name) if word in _WORDS), None)
 
 
 def part_in(path: str) -> Part | None:
-    """The part that a path names, in a folder ("val/...") or a file ("mini-imagenet-cache-val.pkl/...")."""
+    """The part that a folder ("val/...") or file ("mini-imagenet-cache-val.pkl/...") of the path names, or None."""
     # Any folder may have a part as a word of its name, such as a class of trains; only a whole name counts there.
     named = (part_among(name) if _CONTAINER.search(name) else part_named(name) for name in path.split("/")[:-1])
     return next((part for part in named if part is not None), None)
@@ -62,9 +62,9 @@ def names_a_split(name: str) -> bool:
 
 
 def parts_of_names(names: Iterable[str]) -> Mapping[str, Part]:
-    """The parts of folders or files that lie side by side, of those that have one.
+    """The part of each name that means one, among folders or files that lie side by side.
 
-    A word more on all of them is no hindrance: cub_train and cub_test are parts, train_station is none.
+    A word that all of them share is ignored: cub_train and cub_test are parts, train_station is none.
     """
     names = list(names)
     whole = {name: part for name in names if (part := part_named(name)) is not None}
@@ -86,7 +86,7 @@ def _words(name: str) -> list[str]:
 
 
 def _bare(word: str) -> str:
-    """The word without what people write it together with: "trainset", "metatest"."""
+    """The word without the usual prefixes and suffixes: "trainset" and "metatest" become "train" and "test"."""
     for stripped in (*(word.removeprefix(p) for p in _PREFIXES), *(word.removesuffix(s) for s in _SUFFIXES)):
         if stripped in _WORDS:
             return stripped
@@ -94,9 +94,9 @@ def _bare(word: str) -> str:
 
 
 class Place(NamedTuple):
-    """Where a folder stands in a split: its part, if it has one, and its path without the folders that name parts.
+    """The place of a folder in a split: its part, if any, and its path without the folders that name parts.
 
-    `beside`: it lies beside the folders of the parts, in none of them.
+    `beside`: the folder lies beside the folders of the parts and belongs to none of them.
     """
 
     part: Part | None
@@ -105,7 +105,7 @@ class Place(NamedTuple):
 
 
 def places(folders: Iterable[Folders]) -> Mapping[Folders, Place]:
-    """The place of each folder of pictures; two or more parts side by side, at any depth, are a split.
+    """The Place of each folder of pictures. Two or more parts side by side, at any depth, are a split.
 
     Raises DataError for a folder that lies in two parts.
     """
@@ -127,7 +127,7 @@ def require_no_lone_part(folders: Iterable[Folders]) -> None:
 
 
 def _split(folders: Sequence[Folders]) -> Mapping[Folders, Mapping[str, Part]]:
-    """By folder that holds the folders of parts: the parts of these."""
+    """The parts of the sub-folders, for each folder whose sub-folders are parts."""
     children: dict[Folders, dict[str, None]] = defaultdict(dict)
     for path in folders:
         for depth, name in enumerate(path):
@@ -137,7 +137,7 @@ def _split(folders: Sequence[Folders]) -> Mapping[Folders, Mapping[str, Part]]:
 
 
 def _below_classes(folders: Sequence[Folders]) -> Mapping[Folders, Mapping[str, Part]]:
-    """The same for classes that each hold folders of parts, cat/train and dog/test."""
+    """As `_split`, for classes that hold folders of parts: cat/train and dog/test."""
     for depth in range(1, max((len(path) for path in folders), default=0)):
         names = {path[depth] if len(path) > depth else "" for path in folders}
         parts = parts_of_names(names)

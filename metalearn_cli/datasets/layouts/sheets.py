@@ -1,4 +1,4 @@
-"""Csv and tsv files as people's programs write them: separated, quoted and encoded in several ways."""
+"""Reads csv and tsv files with the separators, quotes and encodings that common programs write."""
 
 import csv
 import io
@@ -13,25 +13,25 @@ Line = tuple[int, Sequence[str]]
 
 
 class UnreadableError(Exception):
-    """A file is no sheet; the text says why."""
+    """The file is no table; the text says why."""
 
 
 class Sheet(NamedTuple):
-    """The lines below the header that are not empty, and the place of each column by its name, "file_name"."""
+    """The lines below the header that are not empty, and the place of each column by its name."""
 
     columns: Mapping[str, int]
     lines: Sequence[Line]
 
     def cells(self, column: str) -> Iterator[str]:
-        """Those of a column, "" where a line is too short."""
+        """The cells of a column; "" for a line that is too short."""
         place = self.columns[column]
         return (cells[place] if place < len(cells) else "" for _number, cells in self.lines)
 
 
-def sheet(content: bytes, is_better: Callable[[Sequence[str]], bool], tabs: bool) -> Sheet:
-    """The sheet in a file, with the separator that gives a header which `is_better`, or else the most columns.
+def read_sheet(content: bytes, is_better: Callable[[Sequence[str]], bool], tabs: bool) -> Sheet:
+    """The table in a file. The separator is the one whose header `is_better`, or else the one with the most columns.
 
-    Raises UnreadableError for what is no text or no sheet.
+    Raises UnreadableError if the file is no text or no table.
     """
     text = _decoded(content)
     found = re.match(r"sep=(.)\r?\n", text)  # Excel writes and reads this line

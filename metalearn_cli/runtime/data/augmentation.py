@@ -30,7 +30,7 @@ def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tens
     return pictures
 
 
-def fitted(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def resized_to(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Pictures [N, C, H, W] with values 0..1 as [N, *shape]: turned to grey or to three channels, and resized.
 
     Resizing is bilinear with anti-aliasing, so that reduced pictures have no moire.

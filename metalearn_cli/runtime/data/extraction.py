@@ -54,7 +54,7 @@ def _built(config: type[Choice], values: str) -> Extractor:
     return extractor
 
 
-def features_of(pictures: NDArray[np.uint8], extractor: Extractor, device: torch.device = CPU) -> Tensor:
+def extracted_features(pictures: NDArray[np.uint8], extractor: Extractor, device: torch.device = CPU) -> Tensor:
     """The features [N, F] of pictures [N, H, W, C] that are as the extractor's preprocessing stores them."""
     module, seen = extractor.module.to(device), extractor.preprocessing
     mean, std = (per_channel(tuple(values), device) for values in (seen.mean, seen.std))

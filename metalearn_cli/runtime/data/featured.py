@@ -14,14 +14,22 @@ from numpy.typing import NDArray
 
 from metalearn_cli.datasets import Archive, Generated
 from metalearn_cli.extractors import Extractor
-from metalearn_cli.runtime.data.extraction import extractor_for, features_of, views_of
+from metalearn_cli.runtime.data.extraction import extracted_features, extractor_for, views_of
 from metalearn_cli.runtime.data.pixels import CPU
 from metalearn_cli.settings import Choice
 from metalearn_cli.storage.files.locks import locked
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.pictures.conversion import decode
 from metalearn_cli.storage.prepared.dataset import Prepared
-from metalearn_cli.storage.prepared.features import Asked, Floats, Stored, Work, open_features, place_of, write_features
+from metalearn_cli.storage.prepared.features import (
+    Asked,
+    Floats,
+    Stored,
+    Work,
+    features_folder,
+    open_features,
+    write_features,
+)
 from metalearn_cli.storage.prepared.originals import Originals, originals
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -44,7 +52,7 @@ def features_beside(
     augmentation: list[str] = list(settings.augmentation)  # type: ignore[attr-defined]
     views, extractor = getattr(chosen, "views", 1), extractor_for(chosen)
     asked = Asked(prepared.manifest.sha256, extractor.identity, views, augmentation)
-    place = place_of(folder, asked)
+    place = features_folder(folder, asked)
     if found := open_features(place, asked, progress):
         return found
 
@@ -67,7 +75,7 @@ def features_beside(
                 def part(numbers: Sequence[int]) -> Floats:
                     pictures = np.stack(list(readers.map(reads, numbers)))
                     copies = views_of(pictures, range(numbers[0], numbers[-1] + 1), views, augmentation)
-                    values: Floats = features_of(copies, extractor, device).cpu().numpy().astype(np.float16)
+                    values: Floats = extracted_features(copies, extractor, device).cpu().numpy().astype(np.float16)
                     return values
 
                 work = Work(prepared.images.shape[0], part, facts, f"{extractor.about} features")

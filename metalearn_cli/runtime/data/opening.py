@@ -79,7 +79,7 @@ def open_data(
     if isinstance(dataset, Tabular):
         return _of_table(name, open_rows(name, dataset, data_dir, progress, device), ways)
     if ways < 2:
-        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes")
     if isinstance(dataset, Mixture):
         asked_features(experiment.dataset)
         return _mixed(dataset, ways, data_dir, progress, seen, device=device)

@@ -61,7 +61,7 @@ def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
     if device.type != "cuda":
         return Pixels(_in_memory(rows, device) if rows.nbytes <= _SMALL else rows, device)
     numbered = torch.empty(0, device=device).device
-    if fits(rows.nbytes, numbered):
+    if fits_gpu(rows.nbytes, numbered):
         return Pixels(_in_memory(rows, numbered), numbered)
     return Pixels(rows, numbered)
 
@@ -75,7 +75,7 @@ def _in_memory(rows: Rows, device: torch.device) -> Tensor:
     return stored
 
 
-def fits(size: int, device: torch.device) -> bool:
+def fits_gpu(size: int, device: torch.device) -> bool:
     """Whether `size` bytes are at most half of a GPU's free memory."""
     return size <= _SHARE * torch.cuda.mem_get_info(device)[0]
 

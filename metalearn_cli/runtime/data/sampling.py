@@ -16,7 +16,7 @@ from torch import Tensor
 from metalearn_cli.core.tasks import Examples, Task, keyed
 from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, fitted, per_channel
+from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, per_channel, resized_to
 from metalearn_cli.runtime.data.pixels import Pixels, normalised, sent, turned
 from metalearn_cli.runtime.data.random_streams import generator_for, keys_for
 from metalearn_cli.storage.prepared.dataset import Prepared
@@ -171,7 +171,7 @@ def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
     if stored == pool.shape and not pool.augmentation:
         return normalised(pixels, pool.mean, pool.std)
     plain = normalised(pixels, (0.0,) * stored[0], (1.0,) * stored[0])
-    pictures = fitted(plain.flatten(0, 2), (pool.shape[0], height, width))
+    pictures = resized_to(plain.flatten(0, 2), (pool.shape[0], height, width))
     if pool.augmentation:
         chances = torch.from_numpy(np.stack([one.chances for one in draws if one.chances is not None]))
         pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)
@@ -232,7 +232,7 @@ def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) 
     return sampler
 
 
-def fingerprint(sampler: Sampler, episodes: int) -> str:
+def episodes_fingerprint(sampler: Sampler, episodes: int) -> str:
     """A digest of the first 16 episodes and of their number; equal digests mean equal episodes."""
     tasks = sampler(0, range(min(episodes, 16)))
     digest = hashlib.sha256(str(episodes).encode())

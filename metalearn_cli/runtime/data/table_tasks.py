@@ -20,7 +20,7 @@ from metalearn_cli.datasets import Part
 from metalearn_cli.datasets.tabular import Encoding, Tabular
 from metalearn_cli.datasets.tabular.encoding import LEAST_SPREAD
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.runtime.data.pixels import CPU, fits, sent
+from metalearn_cli.runtime.data.pixels import CPU, fits_gpu, sent
 from metalearn_cli.runtime.data.random_streams import generator_for, keys_for
 from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
 from metalearn_cli.storage.inputs.downloads import Progress
@@ -36,7 +36,7 @@ class Values:
 
     def __init__(self, rows: FloatRows, device: torch.device) -> None:
         device = torch.empty(0, device=device).device
-        stays = fits(rows.nbytes, device) if device.type == "cuda" else rows.nbytes <= _SMALL
+        stays = fits_gpu(rows.nbytes, device) if device.type == "cuda" else rows.nbytes <= _SMALL
         self._rows, self.device = rows, device
         self._held = torch.from_numpy(rows.all_floats()).to(device) if stays else None
 
@@ -126,7 +126,7 @@ class TableData(NamedTuple):
         bins = self.usable(part, spec)
 
         def sampler(step: int, numbers: Sequence[int]) -> Task:
-            chosen = [drawn(bins, self.encoding, spec, generator_for(seed, part, step, one)) for one in numbers]
+            chosen = [drawn_rows(bins, self.encoding, spec, generator_for(seed, part, step, one)) for one in numbers]
             keys = keys_for(seed, part, step, numbers)
             taken = self.values.taken(np.stack(chosen))
             halves = taken[:, :, : spec.shots], taken[:, :, spec.shots :]
@@ -188,7 +188,7 @@ def require_ways(encoding: Encoding, ways: int, name: str) -> None:
         told = f"every task of {name} has the same {len(encoding.classes)} classes"
         raise ConfigError(f"task.ways: found {ways}, but {told}; set it to {len(encoding.classes)}")
     if encoding.kind == "classes" and ways < 2:
-        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes to tell apart")
+        raise ConfigError(f"task.ways: found {ways}, expected 2 or more classes")
 
 
 def outputs_of(encoding: Encoding, ways: int) -> int:
@@ -210,7 +210,7 @@ def _groups(bins: Bins, spec: TaskSpec, generator: np.random.Generator) -> NDArr
     return generator.choice(len(bins.names), spec.ways, replace=False)
 
 
-def drawn(bins: Bins, encoding: Encoding, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
+def drawn_rows(bins: Bins, encoding: Encoding, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
     """The rows [W, E] of one task: distinct ones of distinct classes, or of one task."""
     if encoding.kind == "classes":
         places = [(group, 0) for group in _groups(bins, spec, generator)]

@@ -1,1 +1,1 @@
-"""How a batch of tasks is computed: chunks, threads, processes, devices, memory."""
+"""The computation of a batch of tasks: in chunks, on threads, by several processes, on devices, within the memory."""

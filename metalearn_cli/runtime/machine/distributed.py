@@ -1,4 +1,4 @@
-"""Several processes as one: the same tasks whatever their number, and one all-reduce per step.
+"""Data-parallel training: the tasks do not depend on the number of processes, and a step has one all-reduce.
 
 Legend: R processes (ranks), E episodes, K inner steps.
 """
@@ -32,7 +32,7 @@ _WHERE_IN_THE_LIBRARY = re.compile(r"^\[[^]]*\] *")
 
 
 class Group(NamedTuple):
-    """The processes of this run, and which of them this one is; by itself, one process."""
+    """The processes of this run and the number of this one among them; a run of one process is a Group of size 1."""
 
     rank: int = 0
     size: int = 1
@@ -43,11 +43,11 @@ class Group(NamedTuple):
         return self.rank == 0
 
     def share(self, numbers: range) -> range:
-        """This process's every R-th of the numbers."""
+        """The numbers of this process: every R-th."""
         return numbers[self.rank :: self.size]
 
     def summed(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Each tensor's sum over the processes, by one all-reduce of them all."""
+        """The sum of each tensor over the processes, by a single all-reduce."""
         if self.size == 1:
             return tensors
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -74,7 +74,7 @@ class Group(NamedTuple):
         return Scores(in_order[..., 0], in_order[..., 1])
 
     def any(self, wish: bool, device: torch.device) -> bool:
-        """Whether any process wishes so; asked by all at once, and answered alike."""
+        """Whether `wish` is true in any process. All processes must call this together; all get the same answer."""
         return bool(self.summed([torch.tensor(float(wish), device=device)])[0] > 0)
 
     def collected(self, values: list[int]) -> list[int]:
@@ -87,7 +87,7 @@ class Group(NamedTuple):
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """The block runs in the leading process, and then in the others."""
+        """Run the block in the leading process first, and then in the others."""
         if not self.leads:
             self._wait()
         yield
@@ -95,7 +95,7 @@ class Group(NamedTuple):
             self._wait()
 
     def require_same(self, what: str, value: object) -> None:
-        """Raises ConfigError, in every process, if they do not all have the same value."""
+        """Raise ConfigError in every process if `value` is not the same in all; the message begins with `what`."""
         if self.size == 1:
             return
         values: list[object] = [None] * self.size
@@ -115,9 +115,9 @@ class Group(NamedTuple):
 
 @contextmanager
 def _all_alive() -> Iterator[None]:
-    """Inside the block the processes talk to each other.
+    """Run communication between the processes inside the block.
 
-    Raises RunError if one of them is gone.
+    Raises RunError if one of them has ended.
     """
     try:
         yield
@@ -134,34 +134,34 @@ ALONE = Group()
 
 
 @contextmanager
-def joined(
+def process_group(
     device: torch.device, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda _line: None
 ) -> Iterator[Group]:
-    """The Group that this process was started in, by torchrun or by its first process; a Group of one otherwise.
+    """The Group in which torchrun, or the first process of a run, started this process; otherwise a Group of one.
 
-    That the others are waited for is told to `say`.
+    `say` gets a line if the other processes are late.
 
-    Raises DeviceError if the processes cannot find each other, ConfigError if the environment makes no sense, and
-    KeyboardInterrupt as soon as `stop()` is true while they are waited for.
+    Raises DeviceError if the processes cannot find each other, ConfigError if the environment variables contradict each
+    other, and KeyboardInterrupt if `stop()` becomes true while this process waits.
     """
     rank = ranks.own()
     if rank is None or rank.size == 1:
         yield ALONE
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # objects are exchanged over the current one
+        torch.cuda.set_device(device)  # all_gather_object uses the current device
     try:
         _meet(rank, device, stop, say)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"process {rank.number} of {rank.size} cannot reach the others: {reason}") from error
     _share_cores(device, rank)
-    # It is left as it is: the process ends with the run, and taking the group apart has been seen to abort it.
+    # The group is not destroyed: the process ends with the run, and destroying it has been seen to abort the process.
     yield Group(rank.number, rank.size)
 
 
 def _meet(rank: Rank, device: torch.device, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
-    """All processes have found each other. They are waited for in a thread: inside the library no signal is heard."""
+    """Wait for all processes, in a thread: inside the library Python would handle no signal."""
     failures: list[Exception] = []
 
     def connect() -> None:
@@ -198,13 +198,13 @@ def _connect(rank: Rank, device: torch.device) -> None:
 
 
 def _share_cores(device: torch.device, rank: Rank) -> None:
-    """Torch's own threads are no more than this process's share of the cores, where nobody has said how many."""
+    """Limit torch's threads to this process's share of the cores, unless the user has set their number."""
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // rank.here))
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The device of this process: under torchrun, one GPU each."""
+    """The device of this process: under torchrun each process has a GPU of its own."""
     rank = ranks.own()
     if device.type == "cuda" and device.index is None and rank is not None and rank.local is not None:
         return torch.device("cuda", rank.local)

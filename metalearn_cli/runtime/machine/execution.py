@@ -1,4 +1,4 @@
-"""How T tasks run at once. Every way gives the same numbers to rounding; a float64 test holds them together.
+"""Ways to run T tasks at once. All give the same numbers up to rounding; tests compare them in float64.
 
 Legend: T tasks, c tasks in a chunk.
 """
@@ -45,14 +45,14 @@ class Plan(NamedTuple):
 
 
 def plan_for(device: torch.device, settings: Execution, values_per_task: int, tasks: int) -> Plan:
-    """The plan that the settings mean on a device for `tasks` tasks of that many input values.
+    """The plan for `tasks` tasks with `values_per_task` input values each, from the settings and the device.
 
-    `auto` is threads on a CPU, unless there are fewer tasks than threads, or a task alone is more than the caches hold,
-    which torch's own threads share better (measured on two cores, with half the memory); vmap elsewhere. Tiny tasks,
-    whose dispatch costs more than their arithmetic, go in one chunk; others in chunks as large as stays near the
-    caches, and no larger than a thread's fair share. It does not measure: on one machine the same experiment takes the
-    same plan, and so the same numbers, every time.
-    Where the numbers must agree between machines with more or fewer cores, set `execution.chunk`.
+    `auto` means threads on a CPU and vmap elsewhere. It means vmap on a CPU too if there are fewer tasks than threads,
+    or if one task is larger than the caches: then torch's own threads are faster (measured on two cores, with half the
+    memory). Tiny tasks, for which a call costs more than its arithmetic, are one chunk; otherwise a chunk is about as
+    large as the caches, and at most a thread's share of the tasks. Nothing is measured here, so the same experiment has
+    the same plan, and the same numbers, on each run of a machine. Set `execution.chunk` for the same numbers on
+    machines with other numbers of cores.
 
     Raises ConfigError for more tasks than this machine's memory holds.
     """
@@ -76,18 +76,18 @@ def plan_for(device: torch.device, settings: Execution, values_per_task: int, ta
 
 
 def record_for(device: torch.device, settings: Execution) -> Record | None:
-    """How meta-gradients are recorded on a device; None where they are not."""
+    """The recorder of meta-gradients on a device; None if they are not recorded there."""
     return partial(by_cuda, device) if device.type == "cuda" and settings.cuda_graph else None
 
 
 def usable_cores() -> int:
-    """How many cores this process may use, with those of one run on this machine sharing fairly."""
+    """The number of cores for this process; the processes of one run on a machine share its cores equally."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // processes_here())
 
 
 def _smaller(plan: Plan, tasks: int) -> Plan | None:
-    """A plan that takes less memory; None where there is none."""
+    """A plan that takes less memory; None if there is none."""
     largest = min(plan.chunk, tasks)
     if plan.mode != "loop" and largest > 1:
         return plan._replace(chunk=largest // 2)
@@ -95,9 +95,9 @@ def _smaller(plan: Plan, tasks: int) -> Plan | None:
 
 
 class Runner:
-    """Runs a function of one task on many, by a plan; owns the threads. Made by `running(plan)`.
+    """Runs a function on many tasks, as a plan says; owns the threads. `running(plan)` makes it.
 
-    Where the memory does not hold the plan's chunk, the plan is another from then on, and `say` hears of it once.
+    If a chunk of the plan does not fit into the memory, the Runner changes to a smaller plan, and `say` gets a line.
     """
 
     def __init__(
@@ -153,15 +153,15 @@ class Runner:
 
     def each(self, function: OfTasks[Scores], meta: Meta, tasks: Task) -> Scores:
         """The scores of every task, [T, ...]."""
-        return joined(self.chunks(function, meta, tasks))
+        return joined_scores(self.chunks(function, meta, tasks))
 
     def total(
         self, function: OfTasks[tuple[Meta, Scores]], meta: Meta, tasks: Task, key: Hashable = None
     ) -> tuple[Meta, Scores]:
-        """The sum over tasks of what a meta-gradient gives, added in their order, and the scores of every task, [T].
+        """The meta-gradients of the tasks, summed in their order, and the scores of every task, [T].
 
-        Where it is replayed from a recording, the next call overwrites them; functions with the same `key` count as
-        one function there.
+        If a recording is replayed, the next call overwrites both. A recording is chosen by `key`: functions with the
+        same `key` must be the same.
         """
         if self._recorder is None:
             return self._total(function, meta, tasks)
@@ -172,11 +172,11 @@ class Runner:
         total = parts[0][0]
         for other, _ in parts[1:]:
             total = pytree.tree_map(torch.add, total, other)
-        return total, joined([scores for _, scores in parts])
+        return total, joined_scores([scores for _, scores in parts])
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
-    """Scores of some tasks and then of others, as one."""
+def joined_scores(parts: Sequence[Scores]) -> Scores:
+    """The scores of several groups of tasks, one after the other."""
     return Scores(torch.cat([one.loss for one in parts]), torch.cat([one.score for one in parts]))
 
 
@@ -187,7 +187,7 @@ def running(
     record: Record | None = None,
     precision: Precision = "float32",
 ) -> Iterator[Runner]:
-    """A Runner whose threads end with the block; with `record` it replays meta-gradients from a recording."""
+    """A Runner whose threads end with the block. With `record` it replays recorded meta-gradients (only on a GPU)."""
     keep_freed_memory()
     with products_in(precision), ExitStack() as stack:
         pool = None

@@ -1,10 +1,10 @@
-"""Many small operations of a GPU as one: recorded while they run once, and launched together ever after.
+"""Records a meta-gradient as a CUDA graph, and replays it with one launch.
 
-A meta-gradient is thousands of operations, each too small to keep a GPU busy for as long as Python takes to ask for the
-next. A CUDA graph holds them all, so Python asks once.
+A meta-gradient has thousands of operations, each so small that the GPU waits for Python to launch the next. A CUDA
+graph launches all of them at once.
 
-What is recorded is checked against what was not before it is relied on, and where it cannot be recorded, or gives
-something else, all goes on as before, and says why.
+A recording is used only after its results were compared with those of a normal run. If the work cannot be recorded, or
+the results differ, training goes on without, and says why.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ Record = Callable[[Callable[[], Result]], tuple[Replay, Result]]
 
 
 class _Kept(NamedTuple):
-    """A recording: the tasks that it reads, the results that it writes, and what makes it do so."""
+    """A recording: the tensors from which it reads tasks, those to which it writes results, and how to replay it."""
 
     tasks: Task
     result: Result
@@ -41,9 +41,9 @@ class _Kept(NamedTuple):
 
 
 class Recorder:
-    """Finds meta-gradients; one that comes again and again for one shape is replayed from a recording.
+    """Computes meta-gradients; one that is asked for repeatedly with the same shapes is recorded and then replayed.
 
-    The results of a replay are overwritten by the next. `recording` says whether it is at it right now.
+    The next replay overwrites the results of a replay. `recording`: whether a recording is being made now.
     """
 
     def __init__(self, record: Record, say: Callable[[str], None]) -> None:
@@ -61,7 +61,7 @@ class Recorder:
         return self._kept is not None
 
     def __call__(self, name: object, work: Work, meta: Meta, tasks: Task) -> Result:
-        """What the work gives for them; it is the same work as long as its name is equal."""
+        """The result of `work(meta, tasks)`. Works of equal `name` must be the same, because they share a recording."""
         key = (name, _places(meta), _shapes(tasks))
         if key != self._key:
             self._key, self._calls, self._kept = key, 0, None
@@ -76,9 +76,9 @@ class Recorder:
         return self._kept.result
 
     def _recorded(self, work: Work, meta: Meta, tasks: Task, expected: Result) -> _Kept | None:
-        """The recording; None where it fails or gives something else, which is said once.
+        """A recording; None, with one line to the user, if recording fails or gives other results than `expected`.
 
-        It is recorded from tasks of zeros: what was left out of it, and so is there already, would be found out.
+        It is recorded with tasks of zeros, so that results which the recording did not compute cannot pass as right.
         """
         if not all(bool(part.isfinite().all()) for part in _parts(expected)):
             return None
@@ -102,9 +102,9 @@ class Recorder:
 
 
 def by_cuda(device: torch.device, work: Callable[[], Result]) -> tuple[Replay, Result]:
-    """A Record on a GPU. The work is done once more beforehand on a stream of its own, as recording asks for.
+    """A Record on a GPU. CUDA graphs need a warm-up, so the work first runs once on a stream of its own.
 
-    Raises RuntimeError where the work waits for the device, or sends it what is not in its memory.
+    Raises RuntimeError if the work waits for the device, or copies data to it.
     """
     with torch.cuda.device(device):
         side, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
@@ -119,21 +119,21 @@ def by_cuda(device: torch.device, work: Callable[[], Result]) -> tuple[Replay, R
 
 
 def _filled(places: Task, tasks: Task) -> None:
-    """The tensors of `places` hold the values of `tasks`."""
+    """Copy the values of `tasks` into the tensors `places`."""
     for place, value in zip(pytree.tree_leaves(places), pytree.tree_leaves(tasks), strict=True):
         if isinstance(place, Tensor):
             place.copy_(value)
 
 
 def _first(error: BaseException) -> str:
-    """The reason that came before what it led to."""
+    """The first error of a chain of errors."""
     while error.__context__ is not None:
         error = error.__context__
     return "out of memory" if is_out_of_memory(error) else str(error).partition("\n")[0]
 
 
 def _places(meta: Meta) -> list[int]:
-    """Where Meta's tensors are: a recording reads them there."""
+    """The addresses of Meta's tensors, from which a recording reads."""
     return [value.data_ptr() for value in pytree.tree_leaves(meta)]
 
 
@@ -145,12 +145,12 @@ def _shapes(tasks: Task) -> list[object]:
 
 
 def _away(found: Result, expected: Result) -> float:
-    """How far the gradient, or the losses, are from what they should be, relative to that."""
+    """The relative distance of the gradient, or of the losses, from the expected one; the larger of both."""
     parts = zip(_parts(found), _parts(expected), strict=True)
     return max(float((one - other).norm() / other.norm().clamp(min=1e-30)) for one, other in parts)
 
 
 def _parts(result: Result) -> tuple[Tensor, Tensor]:
-    """All of the gradient, and the losses."""
+    """The gradient in one row, and the losses."""
     gradient, scores = result
     return torch.cat([value.flatten().double() for value in pytree.tree_leaves(gradient)]), scores.loss.double()

@@ -1,4 +1,4 @@
-"""What a run has to work with: versions, processor, devices. It is what a report of a fault should say."""
+"""Versions, processor and devices of this machine, for `metalearn info` and for bug reports."""
 
 import platform
 import re
@@ -17,7 +17,7 @@ _LIBRARIES = (
 )
 
 
-def describe() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Versions (None: not installed), the platform, the processor, and the CUDA devices that torch can use."""
     return {
         "versions": {

@@ -1,9 +1,9 @@
-"""How float32 numbers are multiplied: how exactly, and on a CPU by which library.
+"""The precision of float32 matrix products, and on a CPU the library that computes them.
 
-On a CPU torch asks MKL for matrix products, which does not use all of an AMD processor. oneDNN, which torch has too, is
-more than twice as fast there (benchmarks/RESULTS.md). Torch takes it where it is allowed to round to bfloat16 first,
-which oneDNN does where the processor has matrix units for that, and nowhere else. So it is allowed to on an AMD
-processor where it does not.
+On a CPU torch computes matrix products with MKL, which is slow on AMD processors. oneDNN, which torch contains too, is
+more than twice as fast there (benchmarks/RESULTS.md). Torch uses oneDNN only if it is allowed to round to bfloat16. But
+oneDNN rounds only on processors with matrix units for bfloat16; on any other AMD processor the permission changes the
+library and not the numbers, so it is given there.
 """
 
 import platform
@@ -24,7 +24,7 @@ _ROUNDING = 1e-5  # float32 is 100 times closer than that, bfloat16 100 times fa
 
 @contextmanager
 def products_in(precision: Precision) -> Iterator[None]:
-    """Inside the block float32 matrix products, and on a GPU convolutions, are as exact as `precision` says."""
+    """Inside the block float32 matrix products, and convolutions on a GPU, have this `precision`."""
     before, in_convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("medium" if precision == "float32" and by_onednn() else _ASKED[precision])
     torch.backends.cudnn.allow_tf32 = precision != "float32"
@@ -36,25 +36,25 @@ def products_in(precision: Precision) -> Iterator[None]:
 
 
 def rounds(precision: Precision, device: torch.device) -> bool:
-    """Whether products are less exact than float32's on this device where `precision` is asked for."""
+    """Whether `precision` makes products on this device less exact than float32."""
     if device.type == "cpu":
-        return not exact(_ASKED[precision])
+        return not products_are_exact(_ASKED[precision])
     return precision != "float32" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @lru_cache(maxsize=1)
 def by_onednn() -> bool:
-    """Whether exact products are asked of oneDNN here."""
-    return not torch.cuda.is_available() and is_amd(_processor()) and exact("medium")
+    """Whether oneDNN computes exact products on this machine."""
+    return not torch.cuda.is_available() and is_amd(_processor()) and products_are_exact("medium")
 
 
 def is_amd(processor: str) -> bool:
-    """Whether what a system says about its processors names AMD as their maker."""
+    """Whether the system's description of its `processor` names AMD as its maker."""
     return "AuthenticAMD" in processor
 
 
-def exact(asked: str) -> bool:
-    """Whether products are those of float32 here where torch is asked for this float32_matmul_precision."""
+def products_are_exact(asked: str) -> bool:
+    """Whether products keep float32's precision here with torch's float32_matmul_precision set to `asked`."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(asked)
     try:

@@ -1,4 +1,4 @@
-"""How much memory there is, and keeping what is freed in the process, where the C library lets us ask for it."""
+"""The size of the memory, checks against it, and a setting of the C library that keeps freed memory."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ _CONTAINERS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/me
 
 
 def machine_memory() -> int:
-    """The bytes of memory of this machine, or of its container where that has fewer; endless where nobody says."""
+    """The bytes of memory of this machine, or of its container if that has fewer; very many if they are not known."""
     limits = [int(text) for file in _CONTAINERS if file.is_file() and (text := file.read_text().strip()).isdigit()]
     if hasattr(os, "sysconf"):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -28,13 +28,13 @@ def machine_memory() -> int:
 
 
 def require_memory(needed: int, what: str, cure: str) -> None:
-    """Raise ConfigError if `what` alone needs more bytes than there are: such a run would be killed without a word."""
+    """Raise ConfigError if `what` alone needs more bytes than there are; the system would kill such a run silently."""
     if needed > (there := machine_memory()):
         raise ConfigError(f"{what} would take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f}; {cure}")
 
 
 def require_memory_for_network(name: str, build: Callable[[], nn.Module]) -> None:
-    """Raise ConfigError if the network that `build` makes could not be trained here; none is made to find out."""
+    """Raise ConfigError if training the network of `build` needs more memory than there is. Allocates no weights."""
     with torch.device("meta"), WithoutDraws():
         parameters = sum(value.numel() for value in build().parameters())
     what = f"backbone {name}: {parameters:,} parameters, with their gradient and what Adam remembers,"
@@ -42,18 +42,18 @@ def require_memory_for_network(name: str, build: Callable[[], nn.Module]) -> Non
 
 
 class WithoutDraws(TorchFunctionMode):
-    """Inside it no weight is drawn: on the meta device torch would first import its compiler, which takes seconds."""
+    """Inside the block no weight is drawn: on the meta device torch would import its compiler for that, for seconds."""
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0] if function is torch.Tensor.normal_ else function(*args, **(kwargs or {}))
 
 
 def keep_freed_memory() -> bool:
-    """From now on this process keeps what it frees for its next allocations; False where that cannot be asked for.
+    """Make this process keep freed memory for its next allocations; False if the C library has no such setting.
 
-    A meta-step allocates and frees hundreds of megabytes. By default glibc gives them back to the system each time,
-    and each time the system has to hand out zeroed pages again, which costs up to a third of the step. What the
-    process has once used stays its own until it ends.
+    A meta-step allocates and frees hundreds of megabytes. By default glibc returns them to the system each time, and
+    the system has to provide zeroed pages again, which costs up to a third of the step. The cost of this setting: the
+    process keeps its largest use of memory until it ends.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -66,7 +66,7 @@ def keep_freed_memory() -> bool:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most memory that this process has held at once: on a GPU the GPU's; None where the system does not tell."""
+    """The peak memory of this process in bytes, of the GPU for a CUDA device; None if the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

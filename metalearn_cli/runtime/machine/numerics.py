@@ -1,4 +1,4 @@
-"""What the last bits of a run depend on besides its settings, so that a resumed run can say what has changed."""
+"""The facts besides its settings on which the last bits of a run depend, so that a resumed run can name changes."""
 
 import platform
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from metalearn_cli.runtime.machine.matrix_products import by_onednn
 
 
 def ground(plan: Plan, device: torch.device, processes: int) -> dict[str, str | int]:
-    """The machine, as far as sums are rounded by it: a torch, an instruction set, a number of processes and threads."""
+    """The facts on which rounding depends: torch's version, the instruction set, numbers of processes and threads."""
     found: dict[str, str | int] = {"torch": torch.__version__, "device": device.type, "processes": processes}
     if device.type == "cpu":
         found |= {"processor": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()}
@@ -20,6 +20,6 @@ def ground(plan: Plan, device: torch.device, processes: int) -> dict[str, str | 
 
 
 def differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """What is another now, as "torch: 2.12 before, 2.13 now; ..."; empty if nothing is, or nothing is known."""
+    """The changed facts as "torch: 2.12 before, 2.13 now; ..."; empty if none changed, or if none are known."""
     changed = [key for key in before if key in now and before[key] != now[key]]
     return "; ".join(f"{key}: {before[key]} before, {now[key]} now" for key in changed)

@@ -1,4 +1,4 @@
-"""More processes of this machine for a run: started by the first, which prints and writes, and gone with it.
+"""More processes for a run on this machine. The first one starts them, prints and writes; they end when it ends.
 
 They find each other as those of torchrun do (runtime/machine/distributed.py).
 """
@@ -33,11 +33,10 @@ Arguments = Callable[[Path], Sequence[str]]
 def beside(
     size: int | None, arguments: Arguments, device: torch.device, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Callable[[], None] | None]:
-    """Inside the block this process is the first of `size`; the others run `metalearn`
-    with the arguments that `arguments` makes, given a folder which they share.
+    """Inside the block this process is the first of `size`; the others run `metalearn` with `arguments(shared folder)`.
 
-    With a size of None, or under torchrun, it is whatever it was before. The block gets a function that ends the others
-    at once, whatever they do, and takes their folder along; any thread may call it. It is None where none was started.
+    With a size of None, or under torchrun, nothing is started. The block gets a function that kills the others at once
+    and deletes their folder; any thread may call it. It is None if no process was started.
 
     Raises ConfigError for another device than a CPU, RunError if one of the others does not start, and
     KeyboardInterrupt if `stop()` is true before they have.
@@ -62,7 +61,7 @@ def beside(
 
 @contextmanager
 def _first_of(size: int, arguments: Arguments, folder: Path, stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
-    # It stays so: the group of processes is not taken apart either.
+    # These variables stay set after the block, because the process group is not destroyed either.
     os.environ.update(_surroundings(size, folder))
     given = arguments(folder)
     others = [_started(rank, given, folder) for rank in range(1, size)]
@@ -89,7 +88,7 @@ def _first_of(size: int, arguments: Arguments, folder: Path, stop: Callable[[], 
 
 
 def _surroundings(size: int, folder: Path) -> dict[str, str]:
-    """What a process learns of the run from its environment; gloo talks over the loopback alone."""
+    """The environment variables that tell a process of the run; gloo uses the loopback interface only."""
     return {
         "RANK": "0",
         "WORLD_SIZE": str(size),
@@ -102,6 +101,7 @@ def _surroundings(size: int, folder: Path) -> dict[str, str]:
 
 def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     with _errors(rank, folder).open("wb") as errors:
+        # -P: nothing is imported from the current folder, where a file may have the name of a module.
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _COMMAND.format(sys.path), *arguments],
             env=os.environ | {"RANK": str(rank)},
@@ -112,7 +112,7 @@ def _started(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Po
 
 
 def _meet(others: list[subprocess.Popen[bytes]], folder: Path, stop: Callable[[], bool]) -> None:
-    """Every process has come as far as this one.
+    """Wait until every process has come as far as this one.
 
     Raises RunError if one of them ends before.
     """
@@ -135,14 +135,16 @@ def _errors(rank: int, folder: Path) -> Path:
 
 @contextmanager
 def _one_of_the_others(rank: Rank) -> Iterator[None]:
-    """Inside the block this process ends at once when the first one is no more, and takes their folder along."""
+    """Inside the block this process ends as soon as the first one has ended, and deletes their shared folder."""
     folder = Path(rank.meeting_point).parent
     _here(rank.number, folder).touch()
 
     def wait() -> None:
+        # stdin is a pipe from the first process, so read() returns when that process has ended, even by SIGKILL.
         sys.stdin.buffer.read()
         if folder.name.startswith(_FOLDER):
             shutil.rmtree(folder, ignore_errors=True)
+        # The main thread may hang in an all-reduce with the dead process, where no exception reaches it.
         os._exit(1)
 
     waiting = threading.Thread(target=wait, daemon=True)

@@ -1,4 +1,4 @@
-"""Which of a run's processes this one is, as its environment says: torchrun sets it, or the first process of a run."""
+"""The number of this process in its run, from environment variables of torchrun or of the run's first process."""
 
 import os
 from contextlib import suppress
@@ -14,7 +14,7 @@ _LONGEST_NUMBER = 9
 
 
 class Rank(NamedTuple):
-    """This process is number `number` of `size`, and on its machine number `local` of `here`.
+    """This process is number `number` of `size` processes of the run, and number `local` of `here` on its machine.
 
     `restarts`: how often torchrun has started the processes again. `meeting_point`: the file where they find each
     other, empty under torchrun.
@@ -29,9 +29,9 @@ class Rank(NamedTuple):
 
 
 def own() -> Rank | None:
-    """This process's Rank; None for one that was started by itself.
+    """This process's Rank; None if it is the only process of its run.
 
-    Raises ConfigError, with the variable, for what no torchrun can have set.
+    Raises ConfigError, with the name of the variable, for a value that torchrun cannot have set.
     """
     size = _whole("WORLD_SIZE")
     if size is None or (size == 1 and not os.environ.get("RANK")):
@@ -53,7 +53,7 @@ def own() -> Rank | None:
 
 
 def processes_here() -> int:
-    """How many processes of this run share this machine."""
+    """The number of processes of this run on this machine."""
     with suppress(ConfigError):  # `train` refuses it; no other command asks for ranks
         rank = own()
         return 1 if rank is None else rank.here
@@ -67,7 +67,7 @@ def leads() -> bool:
 
 
 def restarted() -> bool:
-    """Whether torchrun has started this process again, after one of the run had died."""
+    """Whether torchrun has started this process again, after a process of the run had died."""
     rank = own()
     return rank is not None and rank.restarts > 0
 

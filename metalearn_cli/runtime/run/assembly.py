@@ -19,7 +19,7 @@ from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Plan, plan_for
 from metalearn_cli.runtime.machine.memory import require_memory_for_network
 from metalearn_cli.runtime.run.fixed_parameters import require_movement
-from metalearn_cli.runtime.run.network_trial import Asked, tried
+from metalearn_cli.runtime.run.network_trial import Requirements, tried_network
 
 
 def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
@@ -67,7 +67,9 @@ def _tried(
     cure = "algorithm.second_order=false" if by_choice else f"another algorithm than {chosen}, such as reptile"
     call = getattr(experiment.backbone, "call", None)
     key = f"backbone.call: {call}" if call else f"backbone.name: {experiment.backbone.name}"
-    return tried(network, Asked(interface.input_shape, order, key, cure, experiment.task.running_statistics))
+    return tried_network(
+        network, Requirements(interface.input_shape, order, key, cure, experiment.task.running_statistics)
+    )
 
 
 def backbone_for(experiment: Experiment, interface: Interface) -> nn.Module:

@@ -1,4 +1,4 @@
-"""From a learner and its data to what it may promise, and how well it keeps it."""
+"""Calibrates a learner on validation tasks, and measures its calibration on other tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,17 +17,17 @@ from metalearn_cli.runtime.machine.execution import Runner, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.checkpoint_headers import training_header
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
-from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured
+from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured_promise
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.stored_tensors import meta_of
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load, save
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 
 Tick = Callable[[int, int], None]
 """Hears how many of how many episodes are done."""
 
 
 class Judge(NamedTuple):
-    """A learner that answers every query by itself, what it has learned, in how many inner steps, and who runs it."""
+    """A learner that answers each query independently, its Meta, its number of inner steps, and the runner."""
 
     learner: Answering
     meta: Meta
@@ -36,9 +36,9 @@ class Judge(NamedTuple):
 
 
 def sizes(experiment: Experiment, data: Data) -> list[TaskSpec]:
-    """The sizes of tasks that an experiment asks to be calibrated for, as far as the validation part has such tasks.
+    """The sizes of tasks for which an experiment asks calibration, if the validation part is large enough for them.
 
-    With very many shots there are fewer queries: as many as the classes have pictures for.
+    With many shots there are fewer queries: as many as the classes have pictures left.
     """
     spec = evaluation_spec(experiment)
     asked = experiment.eval.calibrate_shots
@@ -77,11 +77,11 @@ def calibrations(
 def kept_promises(
     known: Sequence[Calibration], data: Data, part: Part, judge: Judge, seed: int, episodes: int
 ) -> Iterator[Promise]:
-    """How well each Calibration holds in so many tasks of a part; those that the part has no tasks for are left out."""
+    """Each Calibration measured in `episodes` tasks of a part; those for which the part is too small are left out."""
     for one in known:
         spec = TaskSpec(one.ways, one.shots, one.queries)
         try:
-            yield measured(one, observe(judge, data, part, spec, seed, episodes=episodes))
+            yield measured_promise(one, observe(judge, data, part, spec, seed, episodes=episodes))
         except (ConfigError, DataError):
             continue
 
@@ -90,7 +90,7 @@ def observe(
     judge: Judge, data: Data, part: Part, spec: TaskSpec, seed: int, episodes: int,
     tick: Callable[[int], None] = lambda _done: None,
 ) -> Observed:  # fmt: skip
-    """What a learner says in tasks 0, 1, ... of a part: to their queries, and to pictures of other classes."""
+    """The outputs of a learner in tasks 0, 1, ... of a part: for their queries, and for pictures of other classes."""
     sampler, others = data.sampler(part, spec, seed), data.strangers(part, spec, seed)
     device = next(iter(judge.meta.params.values())).device
     parts, targets, queries = [], [], spec.ways * spec.queries
@@ -115,15 +115,14 @@ def observe(
 
 
 def calibrate_best(session: Session, tick: Tick = lambda _done, _all: None) -> list[Calibration]:
-    """The best checkpoint of a run holds what its learner may promise, and that comes back.
+    """Calibrate the best checkpoint of a run, write the Calibrations into it, and return them.
 
-    It is computed once; a checkpoint that holds it already stays as it is. None where there is no best checkpoint, or
-    nothing to calibrate for.
+    A checkpoint that has them already stays as it is. Empty without a best checkpoint or a size to calibrate for.
     """
     path, experiment = session.folder.best, session.experiment
     if not path.exists():
         return []
-    checkpoint = load(path)
+    checkpoint = read_checkpoint(path)
     if known := training_header(checkpoint, path).calibration:
         return known
     # What answers each picture by itself, as `finetune` does, whatever validations measured.

@@ -29,7 +29,7 @@ from metalearn_cli.runtime.run.checkpoint_headers import (
     not_written,
     training_header,
 )
-from metalearn_cli.runtime.run.growing import TARGETS, Origin, as_trained
+from metalearn_cli.runtime.run.growing import TARGETS, BeforeAdaptation, as_trained
 from metalearn_cli.runtime.run.outer_step import learned, leaves
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
@@ -113,7 +113,7 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
     targets = checkpoint.tensors.get(TARGETS)
     if targets is not None:
         before = _outline(path, experiment, as_trained(interface, experiment))
-        own = Origin(before.init(), torch.empty(len(support), dtype=torch.int64))
+        own = BeforeAdaptation(before.init(), torch.empty(len(support), dtype=torch.int64))
         kept |= own.tensors()
         if targets.shape != own.targets.shape or not _are_of_classes(targets, interface):
             raise CheckpointError(f"{path}: its support set is of other classes; metalearn did not write it")

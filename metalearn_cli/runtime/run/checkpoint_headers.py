@@ -16,7 +16,7 @@ from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import Experiment, from_mapping
-from metalearn_cli.experiment.mistakes import Source, validated
+from metalearn_cli.experiment.mistakes import ValueSource, validated
 from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data.extraction import asked_features
@@ -118,7 +118,7 @@ class AdaptedHeader(_Header):
         if len(set(self.classes)) < len(self.classes):
             return "classes: found a label twice, expected each once"
         if len(self.classes) != self.interface.outputs:
-            return f"classes: found {len(self.classes)}, but the network tells {self.interface.outputs} apart"
+            return f"classes: found {len(self.classes)}, but the network has {self.interface.outputs} outputs"
         return ""
 
 
@@ -144,7 +144,7 @@ def _read(checkpoint: Checkpoint, kind: str, model: type[Header], path: Path) ->
         held = _NAMES.get(str(found), brief(repr(found)))
         raise CheckpointError(f"{path}: holds {held}, {_NAMES[kind]} is needed{hint}")
     try:
-        header = validated(model, dict(checkpoint.header), Source(str(path), {}))
+        header = validated(model, dict(checkpoint.header), ValueSource(str(path), {}))
     except ConfigError as error:
         raise not_written(path, error) from None
     if mistake := header.mistake():

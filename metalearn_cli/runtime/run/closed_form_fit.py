@@ -17,7 +17,7 @@ EPISODES = 100
 """How many validation tasks choose the settings of a fit: more changes which by less than their grid does."""
 
 
-def begun(experiment: Experiment, learner: Learner, data: Data, device: torch.device) -> Meta:
+def first_meta(experiment: Experiment, learner: Learner, data: Data, device: torch.device) -> Meta:
     """The meta-parameters before the first meta-step, on a device: those of `init`, fitted where the learner can be.
 
     Every picture of the training classes is seen once, and as many validation tasks as `eval.val_episodes`, at most

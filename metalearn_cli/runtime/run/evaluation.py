@@ -15,7 +15,7 @@ from metalearn_cli.core.tasks import Task, with_each
 from metalearn_cli.runtime.data.pixels import sent
 from metalearn_cli.runtime.data.sampling import Sampler
 from metalearn_cli.runtime.machine.distributed import ALONE, Group
-from metalearn_cli.runtime.machine.execution import Runner, joined
+from metalearn_cli.runtime.machine.execution import Runner, joined_scores
 
 EPISODES_AT_ONCE = 32
 
@@ -61,9 +61,9 @@ def scores_of(
         mine = group.share(block) or block[-1:]
         found = runner.each(one, meta, on_device(sampler(0, mine), device))
         collected.append(group.gathered(found, len(block)))
-        if enough(joined(collected)):
+        if enough(joined_scores(collected)):
             break
-    return joined(collected)
+    return joined_scores(collected)
 
 
 def summary(scores: Scores) -> list[Step]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from metalearn_cli.runtime.machine.execution import record_for, running
 from metalearn_cli.runtime.machine.memory import peak_bytes
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps
-from metalearn_cli.runtime.run.closed_form_fit import begun
+from metalearn_cli.runtime.run.closed_form_fit import first_meta
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device, scores_of
 from metalearn_cli.runtime.run.outer_step import move
 from metalearn_cli.runtime.run.session import Session, training_sampler
@@ -44,7 +44,7 @@ def forecast(session: Session) -> Forecast:
     """
     experiment, device = session.experiment, session.device
     started = time.monotonic()
-    state = fresh(experiment, begun(experiment, session.learner, session.data, device), session.plan)
+    state = fresh(experiment, first_meta(experiment, session.learner, session.data, device), session.plan)
     to_begin = time.monotonic() - started
     sampler = training_sampler(experiment, session.data, session.learner)
     tasks = range(experiment.outer.meta_batch_size)

@@ -11,7 +11,7 @@ from metalearn_cli.core.meta import LAST, Learner, Meta, checkable, scores_per_s
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between, ways_of, with_each
 from metalearn_cli.errors import ConfigError, DeviceError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.references import reason
+from metalearn_cli.references import first_line
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.tiny_tasks import tiny_tasks
 from metalearn_cli.runtime.machine.execution import Plan, Runner, running
@@ -67,8 +67,8 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device, sa
             alone, reported = _alone(reference, meta, tasks)
         except RuntimeError as error:
             raise ConfigError(
-                f"backbone.name: {experiment.backbone.name} cannot be proved in float64 ({reason(error)}); make its "
-                "own tensors in the type of the inputs"
+                f"backbone.name: {experiment.backbone.name} cannot be proved in float64 ({first_line(error)}); make "
+                "its own tensors in the type of the inputs"
             ) from error
         say("the gradient of two tasks, as they will run")
         parallel = _parallel_error(learner, reference, runner, meta, tasks, alone=alone)

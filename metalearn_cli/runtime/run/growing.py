@@ -20,7 +20,7 @@ def as_trained(interface: Interface, experiment: Experiment) -> Interface:
     return interface._replace(outputs=experiment.task.ways)
 
 
-class Origin(NamedTuple):
+class BeforeAdaptation(NamedTuple):
     """The learner before it was adapted, and the place [N] in its classes of each support picture."""
 
     meta: Meta

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.experiment import to_yaml
-from metalearn_cli.experiment.yaml_lines import write as as_yaml
+from metalearn_cli.experiment.yaml_lines import as_yaml
 from metalearn_cli.runtime.run.checkpoint_headers import versions
 from metalearn_cli.runtime.run.protocol import steps
 from metalearn_cli.storage.files.atomic import write_file

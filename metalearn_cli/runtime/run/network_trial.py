@@ -18,14 +18,14 @@ from torch import Tensor
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Params, Pass
-from metalearn_cli.references import reason
+from metalearn_cli.references import first_line
 from metalearn_cli.runtime.run.missing_derivatives import EXAMPLES, culprit, require_whole
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 _ATTENTION = "scaled_dot_product"
 
 
-class Asked(NamedTuple):
+class Requirements(NamedTuple):
     """The requirements on a network: derivatives up to `order` for inputs of `shape`.
 
     `key`: the key of the experiment that messages name. `cure`: the setting that avoids the second derivative.
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     collects: bool
 
 
-def tried(network: Network, asked: Asked) -> tuple[Network, list[str]]:
+def tried_network(network: Network, asked: Requirements) -> tuple[Network, list[str]]:
     """The network in the first form that passes the trial, and remarks for the user.
 
     It tries three forms: tasks at once, tasks at once with attention in plain operations, one task after the other.
@@ -71,14 +71,14 @@ def _strictly() -> Iterator[None]:
         yield
 
 
-def _told(network: Network, refused: list[BaseException], idle: list[str], asked: Asked) -> list[str]:
+def _told(network: Network, refused: list[BaseException], idle: list[str], asked: Requirements) -> list[str]:
     lines = []
     if network.plain_attention:
         lines.append(f"{asked.key}: attention in plain operations, as torch's fast one has no second derivative")
     if network.runs_one_by_one and refused:
         lines.append(
             f"{asked.key}: tasks run one after the other, as with execution.mode=loop: torch cannot run this network "
-            f"for several at once ({reason(refused[0])})"
+            f"for several at once ({first_line(refused[0])})"
         )
     if idle:
         lines.append(f"{asked.key}: no output depends on {_some(idle)}; they learn nothing")
@@ -93,7 +93,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more parameters" if len(shown) > 3 else "")
 
 
-def _require_right(network: Network, params: Params, asked: Asked) -> list[str]:
+def _require_right(network: Network, params: Params, asked: Requirements) -> list[str]:
     """The names of parameters that no output depends on, after the trial of one form.
 
     Raises whatever torch raises, or RuntimeError if two tasks at once differ from one task at a time. The trial runs in
@@ -119,7 +119,7 @@ def _require_right(network: Network, params: Params, asked: Asked) -> list[str]:
 Outcome = Mapping[str, Tensor | None]
 
 
-def _outcomes(network: Network, params: Params, asked: Asked, kind: torch.dtype) -> dict[str, Outcome]:
+def _outcomes(network: Network, params: Params, asked: Requirements, kind: torch.dtype) -> dict[str, Outcome]:
     """The outputs and derivatives of two tasks: {"outputs": ..., "first derivatives": ..., "second derivatives": ...}.
 
     A derivative is None if nothing depends on that parameter.
@@ -180,12 +180,12 @@ def default_type(kind: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _refusal(network: Network, params: Params, asked: Asked, last: BaseException) -> ConfigError:
+def _refusal(network: Network, params: Params, asked: Requirements, last: BaseException) -> ConfigError:
     """The error for a network that passes in no form, with a cure if there is one."""
     layer = culprit(network, params, asked.shape, asked.order)
     what = "this network" if layer is None else f"the layer {layer[0]} ({type(layer[1]).__name__})"
     cannot = "be differentiated twice" if asked.order > 1 else "be trained"
-    line = f"{asked.key}: {what} cannot {cannot}: {reason(last)}"
+    line = f"{asked.key}: {what} cannot {cannot}: {first_line(last)}"
     if asked.order > 1:
         try:
             _require_right(network.one_by_one(), params, asked._replace(order=1))

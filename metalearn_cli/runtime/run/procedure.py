@@ -63,7 +63,7 @@ def train(
     others = partial(_arguments, experiment, path, device, resume)
     with processes.beside(experiment.execution.processes, others, place, watch.signalled) as end_others:
         watch.before_the_end(end_others)
-        with distributed.joined(place, watch.signalled, watch.say) as group:
+        with distributed.process_group(place, watch.signalled, watch.say) as group:
             yield from _in_group(experiment, path, resume, place, group=group, watch=watch)
 
 
@@ -79,11 +79,11 @@ def _in_group(
     experiment: Experiment, path: Path, resume: bool, place: torch.device, *, group: Group, watch: Watch
 ) -> Iterator[Report]:
     say = watch.say if group.leads else _unheard
-    openers = sinks.found(experiment.sinks)
+    openers = sinks.sink_openers(experiment.sinks)
     with group.leader_first():
         data = open_data(experiment, None, watch.stages, device=place)
     resume |= ranks.restarted()
-    with run_folder.opened(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
+    with run_folder.open_run(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
         session = open_session(experiment, folder, data, place, group=group, say=say)
         state = start(session, resume, say)
         if group.leads:
@@ -91,7 +91,7 @@ def _in_group(
             settings_without_effect.tell(session, say)
         watch.begin(session, state)
         run = sinks.Run(folder.path, experiment.name, sinks.settings_of(experiment)) if group.leads else None
-        with sinks.opened(openers, run, say) as receivers:
+        with sinks.open_sinks(openers, run, say) as receivers:
             yield from _reports(session, state, watch._replace(sinks=receivers, say=say))
         if group.leads:
             _calibrate(session, state, watch)

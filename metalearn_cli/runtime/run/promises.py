@@ -1,6 +1,6 @@
-"""What a learner may promise of its answers: found on validation tasks, kept in checkpoints, measured on test tasks.
+"""The calibration of a learner: found on validation tasks, kept in checkpoints, measured on test tasks.
 
-Every answer is by itself (support statistics), as `finetune` gives them.
+Each answer is independent of the other queries (support statistics), as in `finetune`.
 
 Legend: E episodes, M queries of one episode, S strangers, N pictures, W classes.
 """
@@ -57,7 +57,7 @@ class Calibration(Settings):
 
     @property
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """A text on a field that cannot be true; empty if there is none."""
         if list(self.floors) != sorted(self.floors, reverse=True):
             return "floors: found some that rise, expected a higher coverage to have a lower one"
         if self.least is not None and (self.score is None or not math.isfinite(self.least)):
@@ -94,9 +94,9 @@ class TaskSize(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What a learner said in E tasks: outputs [E, M, W] and right classes [E, M], and to strangers [E, S, W].
+    """The outputs of a learner in E tasks [E, M, W], the right classes [E, M], and outputs for strangers [E, S, W].
 
-    An answer that is not finite says nothing: as if all outputs were equal.
+    Strangers are pictures of classes outside the task. Outputs that are not finite count as if all were equal.
     """
 
     outputs: Tensor
@@ -105,7 +105,7 @@ class Observed(NamedTuple):
 
 
 def calibrated(observed: Observed, size: TaskSize) -> Calibration:
-    """The Calibration that holds for tasks such as those."""
+    """The Calibration fitted to the observed tasks, for new tasks of the same size."""
     outputs, targets, strangers = observed
     temperature = found_by.best_temperature(outputs.flatten(0, 1), targets.flatten())
     right = (outputs / temperature).softmax(-1).double().gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -121,7 +121,7 @@ def calibrated(observed: Observed, size: TaskSize) -> Calibration:
 
 
 def _telling(outputs: Tensor, strangers: Tensor) -> Score:
-    """The score by which strangers are told best from members."""
+    """The score that separates strangers from members best, by the area under the ROC curve."""
 
     def area(score: Score) -> float:
         return found_by.area_under_curve(*(found_by.fit_of(rows.double(), score) for rows in (outputs, strangers)))
@@ -130,8 +130,8 @@ def _telling(outputs: Tensor, strangers: Tensor) -> Score:
 
 
 class Sets(NamedTuple):
-    """Sets that were to hold the right class with a chance of `target`: how often they did, with the half-width of the
-    95 % interval over tasks, how many classes they have in the mean, and which share of them is empty.
+    """Measured sets: the share that was to hold the right class (`target`), the share that did (`coverage`) with its
+    95 % half-width over tasks, their mean number of classes, and the share of empty ones.
     """
 
     target: float
@@ -142,9 +142,9 @@ class Sets(NamedTuple):
 
 
 class Strangers(NamedTuple):
-    """Which share of strangers was turned away, with its interval over tasks, and which share of members was kept.
+    """The share of strangers that was turned away, with its 95 % half-width over tasks, and the share of members kept.
 
-    `auroc`: how often a member fits better than a stranger.
+    `auroc`: the share of pairs in which the member has the better score than the stranger.
     """
 
     score: Score
@@ -155,7 +155,7 @@ class Strangers(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """A Calibration held to tasks of classes that it does not know; `raw` is the reliability without temperature."""
+    """A Calibration measured on tasks of new classes; `raw` is the reliability without temperature."""
 
     calibration: Calibration
     episodes: int
@@ -165,8 +165,8 @@ class Promise(NamedTuple):
     strangers: Strangers | None
 
 
-def measured(calibration: Calibration, observed: Observed) -> Promise:
-    """How well the promises of a Calibration hold in E tasks."""
+def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
+    """The measurement of a Calibration in E tasks."""
     outputs, targets, strangers = observed
     rows, known = outputs.flatten(0, 1), targets.flatten()
     probabilities = calibration.probabilities(outputs)
@@ -201,7 +201,7 @@ def _ci95(each: Tensor) -> float:
 
 
 def nearest(calibrations: Sequence[Calibration], ways: int, shots: float) -> Calibration | None:
-    """The one of the tasks that are most like one of so many classes and pictures of each; None of none."""
+    """The Calibration whose tasks are nearest in ways and shots; None if there is no Calibration."""
 
     def away(one: Calibration) -> float:
         return 2 * abs(math.log(one.ways / ways)) + abs(math.log(one.shots / shots))

@@ -24,7 +24,7 @@ from metalearn_cli.runtime.run.assembly import (
     plan_of,
     training_spec,
 )
-from metalearn_cli.runtime.run.closed_form_fit import begun
+from metalearn_cli.runtime.run.closed_form_fit import first_meta
 from metalearn_cli.runtime.run.outer_step import leaves
 from metalearn_cli.runtime.run.protocol import Protocol, evaluation_protocol, training_protocol
 from metalearn_cli.runtime.run.reports import Report, row
@@ -145,7 +145,7 @@ def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _l
     with group.leader_first():
         found = newest(folder, say) if resume else None
     if found is None:
-        meta = begun(experiment, session.learner, session.data, session.device)
+        meta = first_meta(experiment, session.learner, session.data, session.device)
         state = fresh(experiment, meta, session.plan)
     else:
         path, checkpoint = found

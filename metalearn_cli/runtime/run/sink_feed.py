@@ -35,7 +35,7 @@ def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> N
     if seen is None or not sinks:
         return
     task = (pictures or data.sampler("val", spec, seed))(0, [0])
-    pixels = sheet(task, spec.ways, seen)
+    pixels = task_picture(task, spec.ways, seen)
     for sink in sinks:
         sink.picture(iteration, "val/episode", pixels)
 
@@ -49,7 +49,7 @@ def tell_result(state: State, last: "Report", sinks: Sequence[Sink]) -> None:
         sink.result(metrics)
 
 
-def sheet(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8]:
+def task_picture(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8]:
     """The first task of a batch as one RGB picture: a row for each class, its S shots, a gap, its Q queries."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
 

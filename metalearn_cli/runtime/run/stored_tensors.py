@@ -16,11 +16,13 @@ def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.
     Raises CheckpointError if their names or shapes are not the learner's.
     """
     like = learner.init()
-    parts = (fitted(checkpoint.below(f"{part}."), own, path) for part, own in zip(Meta._fields, like, strict=True))
+    parts = (
+        tensors_like(checkpoint.below(f"{part}."), own, path) for part, own in zip(Meta._fields, like, strict=True)
+    )
     return on(Meta(*parts), device)
 
 
-def fitted(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def tensors_like(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors `stored` in a file, in the order and the memory layout of `like`, which a file does not keep.
 
     Raises CheckpointError if names or shapes are not those of `like`.

@@ -21,7 +21,7 @@ from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.run.assembly import evaluation_steps
-from metalearn_cli.runtime.run.growing import Origin
+from metalearn_cli.runtime.run.growing import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration, nearest
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
@@ -155,7 +155,11 @@ class Adaptable:
         interface, inputs = self._based(inputs)
         shown, known = (values.to(device).unsqueeze(0) for values in (inputs, targets))
         states = self._states(Examples(shown, known, len(classes)))
-        origin = Origin(meta, targets) if ways is None and not standardised_by_task(interface, experiment) else None
+        origin = (
+            BeforeAdaptation(meta, targets)
+            if ways is None and not standardised_by_task(interface, experiment)
+            else None
+        )
         make = partial(Classifier, experiment, interface, learner, classes, origin=origin)
         fits = self._calibration(len(classes), len(targets))
         found = [make(adapted=state, steps=step) for step, state in enumerate(states[:-1])]

@@ -21,12 +21,12 @@ from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.layers.network import below
+from metalearn_cli.layers.network import under_prefix
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.run.assembly import backbone_for
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
-from metalearn_cli.runtime.run.growing import Origin
+from metalearn_cli.runtime.run.growing import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
@@ -51,7 +51,7 @@ class Classifier:
     def __init__(
         self, experiment: Experiment, interface: Interface, learner: Learner, classes: Sequence[Any],
         adapted: Adapted, steps: int, calibration: Calibration | None = None, temperature: float = 1.0,
-        origin: Origin | None = None,
+        origin: BeforeAdaptation | None = None,
     ) -> None:  # fmt: skip
         self.classes = list(classes)
         self.calibration = calibration
@@ -191,7 +191,7 @@ class Classifier:
             if reads == "directions":
                 network.head = CosineHead(1, 1)
             if self._learner.traits.head is not None:
-                network.head = self._learner.traits.head(below("head.", params))
+                network.head = self._learner.traits.head(under_prefix("head.", params))
                 params = {name: value for name, value in params.items() if name in dict(network.named_parameters())}
         else:
             network = without_body(math.prod(self._interface.input_shape))
@@ -218,7 +218,7 @@ class Classifier:
             checkpoints.save(path, self._checkpoint())
             return
         network, seen = self.module(), self._interface.preprocessing
-        about = export.about(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
+        about = export.export_header(self._experiment, self._interface._replace(outputs=len(self.classes)), "adapted")
         about |= {"classes": self.classes, "inner_steps": self.steps, "network": str(network)} | self._promise_header()
         if path.suffix == ".safetensors":
             export.write_weights(path, network.state_dict(), about)

@@ -15,7 +15,7 @@ from metalearn_cli.runtime.data.opening import dataset_of
 from metalearn_cli.runtime.run.checkpoint_contents import trained_in
 from metalearn_cli.runtime.run.checkpoint_headers import TrainingHeader, training_header
 from metalearn_cli.settings import Choice
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint
 from metalearn_cli.storage.runs.run_folder import kept_in, kept_name
 
 _TRAINED_ALIKE = ("dataset", "task", "backbone", "algorithm")
@@ -65,7 +65,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _named_by(newest: Path) -> list[Path]:
     """The checkpoints in the list that the newest one stores; a crash may have left files that are no longer in it."""
-    kept = training_header(load(newest), newest).kept
+    kept = training_header(read_checkpoint(newest), newest).kept
     files = sorted(newest.with_name(kept_name(iteration)) for iteration, _ in kept)
     for file in files:
         if not file.exists():
@@ -74,7 +74,7 @@ def _named_by(newest: Path) -> list[Path]:
 
 
 def _opened(path: Path, overrides: Sequence[str]) -> EnsembleMember:
-    checkpoint = load(path)
+    checkpoint = read_checkpoint(path)
     header, trained, interface = trained_in(checkpoint, path)
     asked = with_overrides(trained, overrides)
     _require_as_trained(path, trained, asked)

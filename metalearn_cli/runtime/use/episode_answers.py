@@ -138,7 +138,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
     return Answered(names, np.concatenate(targets), np.concatenate(answers))
 
 
-def shown(subject: Subject, number: int) -> Shown:
+def episode_pictures(subject: Subject, number: int) -> Shown:
     """The pictures of an episode, in the size and colours that the network gets."""
     task, seen, ways = (subject.pictures or subject.sampler)(0, [number]), subject.seen, len(subject.names(0, number))
     assert seen is not None

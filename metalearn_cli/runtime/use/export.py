@@ -43,12 +43,12 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
         )
     beside = ("coefficients.", "statistics.")
     others = {name: value for name, value in checkpoint.tensors.items() if name.startswith(beside)}
-    described = about(trained.experiment, trained.interface, "meta")
+    described = export_header(trained.experiment, trained.interface, "meta")
     described |= {"iteration": trained.header.iteration}
     write_weights(path, checkpoint.below("params.") | others, described)
 
 
-def about(experiment: Experiment, interface: Interface, kind: str) -> dict[str, Any]:
+def export_header(experiment: Experiment, interface: Interface, kind: str) -> dict[str, Any]:
     """The description that every exported file carries, for readers without metalearn."""
     return {"kind": kind, **interface_header(interface), "experiment": experiment.model_dump(mode="json"),
             "versions": versions()}  # fmt: skip
@@ -73,7 +73,7 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
     Raises ConfigError if torch cannot export the network, RunError if the disk refuses.
     """
     example = torch.zeros(2, seen.height, seen.width, seen.channels, dtype=torch.uint8)
-    _write_exported(path, Pixels(network, seen, description["temperature"]), example, description)
+    _write_exported(path, PixelNetwork(network, seen, description["temperature"]), example, description)
 
 
 def write_rows_program(path: Path, network: nn.Module, encoding: Encoding, description: Mapping[str, Any]) -> None:
@@ -99,7 +99,7 @@ def _write_exported(path: Path, module: nn.Module, example: Tensor, description:
     write_file(path, file.getvalue())
 
 
-class Pixels(nn.Module):
+class PixelNetwork(nn.Module):
     """A network that takes plain pictures, uint8 [N, H, W, C]: inverts them if need be, normalises, and classifies.
 
     Its outputs are divided by a temperature.

@@ -22,8 +22,8 @@ from metalearn_cli.runtime.use.answer_counts import Counted
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
 from metalearn_cli.runtime.use.given_rows import rebased
-from metalearn_cli.runtime.use.network_inputs import decoded, network_inputs
-from metalearn_cli.runtime.use.strangeness import Batch, alien_remarks
+from metalearn_cli.runtime.use.network_inputs import decoded_picture, network_inputs
+from metalearn_cli.runtime.use.strangeness import PictureGroup, alien_remarks
 from metalearn_cli.storage.inputs.archives import is_archive
 from metalearn_cli.storage.inputs.containers import is_container
 from metalearn_cli.storage.inputs.downloads import Progress
@@ -83,7 +83,9 @@ def support_in(
             raise DataError(f"class {label!r} is in two folders, {folders[label]} and {folder}; rename one of them")
     if len(found.classes) < least:
         raise DataError(f"{path}: has {len(found.classes)} class folder, two or more are needed (CLASS/picture.jpg)")
-    alien = alien_remarks(Batch("support pictures", found.files, found.inputs, found.brightness), interface, typical)
+    alien = alien_remarks(
+        PictureGroup("support pictures", found.files, found.inputs, found.brightness), interface, typical
+    )
     return found._replace(remarks=[*found.remarks, *alien])
 
 
@@ -103,7 +105,7 @@ def queries_in(
     inputs, left_out = torch.cat([part.inputs for part in parts]), merged(part.left_out for part in parts)
     remarks = [remark for part in parts for remark in part.remarks]
     bright = [mean for part in parts for mean in part.brightness]
-    remarks += alien_remarks(Batch("queries", files, inputs, bright), interface, typical)
+    remarks += alien_remarks(PictureGroup("queries", files, inputs, bright), interface, typical)
     pictures, digests = (
         [one for part in parts for one in part.pictures],
         [one for part in parts for one in part.digests],
@@ -180,7 +182,7 @@ def _pictures(path: Path, interface: Interface, classes: bool, progress: Progres
     for file, label, content, total in _contents(path, omissions, classes):
         files.append(file)
         labels.append(label)
-        batch.append(decoded(content, interface, file))
+        batch.append(decoded_picture(content, interface, file))
         digests.append(hashlib.blake2b(batch[-1].tobytes(), digest_size=16).digest())
         bright.append(float(batch[-1].mean()) / 255)
         shown.append(batch[-1] if interface.view is None else _thumbnail(batch[-1]))

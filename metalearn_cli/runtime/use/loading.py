@@ -78,7 +78,7 @@ def load(source: str | Path | Experiment, device: str = "cpu") -> Adaptable:
     """
     if isinstance(source, Experiment):
         return untrained(source, device_named(device), source.name)
-    return adaptable_in(checkpoints.load(Path(source)), device_named(device), Path(source))
+    return adaptable_in(checkpoints.read_checkpoint(Path(source)), device_named(device), Path(source))
 
 
 def load_classifier(path: str | Path, device: str = "cpu") -> Classifier:
@@ -86,4 +86,4 @@ def load_classifier(path: str | Path, device: str = "cpu") -> Classifier:
 
     Raises CheckpointError if the file is damaged or holds something else.
     """
-    return classifier_in(checkpoints.load(Path(path)), device_named(device), Path(path))
+    return classifier_in(checkpoints.read_checkpoint(Path(path)), device_named(device), Path(path))

@@ -15,7 +15,7 @@ from metalearn_cli.errors import ConfigError, DivergedError
 from metalearn_cli.experiment import Experiment, to_yaml
 from metalearn_cli.runtime.data import opening
 from metalearn_cli.runtime.data.interface import Data, shown_as
-from metalearn_cli.runtime.data.sampling import fingerprint
+from metalearn_cli.runtime.data.sampling import episodes_fingerprint
 from metalearn_cli.runtime.machine.execution import plan_for, running
 from metalearn_cli.runtime.run import assembly
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, lost, narrow, scores_of, summary
@@ -173,8 +173,8 @@ def _result(
         algorithm=experiment.algorithm.name,
         second_order=second_order,
         protocol=protocol._replace(episodes=episodes),
-        fingerprint=fingerprint(subject.sampler, episodes),
-        stream=fingerprint(subject.sampler, 1),
+        fingerprint=episodes_fingerprint(subject.sampler, episodes),
+        stream=episodes_fingerprint(subject.sampler, 1),
         steps=summary(scores),
         scores=scores.score[:, -1],
         seed=opened[0].trained.seed,

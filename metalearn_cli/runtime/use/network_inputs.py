@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from metalearn_cli.datasets.tabular.encoding import encoded, size_in_words
-from metalearn_cli.runtime.data.extraction import features_of
+from metalearn_cli.runtime.data.extraction import extracted_features
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.pixels import inputs_of_stored
 from metalearn_cli.runtime.use.given_rows import RowsGiven, raw_rows
@@ -24,7 +24,7 @@ Content = bytes | Image.Image | NDArray[np.uint8]
 _PART = 64
 
 
-def decoded(content: Content, interface: Interface, name: str) -> NDArray[np.uint8]:
+def decoded_picture(content: Content, interface: Interface, name: str) -> NDArray[np.uint8]:
     """A picture as the network's first layer takes it, before its values are scaled, [H, W, C].
 
     Raises DataError, with `name`, for one that cannot be read.
@@ -48,7 +48,7 @@ def network_inputs(
         return inputs_of_stored(pictures, interface.preprocessing)
     extractor, parts = interface.view.extractor(), []
     for start in range(0, len(pictures), _PART):
-        parts.append(features_of(np.stack(pictures[start : start + _PART]), extractor))
+        parts.append(extracted_features(np.stack(pictures[start : start + _PART]), extractor))
         progress(min(start + _PART, len(pictures)))
     return torch.cat(parts)
 
@@ -64,7 +64,7 @@ def inputs_of(given: Pictures | RowsGiven, interface: Interface) -> Tensor:
         return torch.from_numpy(encoded(raw_rows(given, interface.table), interface.table))
     assert interface.preprocessing is not None
     pictures = pictures_in(given, interface.preprocessing.channels)
-    return network_inputs([decoded(one.content, interface, one.name) for one in pictures], interface)
+    return network_inputs([decoded_picture(one.content, interface, one.name) for one in pictures], interface)
 
 
 def size_of(interface: Interface) -> str:

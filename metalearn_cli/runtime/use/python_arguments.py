@@ -32,14 +32,14 @@ _LONGEST_NUMBER = 1000
 _EXPECTED = "expected uint8 [N, H, W, C], PIL pictures, or paths of picture files"
 
 
-class Given(NamedTuple):
+class GivenPicture(NamedTuple):
     """A picture as the caller gave it, and its name in messages."""
 
     content: bytes | Image | NDArray[np.uint8]
     name: str
 
 
-def pictures_in(images: Pictures, channels: int) -> list[Given]:
+def pictures_in(images: Pictures, channels: int) -> list[GivenPicture]:
     """A list of the pictures, for a network with so many input channels; a single picture gives a list of one.
 
     An array with three axes is one picture [H, W, C] if its last axis has 1, 3 or 4 entries; otherwise it is N grey
@@ -78,22 +78,22 @@ def _in_array(values: NDArray[np.uint8], channels: int) -> list[NDArray[np.uint8
     raise DataError(f"pictures of type {values.dtype} and shape {shape}; {_EXPECTED}{how}")
 
 
-def _given(picture: Picture, name: str) -> Given:
+def _given(picture: Picture, name: str) -> GivenPicture:
     """The picture called `name`."""
     if isinstance(picture, Image | bytes):
-        return Given(picture, name)
+        return GivenPicture(picture, name)
     if isinstance(picture, str | os.PathLike):
         path = Path(picture)
         if not path.is_file():
             found = "is a folder, expected the file of a picture" if path.is_dir() else "there is no such file"
             raise DataError(f"{path}: {found}")
-        return Given(Folder(path.parent).read(str(path)), str(path))
+        return GivenPicture(Folder(path.parent).read(str(path)), str(path))
     if not isinstance(picture, np.ndarray | Tensor):
         raise DataError(f"{name}: found {_kind(picture)}, expected uint8 [H, W, C], a PIL picture, or a file's path")
     values = _values(picture, name)
     if not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in _CHANNELS)) or 0 in values.shape:
         raise DataError(f"{name}: has shape {values.shape}, expected [H, W, C] with C of 1, 3 or 4, or [H, W] for grey")
-    return Given(values, name)
+    return GivenPicture(values, name)
 
 
 def _values(array: "NDArray[Any] | Tensor", name: str) -> NDArray[np.uint8]:

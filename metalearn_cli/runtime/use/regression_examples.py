@@ -71,7 +71,7 @@ def _of_first(sampler: Sampler, count: int) -> Sampler:
     return shorter
 
 
-def fits(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
+def fitted_functions(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
     """What the learner makes of regression tasks of one input and one output, before and after its inner steps."""
     return [_fit(subject, number) for number in numbers]
 

@@ -9,8 +9,8 @@ from metalearn_cli.core.meta import Adapted
 from metalearn_cli.runtime.run.assembly import learner_for
 from metalearn_cli.runtime.run.checkpoint_contents import adapted_in, like_a_support_set
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
-from metalearn_cli.runtime.run.growing import Origin, as_trained
-from metalearn_cli.runtime.run.stored_tensors import fitted, meta_of
+from metalearn_cli.runtime.run.growing import BeforeAdaptation, as_trained
+from metalearn_cli.runtime.run.stored_tensors import meta_of, tensors_like
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.regressor import Regressor
 from metalearn_cli.storage.runs import checkpoints
@@ -23,12 +23,12 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
     # What an adapted learner holds is the learner's own affair: so it says, for the same inputs of any classes.
     like = like_a_support_set(support.unsqueeze(0), interface)
     unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
-    stored = fitted(checkpoint.below("adapted."), unadapted, path)
+    stored = tensors_like(checkpoint.below("adapted."), unadapted, path)
     adapted = Adapted({name: value.to(device).unsqueeze(0) for name, value in stored.items()}, like.inputs.to(device))
     origin = None
     if targets is not None:
         before = learner_for(experiment, as_trained(interface, experiment), "support")
-        origin = Origin(meta_of(checkpoint, path, before, device), targets)
+        origin = BeforeAdaptation(meta_of(checkpoint, path, before, device), targets)
     kind = Classifier if interface.tells_classes_apart else Regressor
     found = kind(experiment, interface, learner, header.classes, adapted, steps=header.inner_steps, origin=origin)
     found.calibration, found.temperature = header.calibration, header.temperature

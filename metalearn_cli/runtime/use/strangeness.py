@@ -20,7 +20,7 @@ FAR = 3.0
 1.9 away, and of five classes from one picture of each 2.96; drawings are 3.9 away, noise 4.7."""
 
 
-class Batch(NamedTuple):
+class PictureGroup(NamedTuple):
     """Pictures that came together: what a person calls them, their files, their inputs [N, C, H, W] or [N, F], and how
     bright each is, from 0 to 1.
     """
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     brightness: Sequence[float]
 
 
-def alien_remarks(batch: Batch, interface: Interface, expected: Typical | None = None) -> list[str]:
+def alien_remarks(batch: PictureGroup, interface: Interface, expected: Typical | None = None) -> list[str]:
     """Remarks on pictures that are far from those that were trained on: much brighter or darker, or of other features.
 
     Features are compared with the training pictures' or, where nothing was trained, with those that are `expected`;
@@ -45,7 +45,7 @@ def alien_remarks(batch: Batch, interface: Interface, expected: Typical | None =
     return told if typical is None else [*told, *_by_features(batch, typical, like)]
 
 
-def _by_features(batch: Batch, typical: Typical, like: str) -> list[str]:
+def _by_features(batch: PictureGroup, typical: Typical, like: str) -> list[str]:
     """A remark where most of the pictures are far away; single ones of a new class may be."""
     distances = typical.distances(batch.inputs)
     far = [number for number, distance in enumerate(distances.tolist()) if distance > FAR]
@@ -57,7 +57,7 @@ def _by_features(batch: Batch, typical: Typical, like: str) -> list[str]:
     ]
 
 
-def _by_brightness(batch: Batch, seen: Preprocessing) -> list[str]:
+def _by_brightness(batch: PictureGroup, seen: Preprocessing) -> list[str]:
     told = []
     for direction in (1, -1):
         odd = [number for number, mean in enumerate(batch.brightness) if brightness.far(mean, seen.ink) == direction]
@@ -67,6 +67,6 @@ def _by_brightness(batch: Batch, seen: Preprocessing) -> list[str]:
     return told
 
 
-def _named(batch: Batch, odd: Sequence[int]) -> str:
+def _named(batch: PictureGroup, odd: Sequence[int]) -> str:
     more = ", ..." if len(odd) > 1 else ""
     return f"{len(odd)} of {len(batch.files)} {batch.what} ({batch.files[odd[0]]}{more})"

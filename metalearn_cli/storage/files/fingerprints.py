@@ -16,7 +16,7 @@ def checksum(file: Path) -> str:
         return f"{file.name} sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()}"
 
 
-def fingerprint(path: Path, files: Iterable[str], members: Iterable[str]) -> str:
+def source_fingerprint(path: Path, files: Iterable[str], members: Iterable[str]) -> str:
     """A digest of names, sizes and times of files; an interrupted `prepare` continues only if it is the same."""
     digest = hashlib.sha256(str(path.resolve()).encode())
     for file in sorted(files):

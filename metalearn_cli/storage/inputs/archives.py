@@ -21,7 +21,7 @@ from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.inputs.holders import (
     Holder,
     Member,
-    decoded,
+    decoded_name,
     is_leftover,
     most_unpacked,
     plain_path,
@@ -42,7 +42,7 @@ def is_archive(path: str) -> bool:
     return _ARCHIVE.search(path) is not None
 
 
-def archive(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
+def open_archive(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
     """A Holder for the zip or tar in `file`, which it closes in the end.
 
     A compressed tar is unpacked into `scratch`, as one file. Raises DataError, with `what` as its name, if the archive
@@ -112,7 +112,7 @@ class Zip:
     def _name(self, entry: zipfile.ZipInfo, omissions: Omissions) -> str:
         """The path of a member, with backslashes of Windows turned into slashes."""
         raw = entry.filename.encode("utf-8" if entry.flag_bits & _IS_UTF8 else "cp437")
-        name = _in_extra(entry.extra, raw) or decoded(raw, "cp437", self._what, omissions)
+        name = _in_extra(entry.extra, raw) or decoded_name(raw, "cp437", self._what, omissions)
         # In Japanese and Chinese encodings the byte of a backslash can also be half of a character.
         return name if b"/" in raw and not raw.isascii() else name.replace("\\", "/")
 

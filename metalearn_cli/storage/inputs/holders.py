@@ -97,7 +97,7 @@ def require_modest(what: str, unpacked: int, most: int) -> None:
         raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures would")
 
 
-def decoded(raw: bytes, fallback: str, what: str, omissions: Omissions) -> str:
+def decoded_name(raw: bytes, fallback: str, what: str, omissions: Omissions) -> str:
     """A member's name as text. Archives store names as bytes, in the encoding of the computer that made them.
 
     Bytes that are not UTF-8 are read as `fallback`, or else as cp437, which has a character for every byte; a remark is

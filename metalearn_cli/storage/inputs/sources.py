@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from metalearn_cli.datasets.layouts import is_row
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omissions
-from metalearn_cli.storage.files.fingerprints import checksum, fingerprint
-from metalearn_cli.storage.inputs.archives import archive, is_archive
+from metalearn_cli.storage.files.fingerprints import checksum, source_fingerprint
+from metalearn_cli.storage.inputs.archives import is_archive, open_archive
 from metalearn_cli.storage.inputs.containers import is_container, pictures
 from metalearn_cli.storage.inputs.folders import Folder
 from metalearn_cli.storage.inputs.holders import Holder, require_name
@@ -24,7 +24,7 @@ _DEEPEST = 2
 _SHOWN = 10
 
 
-class Source:
+class OpenedSource:
     """The files of a source, by paths such as "a/b/c.png"; the code in datasets/ reads pictures through it.
 
     `members`: the paths of all files. `folders`: the paths of all folders, such as "a/b".
@@ -122,7 +122,7 @@ def _above(member: str) -> Iterator[str]:
 def open_source(
     path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None,
     omissions: Omissions | None = None,
-) -> Iterator[Source]:  # fmt: skip
+) -> Iterator[OpenedSource]:  # fmt: skip
     """Open a folder, zip or tar as a Source with the members for which `wants(path)` is true.
 
     Members of an archive inside it get paths as if it were unpacked where it lies. Compressed tars and containers are
@@ -133,10 +133,10 @@ def open_source(
     with ExitStack() as stack:
         search = _searched(path, _Search(wants, scratch, stack, Omissions() if omissions is None else omissions))
         search.read_containers()
-        yield Source(search.description(path), search, search.fingerprint(path))
+        yield OpenedSource(search.description(path), search, search.fingerprint(path))
 
 
-def describe(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
+def describe_source(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
     """The description that `open_source` would give, without reading the pictures in archives and containers.
 
     Raises DataError as `open_source` does.
@@ -182,7 +182,7 @@ class _Search:
 
     def open(self, what: str, file: BinaryIO, prefix: str, where: Path, depth: int) -> None:
         """Add all members of an archive, as if it were unpacked at `prefix`."""
-        holder = archive(what, file, self._scratch)
+        holder = open_archive(what, file, self._scratch)
         self._stack.callback(holder.close)
         self.look_in(holder, prefix, where, depth)
 
@@ -224,7 +224,7 @@ class _Search:
     def fingerprint(self, path: Path) -> str:
         """A digest that changes when a file changes."""
         on_disk = [key for holder, key in self.places.values() if isinstance(holder, Folder)]
-        return fingerprint(path, [*on_disk, *map(str, self.opened_on_disk)], self.places)
+        return source_fingerprint(path, [*on_disk, *map(str, self.opened_on_disk)], self.places)
 
     def _remember(self, file: Path | None) -> None:
         if file is not None:

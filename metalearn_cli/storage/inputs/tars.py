@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from metalearn_cli.errors import DataError, reason
 from metalearn_cli.omissions import Omissions
-from metalearn_cli.storage.inputs.holders import Member, decoded, is_leftover, plain_path, read_all, require_few
+from metalearn_cli.storage.inputs.holders import Member, decoded_name, is_leftover, plain_path, read_all, require_few
 
 
 class Tar:
@@ -28,7 +28,7 @@ class Tar:
             if not (entry.isreg() or entry.isdir()) or entry.issparse():
                 raise DataError(f"{self._what}: member {entry.name!r} is a link or a device; unpack it by hand")
             raw = entry.name.encode("utf-8", "surrogateescape")
-            path = plain_path(self._what, decoded(raw, "cp1252", self._what, omissions))
+            path = plain_path(self._what, decoded_name(raw, "cp1252", self._what, omissions))
             if not is_leftover(path, omissions):
                 yield Member(path + "/" if entry.isdir() else path, (entry.offset_data, entry.size))
         with self._lock:

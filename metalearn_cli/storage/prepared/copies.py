@@ -10,7 +10,7 @@ import numpy as np
 from metalearn_cli.datasets import Preprocessing, Split
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.inputs.downloads import Progress
-from metalearn_cli.storage.inputs.sources import Source
+from metalearn_cli.storage.inputs.sources import OpenedSource
 from metalearn_cli.storage.pictures.conversion import decode
 
 Classes = Mapping[str, Sequence[str]]
@@ -21,7 +21,7 @@ _SHOWN = 10
 
 
 def without_copies(
-    source: Source, classes: Classes, split: Split, preprocessing: Preprocessing, progress: Progress
+    source: OpenedSource, classes: Classes, split: Split, preprocessing: Preprocessing, progress: Progress
 ) -> Classes:
     """The classes without copies: of equal files in one class the first stays, of equal files in two classes none.
 
@@ -59,7 +59,7 @@ def without_copies(
     return kept
 
 
-def _copies(source: Source, members: Sequence[str], progress: Progress) -> list[list[str]]:
+def _copies(source: OpenedSource, members: Sequence[str], progress: Progress) -> list[list[str]]:
     """The groups of two or more equal members, each in the order of the members."""
     by_size: dict[int, list[str]] = defaultdict(list)
     for member in members:
@@ -77,7 +77,7 @@ def _copies(source: Source, members: Sequence[str], progress: Progress) -> list[
     return [same for same in by_digest.values() if len(same) > 1]
 
 
-def _is_readable(source: Source, member: str, preprocessing: Preprocessing) -> bool:
+def _is_readable(source: OpenedSource, member: str, preprocessing: Preprocessing) -> bool:
     try:
         decode(source.picture(member), preprocessing, member)
     except DataError:
@@ -85,7 +85,7 @@ def _is_readable(source: Source, member: str, preprocessing: Preprocessing) -> b
     return True
 
 
-def _digest(source: Source, member: str) -> Hashable:
+def _digest(source: OpenedSource, member: str) -> Hashable:
     """A digest of a picture's content; for an unreadable picture its name, which equals no other."""
     try:
         picture = source.picture(member)

@@ -6,24 +6,19 @@ Legend: N pictures, H height, W width, C channels.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import Normalisation, Preprocessing, Split
-from metalearn_cli.errors import DataError, RunError, reason
+from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
-from metalearn_cli.storage.files.atomic import write_file
-from metalearn_cli.storage.files.reading import content_of, require_plain
+from metalearn_cli.storage.prepared.checking import AGAIN, manifest_fields, opened_rows, require_checked, require_sum
 from metalearn_cli.storage.prepared.rows import Rows
 
 FORMAT = 1
-_READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
-_BLOCK = 1 << 22
-_AGAIN = "prepare the dataset again with --force"
 _NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "checksum"}
 _SINCE_CHECKSUM = ("left_out", "remarks")
 
@@ -118,17 +113,7 @@ def open_prepared(folder: Path) -> Prepared:
     Raises DataError if there is none, if it has a newer format, or if a file was edited or cut.
     """
     path = folder / "manifest.json"
-    try:
-        fields = json.loads(content_of(path))
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: no prepared dataset there") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path}: damaged; prepare the dataset again with --force") from None
-    found = fields.get("format") if isinstance(fields, dict) else None
-    if found != FORMAT:
-        raise DataError(f"{path}: has format {found!r}, this metalearn reads {FORMAT}; prepare again with --force")
+    fields = manifest_fields(path, "dataset", FORMAT)
     try:
         manifest = Manifest.model_validate_json(json.dumps(fields))
         check_splits(manifest.classes, manifest.splits)
@@ -136,10 +121,11 @@ def open_prepared(folder: Path) -> Prepared:
             raise DataError("was edited")
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise DataError(f"{path}: {where} was edited or cut; prepare the dataset again with --force") from None
+        raise DataError(f"{path}: {where} was edited or cut; {AGAIN}") from None
     except DataError as error:
-        raise DataError(f"{path}: {error}; prepare the dataset again with --force") from None
-    return Prepared(manifest, _rows(folder / "images.npy", manifest))
+        raise DataError(f"{path}: {error}; {AGAIN}") from None
+    shape = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
+    return Prepared(manifest, opened_rows(Rows, folder / "images.npy", shape, manifest.bytes))
 
 
 def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Prepared:
@@ -151,23 +137,8 @@ def open_checked(folder: Path, progress: Callable[[str, int, int], None]) -> Pre
     Raises DataError as `open_prepared` and `verify` do.
     """
     opened = open_prepared(folder)
-    require_checked(folder, "images.npy", opened.images, opened.manifest.sha256, progress)
+    require_checked(folder / "images.npy", opened.images, opened.manifest.sha256, progress)
     return opened
-
-
-def require_checked(
-    folder: Path, name: str, rows: Rows, sha256: str, progress: Callable[[str, int, int], None], cure: str = _AGAIN
-) -> None:  # fmt: skip
-    """Raise DataError, with the `cure`, unless the file called `name` in `folder` is as it was written, as far as
-    `open_checked` looks.
-    """
-    stamp, state = folder / ".checked", f"{sha256} {rows.stamp}"
-    large = rows.bytes > _READ_ALWAYS
-    if not large or _content(stamp) != state:
-        _require_sum(folder / name, rows, sha256, progress, cure)
-        if large:
-            with suppress(RunError):  # without permission to write the stamp, the array is compared each time
-                write_file(stamp, state.encode())
 
 
 def verify(folder: Path) -> Manifest:
@@ -176,23 +147,8 @@ def verify(folder: Path) -> Manifest:
     Raises DataError if they differ.
     """
     opened = open_prepared(folder)
-    _require_sum(folder / "images.npy", opened.images, opened.manifest.sha256, lambda *_moved: None)
+    require_sum(folder / "images.npy", opened.images, opened.manifest.sha256, lambda *_moved: None)
     return opened.manifest
-
-
-def _require_sum(
-    path: Path, rows: Rows, sha256: str, progress: Callable[[str, int, int], None], cure: str = _AGAIN
-) -> None:  # fmt: skip
-    found = rows.sha256(lambda done: progress("checking pictures", done, rows.bytes))
-    if found != sha256:
-        raise DataError(f"{path}: is not as it was written; {cure}")
-
-
-def _content(path: Path) -> str:
-    try:
-        return content_of(path).decode()
-    except (OSError, ValueError):
-        return ""
 
 
 def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None:
@@ -207,31 +163,3 @@ def check_splits(entries: list[ClassEntry], splits: Mapping[str, Split]) -> None
             raise DataError(f"split {split!r} names class {min(unknown)!r}, which has no pictures")
         if twice:
             raise DataError(f"split {split!r} has {twice} classes in two parts")
-
-
-def _rows(path: Path, manifest: Manifest) -> Rows:
-    expected = (sum(entry.count for entry in manifest.classes), *manifest.image_shape)
-    try:
-        rows = Rows(require_plain(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: is missing; prepare the dataset again with --force") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # numpy raises ValueError, EOFError and tokenizer errors here
-        raise DataError(f"{path}: damaged ({reason(error)}); prepare the dataset again with --force") from error
-    if rows.shape != expected or rows.bytes != manifest.bytes:
-        raise DataError(
-            f"{path}: holds uint8 {rows.shape}, the manifest says uint8 {expected}; "
-            "prepare the dataset again with --force"
-        )
-    return rows
-
-
-def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:
-    """The SHA-256 of a file, as hexadecimal digits; `moved` gets the number of bytes read so far."""
-    digest, done = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            moved(done := done + len(block))
-    return digest.hexdigest()

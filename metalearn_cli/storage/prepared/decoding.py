@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError, RunError
 from metalearn_cli.storage.inputs.downloads import Progress
-from metalearn_cli.storage.inputs.sources import Source
+from metalearn_cli.storage.inputs.sources import OpenedSource
 from metalearn_cli.storage.pictures.conversion import decode
 from metalearn_cli.storage.prepared.writing import Chunk
 
@@ -35,7 +35,7 @@ Contents = Sequence[tuple[str, Content]]
 class Decoder(NamedTuple):
     """The settings for decoding the classes of a source; `cut_bottom` has the same meaning as in Archive."""
 
-    source: Source
+    source: OpenedSource
     classes: Mapping[str, Sequence[str]]
     preprocessing: Preprocessing
     cut_bottom: int
@@ -79,7 +79,7 @@ class Decoder(NamedTuple):
                 if reading and (job is None or len(reading) >= ahead):
                     name, contents = reading.popleft()
                     found = contents.result()
-                    decoding.append(workers.submit(decoded, name, found, self.preprocessing, self.cut_bottom))
+                    decoding.append(workers.submit(decoded_class, name, found, self.preprocessing, self.cut_bottom))
                 if decoding and (job is None or len(decoding) >= ahead):
                     yield decoding.popleft().result()
         except BrokenProcessPool as error:
@@ -100,7 +100,7 @@ class Decoder(NamedTuple):
         return found
 
 
-def decoded(name: str, contents: Contents, preprocessing: Preprocessing, cut_bottom: int) -> Chunk:
+def decoded_class(name: str, contents: Contents, preprocessing: Preprocessing, cut_bottom: int) -> Chunk:
     """The readable pictures of a class, and the faults of the others."""
     pictures, damaged = [], []
     for member, content in contents:

@@ -23,7 +23,7 @@ from metalearn_cli.settings import Settings
 from metalearn_cli.storage.files.atomic import disk_errors, put_in_place, remove_folder, write_file
 from metalearn_cli.storage.files.reading import content_of, require_plain
 from metalearn_cli.storage.inputs.downloads import Progress
-from metalearn_cli.storage.prepared.dataset import require_checked, sha256_of
+from metalearn_cli.storage.prepared.checking import require_checked, sha256_of
 from metalearn_cli.storage.prepared.rows import Rows
 from metalearn_cli.version import own_version
 
@@ -83,7 +83,7 @@ class Stored(NamedTuple):
     rows: Rows
 
 
-def place_of(folder: Path, asked: Asked) -> Path:
+def features_folder(folder: Path, asked: Asked) -> Path:
     """Where the features lie that belong to the prepared dataset in `folder`."""
     return folder / f"features-{asked.key}"
 
@@ -99,7 +99,7 @@ def open_features(place: Path, asked: Asked, progress: Callable[[str, int, int],
     found = Asked(*(getattr(stored.manifest, name) for name in Asked._fields))
     if found._replace(augmentation=[]) != asked._replace(augmentation=[]):
         raise DataError(f"{place}: holds other features; {_cure(place)}")
-    require_checked(place, "features.npy", stored.rows, stored.manifest.sha256, progress, cure=_cure(place))
+    require_checked(place / "features.npy", stored.rows, stored.manifest.sha256, progress, cure=_cure(place))
     return stored
 
 

@@ -18,7 +18,7 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.settings import Settings
 from metalearn_cli.storage.files.atomic import write_file
 from metalearn_cli.storage.files.reading import content_of
-from metalearn_cli.storage.inputs.sources import Source, open_source
+from metalearn_cli.storage.inputs.sources import OpenedSource, open_source
 from metalearn_cli.storage.pictures.conversion import decode
 from metalearn_cli.storage.prepared.dataset import Prepared
 
@@ -38,7 +38,7 @@ class _Remembered(Settings):
 class Originals(NamedTuple):
     """The source of stored pictures, opened, and its members in their order; those that are damaged are among them."""
 
-    source: Source
+    source: OpenedSource
     members: Sequence[str]
     prepared: Prepared
     cut_bottom: int
@@ -63,7 +63,7 @@ class Originals(NamedTuple):
         return decode(content, seen, member, self.cut_bottom)
 
 
-def remember(folder: Path, path: Path, source: Source, classes: Mapping[str, Sequence[str]]) -> None:
+def remember(folder: Path, path: Path, source: OpenedSource, classes: Mapping[str, Sequence[str]]) -> None:
     """The prepared `folder` remembers that its classes came from these members of the source at `path`.
 
     Raises RunError if the disk refuses.

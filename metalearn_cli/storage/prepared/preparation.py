@@ -17,12 +17,12 @@ from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.storage.files.atomic import disk_errors, make_folder, remove_folder
 from metalearn_cli.storage.files.locks import locked
 from metalearn_cli.storage.inputs.downloads import Progress, fetch_offer
-from metalearn_cli.storage.inputs.sources import Source, describe, open_source
+from metalearn_cli.storage.inputs.sources import OpenedSource, describe_source, open_source
 from metalearn_cli.storage.prepared.copies import without_copies
 from metalearn_cli.storage.prepared.dataset import Manifest, Prepared, open_checked, open_prepared
 from metalearn_cli.storage.prepared.decoding import Decoder
 from metalearn_cli.storage.prepared.originals import remember
-from metalearn_cli.storage.prepared.writing import Chunk, Contents, write
+from metalearn_cli.storage.prepared.writing import Chunk, Contents, write_dataset
 from metalearn_cli.version import own_version
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -125,7 +125,11 @@ def _found(name: str, dataset: Archive | Generated, folder: Path, source: Path |
     """The manifest of a dataset that is prepared already, after a check that it is the one asked for."""
     manifest = open_prepared(folder).manifest
     _require_settings(name, dataset, manifest)
-    if source is not None and isinstance(dataset, Archive) and describe(source, dataset.wants) != manifest.source:
+    if (
+        source is not None
+        and isinstance(dataset, Archive)
+        and describe_source(source, dataset.wants) != manifest.source
+    ):
         raise DataError(
             f"{folder}: holds pictures of another source ({manifest.source}); add --force to replace them, "
             "or --set dataset.title=NAME to keep both where the dataset has titles"
@@ -143,11 +147,11 @@ def _drawn(name: str, dataset: Generated, folder: Path, progress: Progress) -> M
 
     splits = dataset.splits(dataset.classes)
     contents = Contents(name, splits, dataset.preprocessing, dataset.settings, "generated")
-    return write(folder, contents, dataset.classes, _key(contents, ""), work)
+    return write_dataset(folder, contents, dataset.classes, _key(contents, ""), work)
 
 
 def _converted(
-    name: str, dataset: Archive, places: tuple[Path, Path], source: Source, skip_damaged: bool, progress: Progress
+    name: str, dataset: Archive, places: tuple[Path, Path], source: OpenedSource, skip_damaged: bool, progress: Progress
 ) -> Manifest:
     folder, path = places
     try:
@@ -165,7 +169,7 @@ def _converted(
     )  # fmt: skip
     decoder = Decoder(source, classes, dataset.preprocessing, dataset.cut_bottom, skip_damaged, progress=progress)
     key = _key(contents, f"{source.fingerprint} {skip_damaged} {own_version()}")
-    manifest = write(folder, contents, [*classes], key, decoder.work)
+    manifest = write_dataset(folder, contents, [*classes], key, decoder.work)
     remember(folder, path, source, classes)
     return manifest
 

@@ -25,7 +25,8 @@ from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
 from metalearn_cli.storage.files.atomic import disk_errors, put_in_place, remove_folder, write_file
 from metalearn_cli.storage.prepared import brightness, moments
-from metalearn_cli.storage.prepared.dataset import FORMAT, ClassEntry, Manifest, check_splits, sha256_of
+from metalearn_cli.storage.prepared.checking import sha256_of
+from metalearn_cli.storage.prepared.dataset import FORMAT, ClassEntry, Manifest, check_splits
 from metalearn_cli.version import own_version
 
 _HEADER_BYTES = 128
@@ -69,7 +70,7 @@ class _Done(Settings):
         return self.count * math.prod(self.shape)
 
 
-def write(
+def write_dataset(
     folder: Path,
     contents: Contents,
     names: Sequence[str],

@@ -54,7 +54,7 @@ def save(path: Path, checkpoint: Checkpoint, predecessor: Path | None = None) ->
     write_file(path, safetensors.torch.save(tensors, metadata), predecessor)
 
 
-def load(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> Checkpoint:
     """The verified checkpoint in `path`; an older format is converted to that of this version.
 
     Raises DamagedError, with the reason, if the file is not a whole checkpoint; CheckpointError if it cannot be read or

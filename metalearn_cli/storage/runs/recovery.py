@@ -5,7 +5,7 @@ from pathlib import Path
 
 from metalearn_cli.errors import DamagedError
 from metalearn_cli.storage.files.atomic import disk_errors
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint
 from metalearn_cli.storage.runs.run_folder import RunFolder
 
 
@@ -20,7 +20,7 @@ def newest(folder: RunFolder, say: Callable[[str], None]) -> tuple[Path, Checkpo
     damage = f"{folder.last}: is not there"
     if folder.last.exists():
         try:
-            return folder.last, load(folder.last)
+            return folder.last, read_checkpoint(folder.last)
         except DamagedError as error:
             damage = str(error)
     others = (folder.previous, folder.best, *folder.all_kept)
@@ -41,7 +41,7 @@ def newest(folder: RunFolder, say: Callable[[str], None]) -> tuple[Path, Checkpo
 
 def _whole(path: Path) -> Checkpoint | None:
     try:
-        return load(path) if path.exists() else None
+        return read_checkpoint(path) if path.exists() else None
     except DamagedError:
         return None
 

@@ -112,7 +112,7 @@ class RunFolder(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path, resume: bool) -> Iterator[RunFolder]:
+def open_run(path: Path, resume: bool) -> Iterator[RunFolder]:
     """Open the run folder `path`, create it if it does not exist, and lock it for this process inside the block.
 
     Raises RunError if it holds a run and `resume` is false, if another process writes it, or if the disk refuses.

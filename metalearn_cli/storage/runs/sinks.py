@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.references import imported, reason
+from metalearn_cli.references import first_line, imported
 from metalearn_cli.storage.files.atomic import disk_errors, make_folder
 
 Setting = bool | int | float | str
@@ -113,7 +113,7 @@ def settings_of(experiment: Experiment) -> dict[str, Setting]:
     return dict(_flat(experiment.model_dump(mode="json"), ""))
 
 
-def found(references: Sequence[str] | None) -> list[Opener]:
+def sink_openers(references: Sequence[str] | None) -> list[Opener]:
     """The openers of the sinks in a list; without a list, TensorBoard's if its library is installed.
 
     Modules are also looked for in the folder where the command runs.
@@ -129,7 +129,7 @@ def found(references: Sequence[str] | None) -> list[Opener]:
 
 
 @contextmanager
-def opened(openers: Sequence[Opener], run: Run | None, warn: Callable[[str], None]) -> Iterator[list[Sink]]:
+def open_sinks(openers: Sequence[Opener], run: Run | None, warn: Callable[[str], None]) -> Iterator[list[Sink]]:
     """Open the sinks for a run, and close them when the block ends, however it ends.
 
     `run` is None for a process that writes nothing; it gets an empty list. The first error of a sink inside the block
@@ -172,7 +172,7 @@ class _Guarded:
             call()
         except Exception as error:  # a foreign sink, or the server behind it, can fail in any way
             if not self._failed:
-                self._warn(f"sink {self._name} failed and lacks numbers; the run goes on ({reason(error)})")
+                self._warn(f"sink {self._name} failed and lacks numbers; the run goes on ({first_line(error)})")
             self._failed = True
 
 
@@ -187,7 +187,7 @@ def _open(opener: Opener, run: Run) -> Sink:
     try:
         sink = opener.open(run)
     except Exception as error:  # somebody else's code
-        raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} cannot be opened: {reason(error)}") from error
+        raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} cannot be opened: {first_line(error)}") from error
     if not isinstance(sink, Sink):
         lacks = [n for n in ("scalars", "picture", "result", "close") if not hasattr(sink, n)]
         raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} has no method {', '.join(lacks)}")

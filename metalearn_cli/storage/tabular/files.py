@@ -2,7 +2,7 @@
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -11,7 +11,7 @@ from metalearn_cli.datasets.tabular import LengthFit
 from metalearn_cli.errors import DataError, printable
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.files.fingerprints import checksum
-from metalearn_cli.storage.inputs.archives import archive, is_archive
+from metalearn_cli.storage.inputs.archives import is_archive, open_archive
 from metalearn_cli.storage.inputs.folders import Folder
 from metalearn_cli.storage.inputs.holders import Holder
 from metalearn_cli.storage.tabular.arrays import Opener, array_reader, npz_members
@@ -40,7 +40,7 @@ def table_files(source: Path, scratch: Path | None, omissions: Omissions) -> Ite
         if _is_folder(source):
             holder: Holder = Folder(source)
         elif is_archive(source.name):
-            holder = archive(str(source), Folder(source.parent).file(str(source)), scratch)
+            holder = open_archive(str(source), Folder(source.parent).file(str(source)), scratch)
         else:
             yield [_single(source, stack)]
             return
@@ -114,8 +114,3 @@ def _table(name: str, suffix: str, opened: Opener, stack: ExitStack) -> TableFil
     if suffix == _PARQUET:
         return TableFile(name, lambda *_how: parquet_reader(name, opened()))
     return TableFile(name, lambda *how: array_reader(name, npz_members(name, opened(), stack), *how))
-
-
-def names_of(files: Sequence[TableFile]) -> str:
-    """The files for a message."""
-    return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"

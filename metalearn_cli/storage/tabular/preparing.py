@@ -19,7 +19,7 @@ from metalearn_cli.storage.tabular.blocks import columns_reader
 from metalearn_cli.storage.tabular.files import TableFile, describe_table, table_files
 from metalearn_cli.storage.tabular.gathering import gathered
 from metalearn_cli.storage.tabular.stored import Table, TableManifest, is_stored, open_checked_table, open_table
-from metalearn_cli.storage.tabular.writing import Origin, write_table
+from metalearn_cli.storage.tabular.writing import TableOrigin, write_table
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -61,7 +61,7 @@ def _made(name: str, tabular: Tabular, places: tuple[Path, Path | None], progres
             spool = stack.enter_context(unnamed(folder.parent))
         found = gathered(files, tabular.roles, spool, progress)
         described = "generated" if tabular.made is not None or source is None else describe_table(source)
-        return write_table(folder, tabular, found, Origin(name, described, omissions.listed()), progress)
+        return write_table(folder, tabular, found, TableOrigin(name, described, omissions.listed()), progress)
 
 
 def open_or_explain_table(name: str, tabular: Tabular, data_dir: Path, progress: Progress) -> Table:

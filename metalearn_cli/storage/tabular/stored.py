@@ -8,7 +8,6 @@ Legend: N rows, V values of a row, G groups.
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +17,14 @@ from pydantic import Field, ValidationError
 
 from metalearn_cli.datasets import PARTS, Part
 from metalearn_cli.datasets.tabular import Encoding
-from metalearn_cli.errors import DataError, RunError, reason
+from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
-from metalearn_cli.storage.files.atomic import write_file
-from metalearn_cli.storage.files.reading import content_of, require_plain
+from metalearn_cli.storage.prepared.checking import AGAIN, manifest_fields, opened_rows, require_checked, require_sum
 from metalearn_cli.storage.prepared.rows import Rows
 
 FORMAT = 1
 MANIFEST, ROWS = "table.json", "rows.npy"
-_READ_ALWAYS = 64 << 20
-_CURE = "prepare the dataset again with --force"
 
 
 class TableManifest(Settings):
@@ -105,25 +101,16 @@ def open_table(folder: Path) -> Table:
     Raises DataError if there is none, if it is of a newer format, or if it was edited or cut.
     """
     path = folder / MANIFEST
-    try:
-        fields = json.loads(content_of(path))
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: no prepared table there") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path}: damaged; {_CURE}") from None
-    found = fields.get("format") if isinstance(fields, dict) else None
-    if found != FORMAT:
-        raise DataError(f"{path}: has format {found!r}, this metalearn reads {FORMAT}; prepare again with --force")
+    fields = manifest_fields(path, "table", FORMAT)
     try:
         manifest = TableManifest.model_validate_json(json.dumps(fields))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise DataError(f"{path}: {where} was edited or cut; {_CURE}") from None
+        raise DataError(f"{path}: {where} was edited or cut; {AGAIN}") from None
     if mistake := _mistake(manifest):
-        raise DataError(f"{path}: {mistake}; {_CURE}")
-    return Table(manifest, _rows(folder / ROWS, manifest))
+        raise DataError(f"{path}: {mistake}; {AGAIN}")
+    shape = (manifest.rows, manifest.encoding.values)
+    return Table(manifest, opened_rows(FloatRows, folder / ROWS, shape, manifest.bytes))
 
 
 def _mistake(manifest: TableManifest) -> str:
@@ -148,21 +135,8 @@ def open_checked_table(folder: Path, progress: Callable[[str, int, int], None]) 
     Raises DataError as `open_table` and `verify_table` do.
     """
     opened = open_table(folder)
-    stamp, file = folder / ".checked", f"{opened.manifest.sha256} {opened.rows.stamp}"
-    large = opened.rows.bytes > _READ_ALWAYS
-    if not large or not _says(stamp, file):
-        _require_sum(folder, opened, progress)
-        if large:
-            with suppress(RunError):  # a folder of somebody else's is read each time
-                write_file(stamp, file.encode())
+    require_checked(folder / ROWS, opened.rows, opened.manifest.sha256, progress, contents="rows")
     return opened
-
-
-def _says(path: Path, text: str) -> bool:
-    try:
-        return content_of(path) == text.encode()
-    except OSError:
-        return False
 
 
 def verify_table(folder: Path) -> TableManifest:
@@ -171,26 +145,5 @@ def verify_table(folder: Path) -> TableManifest:
     Raises DataError otherwise.
     """
     opened = open_table(folder)
-    _require_sum(folder, opened, lambda *_moved: None)
+    require_sum(folder / ROWS, opened.rows, opened.manifest.sha256, lambda *_moved: None)
     return opened.manifest
-
-
-def _require_sum(folder: Path, opened: Table, progress: Callable[[str, int, int], None]) -> None:
-    found = opened.rows.sha256(lambda done: progress("checking rows", done, opened.rows.bytes))
-    if found != opened.manifest.sha256:
-        raise DataError(f"{folder / ROWS}: is not as it was written; {_CURE}")
-
-
-def _rows(path: Path, manifest: TableManifest) -> FloatRows:
-    expected = (manifest.rows, manifest.encoding.values)
-    try:
-        rows = FloatRows(require_plain(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: is missing; {_CURE}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # numpy raises ValueError, EOFError and tokenizer errors here
-        raise DataError(f"{path}: damaged ({reason(error)}); {_CURE}") from error
-    if rows.shape != expected or rows.bytes != manifest.bytes:
-        raise DataError(f"{path}: holds float32 {rows.shape}, the manifest says float32 {expected}; {_CURE}")
-    return rows

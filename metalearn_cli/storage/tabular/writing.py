@@ -20,7 +20,7 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission
 from metalearn_cli.storage.files.atomic import disk_errors, put_in_place, remove_folder, write_file
 from metalearn_cli.storage.inputs.downloads import Progress
-from metalearn_cli.storage.prepared.dataset import sha256_of
+from metalearn_cli.storage.prepared.checking import sha256_of
 from metalearn_cli.storage.tabular.blocks import Numbers
 from metalearn_cli.storage.tabular.gathering import Gathered
 from metalearn_cli.storage.tabular.stored import FORMAT, MANIFEST, ROWS, TableManifest
@@ -29,7 +29,7 @@ from metalearn_cli.version import own_version
 _LEAST_SPREAD = 1e-9
 
 
-class Origin(NamedTuple):
+class TableOrigin(NamedTuple):
     """What the manifest says of where the rows came from."""
 
     dataset: str
@@ -44,7 +44,9 @@ class _Moments(NamedTuple):
     std: Numbers
 
 
-def write_table(folder: Path, tabular: Tabular, found: Gathered, origin: Origin, progress: Progress) -> TableManifest:
+def write_table(
+    folder: Path, tabular: Tabular, found: Gathered, origin: TableOrigin, progress: Progress
+) -> TableManifest:
     """`folder` is a prepared table of the gathered rows; until it is whole it is not there.
 
     Raises DataError for groups that cannot be shared out, RunError if the disk refuses; then nothing is left of it.
@@ -66,7 +68,7 @@ def write_table(folder: Path, tabular: Tabular, found: Gathered, origin: Origin,
 
 
 def _written(
-    aside: Path, tabular: Tabular, found: Gathered, named: tuple[Parts, Origin], progress: Progress
+    aside: Path, tabular: Tabular, found: Gathered, named: tuple[Parts, TableOrigin], progress: Progress
 ) -> TableManifest:
     (parts, origin), order = named, sorted(range(len(found.groups)), key=found.groups.__getitem__)
     encoding, remarks = _encoding(tabular, found, set(parts["train"]))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, fitted, grey
+from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, grey, resized_to
 
 
 def pictures(number=6, channels=3, size=16) -> torch.Tensor:
@@ -75,12 +75,12 @@ def test_values_stay_between_0_and_1():
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 16), (3, 8, 8), (1, 20, 12)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_fitted_to_a_shape(channels, shape):
-    assert fitted(pictures(channels=channels), shape).shape == (6, *shape)
+    assert resized_to(pictures(channels=channels), shape).shape == (6, *shape)
 
 
 def test_what_fits_already_is_left_alone():
-    assert fitted(pictures(), (3, 16, 16)) is not None
-    assert torch.equal(fitted(pictures(), (3, 16, 16)), pictures())
+    assert resized_to(pictures(), (3, 16, 16)) is not None
+    assert torch.equal(resized_to(pictures(), (3, 16, 16)), pictures())
 
 
 def test_grey_is_pillows_grey():
@@ -91,6 +91,6 @@ def test_grey_is_pillows_grey():
 
 def test_resizing_down_is_pillows_bilinear():
     pixels = (pictures(1, 1, 30)[0, 0] * 255).round().byte().numpy()
-    ours = fitted(torch.from_numpy(pixels)[None, None] / 255.0, (1, 12, 12))[0, 0] * 255
+    ours = resized_to(torch.from_numpy(pixels)[None, None] / 255.0, (1, 12, 12))[0, 0] * 255
     theirs = np.asarray(Image.fromarray(pixels).resize((12, 12), Image.Resampling.BILINEAR))
     assert np.abs(ours.numpy() - theirs).max() <= 1

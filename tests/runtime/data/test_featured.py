@@ -11,7 +11,7 @@ from metalearn_cli.errors import CheckpointError, ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.runtime.data import featured
-from metalearn_cli.runtime.data.extraction import extractor_for, features_of
+from metalearn_cli.runtime.data.extraction import extracted_features, extractor_for
 from metalearn_cli.storage.pictures.conversion import decode
 from metalearn_cli.storage.prepared import features as stores
 from metalearn_cli.storage.prepared.dataset import open_prepared
@@ -44,7 +44,7 @@ class Collection:
         extractor = extractor_for(self.settings.features)
         given = [file.read_bytes() for file in sorted(self.source.glob("*/*.png"))] if rows is None else rows
         pictures = [decode(one, extractor.preprocessing, "") for one in given]
-        return features_of(np.stack(pictures), extractor)
+        return extracted_features(np.stack(pictures), extractor)
 
 
 def test_features_are_those_of_the_originals_in_the_order_of_the_pictures(tmp_path):
@@ -62,7 +62,7 @@ def test_without_the_originals_the_stored_pictures_do_and_it_says_so(tmp_path):
     assert "no longer at" in stored.manifest.why
     features_of_stored = open_prepared(mine.folder).images.whole()
     extractor = extractor_for(mine.settings.features)
-    expected = features_of(
+    expected = extracted_features(
         np.stack([decode(one, extractor.preprocessing, "") for one in features_of_stored]), extractor
     )
     assert torch.allclose(torch.from_numpy(stored.rows.whole().astype(np.float32)), expected, atol=0.01)

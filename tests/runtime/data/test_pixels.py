@@ -69,4 +69,4 @@ def test_the_tasks_of_a_gpu_are_those_of_a_cpu(device, share, monkeypatch, tmp_p
 @pytest.mark.parametrize(("free", "expected"), [(2000, True), (1999, False)])
 def test_a_dataset_goes_to_the_memory_of_a_gpu_only_where_it_leaves_half_of_it_free(free, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 10**9))
-    assert pixels.fits(1000, torch.device("cuda")) == expected
+    assert pixels.fits_gpu(1000, torch.device("cuda")) == expected

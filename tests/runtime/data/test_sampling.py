@@ -150,7 +150,7 @@ def test_too_few_images_are_an_error_before_training():
 
 def test_equal_episodes_have_equal_fingerprints_and_others_do_not():
     def digest(seed, episodes):
-        return sampling.fingerprint(sampling.picture_sampler(pool(), SPEC, seed), episodes)
+        return sampling.episodes_fingerprint(sampling.picture_sampler(pool(), SPEC, seed), episodes)
 
     assert digest(0, 100) == digest(0, 100)
     assert len({digest(0, 100), digest(1, 100), digest(0, 200)}) == 3

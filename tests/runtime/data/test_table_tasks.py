@@ -10,7 +10,7 @@ from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.training import Watch
 from metalearn_cli.storage.runs import run_folder
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from tests.commands import TINY
 from tests.runtime.run.test_training import SINES, reports_of
 from tests.tables import kinds, machines, people, prepared, written
@@ -163,7 +163,7 @@ def test_a_run_on_a_table_resumed_at_every_step_ends_in_the_same_bits(folder, bl
     reports_of(whole)
     for _ in range(4):
         reports_of(parts, resume=True, watch=Watch(stop=lambda: True))
-    expected, found = (load(one.folder.last) for one in (whole, parts))
+    expected, found = (read_checkpoint(one.folder.last) for one in (whole, parts))
     assert found.header["iteration"] == 4
     assert found.tensors.keys() == expected.tensors.keys()
     assert all(torch.equal(found.tensors[name], value) for name, value in expected.tensors.items())

@@ -6,7 +6,7 @@ import torch
 from metalearn_cli.core.meta import Scores
 from metalearn_cli.errors import RunError
 from metalearn_cli.runtime.machine import distributed
-from metalearn_cli.runtime.machine.distributed import ALONE, Group, joined, own_device
+from metalearn_cli.runtime.machine.distributed import ALONE, Group, own_device, process_group
 
 
 def test_processes_share_all_tasks_and_each_once():
@@ -52,7 +52,7 @@ def test_that_others_are_waited_for_is_said_and_the_wait_ends_as_soon_as_it_shou
     monkeypatch.setattr(distributed, "_SECONDS_UNTIL_TOLD", 0.1)
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(KeyboardInterrupt), joined(torch.device("cpu"), lambda: bool(said), said.append):
+    with pytest.raises(KeyboardInterrupt), process_group(torch.device("cpu"), lambda: bool(said), said.append):
         pytest.fail("the block was entered")
     assert said == ["process 1 of 2 (WORLD_SIZE) waits for the others at here:29500"]
     came.set()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metalearn_cli.runtime.machine import matrix_products
-from metalearn_cli.runtime.machine.matrix_products import exact, is_amd, products_in
+from metalearn_cli.runtime.machine.matrix_products import is_amd, products_are_exact, products_in
 
 HERE = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
@@ -57,9 +57,9 @@ def test_products_rounded_to_bfloat16_would_be_noticed(monkeypatch):
                 args = [one.bfloat16().float() for one in args]
             return function(*args, **(kwargs or {}))
 
-    assert exact("highest")
+    assert products_are_exact("highest")
     with Rounded():
-        assert not exact("highest")
+        assert not products_are_exact("highest")
 
 
 def test_who_made_a_processor():

@@ -12,7 +12,7 @@ from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import divergence, stepping, training
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from metalearn_cli.storage.runs.run_folder import RunFolder
 from tests.commands import TINY
 from tests.runtime.run.test_training import session_in
@@ -43,7 +43,7 @@ def test_the_task_whose_loss_is_not_finite_is_named(tmp_path):
     session = breaking(session_in(tmp_path, execution={"chunk": 4}), [3])
     with pytest.raises(DivergedError, match=r"iteration 3: the loss of task 2 is not finite; the last good checkpoint"):
         train(session)
-    assert load(session.folder.last).header["iteration"] == 2
+    assert read_checkpoint(session.folder.last).header["iteration"] == 2
 
 
 def test_the_task_whose_gradient_alone_is_not_finite_is_found(tmp_path):
@@ -66,8 +66,8 @@ def test_steps_that_are_not_finite_are_left_out_and_counted_if_asked_for(tmp_pat
     assert "iteration 1: the gradient" in said[0]
     rows = [json.loads(line) for line in asked.folder.metrics.read_text().splitlines()]
     assert [row["skipped"] for row in rows] == [1, 2, 2]
-    assert load(asked.folder.last).header["skipped"] == 2
-    assert all(value.isfinite().all() for value in load(asked.folder.last).tensors.values())
+    assert read_checkpoint(asked.folder.last).header["skipped"] == 2
+    assert all(value.isfinite().all() for value in read_checkpoint(asked.folder.last).tensors.values())
 
 
 def test_a_run_that_leaves_out_one_step_after_the_other_ends(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_stopped_after_every_step_it_ends_in_the_same_bits(trained, data_dir, tm
     algorithm, path = trained
     for _ in range(TINY["outer"]["iterations"] + 1):
         train(session_in(tmp_path, data_dir, algorithm), stop=True)
-    whole, parts = (checkpoints.load(folder / "checkpoints/last.pt").tensors for folder in (path, tmp_path))
+    whole, parts = (checkpoints.read_checkpoint(folder / "checkpoints/last.pt").tensors for folder in (path, tmp_path))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
@@ -70,7 +70,7 @@ def test_training_changes_what_is_learned(trained, data_dir, tmp_path):
     if trained[0] == "nearest":
         pytest.skip("nearest learns nothing; what it gives for a gradient is tested with the family")
     learner = session_in(tmp_path, data_dir, trained[0]).learner
-    last = checkpoints.load(trained[1] / "checkpoints/last.pt")
+    last = checkpoints.read_checkpoint(trained[1] / "checkpoints/last.pt")
     assert any(not torch.equal(value, last.tensors[f"params.{n}"]) for n, value in learner.init().params.items())
 
 
@@ -161,7 +161,8 @@ def test_with_drop_block_it_trains_resumes_and_proves_itself(algorithm, data_dir
     for _ in range(TINY["outer"]["iterations"] + 1):
         train(session("parts", "threads"), stop=True)
     last, parts, still = (
-        checkpoints.load(tmp_path / one / "checkpoints/last.pt").tensors for one in ("whole", "parts", "still")
+        checkpoints.read_checkpoint(tmp_path / one / "checkpoints/last.pt").tensors
+        for one in ("whole", "parts", "still")
     )
     assert all(torch.equal(value, parts[name]) for name, value in last.items())
     assert last.keys() == still.keys()
@@ -195,7 +196,7 @@ def test_with_running_statistics_it_trains_resumes_proves_itself_and_is_used(
     train(whole)
     for _ in range(TINY["outer"]["iterations"] + 1):
         train(session_in(tmp_path / "parts", data_dir, algorithm, **RUNNING), stop=True)
-    last, parts = (checkpoints.load(tmp_path / one / "checkpoints/last.pt") for one in ("whole", "parts"))
+    last, parts = (checkpoints.read_checkpoint(tmp_path / one / "checkpoints/last.pt") for one in ("whole", "parts"))
     assert all(torch.equal(value, parts.tensors[name]) for name, value in last.tensors.items())
     kept = [name for name in last.tensors if name.startswith("statistics.")]
     assert len(kept) == 8

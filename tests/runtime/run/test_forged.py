@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.faults._forging import packed, places
 from metalearn_cli.errors import CheckpointError
 from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.checkpoints import FORMAT, Checkpoint
+from tests.faults._forging import packed, places
 from tests.untrained import checkpoint_of
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
@@ -22,14 +22,14 @@ ALIEN = [None, True, -1, 2**40, 10**30, 1e308, "x", "\x1b[2J", [], [[]], {}, {"n
 
 @pytest.fixture(scope="module")
 def trained(tiny_run) -> Checkpoint:
-    return checkpoints.load(tiny_run / "checkpoints/best.pt")
+    return checkpoints.read_checkpoint(tiny_run / "checkpoints/best.pt")
 
 
 @pytest.fixture(scope="module")
 def adapted(tiny_run, tmp_path_factory) -> Checkpoint:
     path = tmp_path_factory.mktemp("adapted") / "adapted.pt"
     load(tiny_run / "checkpoints/best.pt").adapt(PICTURES, ["a", "b", "a", "b"]).save(path)
-    return checkpoints.load(path)
+    return checkpoints.read_checkpoint(path)
 
 
 def with_value(checkpoint, path, value) -> Checkpoint:
@@ -133,7 +133,7 @@ def test_a_training_checkpoint_is_refused_by_the_field_that_cannot_be(trained, t
     ("path", "value", "message"),
     [
         ("classes", ["a", "a"], "classes: found a label twice"),
-        ("classes", ["a", "b", "c"], "classes: found 3, but the network tells 2 apart"),
+        ("classes", ["a", "b", "c"], "classes: found 3, but the network has 2 outputs"),
         ("classes", [], "classes"),
         ("classes", ["a", None], "classes"),
         ("classes", ["a", ["b"]], "classes"),
@@ -218,7 +218,7 @@ def test_what_adam_remembers_cannot_be_negative(trained, tmp_path, slot):
 def test_a_header_that_can_be_read_in_two_ways_or_not_at_all_is_refused(trained, tmp_path, text):
     (tmp_path / "odd.pt").write_bytes(packed(text, dict(trained.tensors)))
     with pytest.raises(CheckpointError, match="is not a JSON object"):
-        checkpoints.load(tmp_path / "odd.pt")
+        checkpoints.read_checkpoint(tmp_path / "odd.pt")
 
 
 @pytest.mark.parametrize("algorithm", ["maml_plus_plus", "meta_curvature", "protonet", "proto_maml", "nearest", "r2d2"])

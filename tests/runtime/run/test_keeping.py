@@ -6,20 +6,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks.faults import crash_points
 from metalearn_cli.core.objectives import classification, regression
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run.state import Kept, State
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
+from tests.faults import crash_points
 from tests.runtime.run.test_training import reports_of, session_in
 
 THREE = {"checkpoint": {"keep_best": 3}, "outer": {"iterations": 24, "lr": 0.05}}
 
 
 def kept_files(session):
-    return {path.name: load(path) for path in session.folder.all_kept}
+    return {path.name: read_checkpoint(path) for path in session.folder.all_kept}
 
 
 def same_files(one, other):
@@ -43,14 +43,14 @@ def test_the_files_are_those_of_the_best_validations(whole):
     assert {name: file.header["iteration"] for name, file in kept_files(session).items()} == {
         f"best-{report.iteration:010}.pt": report.iteration for report in best
     }
-    assert load(session.folder.last).header["kept"] == [[one.iteration, one.val[-1].score] for one in best]
+    assert read_checkpoint(session.folder.last).header["kept"] == [[one.iteration, one.val[-1].score] for one in best]
     assert sum(report.best for report in reports) < len(reports) - 3  # some that came later fell out, or never came in
 
 
 def test_the_best_of_them_is_best_pt(whole):
     session, _ = whole
-    iteration, _ = load(session.folder.last).header["kept"][0]
-    kept, best = load(session.folder.kept(iteration)), load(session.folder.best)
+    iteration, _ = read_checkpoint(session.folder.last).header["kept"][0]
+    kept, best = read_checkpoint(session.folder.kept(iteration)), read_checkpoint(session.folder.best)
     assert kept.header == best.header
     assert all(torch.equal(kept.tensors[name], value) for name, value in best.tensors.items())
 
@@ -65,7 +65,7 @@ def test_without_being_asked_for_none_are_kept(tmp_path):
     session = session_in(tmp_path)
     reports_of(session)
     assert session.folder.all_kept == []
-    assert load(session.folder.last).header["kept"] == []
+    assert read_checkpoint(session.folder.last).header["kept"] == []
 
 
 def test_of_equal_scores_the_earlier_stays_as_it_does_in_best_pt():
@@ -104,8 +104,10 @@ def test_killed_inside_any_write_it_ends_with_the_same_kept(whole, tmp_path, mon
     with pytest.raises(InterruptedError):
         reports_of(session)
     monkeypatch.undo()
-    for one in load(session.folder.last).header["kept"] if session.folder.last.exists() else []:
-        assert load(session.folder.kept(one[0])).header["iteration"] == one[0]  # whatever it goes on from is all there
+    for one in read_checkpoint(session.folder.last).header["kept"] if session.folder.last.exists() else []:
+        assert (
+            read_checkpoint(session.folder.kept(one[0])).header["iteration"] == one[0]
+        )  # whatever it goes on from is all there
     reports_of(session, resume=True)
     same_files(session, whole[0])
 
@@ -124,7 +126,7 @@ def test_killed_before_what_fell_out_is_gone_it_goes_at_the_next_start(whole, tm
     monkeypatch.undo()
     assert len(session.folder.all_kept) > 3
     sessions.start(session, resume=True)
-    assert [load(path).header["iteration"] for path in session.folder.all_kept] == sorted(calls[-1])
+    assert [read_checkpoint(path).header["iteration"] for path in session.folder.all_kept] == sorted(calls[-1])
     reports_of(session, resume=True)
     same_files(session, whole[0])
 
@@ -135,7 +137,7 @@ def test_what_is_done_again_after_a_damaged_last_is_there_once(whole, tmp_path):
     reports_of(session, watch=Watch(stop=lambda: next(stop_after, True)))
     session.folder.last.write_bytes(b"damaged")
     reports_of(session, resume=True)
-    iterations = [iteration for iteration, _ in load(session.folder.last).header["kept"]]
+    iterations = [iteration for iteration, _ in read_checkpoint(session.folder.last).header["kept"]]
     assert len(set(iterations)) == len(iterations) == 3
     same_files(session, whole[0])
 
@@ -149,8 +151,10 @@ def test_after_a_crash_anywhere_all_that_the_newest_names_is_whole(tmp_path, mon
         place = tmp_path / "crashed"
         assert crash_points.recovers(session, kept, state, place), state.call
         folder = session.folder._replace(path=place)
-        found = load(folder.last).header["kept"] if folder.last.exists() else []
-        assert [load(path).header["iteration"] for path in folder.all_kept] == sorted(one for one, _ in found)
+        found = read_checkpoint(folder.last).header["kept"] if folder.last.exists() else []
+        assert [read_checkpoint(path).header["iteration"] for path in folder.all_kept] == sorted(
+            one for one, _ in found
+        )
 
 
 def test_a_disk_that_is_full_for_one_leaves_the_run_whole_and_nothing_half_written(whole, tmp_path, monkeypatch):
@@ -166,7 +170,7 @@ def test_a_disk_that_is_full_for_one_leaves_the_run_whole_and_nothing_half_writt
     with pytest.raises(RunError, match=r"disk is full; .*last\.pt is whole, go on from it with --resume"):
         reports_of(session)
     monkeypatch.undo()
-    assert load(session.folder.last).header["iteration"] == 2
+    assert read_checkpoint(session.folder.last).header["iteration"] == 2
     reports_of(session, resume=True)
     same_files(session, whole[0])
 
@@ -181,6 +185,6 @@ def test_rows_and_the_list_agree(whole):
     session, _ = whole
     rows = [json.loads(line) for line in session.folder.metrics.read_text().splitlines()]
     scores = {row["iteration"]: row["val"][-1]["score"] for row in rows}
-    listed = load(session.folder.last).header["kept"]
+    listed = read_checkpoint(session.folder.last).header["kept"]
     assert [scores[iteration] for iteration, _ in listed] == [score for _, score in listed]
     assert all(left <= right for (_, left), (_, right) in pairwise(listed))

@@ -1,7 +1,7 @@
 import json
 from types import SimpleNamespace
 
-from metalearn_cli.experiment import from_mapping, load
+from metalearn_cli.experiment import from_mapping, read_experiment
 from metalearn_cli.experiment.yaml_lines import parse
 from metalearn_cli.runtime.run import model_card
 from metalearn_cli.runtime.run import session as sessions
@@ -50,7 +50,7 @@ def test_the_card_says_how_good_it_is_and_how_to_make_it_again(data_dir, tmp_pat
     assert "exactly 2 new classes" in text
     config = text.rpartition("```yaml\n")[2].removesuffix("```\n")
     (tmp_path / "config.yaml").write_text(config)
-    assert load(str(tmp_path / "config.yaml")) == from_mapping(TINY, "test")
+    assert read_experiment(str(tmp_path / "config.yaml")) == from_mapping(TINY, "test")
 
 
 def test_the_card_of_a_run_that_kept_more_says_that_it_speaks_of_one(data_dir, tmp_path):

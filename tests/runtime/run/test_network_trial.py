@@ -13,7 +13,7 @@ from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import learner_for
-from metalearn_cli.runtime.run.network_trial import Asked, default_type, tried
+from metalearn_cli.runtime.run.network_trial import Requirements, default_type, tried_network
 from metalearn_cli.runtime.run.outer_step import leaves, move, optimizer_for
 from metalearn_cli.testing import problems
 from tests import foreign
@@ -30,7 +30,9 @@ def network_of(call: str, order: int = 2, **arguments: str) -> tuple[Network, li
         torch.manual_seed(0)
         config = custom.Config(call=f"tests.foreign:{call}", arguments=arguments)
         network = Network(custom.build(config, SHAPE, 2))
-    return tried(network, Asked(SHAPE, order, f"backbone.call: {call}", "algorithm.second_order=false", False))
+    return tried_network(
+        network, Requirements(SHAPE, order, f"backbone.call: {call}", "algorithm.second_order=false", False)
+    )
 
 
 def require_right(network: Network, kind: torch.dtype = torch.float64) -> None:
@@ -110,7 +112,7 @@ def test_what_has_no_second_derivative_is_refused_with_its_layer_and_a_cure_that
 
 def test_a_second_use_of_a_layer_is_not_left_out_at_once():
     network, _ = network_of("repeated")
-    params = problems.for_tasks(2, network.initial())
+    params = problems.expanded_for_tasks(2, network.initial())
     inputs = torch.rand(2, 5, *SHAPE)
     expected = network.one_by_one()(params, inputs)
     torch.testing.assert_close(network(params, inputs), expected, rtol=1e-5, atol=1e-6)

@@ -194,7 +194,7 @@ def test_what_has_no_effect_is_said_by_its_key(more, line, data_dir):
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_a_precision_that_this_cpu_does_not_have_is_said(rounded, data_dir, monkeypatch):
-    monkeypatch.setattr(matrix_products, "exact", lambda _asked: not rounded)
+    monkeypatch.setattr(matrix_products, "products_are_exact", lambda _asked: not rounded)
     lines = settings_without_effect.idle_settings(opened(TINY | {"execution": {"precision": "bfloat16"}}, data_dir))
     expected = "execution.precision: has no effect, this CPU does not round products to bfloat16"
     assert (expected in lines) != rounded

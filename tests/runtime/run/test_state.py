@@ -11,7 +11,7 @@ from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
 @pytest.fixture
 def trained(tiny_run) -> Checkpoint:
-    return checkpoints.load(tiny_run / "checkpoints/best.pt")
+    return checkpoints.read_checkpoint(tiny_run / "checkpoints/best.pt")
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def adapted(tiny_run, tmp_path) -> Checkpoint:
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (4, 28, 28, 1), dtype=torch.uint8, generator=generator).numpy()
     load(tiny_run / "checkpoints/best.pt").adapt(pictures, ["a", "b", "a", "b"]).save(tmp_path / "adapted.pt")
-    return checkpoints.load(tmp_path / "adapted.pt")
+    return checkpoints.read_checkpoint(tmp_path / "adapted.pt")
 
 
 def refused(opener, checkpoint, tmp_path, message):

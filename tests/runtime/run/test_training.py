@@ -15,7 +15,7 @@ from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.runtime.run.state import Averages, State, restored
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 
 SINES = {
     "name": "sines",
@@ -73,7 +73,7 @@ def test_the_checkpoint_is_there_before_the_report_is_yielded(tmp_path):
     session = session_in(tmp_path)
     with running(session.plan) as runner:
         report = next(training.loop(session, runner, sessions.start(session, False), Watch()))
-    assert load(session.folder.last).header["iteration"] == report.iteration == 2
+    assert read_checkpoint(session.folder.last).header["iteration"] == report.iteration == 2
     assert session.folder.best.exists()
 
 
@@ -81,7 +81,7 @@ def test_the_best_checkpoint_is_the_one_with_the_smallest_error_on_validation(tm
     session = session_in(tmp_path, outer={"iterations": 20, "lr": 0.05})
     reports = reports_of(session)
     best = min(reports, key=lambda report: report.val[-1].score)
-    assert load(session.folder.best).header["iteration"] == best.iteration
+    assert read_checkpoint(session.folder.best).header["iteration"] == best.iteration
     assert best.best
 
 
@@ -99,7 +99,7 @@ def test_a_larger_accuracy_and_a_smaller_error_are_better():
 def test_stopping_keeps_a_checkpoint_between_reports(tmp_path):
     session = session_in(tmp_path)
     assert reports_of(session, watch=Watch(stop=lambda: True)) == []
-    assert load(session.folder.last).header["iteration"] == 1
+    assert read_checkpoint(session.folder.last).header["iteration"] == 1
 
 
 def test_a_stop_that_comes_late_in_a_step_still_leaves_a_checkpoint_of_the_last_step(tmp_path):
@@ -110,18 +110,18 @@ def test_a_stop_that_comes_late_in_a_step_still_leaves_a_checkpoint_of_the_last_
         return len(asked) >= 2
 
     reports_of(session, watch=Watch(stop=stop))
-    assert load(session.folder.last).header["iteration"] == len(asked)
+    assert read_checkpoint(session.folder.last).header["iteration"] == len(asked)
 
 
 def test_resumed_at_any_step_it_ends_in_the_same_bits(tmp_path):
     whole = session_in(tmp_path)
     reports_of(whole)
-    expected = load(whole.folder.last).tensors
+    expected = read_checkpoint(whole.folder.last).tensors
     (tmp_path / "parts").mkdir()
     parts = session_in(tmp_path / "parts")
     for _ in range(6):
         reports_of(parts, resume=True, watch=Watch(stop=lambda: True))
-    found = load(parts.folder.last)
+    found = read_checkpoint(parts.folder.last)
     assert found.header["iteration"] == 6
     assert all(torch.equal(found.tensors[name], value) for name, value in expected.items())
     rows = [json.loads(row)["iteration"] for row in parts.folder.metrics.read_text().splitlines()]
@@ -135,7 +135,7 @@ def whole_run(path, **changes):
 
 
 def same_bits(one, other):
-    found, expected = (load(session.folder.last).tensors for session in (one, other))
+    found, expected = (read_checkpoint(session.folder.last).tensors for session in (one, other))
     return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -150,7 +150,7 @@ def test_a_stop_during_validation_leaves_the_report_for_later(tmp_path):
 
     session = session_in(tmp_path, **long_validation)
     assert reports_of(session, watch=Watch(stop=second_block_of_the_first_validation)) == []
-    assert load(session.folder.last).header["iteration"] == 2
+    assert read_checkpoint(session.folder.last).header["iteration"] == 2
     found = reports_of(session, resume=True)
     assert [(one.iteration, one.loss, one.val, one.best) for one in found] == [
         (one.iteration, one.loss, one.val, one.best) for one in expected
@@ -197,9 +197,11 @@ def test_checkpoints_are_written_between_reports_as_asked(tmp_path, keeping, kep
 
     with pytest.raises(InterruptedError):
         reports_of(session, watch=Watch(tick=tick))
-    assert (load(session.folder.last).header["iteration"] if session.folder.last.exists() else None) == kept
+    assert (read_checkpoint(session.folder.last).header["iteration"] if session.folder.last.exists() else None) == kept
     if kept:
-        assert load(session.folder.previous).header["iteration"] == (kept - 2 if keeping == {"every": 2} else kept - 1)
+        assert read_checkpoint(session.folder.previous).header["iteration"] == (
+            kept - 2 if keeping == {"every": 2} else kept - 1
+        )
 
 
 def test_a_resumed_run_takes_the_chunks_that_it_began_with(tmp_path):
@@ -248,7 +250,7 @@ def test_a_checkpoint_of_format_1_goes_on_where_it_stopped(tmp_path):
     session = session_in(tmp_path, **changes)
     session.folder.last.write_bytes(frozen.read_bytes())
     assert [report.iteration for report in reports_of(session, resume=True)] == [4, 5]
-    trained, expected = (load(one.folder.last).tensors for one in (session, whole))
+    trained, expected = (read_checkpoint(one.folder.last).tensors for one in (session, whole))
     for name, value in expected.items():  # it was made on another machine, whose sums may have other last bits
         assert torch.allclose(trained[name], value, rtol=1e-4, atol=1e-6), name
 
@@ -272,7 +274,7 @@ def test_divergence_names_iteration_and_tasks_and_changes_no_checkpoint(tmp_path
         reports_of(session)
     for checkpoint in (session.folder.last, session.folder.best):
         if checkpoint.exists():
-            assert all(value.isfinite().all() for value in load(checkpoint).tensors.values())
+            assert all(value.isfinite().all() for value in read_checkpoint(checkpoint).tensors.values())
 
 
 def test_a_step_to_infinity_is_divergence_and_is_kept_in_no_checkpoint(tmp_path):
@@ -289,7 +291,7 @@ def test_a_run_on_other_data_is_not_resumed(tmp_path):
     other = session.data._replace(sha256="other")
     with pytest.raises(CheckpointError, match="other data"):
         restored(
-            load(session.folder.last),
+            read_checkpoint(session.folder.last),
             session.folder.last,
             session.experiment,
             other,

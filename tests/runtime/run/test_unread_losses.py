@@ -17,7 +17,7 @@ from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training, unread_losses
 from metalearn_cli.runtime.run.training import Watch
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 from tests.commands import TINY
 from tests.runtime.run.test_divergence import breaking
 from tests.runtime.run.test_divergence import train as trained
@@ -61,7 +61,7 @@ def test_the_first_step_that_was_not_finite_is_named_and_no_checkpoint_knows_of_
     session = breaking(session_in(tmp_path, **asked), [4, 5])
     with pytest.raises(DivergedError, match=r"iteration 4: the loss of task 2 is not finite; the last good checkpoint"):
         trained(session)
-    last = load(session.folder.last)
+    last = read_checkpoint(session.folder.last)
     assert last.header["iteration"] == 3
     assert all(value.isfinite().all() for value in last.tensors.values())
 

@@ -73,7 +73,7 @@ def test_pictures_are_what_is_stored(data_dir):
     stored = opening._stored(experiment.dataset, data_dir, lambda *_: None)
     pool = pool_of(stored, "val")
     images = sampling.draw(pool, assembly.evaluation_spec(experiment), 0, 0, 7).images
-    shown = episode_answers.shown(subject, 7)
+    shown = episode_answers.episode_pictures(subject, 7)
     assert np.array_equal(shown.support, np.asarray(stored.prepared.images)[images[:, :1]])
     assert np.array_equal(shown.query, np.asarray(stored.prepared.images)[images[:, 1:]])
 

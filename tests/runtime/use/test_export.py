@@ -152,8 +152,8 @@ def test_weights_load_into_the_layers_that_they_name(data_dir, tmp_path):
 
 def test_the_initialisation_keeps_the_names_of_the_backbone(data_dir, tmp_path):
     path = checkpoint_of(tmp_path / "best.pt", data_dir, "meta_sgd", "conv4")
-    save_initialisation(checkpoints.load(path), path, tmp_path / "init.safetensors")
-    stored = checkpoints.load(path)
+    save_initialisation(checkpoints.read_checkpoint(path), path, tmp_path / "init.safetensors")
+    stored = checkpoints.read_checkpoint(path)
     with safe_open(tmp_path / "init.safetensors", "np") as file:
         assert json.loads(file.metadata()["kind"]) == "meta"
         names = set(file.keys())

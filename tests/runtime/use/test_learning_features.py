@@ -10,7 +10,7 @@ import torch
 from metalearn_cli import grown, load, load_classifier, load_experiment
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment import from_mapping
-from metalearn_cli.experiment import load as load_config
+from metalearn_cli.experiment import read_experiment as load_config
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data import opening

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.faults._hostile import claiming
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.use import finetuning
 from metalearn_cli.runtime.use.finetuning import queries_in, support_in
+from tests.faults._hostile import claiming
 
 SEEN = Preprocessing(channels=3, height=8, width=8, mean=(0.0,) * 3, std=(1.0,) * 3)
 INTERFACE = Interface((3, 8, 8), 2, classification, SEEN)
@@ -186,7 +186,7 @@ def test_thousands_of_pictures_are_read_one_after_the_other(support, monkeypatch
         return np.zeros((8, 8, 3), np.uint8)
 
     monkeypatch.setattr(finetuning, "_contents", counted)
-    monkeypatch.setattr(finetuning, "decoded", decode)
+    monkeypatch.setattr(finetuning, "decoded_picture", decode)
     assert len(support_in(support, INTERFACE).files) == 2002
     assert set(decoded) == {1}
 

@@ -46,7 +46,7 @@ def store(test_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def session(store, tmp_path_factory):
     experiment = from_mapping(EXPERIMENT, "test")
-    with run_folder.opened(tmp_path_factory.mktemp("raw"), resume=True) as folder:
+    with run_folder.open_run(tmp_path_factory.mktemp("raw"), resume=True) as folder:
         session = sessions.session_for(experiment, folder.path, data_dir=store)
         with running(session.plan) as runner:
             list(training.loop(session, runner, sessions.start(session, False), training.Watch()))

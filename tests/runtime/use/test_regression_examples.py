@@ -11,7 +11,7 @@ from tests.runtime.use.test_episode_answers import PLAN, SINES, subject_of
 
 def test_a_fit_passes_through_what_the_learner_answers_after_each_step(data_dir):
     subject = subject_of(data_dir, **SINES)
-    [fit] = regression_examples.fits(subject, [3])
+    [fit] = regression_examples.fitted_functions(subject, [3])
     task = subject.sampler(0, [3])
     assert fit.support == (task.support.inputs.flatten().tolist(), task.support.targets.flatten().tolist())
     assert fit.steps == [0, 1, 2]

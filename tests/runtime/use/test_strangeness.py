@@ -7,7 +7,7 @@ from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.view import View, typical_of
-from metalearn_cli.runtime.use.strangeness import Batch, alien_remarks
+from metalearn_cli.runtime.use.strangeness import PictureGroup, alien_remarks
 
 GENERATOR = torch.Generator().manual_seed(0)
 DIRECTION = torch.rand(64, generator=GENERATOR) + 0.5
@@ -23,7 +23,7 @@ def interface(trained=True):
 
 def batch(features, brightness=0.5):
     count = len(features)
-    return Batch("queries", [f"{number}.png" for number in range(count)], features, [brightness] * count)
+    return PictureGroup("queries", [f"{number}.png" for number in range(count)], features, [brightness] * count)
 
 
 def test_features_like_those_of_training_are_not_remarked_on():

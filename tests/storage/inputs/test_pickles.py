@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from benchmarks.faults._hostile import hostile_pickles
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.inputs.pickles import unpickled
+from tests.faults._hostile import hostile_pickles
 
 ARRAYS = {
     "images": np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3),

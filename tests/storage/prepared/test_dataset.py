@@ -9,10 +9,10 @@ from numpy.lib.format import open_memmap
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.prepared import dataset
+from metalearn_cli.storage.prepared import checking
 from metalearn_cli.storage.prepared.dataset import open_checked, open_prepared, verify
 from metalearn_cli.storage.prepared.rows import Rows
-from metalearn_cli.storage.prepared.writing import Chunk, Contents, write
+from metalearn_cli.storage.prepared.writing import Chunk, Contents, write_dataset
 
 COUNTS = {"a": 3, "b": 1, "c": 2, "d": 4}
 SPLITS = {"one": {"train": ["a", "d"], "val": ["b"], "test": ["c"]}}
@@ -26,7 +26,7 @@ def pictures(seed=0):
 
 def written(folder, contents=CONTENTS, classes=None):
     found = pictures() if classes is None else classes
-    return write(folder, contents, [*found], "key", lambda names: (Chunk(name, found[name]) for name in names))
+    return write_dataset(folder, contents, [*found], "key", lambda names: (Chunk(name, found[name]) for name in names))
 
 
 def edited(folder, **changes):
@@ -116,7 +116,7 @@ def test_what_does_not_fit_together_is_refused_and_leaves_nothing(tmp_path, spli
 def test_two_classes_of_one_name_are_refused(tmp_path):
     chunks = [Chunk(name, pictures()[name]) for name in (*COUNTS, "a")]
     with pytest.raises(DataError, match="two classes have the same name"):
-        write(tmp_path / "x", CONTENTS, [*COUNTS, "a"], "key", lambda names: iter(chunks))
+        write_dataset(tmp_path / "x", CONTENTS, [*COUNTS, "a"], "key", lambda names: iter(chunks))
 
 
 def test_each_split_has_the_mean_of_its_own_train_classes(tmp_path):
@@ -303,7 +303,7 @@ def test_a_changed_pixel_is_found_when_the_dataset_is_opened_to_learn_from(folde
 
 
 def test_a_large_array_is_read_once_and_again_when_it_has_changed(folder, monkeypatch):
-    monkeypatch.setattr(dataset, "_READ_ALWAYS", 0)
+    monkeypatch.setattr(checking, "_READ_ALWAYS", 0)
     seen = []
     for _ in range(2):
         open_checked(folder, lambda *moved: seen.append(moved))
@@ -315,7 +315,7 @@ def test_a_large_array_is_read_once_and_again_when_it_has_changed(folder, monkey
 
 
 def test_a_large_array_in_a_folder_that_takes_no_files_is_read_each_time(folder, monkeypatch):
-    monkeypatch.setattr(dataset, "_READ_ALWAYS", 0)
+    monkeypatch.setattr(checking, "_READ_ALWAYS", 0)
     (folder / ".checked").mkdir()
     seen = []
     for _ in range(2):

@@ -7,7 +7,7 @@ from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.prepared import writing
 from metalearn_cli.storage.prepared.dataset import open_prepared, verify
-from metalearn_cli.storage.prepared.writing import Chunk, Contents, unfinished, write
+from metalearn_cli.storage.prepared.writing import Chunk, Contents, unfinished, write_dataset
 
 NAMES = ["a", "b", "c", "d"]
 SPLITS = {"one": {"train": ["a", "d"], "val": ["b"], "test": ["c"]}}
@@ -47,21 +47,21 @@ def stopping(before: str, stop=KeyboardInterrupt):
 
 def interrupted(folder, before="c", key="key"):
     with pytest.raises(KeyboardInterrupt):
-        write(folder, CONTENTS, NAMES, key, stopping(before))
+        write_dataset(folder, CONTENTS, NAMES, key, stopping(before))
     assert not folder.exists()
 
 
 @pytest.fixture
 def whole(tmp_path):
     """The manifest and the bytes of a conversion that was never interrupted."""
-    manifest = write(tmp_path / "whole", CONTENTS, NAMES, "key", chunks)
+    manifest = write_dataset(tmp_path / "whole", CONTENTS, NAMES, "key", chunks)
     return manifest, (tmp_path / "whole" / "images.npy").read_bytes()
 
 
 def test_an_interrupted_conversion_starts_again_from_its_finished_classes(tmp_path, whole):
     interrupted(tmp_path / "pets")
     asked = []
-    manifest = write(tmp_path / "pets", CONTENTS, NAMES, "key", lambda names: chunks(names, asked))
+    manifest = write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", lambda names: chunks(names, asked))
     assert asked == ["c", "d"]
     assert (manifest, (tmp_path / "pets" / "images.npy").read_bytes()) == whole
     assert sorted(file.name for file in (tmp_path / "pets").iterdir()) == ["images.npy", "manifest.json"]
@@ -71,14 +71,14 @@ def test_an_interrupted_conversion_starts_again_from_its_finished_classes(tmp_pa
 def test_wherever_it_was_interrupted_the_bytes_are_the_same(tmp_path, whole, before):
     for _time in range(3):
         interrupted(tmp_path / "pets", before)
-    manifest = write(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
+    manifest = write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
     assert (manifest, (tmp_path / "pets" / "images.npy").read_bytes()) == whole
 
 
 def test_other_work_does_not_use_what_is_unfinished(tmp_path, whole):
     interrupted(tmp_path / "pets", key="other pictures")
     asked = []
-    manifest = write(tmp_path / "pets", CONTENTS, NAMES, "key", lambda names: chunks(names, asked))
+    manifest = write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", lambda names: chunks(names, asked))
     assert asked == NAMES
     assert manifest == whole[0]
 
@@ -88,7 +88,7 @@ def test_a_journal_cut_anywhere_loses_work_but_nothing_else(tmp_path, whole, los
     interrupted(tmp_path / "pets", "d")
     journal = unfinished(tmp_path / "pets") / "finished.jsonl"
     journal.write_bytes(journal.read_bytes()[:-lost])
-    manifest = write(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
+    manifest = write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
     assert (manifest, (tmp_path / "pets" / "images.npy").read_bytes()) == whole
 
 
@@ -97,7 +97,7 @@ def test_an_array_shorter_than_the_journal_says_loses_work_but_nothing_else(tmp_
     interrupted(tmp_path / "pets", "d")
     images = unfinished(tmp_path / "pets") / "images.npy"
     images.write_bytes(images.read_bytes()[:kept])
-    manifest = write(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
+    manifest = write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
     assert (manifest, (tmp_path / "pets" / "images.npy").read_bytes()) == whole
 
 
@@ -113,14 +113,14 @@ def test_what_is_in_the_journal_is_in_the_array(tmp_path):
 @pytest.mark.parametrize("stop", [ValueError, DataError, OSError])
 def test_a_failure_leaves_nothing(tmp_path, stop):
     with pytest.raises(Exception):  # noqa: B017
-        write(tmp_path / "pets", CONTENTS, NAMES, "key", stopping("c", stop))
+        write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", stopping("c", stop))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_replacing_that_is_interrupted_leaves_the_old_one(tmp_path):
-    write(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
+    write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", chunks)
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "pets", CONTENTS._replace(source="there"), NAMES, "other", stopping("c"))
+        write_dataset(tmp_path / "pets", CONTENTS._replace(source="there"), NAMES, "other", stopping("c"))
     assert verify(tmp_path / "pets").source == "here"
 
 
@@ -136,8 +136,8 @@ def test_damaged_pictures_are_listed_in_the_manifest_also_after_an_interruption(
             yield chunk
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "pets", CONTENTS, NAMES, "key", half)
-    write(tmp_path / "pets", CONTENTS, NAMES, "key", work)
+        write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", half)
+    write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", work)
     damaged = open_prepared(tmp_path / "pets").manifest.damaged
     assert damaged == [f"{name}.png: is damaged" for name in NAMES for _ in range(3)]
 
@@ -145,4 +145,4 @@ def test_damaged_pictures_are_listed_in_the_manifest_also_after_an_interruption(
 def test_a_class_whose_pictures_are_all_damaged_is_an_error_that_says_why(tmp_path):
     empty = Chunk("a", np.empty((0, 4, 5, 3), np.uint8), ["a/1.png: is damaged"])
     with pytest.raises(DataError, match=r"class 'a' has no pictures: a/1\.png: is damaged"):
-        write(tmp_path / "pets", CONTENTS, NAMES, "key", lambda names: iter([empty, *chunks(["b", "c", "d"])]))
+        write_dataset(tmp_path / "pets", CONTENTS, NAMES, "key", lambda names: iter([empty, *chunks(["b", "c", "d"])]))

@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 def test_what_is_saved_is_loaded(path):
-    found = checkpoints.load(path)
+    found = checkpoints.read_checkpoint(path)
     assert found.header["iteration"] == 7
     assert found.tensors.keys() == TENSORS.keys()
     assert all(torch.equal(found.tensors[name], value) for name, value in TENSORS.items())
@@ -32,7 +32,7 @@ def test_what_is_saved_is_loaded(path):
 
 
 def test_tensors_below_a_prefix_lose_it(path):
-    assert set(checkpoints.load(path).below("params.")) == {"weight", "scalar"}
+    assert set(checkpoints.read_checkpoint(path).below("params.")) == {"weight", "scalar"}
 
 
 def test_no_damaged_bit_is_loaded_silently(path):
@@ -43,7 +43,7 @@ def test_no_damaged_bit_is_loaded_silently(path):
         damaged[place // 8] ^= 1 << (place % 8)
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError):
-            checkpoints.load(path)
+            checkpoints.read_checkpoint(path)
 
 
 def test_no_cut_file_is_loaded(path):
@@ -51,7 +51,7 @@ def test_no_cut_file_is_loaded(path):
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError):
-            checkpoints.load(path)
+            checkpoints.read_checkpoint(path)
 
 
 def test_a_newer_format_is_refused_with_its_maker(path, monkeypatch):
@@ -59,7 +59,7 @@ def test_a_newer_format_is_refused_with_its_maker(path, monkeypatch):
     checkpoints.save(path, Checkpoint({"versions": {"metalearn": "9.0"}}, TENSORS))
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"format 4 \(made by metalearn 9.0\), .* install a newer metalearn"):
-        checkpoints.load(path)
+        checkpoints.read_checkpoint(path)
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path):
@@ -68,7 +68,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "foreign.pt")
     for one in (file, tmp_path / "foreign.pt"):
         with pytest.raises(CheckpointError, match="is not a metalearn checkpoint"):
-            checkpoints.load(one)
+            checkpoints.read_checkpoint(one)
     assert not marker.exists()
 
 
@@ -77,13 +77,13 @@ def test_a_strange_container_is_refused(tmp_path, header):
     file = tmp_path / "x.pt"
     file.write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(CheckpointError):
-        checkpoints.load(file)
+        checkpoints.read_checkpoint(file)
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     for file, reason in ((tmp_path / "none.pt", "cannot be read: No such file"), (tmp_path, "is a folder, expected")):
         with pytest.raises(CheckpointError, match=reason):
-            checkpoints.load(file)
+            checkpoints.read_checkpoint(file)
 
 
 def test_the_header_can_be_read_without_torch(path):
@@ -99,4 +99,4 @@ def test_a_header_that_is_no_object_is_refused(tmp_path, header, monkeypatch):
     checkpoints.save(tmp_path / "odd.pt", Checkpoint({}, TENSORS))
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="not a JSON object"):
-        checkpoints.load(tmp_path / "odd.pt")
+        checkpoints.read_checkpoint(tmp_path / "odd.pt")

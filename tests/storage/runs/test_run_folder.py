@@ -9,24 +9,24 @@ from metalearn_cli.storage.runs import run_folder
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
-    with run_folder.opened(tmp_path / "run", resume=False) as folder:
+    with run_folder.open_run(tmp_path / "run", resume=False) as folder:
         folder.last.write_bytes(b"x")
     with (
         pytest.raises(RunError, match="holds a run already; add --resume"),
-        run_folder.opened(tmp_path / "run", resume=False),
+        run_folder.open_run(tmp_path / "run", resume=False),
     ):
         pass
 
 
 def test_a_folder_with_nothing_but_one_of_the_best_holds_a_run_too(tmp_path):
-    with run_folder.opened(tmp_path / "run", resume=False) as folder:
+    with run_folder.open_run(tmp_path / "run", resume=False) as folder:
         folder.kept(5).write_bytes(b"x")
-    with pytest.raises(RunError, match="holds a run already"), run_folder.opened(tmp_path / "run", resume=False):
+    with pytest.raises(RunError, match="holds a run already"), run_folder.open_run(tmp_path / "run", resume=False):
         pass
 
 
 def test_only_what_a_run_kept_itself_goes(tmp_path):
-    with run_folder.opened(tmp_path / "run", resume=False) as folder:
+    with run_folder.open_run(tmp_path / "run", resume=False) as folder:
         own = folder.best.with_name("best-model.pt")
         for path in (own, folder.best, folder.kept(5), folder.kept(7)):
             path.write_bytes(b"x")
@@ -37,7 +37,7 @@ def test_only_what_a_run_kept_itself_goes(tmp_path):
 
 
 def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path):
-    with run_folder.opened(tmp_path, resume=True):
+    with run_folder.open_run(tmp_path, resume=True):
         code = (
             "import sys; from pathlib import Path; from metalearn_cli.storage.runs import run_folder\n"
             "from metalearn_cli.errors import RunError\n"
@@ -50,7 +50,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path):
 
 def test_the_lock_ends_with_the_block(tmp_path):
     for _ in range(2):
-        with run_folder.opened(tmp_path, resume=True):
+        with run_folder.open_run(tmp_path, resume=True):
             pass
 
 
@@ -72,5 +72,5 @@ def test_numbers_that_are_not_finite_become_null(tmp_path):
 
 def test_a_path_that_is_a_file_is_an_error_of_the_run(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file"), run_folder.opened(tmp_path / "file", resume=False):
+    with pytest.raises(RunError, match="file"), run_folder.open_run(tmp_path / "file", resume=False):
         pass

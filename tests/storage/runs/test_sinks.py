@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import from_mapping, load, to_yaml
+from metalearn_cli.experiment import from_mapping, read_experiment, to_yaml
 from metalearn_cli.storage.runs import sinks
 from tests.commands import ROOT, TINY
 
@@ -48,7 +48,7 @@ def mine(tmp_path, monkeypatch):
 
 def test_tensorboard_gets_numbers_pictures_and_hyperparameters(run):
     pytest.importorskip("tensorboardX", reason="the extra metalearn-cli[tensorboard] is not installed")
-    with sinks.opened(sinks.found(["tensorboard"]), run, silent) as (board,):
+    with sinks.open_sinks(sinks.sink_openers(["tensorboard"]), run, silent) as (board,):
         board.scalars(3, {"train/loss": 0.5, "train/score": float("nan")})
         board.picture(3, "val/episode", np.zeros((4, 6, 3), np.uint8))
         board.result({"result/val": 0.5})
@@ -73,15 +73,15 @@ def test_tensorboard_s_file_has_each_report_as_soon_as_it_is_made(run):
 
 def test_without_a_list_there_is_tensorboard_where_its_library_is(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    assert sinks.found(None) == []
-    assert [one.name for one in sinks.found(["tensorboard"])] == ["tensorboard"]
+    assert sinks.sink_openers(None) == []
+    assert [one.name for one in sinks.sink_openers(["tensorboard"])] == ["tensorboard"]
 
 
 def test_a_listed_sink_whose_library_is_missing_is_an_error(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    openers = sinks.found(["tensorboard"])
+    openers = sinks.sink_openers(["tensorboard"])
     with pytest.raises(ConfigError, match=r"sinks\[0\]: tensorboard cannot be opened"):
-        sinks.opened(openers, run, silent).__enter__()
+        sinks.open_sinks(openers, run, silent).__enter__()
 
 
 def test_settings_are_the_experiment_in_one_level():
@@ -101,14 +101,14 @@ def test_a_sink_that_raises_is_told_once_and_closed_however_the_run_ends(run, mi
         sink.result({})
         raise KeyError
 
-    with pytest.raises(KeyError), sinks.opened(sinks.found(["mine:Whole"]), run, told.append) as (sink,):
+    with pytest.raises(KeyError), sinks.open_sinks(sinks.sink_openers(["mine:Whole"]), run, told.append) as (sink,):
         used(sink)
     assert told == ["sink mine:Whole failed and lacks numbers; the run goes on (OSError: no route to host at 1)"]
     assert (run.folder / "closed").exists()
 
 
 def test_a_process_that_writes_nothing_opens_none(mine):
-    with sinks.opened(sinks.found(["mine:Offline"]), None, silent) as found:
+    with sinks.open_sinks(sinks.sink_openers(["mine:Offline"]), None, silent) as found:
         assert found == []
 
 
@@ -123,7 +123,10 @@ def test_a_process_that_writes_nothing_opens_none(mine):
     ],
 )
 def test_a_wrong_reference_is_one_line_with_its_key(run, mine, reference, message):
-    with pytest.raises(ConfigError) as refused, sinks.opened(sinks.found(["mine:Whole", reference]), run, silent):
+    with (
+        pytest.raises(ConfigError) as refused,
+        sinks.open_sinks(sinks.sink_openers(["mine:Whole", reference]), run, silent),
+    ):
         pass
     assert str(refused.value).startswith(f"sinks[1]: {reference} {message}")
     assert "\n" not in str(refused.value)
@@ -134,7 +137,7 @@ def test_a_reference_of_the_wrong_form_names_its_line(tmp_path):
         to_yaml(from_mapping(TINY, "test")).replace("sinks: null", "sinks: [mine.Sink]")
     )
     with pytest.raises(ConfigError, match=r"mine.yaml:\d+: sinks\[0\]: found 'mine.Sink' .* expected tensorboard or "):
-        load(str(tmp_path / "mine.yaml"))
+        read_experiment(str(tmp_path / "mine.yaml"))
 
 
 class StandIn(ModuleType):
@@ -168,7 +171,7 @@ def test_the_examples_of_the_docs_pass_on_what_a_run_gives(run, mine, tmp_path, 
     stand_in.called = []
     monkeypatch.setitem(sys.modules, library, stand_in)
     [name] = re.findall(r"^class (\w+)\(Sink\)", code, re.MULTILINE)
-    with sinks.opened(sinks.found([f"{file}:{name}"]), run, silent) as (sink,):
+    with sinks.open_sinks(sinks.sink_openers([f"{file}:{name}"]), run, silent) as (sink,):
         sink.scalars(2, {"val/step 0": 0.5, "train/loss": float("nan")})
         sink.picture(0, "val/episode", np.zeros((4, 6, 3), np.uint8))
         sink.result({"result/val": 0.5})

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from metalearn_cli.errors import MetalearnError
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint
 from metalearn_cli.storage.runs.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,7 +69,7 @@ def train(config_path: Path, folder: Path, *more: object) -> subprocess.Complete
 def whole(path: Path) -> Checkpoint | None:
     """The checkpoint, if there is a whole one."""
     try:
-        return load(path)
+        return read_checkpoint(path)
     except MetalearnError:
         return None
 

@@ -17,10 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.faults import Totals
-from benchmarks.faults._forging import forged
-from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
-from benchmarks.faults._runs import PICTURES
 from metalearn_cli.errors import MetalearnError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.runtime.machine.execution import running
@@ -29,6 +25,10 @@ from metalearn_cli.runtime.run import training
 from metalearn_cli.runtime.use.loading import load, load_classifier
 from metalearn_cli.runtime.use.measurement import evaluate
 from metalearn_cli.storage.runs import checkpoints, run_folder
+from tests.faults import Totals
+from tests.faults._forging import forged
+from tests.faults._ledger import Ledger, Lost, command, require_one_plain_line
+from tests.faults._runs import PICTURES
 
 SHORT, LONG = 60, 1500
 _MOST_GROWTH, _SECONDS = 512 << 20, 60
@@ -85,7 +85,7 @@ def _outcome(way: Callable[[Path], object], file: Path) -> str:
 
 def _bases(scratch: Path) -> list[_Base]:
     pictures, numbers = (_session(scratch, blocks) for blocks in (PICTURES, _NUMBERS))
-    trained, sines = (checkpoints.load(one.folder.last) for one in (pictures, numbers))
+    trained, sines = (checkpoints.read_checkpoint(one.folder.last) for one in (pictures, numbers))
     shown = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
 
     def adapts(file: Path) -> object:
@@ -95,7 +95,7 @@ def _bases(scratch: Path) -> list[_Base]:
         return evaluate(file, episodes=4, device="cpu")
 
     load(pictures.folder.last).adapt(shown, ["a", "b", "a", "b"]).save(scratch / "adapted.pt")
-    adapted = checkpoints.load(scratch / "adapted.pt")
+    adapted = checkpoints.read_checkpoint(scratch / "adapted.pt")
     old = {name: value for name, value in sines.header.items() if name not in _NEW_IN_2} | {"format": 1}
     resumes, resumes_numbers = (lambda file, one=one: _resumed(one, file) for one in (pictures, numbers))
     return [

@@ -11,12 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.faults import Totals
-from benchmarks.faults._changes import written, wrong
-from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.experiment import load, shipped, to_yaml, yaml_lines
-from metalearn_cli.experiment.yaml_lines import shown
+from metalearn_cli.experiment import read_experiment, shipped, to_yaml, yaml_lines
+from metalearn_cli.experiment.yaml_lines import escaped
+from tests.faults import Totals
+from tests.faults._changes import written, wrong
+from tests.faults._ledger import Ledger, Lost, command, require_one_plain_line
 
 SHORT, LONG = 100, 2000
 
@@ -82,9 +82,9 @@ def campaign(count: int, seed: int, scratch: Path) -> Totals:
 def _loads(file: Path) -> bool:
     """Whether it loads; then what is written loads as the same. Raises Lost if it is refused without a place."""
     try:
-        experiment = load(str(file))
+        experiment = read_experiment(str(file))
     except ConfigError as error:
-        where = shown(str(file))
+        where = escaped(str(file))
         require_one_plain_line(error, where)
         if os.access(file, os.R_OK) and file.is_file():
             for line in str(error).split("\n"):
@@ -93,7 +93,7 @@ def _loads(file: Path) -> bool:
         return False
     again = file.with_name("again.yaml")
     again.write_text(to_yaml(experiment), encoding="utf-8")
-    if load(str(again)) != experiment:
+    if read_experiment(str(again)) != experiment:
         raise Lost("what was written of it loads as something else")
     return True
 
@@ -111,4 +111,4 @@ def _absurd(random: Random, folder: Path, told: list[str]) -> Path:
         for part in blocks:
             block = block[part] if isinstance(part, int) else block.setdefault(part, {})
         block[last] = size
-    return written(folder, yaml_lines.write(values).encode())
+    return written(folder, yaml_lines.as_yaml(values).encode())

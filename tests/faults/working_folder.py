@@ -13,10 +13,10 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from random import Random
 
-from benchmarks.faults import Totals
-from benchmarks.faults._honest import class_folders
-from benchmarks.faults._ledger import SCRIPT, Ledger, Lost, command
-from benchmarks.faults._runs import PICTURES
+from tests.faults import Totals
+from tests.faults._honest import class_folders
+from tests.faults._ledger import SCRIPT, Ledger, Lost, command
+from tests.faults._runs import PICTURES
 
 SHORT, LONG = 3, 80
 _SHARE = 50

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from random import Random
 
-from benchmarks.faults import Totals
-from benchmarks.faults._ledger import Ledger, Lost, command
-from benchmarks.faults._runs import PICTURES
+from tests.faults import Totals
+from tests.faults._ledger import Ledger, Lost, command
+from tests.faults._runs import PICTURES
 
 SHORT, LONG = 4, 150
 _PRECIOUS = "the only copy\n"

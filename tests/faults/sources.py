@@ -10,10 +10,6 @@ import resource
 from pathlib import Path
 from random import Random
 
-from benchmarks.faults import Totals
-from benchmarks.faults._honest import CLASSES, FORMS, PACKED, Members
-from benchmarks.faults._hostile import hostile_pickles, strange_archives, strange_pictures
-from benchmarks.faults._ledger import Ledger, Lost, require_one_plain_line
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
@@ -21,6 +17,10 @@ from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.use.finetuning import queries_in, support_in
 from metalearn_cli.storage.prepared.dataset import verify
 from metalearn_cli.storage.prepared.preparation import prepare
+from tests.faults import Totals
+from tests.faults._honest import CLASSES, FORMS, PACKED, Members
+from tests.faults._hostile import hostile_pickles, strange_archives, strange_pictures
+from tests.faults._ledger import Ledger, Lost, require_one_plain_line
 
 SHORT, LONG = 40, 500
 _MOST_GROWTH = 1 << 30

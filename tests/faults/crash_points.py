@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.faults import Totals
-from benchmarks.faults._disk import Call, Disk, recorded
-from benchmarks.faults._runs import EXPERIMENT, rows, same
-from metalearn_cli.experiment import load as load_experiment
+from metalearn_cli.experiment import read_experiment as load_experiment
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
 from metalearn_cli.storage.runs import run_folder
-from metalearn_cli.storage.runs.checkpoints import Checkpoint, load
+from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint
+from tests.faults import Totals
+from tests.faults._disk import Call, Disk, recorded
+from tests.faults._runs import EXPERIMENT, rows, same
 
 SHORT, LONG = 40, 100_000
 
@@ -55,7 +55,7 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
     path.write_text(json.dumps(EXPERIMENT | {"backbone": {"name": "mlp", "hidden": [8]}}))
     experiment = load_experiment(str(path), _CHANGES)
     kept: dict[int, Checkpoint] = {}
-    with run_folder.opened(scratch / "run", resume=False) as folder:
+    with run_folder.open_run(scratch / "run", resume=False) as folder:
         session = sessions.session_for(experiment, folder.path, data_dir=scratch)
         with recorded(scratch / "run") as calls, running(session.plan) as runner:
             state = sessions.start(session, resume=False)
@@ -73,7 +73,7 @@ def training_recorded(scratch: Path) -> tuple[sessions.Session, list[Call], dict
 
 def _remember(folder: run_folder.RunFolder, kept: dict[int, Checkpoint]) -> None:
     if folder.last.exists():
-        found = load(folder.last)
+        found = read_checkpoint(folder.last)
         kept[found.header["iteration"]] = found
 
 
@@ -102,7 +102,7 @@ def recovers(session: sessions.Session, kept: dict[int, Checkpoint], state: Stat
     (place / "checkpoints").mkdir(parents=True)
     for name, content in state.content.items():
         (place / name).write_bytes(content)
-    with run_folder.opened(place, resume=True) as folder:
+    with run_folder.open_run(place, resume=True) as folder:
         found = sessions.start(session._replace(folder=folder), resume=True)
         reported = rows(place) if folder.metrics.exists() else []
         untidy = [file.name for file in folder.last.parent.iterdir() if file.name.startswith(".")]
@@ -113,4 +113,4 @@ def recovers(session: sessions.Session, kept: dict[int, Checkpoint], state: Stat
     if found.iteration == 0:
         return True
     sessions.keep_last(session._replace(folder=folder), found)
-    return same(load(folder.last), kept[found.iteration])
+    return same(read_checkpoint(folder.last), kept[found.iteration])

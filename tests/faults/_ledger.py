@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from benchmarks.faults import Totals
 from metalearn_cli.errors import MetalearnError, printable
+from tests.faults import Totals
 
 _ROOT = Path(__file__).parents[2]
 _MOST_ADDRESSES = 12 << 30

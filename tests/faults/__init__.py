@@ -1,8 +1,8 @@
-"""Fault campaigns: break something many times, count what survived. `python -m benchmarks.faults` runs them all.
+"""Fault campaigns: break something many times, count what survived. `python -m tests.faults` runs them all.
 
 One file is one campaign. It exports SHORT and LONG, how many faults a quick and a thorough run try, and
 `campaign(count, seed, scratch)`, which tries `count` faults in an empty folder and gives their Totals. The folder is
-the list: tests/faults runs each file's SHORT count, and its LONG one where slow tests are asked for.
+the list: test_campaigns.py runs each file's SHORT count, and its LONG one if slow tests are asked for.
 """
 
 from typing import NamedTuple

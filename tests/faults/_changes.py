@@ -71,7 +71,7 @@ def _changed(random: Random, text: str, change: Callable[[Any, Any], None], lite
     if not places:
         return text
     change(*random.choice(places))
-    return yaml_lines.write(values).replace(_HERE, literal)
+    return yaml_lines.as_yaml(values).replace(_HERE, literal)
 
 
 def _places(values: Any) -> Any:

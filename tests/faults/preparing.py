@@ -15,12 +15,12 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from benchmarks.faults import Totals
-from benchmarks.faults._ledger import Ledger, Lost, environment
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.storage.prepared.dataset import verify
 from metalearn_cli.storage.prepared.preparation import prepare
 from metalearn_cli.storage.prepared.writing import unfinished
+from tests.faults import Totals
+from tests.faults._ledger import Ledger, Lost, environment
 
 SHORT, LONG = 2, 30
 _AT_ONCE = 4

@@ -9,10 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.faults import Totals
-from benchmarks.faults._runs import command, config, environment, rows, same, train, whole
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 from metalearn_cli.storage.runs.run_folder import RunFolder
+from tests.faults import Totals
+from tests.faults._runs import command, config, environment, rows, same, train, whole
 
 SHORT, LONG = 2, 100
 

@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from benchmarks.faults._honest import SIDE, Members, encoded, tarred, zipped
+from tests.faults._honest import SIDE, Members, encoded, tarred, zipped
 
 
 def strange_archives(random: Random, members: Members) -> list[tuple[str, Callable[[], bytes]]]:

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faults import Totals
-from benchmarks.faults._honest import class_folders
-from benchmarks.faults._ledger import Ledger, Lost, command, require_one_plain_line
 from metalearn_cli.datasets import folder as pictures
 from metalearn_cli.errors import DataError
 from metalearn_cli.runtime.data.pixels import pixels_on
 from metalearn_cli.runtime.data.sampling import TaskSpec, draw, gather, pool_of
 from metalearn_cli.storage.prepared.dataset import Prepared, open_checked, open_prepared, verify
 from metalearn_cli.storage.prepared.preparation import prepare
+from tests.faults import Totals
+from tests.faults._honest import class_folders
+from tests.faults._ledger import Ledger, Lost, command, require_one_plain_line
 
 SHORT, LONG = 30, 200
 _CONFIG = pictures.Config(image_size=8)

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.faults import Totals
-from benchmarks.faults._runs import command, config, environment, same, train, whole
 from metalearn_cli.storage.runs.run_folder import RunFolder
+from tests.faults import Totals
+from tests.faults._runs import command, config, environment, same, train, whole
 
 SHORT, LONG = 2, 20
 

@@ -9,9 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.faults import Totals
-from benchmarks.faults._runs import command, config, environment, rows, same, whole
 from metalearn_cli.storage.runs.run_folder import RunFolder
+from tests.faults import Totals
+from tests.faults._runs import command, config, environment, rows, same, whole
 
 SHORT, LONG = 1, 10
 

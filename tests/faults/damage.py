@@ -7,14 +7,14 @@ import json
 import random
 from pathlib import Path
 
-from benchmarks.faults import Totals
-from benchmarks.faults._runs import EXPERIMENT, same
 from metalearn_cli.errors import DamagedError
-from metalearn_cli.experiment import load as load_experiment
+from metalearn_cli.experiment import read_experiment as load_experiment
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run import session as sessions
 from metalearn_cli.runtime.run import training
-from metalearn_cli.storage.runs.checkpoints import load
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
+from tests.faults import Totals
+from tests.faults._runs import EXPERIMENT, same
 
 SHORT, LONG = 40, 400
 
@@ -24,13 +24,13 @@ def campaign(count: int, seed: int, scratch: Path) -> Totals:
     session = _trained(scratch)
     folder, generator = session.folder, random.Random(seed)
     last, before = folder.last.read_bytes(), folder.previous.read_bytes()
-    expected, fallback = load(folder.last), load(folder.previous)
+    expected, fallback = read_checkpoint(folder.last), read_checkpoint(folder.previous)
     survived = lost = tracebacks = refused = 0
     for number in range(count):
         folder.last.write_bytes(_cut(last, generator) if number % 2 == 0 else _flipped(last, generator))
         folder.previous.write_bytes(before)
         try:
-            found, harmless = load(folder.last), True
+            found, harmless = read_checkpoint(folder.last), True
             lost += not same(found, expected)
         except DamagedError:
             harmless = False
