@@ -41,7 +41,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path):
         code = (
             "import sys; from pathlib import Path; from metalearn_cli.storage.runs import run_folder\n"
             "from metalearn_cli.errors import RunError\n"
-            "try:\n with run_folder.opened(Path(sys.argv[1]), resume=True): print('in')\n"
+            "try:\n with run_folder.open_run(Path(sys.argv[1]), resume=True): print('in')\n"
             "except RunError as error: print(error)"
         )
         result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
