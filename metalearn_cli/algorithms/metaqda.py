@@ -71,7 +71,7 @@ def build(config: Config, problem: Problem) -> Learner:
         return _fitted(config, problem, meta, classes, episodes)
 
     starts = {_STRENGTH: config.strengths[0], _FREEDOM: config.freedoms[0], _SCALE: 1.0}
-    coefficients = {name: torch.tensor(value).log() for name, value in starts.items()}
+    coefficients = {name: torch.tensor(math.log(value)) for name, value in starts.items()}
     form = ClosedForm(begin, answer, coefficients, nothing_known(features_of(problem.network), "metaqda"))
     return closed_form_learner(problem, form, Traits(head=_Densities))._replace(fit=fit)
 

@@ -4,6 +4,7 @@ Class means (Snell, Swersky & Zemel 2017, https://arxiv.org/abs/1703.05175) afte
 training classes (Fisher 1936); with cosines as in Chen et al. 2021, Meta-Baseline (https://arxiv.org/abs/2003.04390).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
@@ -69,7 +70,7 @@ def build(config: Config, problem: Problem) -> Learner:
     def fit(meta: Meta, classes: Iterable[Examples], episodes: Iterable[Task]) -> Meta:
         return _fitted(config, problem, meta, classes, episodes)
 
-    start = torch.tensor(config.scale).log()
+    start = torch.tensor(math.log(config.scale))
     form = ClosedForm(begin, answer, {_SCALE: start}, nothing_known(features_of(problem.network), "prototypes"))
     learner = closed_form_learner(problem, form, Traits(head=_WhitenedCosine.like if by_angle else None))
     return learner._replace(fit=fit)

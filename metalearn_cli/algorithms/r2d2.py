@@ -4,6 +4,7 @@ Bertinetto, Henriques, Torr & Vedaldi 2019, Meta-learning with Differentiable Cl
 (https://arxiv.org/abs/1805.08136).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -44,5 +45,5 @@ def build(config: Config, problem: Problem) -> Learner:
         return params | {name: scale * value for name, value in head.items()}
 
     starts = {"log_ridge": config.ridge, "log_scale": config.scale}
-    coefficients = {name: torch.tensor(value).log() for name, value in starts.items()}
+    coefficients = {name: torch.tensor(math.log(value)) for name, value in starts.items()}
     return gradient_learner(InnerLoop(problem, moves=nothing, begin=begin), Traits(), coefficients)

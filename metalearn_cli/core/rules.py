@@ -128,7 +128,7 @@ def curvature() -> Rule:
     def init(fast: Params) -> Params:
         # A convolution's weight [O, C, k, l] has sides O, C and k * l; a linear weight [O, C] has the first two.
         return {
-            f"{name}.{axis}": torch.eye(side, dtype=value.dtype)
+            f"{name}.{axis}": torch.zeros(side, side, dtype=value.dtype).fill_diagonal_(1.0)
             for name, value in fast.items()
             for axis, side in zip(_AXES, (*value.shape[:2], value.shape[2:].numel()), strict=False)
             if axis in _AXES[: value.dim()]

@@ -78,7 +78,8 @@ def nothing_known(features: int, name: str) -> Params:
             f"algorithm.name: {name} whitens at most {_MOST_FEATURES} features, and this backbone gives {features:,}; "
             "expected features of an extractor, a smaller backbone, or algorithm.name=protonet"
         )
-    return {MEAN: torch.zeros(features), MATRIX: torch.eye(features)}
+    # Where only shapes are asked for, `torch.eye` would import torch's compiler, which takes seconds.
+    return {MEAN: torch.zeros(features), MATRIX: torch.zeros(features, features).fill_diagonal_(1.0)}
 
 
 def whitened(features: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ _LARGEST_MAP = 1 << 26
 """The largest allowed output of a layer for one picture, in values: four times that of this package's widest layer at
 512 x 512 pixels."""
 
+_FEW = 1 << 21
+"""So many values of a support set, 99 pictures of 84 x 84 in colour, cost less to run than to outline."""
 _SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 _SCALAR, _NOT_NEGATIVE, _MAY_OVERFLOW = "step", ("step", "exp_avg_sq"), ("exp_avg_sq",)
 
@@ -130,10 +132,11 @@ def _are_of_classes(targets: Tensor, interface: Interface) -> bool:
 def _adapted_like(found: Tensors, path: Path, experiment: Experiment, interface: Interface) -> Tensors:
     """The parameters [1, ...] of the learner after adaptation to as many pictures as `found` has."""
     support, learner = found["support"], _outline(path, experiment, interface)
-    if getattr(experiment.backbone, "call", None) is None:
+    if getattr(experiment.backbone, "call", None) is None and support.numel() > _FEW:
         with _shapes_alone():
             return _adapted(learner, torch.empty(1, *support.shape), interface)
-    # A foreign network may read the numbers of its inputs, and the meta device has none, so it runs for real. Its
+    # A foreign network may read the numbers of its inputs, and the meta device has none, so it runs for real; so does
+    # any with a small support set, as on the meta device torch imports its compiler, which takes longer. Its
     # parameters are compared first, so that the file cannot ask for a larger network.
     own = {f"adapted.{name}": value for name, value in learner.init().params.items() if not name.startswith("head.")}
     _require_like({name: value for name, value in found.items() if name in own}, own, path)
@@ -157,11 +160,16 @@ def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learne
     """The learner with all tensors on the meta device: they have shapes and dtypes, and take no memory."""
     try:
         with _shapes_alone():
-            if getattr(experiment.backbone, "call", None) is None:
+            if _may_enlarge(experiment.backbone.name):
                 _require_small_maps(path, backbone_for(experiment, interface), interface)
             return learner_for(experiment, interface, "support")
     except ConfigError as error:
         raise not_written(path, error) from None
+
+
+def _may_enlarge(backbone: str) -> bool:
+    """Whether the network may make larger maps than its inputs and parameters say: as `layers`, or one from outside."""
+    return backbone == "layers" or "." in backbone
 
 
 def _require_small_maps(path: Path, network: nn.Module, interface: Interface) -> None:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from metalearn_cli import load, load_classifier
 from metalearn_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
 from metalearn_cli.experiment.registry import names_in
 from tests import untrained
+from tests.commands import ROOT
 
 LABELS = ["cat", 7, "cat", 7]
 
@@ -214,3 +218,18 @@ def test_the_public_names_are_offered_before_they_are_loaded():
     assert all(getattr(metalearn_cli, name) for name in dir(metalearn_cli) if not name.startswith("_"))
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         metalearn_cli.lode  # noqa: B018
+
+
+def test_no_file_is_opened_with_the_help_of_torchs_compiler(tiny_run, tmp_path):
+    """Its import takes longer than all else; operations of the meta device that bring it along are easily written."""
+    script = (
+        "import sys, numpy as np\nfrom metalearn_cli import load, load_classifier\n"
+        "pictures = np.zeros((4, 28, 28), np.uint8)\n"
+        "load(sys.argv[1]).adapt(pictures, list('abab')).save('mine.pt')\n"
+        "load_classifier('mine.pt').predict(pictures)\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    line = [sys.executable, "-c", script, str(tiny_run / "checkpoints/last.pt")]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr
