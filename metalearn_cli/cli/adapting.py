@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Given(NamedTuple):
     """What a classifier is to come from: a checkpoint's file or a config's name, and its overrides; on which device.
 
-    `output` is the file that it will be written to.
+    `output` is the file that it will be written to, `report` the page of its answers.
     """
 
     checkpoint: Path | None
@@ -29,6 +29,7 @@ class Given(NamedTuple):
     overrides: list[str]
     device: str
     output: Path | None
+    report: Path | None = None
 
     @property
     def name(self) -> str:

@@ -56,16 +56,17 @@ class Classified(NamedTuple):
 
 def classifying_page(found: Classified, came_from: Origin) -> bytes:
     """The page as a file."""
-    judged = [] if found.judged is None else [*_accuracy(found.judged), _by_class(found.classes, found.judged)]
-    parts = [*judged, _answers(found), _cards(found), _support(found), origin(came_from)]
+    judged = [] if found.judged is None else [*accuracy(found.judged), by_class(found.classes, found.judged)]
+    parts = [*judged, answers(found.classes, found.answers), _cards(found), _support(found), origin(came_from)]
     title = f"{len(found.answers)} pictures in {len(found.classes)} classes"
     return page(title, f"classified by {found.checkpoint}; every picture is answered by itself", parts)
 
 
-def _accuracy(judged: Judged) -> list[Html]:
+def accuracy(judged: Judged, noun: str = "pictures") -> list[Html]:
+    """The last step's accuracy, and that after each; `noun` is what was judged."""
     last = judged.steps[-1]
-    accuracy, interval, right, pictures = _cells(last)
-    said = Html(f"Accuracy {accuracy} % (95 %: {interval}), {right} of {pictures} pictures")
+    percent, interval, right, judged_in_all = _cells(last)
+    said = Html(f"Accuracy {percent} % (95 %: {interval}), {right} of {judged_in_all} {noun}")
     measured_on = {"query": "the queries whose class is known"}.get(judged.measured_on, judged.measured_on)
     note = paragraph(f"Measured on {measured_on}, after {last['step']} inner steps. {judged.note}")
     rows = [[str(row["step"]), *_cells(row)] for row in judged.steps]
@@ -84,14 +85,14 @@ def _cells(counts: Counts) -> list[Html | str]:
     return [ACCURACY.value(counts["accuracy"]), Html(f"{low} to {high}"), *share]
 
 
-def _by_class(classes: Sequence[str], judged: Judged) -> Html:
+def by_class(classes: Sequence[str], judged: Judged, noun: str = "pictures") -> Html:
     """Each class, and which classes were taken for each other: as a matrix, or as pairs of very many classes."""
     counted = enumerate(zip(classes, judged.classes, strict=True), 1)
     rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
     parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
     if len(classes) <= _MOST_COLUMNS:
         parts += [element("h3", "Taken for"), paragraph("A row for each class, and in column 1, 2, ... how many "
-                  "of its pictures were taken for that class."), _matrix(classes, judged)]  # fmt: skip
+                  f"of its {noun} were taken for that class."), _matrix(classes, judged)]  # fmt: skip
     elif judged.confused:
         pairs = [[known, taken_for, str(times)] for known, taken_for, times in judged.confused[:_MOST_PAIRS]]
         note = paragraph(f"The {len(pairs)} most frequent of {len(judged.confused)} confused pairs; --json has all.")
@@ -112,14 +113,15 @@ def _matrix(classes: Sequence[str], judged: Judged) -> Html:
     return table(["", "its class", *numbers], rows, [0, *range(2, len(classes) + 2)])
 
 
-def _answers(found: Classified) -> Html:
-    given, right = Counter(label for label, _ in found.answers), Counter[str]()
-    right.update(label for label, known in found.answers if known == label)
-    labelled = Counter(known for _, known in found.answers if known is not None)
+def answers(classes: Sequence[str], pairs: Sequence[tuple[str, str | None]]) -> Html:
+    """How often each class was answered, of (class, true class or None) of all queries."""
+    given, right = Counter(label for label, _ in pairs), Counter[str]()
+    right.update(label for label, known in pairs if known == label)
+    labelled = Counter(known for _, known in pairs if known is not None)
     header = ["class", "taken for it", *(["of these right", "labelled so"] if labelled else [])]
     rows = [
         [name, str(given[name]), *([str(right[name]), str(labelled[name])] if labelled else [])]
-        for name in found.classes
+        for name in classes
     ]  # fmt: skip
     return section("Answers", table(header, rows, range(1, len(header))))
 

@@ -8,23 +8,62 @@ from metalearn_cli.report.charts import Axis, Chart, Line
 
 
 class Fitted(NamedTuple):
-    """A regression task: the points to learn from and to be judged by, and the outputs after some inner steps."""
+    """A regression task: the points to learn from and to be judged by, and the outputs after some inner steps.
+
+    `axes` are what its input and its output are called.
+    """
 
     support: tuple[Sequence[float], Sequence[float]]
     query: tuple[Sequence[float], Sequence[float]]
     grid: Sequence[float]
     steps: Sequence[int]
     outputs: Sequence[Sequence[float]]
+    axes: tuple[str, str] = ("input", "output")
 
 
 def fit_chart(fit: Fitted, place: int) -> Chart:
     """What a learner makes of a task, before and after its inner steps."""
+    drawn, dots = _drawn(fit)
+    words = (f"fit-{place}", f"episode {place}: outputs before and after adaptation", f"Episode {place}.")
+    return charts.lines(words, Axis(*fit.axes, whole=False), drawn, dots)
+
+
+def _drawn(fit: Fitted) -> tuple[list[Line], list[Line]]:
+    """The outputs as lines, and the points as dots."""
     names = ["before the first step" if step == 0 else f"after step {step}" for step in fit.steps]
     # The last first, as the first line has the strongest colour.
     drawn = [Line(name, fit.grid, outputs) for name, outputs in zip(names, fit.outputs, strict=True)][::-1]
-    dots = [Line("query", *fit.query), Line("support", *fit.support)]
-    words = (f"fit-{place}", f"episode {place}: outputs before and after adaptation", f"Episode {place}.")
-    return charts.lines(words, Axis("input", "output", whole=False), drawn, dots)
+    return drawn, [Line("query", *fit.query), Line("support", *fit.support)]
+
+
+def own_fit_chart(name: str, fit: Fitted) -> Chart:
+    """What a learner makes of a person's own rows, before and after its inner steps; `name` is that of its files."""
+    drawn, dots = _drawn(fit)
+    caption = "The rows that it learned from, the known values of queries, and the values after each inner step shown."
+    words = (name, f"{fit.axes[1]} by {fit.axes[0]}, before and after adaptation", caption)
+    return charts.lines(words, Axis(*fit.axes, whole=False), drawn, dots)
+
+
+def known_chart(name: str, target: str, known: Sequence[float], values: Sequence[float]) -> Chart:
+    """The values of queries against those that are known of them."""
+    ends = [min([*known, *values]), max([*known, *values])]
+    caption = f"{target} of each query: the nearer to the line, the nearer to the known value."
+    words = (name, f"{target}: values against known values", caption)
+    drawn, dots = [Line("as known", ends, ends)], [Line("query", known, values)]
+    return charts.lines(words, Axis(f"known {target}", target, whole=False), drawn, dots)
+
+
+def errors_chart(steps: Sequence[int], by_target: Mapping[str, Sequence[float]], extent: str) -> list[Chart]:
+    """The error of each target after each inner step; no chart of a single step."""
+    if len(steps) < 2:
+        return []
+    words = (
+        "error",
+        "mean squared error after each inner step",
+        f"Mean squared error after each inner step, {extent}.",
+    )
+    drawn = [Line(name, steps, errors) for name, errors in by_target.items()]
+    return [charts.lines(words, Axis("inner step", "mean squared error"), drawn)]
 
 
 def examples_chart(by_examples: Sequence[tuple[int, Mapping[str, float]]]) -> list[Chart]:

@@ -76,6 +76,28 @@ LEAST_SPREAD = 1e-3
 """Spread of a number in a support set, in standard deviations of the training part, below which it keeps its scale."""
 
 
+def cells(inputs: NDArray[np.float32], encoding: Encoding) -> list[list[str]]:
+    """Inputs [n, *input_shape] as the cells of a table again, a row each: numbers in their own units, and words.
+
+    A number that was missing is the one that took its place. A series has no cells.
+
+    >>> columns = Encoding(kind="classes", numeric=["a"], mean=[1.0], std=[2.0], fill=[1.0], categorical={"b": ["u"]})
+    >>> cells(np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), columns)
+    [['5', 'u'], ['1', '(other)']]
+    """
+    if encoding.series is not None:
+        return [[] for _ in inputs]
+    values = inputs[:, : len(encoding.mean)].astype(np.float64) * np.array(encoding.std) + np.array(encoding.mean)
+    found = [[f"{value:.6g}" for value in row] for row in values.tolist()]
+    start = len(encoding.mean)
+    for words in encoding.categorical.values():
+        places = inputs[:, start : start + len(words) + 1].argmax(1).tolist()
+        for row, place in zip(found, places, strict=True):
+            row.append([*words, "(other)"][place])
+        start += len(words) + 1
+    return found
+
+
 def size_in_words(encoding: Encoding) -> str:
     """What rows a network sees: 12 inputs, or series of 12 channels and 29 steps."""
     if encoding.series is None:
