@@ -14,10 +14,12 @@ from metalearn_cli.datasets.tabular import Encoding
 Raw = NDArray[np.float64]
 
 
+@np.errstate(over="ignore")  # a value that float32 cannot hold is infinite, and whoever asked looks for these
 def encoded(raw: Raw, encoding: Encoding) -> NDArray[np.float32]:
     """Inputs [n, *input_shape] of raw rows [n, V]: numbers, then for each categorical column the place of its value.
 
-    NaN stands for a missing number; a place beyond the known values for any other value.
+    NaN stands for a missing number; one too large for float32 becomes infinite. For a word there
+    stands its place, for a word that is not known any place beyond.
 
     >>> columns = Encoding(kind="classes", numeric=["a"], mean=[1.0], std=[2.0], fill=[1.0], categorical={"b": ["u"]})
     >>> encoded(np.array([[5.0, 0.0], [np.nan, 1.0]]), columns).tolist()
@@ -38,6 +40,7 @@ def encoded(raw: Raw, encoding: Encoding) -> NDArray[np.float32]:
     return np.concatenate(parts, 1)
 
 
+@np.errstate(over="ignore")
 def encoded_targets(values: Raw, encoding: Encoding) -> NDArray[np.float32]:
     """Targets [n, targets] as a network learns them."""
     mean, std = np.array(encoding.target_mean), np.array(encoding.target_std)

@@ -69,9 +69,7 @@ class _Lines:
             try:
                 row = next(self._reader, None)
             except csv.Error as error:
-                open_quote = "limit" in str(error) or "end of data" in str(error)
-                told = "a quoted cell does not end" if open_quote else str(error)
-                raise DataError(f"{self._name}:{self.number}: is no table: {told}") from None
+                raise DataError(f"{self._name}:{self.number}: is no table: {_in_words(str(error))}") from None
             if row is None:
                 return
             if row:
@@ -87,6 +85,13 @@ class _Lines:
         """The waiting lines are done with."""
         self.number += len(self._waiting)
         self._waiting = []
+
+
+def _in_words(error: str) -> str:
+    """What the csv module says, without its advice to programmers."""
+    if "limit" in error or "end of data" in error:
+        return "a quoted cell does not end"
+    return "holds a carriage return with no line feed after it" if "new-line" in error else error
 
 
 def _lines(name: str, file: BinaryIO) -> Iterator[str]:
@@ -145,7 +150,8 @@ def _blocks(name: str, header: Sequence[str], lines: _Lines) -> Iterator[Block]:
 def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
     """The columns of some lines by pyarrow; None where it is not installed or does not take them."""
     text = "".join(lines)
-    if '"' in text or any(not line.strip() for line in lines):
+    lone_return = text.count("\r") > text.count("\r\n")  # ends a row for pyarrow, and is a mistake for Python
+    if '"' in text or lone_return or any(not line.strip() for line in lines):
         return None
     try:
         import pyarrow as arrow
@@ -176,9 +182,9 @@ def _plain_block(name: str, columns: Any, first: int) -> Block:
         try:
             found = np.asarray(columns.column(wanted).cast("float64").to_numpy(), np.float64)
         except ValueError:  # of pyarrow: a cell that is empty, or no number as it knows them
-            found = np.array([np.inf])
-        if not np.isinf(found).any():
-            return found
+            found = np.array([np.nan])
+        if np.isfinite(found).all():
+            return found  # also NaN(1) is a number to pyarrow, so what is not finite is read again
         return _numbers(columns.column(wanted).to_pylist(), wanted, place)
 
     return Block(columns.num_rows, place, words, numbers)
