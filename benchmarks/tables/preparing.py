@@ -63,16 +63,19 @@ def found() -> dict[str, Any] | None:
 
 
 def _write_csv(path: Path) -> None:
-    """One column of names and 49 of numbers of five decimals; the last is the target."""
-    generator = np.random.default_rng(0)
+    """One column of names and 49 of numbers of five decimals, written by pyarrow; the last is the target."""
+    import pyarrow as arrow
+    from pyarrow import csv
+
+    generator, at_once = np.random.default_rng(0), 10_000
     names = np.sort(generator.integers(0, _TASKS, _ROWS))
-    at_once = 10_000
-    with path.open("w") as file:
-        file.write(",".join(["machine", *(f"c{number}" for number in range(_NUMBERS)), "target"]) + "\n")
+    header = ["machine", *(f"c{number}" for number in range(_NUMBERS)), "target"]
+    kinds = [arrow.string(), *[arrow.float64()] * (_NUMBERS + 1)]
+    with csv.CSVWriter(path, arrow.schema(list(zip(header, kinds, strict=True)))) as file:
         for start in range(0, _ROWS, at_once):
-            numbers = generator.normal(size=(at_once, _NUMBERS + 1)).round(5)
-            rows = zip(names[start : start + at_once].tolist(), numbers.tolist(), strict=True)
-            file.writelines(f"m{name},{','.join(map(str, row))}\n" for name, row in rows)
+            columns = [*generator.normal(size=(_NUMBERS + 1, at_once)).round(5)]
+            machines = [f"m{name}" for name in names[start : start + at_once]]
+            file.write_table(arrow.table(dict(zip(header, [machines, *columns], strict=True))))
 
 
 def _spent(arguments: list[str]) -> dict[str, float] | None:

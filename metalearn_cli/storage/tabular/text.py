@@ -12,15 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.tabular.blocks import (
-    VALUES_AT_ONCE,
-    Block,
-    Numbers,
-    TableReader,
-    column,
-    number_in,
-    shown,
-)
+from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, column, number_in, shown
 
 _LONGEST_LINE = 4 << 20
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "a compressed file"}
@@ -151,7 +143,7 @@ def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
     """The columns of some lines by pyarrow; None where it is not installed or does not take them."""
     text = "".join(lines)
     lone_return = text.count("\r") > text.count("\r\n")  # ends a row for pyarrow, and is a mistake for Python
-    if '"' in text or lone_return or any(not line.strip() for line in lines):
+    if lone_return or not _plainly_quoted(text, delimiter) or any(not line.strip() for line in lines):
         return None
     try:
         import pyarrow as arrow
@@ -161,12 +153,25 @@ def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
         found = arrow_csv.read_csv(
             io.BytesIO(text.encode()),
             arrow_csv.ReadOptions(column_names=list(header), use_threads=False, block_size=max(1 << 20, 8 * len(text))),
-            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            arrow_csv.ParseOptions(delimiter=delimiter),
             arrow_csv.ConvertOptions(column_types=as_text, strings_can_be_null=False),
         )
     except Exception:  # whatever it is, Python finds it again and says where
         return None
     return found if found.num_rows == len(lines) else None
+
+
+def _plainly_quoted(text: str, delimiter: str) -> bool:
+    """Whether every quotation mark begins or ends a cell, as often the one as the other; else pyarrow is too lenient.
+
+    >>> [_plainly_quoted(text, ",") for text in ('"a,b",1', '"a"b,1', '"a""b",1')]
+    [True, False, False]
+    """
+    if not (quotes := text.count('"')):
+        return True
+    begins = text.count(f'{delimiter}"') + text.count('\n"') + text.startswith('"')
+    ends = text.count(f'"{delimiter}') + text.count('"\n') + text.count('"\r\n') + text.endswith('"')
+    return begins == ends and begins + ends == quotes
 
 
 def _plain_block(name: str, columns: Any, first: int) -> Block:

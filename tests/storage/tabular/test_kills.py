@@ -58,7 +58,7 @@ def _in_a_child(*given):
 
 
 def main(scratch, step):
-    """Kill at every `step`-th moment, of a first preparation and of one that replaces a table; prints what was found."""
+    """Kill at every `step`-th moment, of a first preparation and of one that replaces a table, and print."""
     first, other = written(scratch / "k.csv", kinds()), written(scratch / "m.csv", machines())
     (expected, moments), _ = _in_a_child(scratch / "whole", other, False)
     (before, _), _ = _in_a_child(scratch / "before", first, False)

@@ -175,14 +175,14 @@ def test_a_stream_of_an_array_that_is_cut_is_a_line(tmp_path):
         prepared(Config(title="s"), tmp_path / "data", tmp_path / "in")
 
 
-@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("quoted", ["", "m04", 'm"04"', "m,04"])
 def test_rows_are_the_same_read_by_pyarrow_and_by_python(tmp_path, monkeypatch, quoted):
     from metalearn_cli.storage.tabular import text
 
     source = written(tmp_path / "m.csv", machines())
-    if quoted:  # from here on only Python reads
+    if quoted:  # with quotes inside, only Python reads from here on
         lines = source.read_text().splitlines()
-        lines[40] = '"' + lines[40].replace(",", '",', 1)
+        lines[40] = '"' + quoted.replace('"', '""') + '",' + lines[40].split(",", 1)[1]
         source.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(text, "VALUES_AT_ONCE", 64)
     by_pyarrow = prepared(FORCE, tmp_path / "a", source)
