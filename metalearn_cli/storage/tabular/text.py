@@ -1,7 +1,7 @@
 """Tables as text: csv and tsv, in UTF-8, whose first row names the columns.
 
-Plain rows are read by pyarrow where it is installed, some thousand at a time. What it does not take, and rows with
-quotes, are read again by Python itself, cell by cell: slow, and exact about what is wrong where.
+Plain rows are read by pyarrow where it is installed, some thousand at a time. What it does not take, or would take too
+leniently, is read again by Python itself, cell by cell: slow, and exact about what is wrong where.
 """
 
 import csv
