@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metalearn_cli.report.classifying import accuracy, answers, by_class
+from metalearn_cli.report.classifying import accuracy_by_step, answers, by_class
 from metalearn_cli.report.judging import Judged
 from metalearn_cli.report.page import Html, number, page, paragraph, section, table
 from metalearn_cli.report.sections import Origin, origin
@@ -39,7 +39,9 @@ class ClassifiedRows(NamedTuple):
 def classified_rows_page(found: ClassifiedRows, came_from: Origin) -> bytes:
     """The page as a file."""
     judged = (
-        [] if found.judged is None else [*accuracy(found.judged, "rows"), by_class(found.classes, found.judged, "rows")]
+        []
+        if found.judged is None
+        else [*accuracy_by_step(found.judged, "rows"), by_class(found.classes, found.judged, "rows")]
     )
     given = answers(found.classes, [(row.label or "", row.known) for row in found.queries])
     parts = [*judged, given, _queries(found), _support(found), origin(came_from)]

@@ -56,13 +56,13 @@ class Classified(NamedTuple):
 
 def classifying_page(found: Classified, came_from: Origin) -> bytes:
     """The page as a file."""
-    judged = [] if found.judged is None else [*accuracy(found.judged), by_class(found.classes, found.judged)]
+    judged = [] if found.judged is None else [*accuracy_by_step(found.judged), by_class(found.classes, found.judged)]
     parts = [*judged, answers(found.classes, found.answers), _cards(found), _support(found), origin(came_from)]
     title = f"{len(found.answers)} pictures in {len(found.classes)} classes"
     return page(title, f"classified by {found.checkpoint}; every picture is answered by itself", parts)
 
 
-def accuracy(judged: Judged, noun: str = "pictures") -> list[Html]:
+def accuracy_by_step(judged: Judged, noun: str = "pictures") -> list[Html]:
     """The last step's accuracy, and that after each; `noun` is what was judged."""
     last = judged.steps[-1]
     percent, interval, right, judged_in_all = _cells(last)
