@@ -10,7 +10,8 @@ The command line is the way in; the same from Python:
 
 and `load(checkpoint).adapt(images, labels).predict(images)`, with nothing trained `load(load_experiment("photos"))`
 in the place of `load(checkpoint)`, `load_classifier(file)` for what was adapted and saved before, and
-`grown(classifier, images, labels)` for one that learns more. `Learner`, `Rule`, `Problem`, `Task` and `Examples` are
+`grown(classifier, images, labels)` for one that learns more. Of a table whose tasks have targets these give a
+`Regressor`. `Learner`, `Rule`, `Problem`, `Task` and `Examples` are
 what an algorithm of your own is made of.
 """
 
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.use.growth import grown
     from metalearn_cli.runtime.use.loading import load, load_classifier
     from metalearn_cli.runtime.use.measurement import Result, evaluate
+    from metalearn_cli.runtime.use.regressor import Regressor
 
 __all__ = [
-    "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Report", "Result", "Rule", "Task",
-    "evaluate", "grown", "load", "load_classifier", "load_experiment", "train",
+    "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Regressor", "Report", "Result",
+    "Rule", "Task", "evaluate", "grown", "load", "load_classifier", "load_experiment", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "runtime.use.growth": ["grown"],
     "runtime.use.loading": ["load", "load_classifier"],
     "runtime.use.classifier": ["Classifier"],
+    "runtime.use.regressor": ["Regressor"],
     "runtime.run.procedure": ["train"],
     "runtime.run.reports": ["Report"],
     "runtime.use.measurement": ["Result", "evaluate"],

@@ -20,8 +20,8 @@ def test_the_newest_version_in_the_changelog_is_the_projects():
 
 def test_the_public_names_are_frozen_and_exist():
     assert set(metalearn_cli.__all__) == {
-        "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Report", "Result", "Rule", "Task",
-        "evaluate", "grown", "load", "load_classifier", "load_experiment", "train",
+        "Adaptable", "Classifier", "Examples", "Experiment", "Learner", "Problem", "Regressor", "Report", "Result",
+        "Rule", "Task", "evaluate", "grown", "load", "load_classifier", "load_experiment", "train",
     }  # fmt: skip
     assert all(getattr(metalearn_cli, name).__name__ == name for name in metalearn_cli.__all__)
     assert set(metalearn_cli.__all__) <= set(dir(metalearn_cli))

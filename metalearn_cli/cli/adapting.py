@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Given(NamedTuple):
     """The source of a classifier: a checkpoint's file or a config's name, with its overrides, and the device.
 
-    `output`: the file to which the classifier will be written, if any.
+    `output`: the file to which the classifier will be written, if any. `report`: the page of its answers, if any.
     """
 
     checkpoint: Path | None
@@ -29,6 +29,7 @@ class Given(NamedTuple):
     overrides: list[str]
     device: str
     output: Path | None
+    report: Path | None = None
 
     @property
     def name(self) -> str:

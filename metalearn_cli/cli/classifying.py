@@ -44,7 +44,7 @@ def write_classifying_page(
     classes, source = [str(name) for name in classifier.classes], fields["checkpoint"] or f"--config {fields['config']}"
     found = classifying.Classified(
         source, classes, known, shown, [(row["label"], row["known"]) for row in predictions],
-        judged=_judged(classes, fields), in_features=near.in_features,
+        judged=judged_of(classes, fields), in_features=near.in_features,
     )  # fmt: skip
     origin = pages.origin([("", to_yaml(classifier.experiment))], str(classifier.device), made)
     deliver(path, as_html(classifying.classifying_page(found, origin)))
@@ -75,10 +75,11 @@ def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Ma
 
     classes = [str(name) for name in classifier.classes]
     probabilities = [row["probability"] for row in fields["predictions"]]
-    write_figures(folder, judged_charts(classes, _judged(classes, fields), probabilities))
+    write_figures(folder, judged_charts(classes, judged_of(classes, fields), probabilities))
 
 
-def _judged(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
+def judged_of(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
+    """How many of the answers in `fields` are right; None where nothing was measured."""
     from metalearn_cli.report.judging import Judged
     from metalearn_cli.runtime.use.answer_counts import confused
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from metalearn_cli.cli import adapting, answer_tables, answers, classifying, pages, regressing, tables
+from metalearn_cli.cli import adapting, answer_tables, answers, classifying, pages, regressing, row_pages, tables
 from metalearn_cli.cli.finetune_options import check_coverage, check_options
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures
@@ -69,7 +69,7 @@ def finetune(
     with tables.loading(quiet):
         from metalearn_cli.runtime.use import finetuning  # noqa: F401
     queries = "PICTURE"
-    given = adapting.Given(checkpoint, config, overrides or [], device, output)
+    given = adapting.Given(checkpoint, config, overrides or [], device, output=output, report=report)
     if checkpoint is not None and support is None and query is None and output is not None:
         fields = adapting.converted(checkpoint, output, overrides or [], device)
     else:
@@ -78,13 +78,8 @@ def finetune(
         fields = found.fields
         if found.classifier.interface.table is not None:
             queries = "FILE.csv"
-            regressing.require_nothing_of_pictures(report, figures)
         _write(found, output, csv)
-        if report is not None and found.queries is not None:
-            shown = found.support, found.queries, fields
-            classifying.write_classifying_page(report, found.classifier, *shown, made)
-        if figures is not None:
-            classifying.write_classifying_figures(figures, found.classifier, fields)
+        _show(found, report, figures, made)
     written = (("output", output), ("csv", csv), ("report", report), ("figures", figures))
     fields |= {name: None if path is None else str(path) for name, path in written}
     if json:
@@ -96,13 +91,17 @@ def finetune(
 
 
 class Found(NamedTuple):
-    """The fields that the command prints, the classifier, its support set, and queries with probabilities [N, W]."""
+    """The fields that the command prints, the classifier, its support set, and queries with probabilities [N, W].
+
+    `regressed` is all of this for a table whose targets are numbers.
+    """
 
     fields: dict[str, Any]
     classifier: "Classifier"
     support: "Labelled | None"
     queries: "Labelled | None"
     probabilities: "NDArray[np.float32] | None"
+    regressed: "regressing.Regressed | None" = None
 
 
 def _adapted(
@@ -160,13 +159,16 @@ def _regressed(
     given: adapting.Given, steps: adapting.Steps, support: Path | None, query: list[Path], coverage: float | None
 ) -> Found:
     """As `_adapted`, for a table whose targets are numbers."""
+    from metalearn_cli.report.charts import require_matplotlib
     from metalearn_cli.runtime.use.regressor import Regressor
 
     if coverage is not None:
         raise ConfigError(f"--coverage: {given.name} predicts values; sets are of classes")
+    if given.report is not None:  # the page of classes needs none
+        require_matplotlib("--report")
     adapted = next((one for one in steps.classifiers if isinstance(one, Regressor)), None)
     found = regressing.regressed(given.name, steps.learner, adapted, support, query)
-    return Found(found.fields, found.classifier, None, None, None)
+    return Found(found.fields, found.classifier, None, None, None, regressed=found)
 
 
 def _warn_of_lost(measured: "Measured", steps: list[int]) -> None:
@@ -190,6 +192,19 @@ def _write(found: Found, output: Path | None, csv: Path | None) -> None:
         deliver(csv, regressing.csv_of_values(found.fields))
     elif csv is not None and found.probabilities is not None:
         deliver(csv, answers.csv_table(found.classifier.classes, found.fields["predictions"], found.probabilities))
+
+
+def _show(found: Found, report: Path | None, figures: Path | None, made: pages.Made) -> None:
+    """Write the page and the figures that were asked for."""
+    if found.regressed is not None:
+        row_pages.write_regression(found.regressed, report, figures, made)
+        return
+    if report is not None and found.queries is not None:
+        of_rows = found.classifier.interface.table is not None
+        write = row_pages.write_classified_rows_page if of_rows else classifying.write_classifying_page
+        write(report, found.classifier, found.support, found.queries, found.fields, made=made)
+    if figures is not None:
+        classifying.write_classifying_figures(figures, found.classifier, found.fields)
 
 
 def _print(fields: dict[str, Any], verbose: bool) -> None:

@@ -9,12 +9,10 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.answers import NOTHING_MEASURED
 from metalearn_cli.cli.signs import digits
-from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import as_fields, merged
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.use.adaptation import Adaptable
-    from metalearn_cli.runtime.use.classifier import Classifier
     from metalearn_cli.runtime.use.regressor import Regressor
     from metalearn_cli.runtime.use.table_finetuning import Errors, Valued
 
@@ -23,10 +21,17 @@ _TITLE: Any = {"title_justify": "left", "title_style": "bold"}
 
 
 class Regressed(NamedTuple):
-    """The fields that the command prints, and the regressor."""
+    """The fields that the command prints, the regressors after 0..K inner steps, and the rows that were given."""
 
     fields: dict[str, Any]
-    classifier: "Classifier"
+    steps: "list[Regressor]"
+    support: "Valued | None" = None
+    queries: "Valued | None" = None
+
+    @property
+    def classifier(self) -> "Regressor":
+        """The one that answers."""
+        return self.steps[-1]
 
 
 def regressed(
@@ -54,7 +59,7 @@ def regressed(
         "left_out": as_fields(merged(given.left_out for given in (shown, queries) if given is not None)), "remarks": [],
         "coverage": None, "calibration": None, "temperature": None,
     }  # fmt: skip
-    return Regressed(fields, last)
+    return Regressed(fields, steps, shown, queries)
 
 
 def _judged_fields(judged: "Errors | None", steps: Sequence[int], targets: Sequence[str]) -> dict[str, Any]:
@@ -133,12 +138,3 @@ def _values_table(rows: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> 
         known = [row["known"][name] for name in targets if judged]
         table.add_row(Path(row["file"]).name, *cells, *("" if one is None else f"{one:.6g}" for one in known))
     return table
-
-
-def require_nothing_of_pictures(report: Path | None, figures: Path | None) -> None:
-    """Raise ConfigError if a page or figures are asked for; both show pictures and classes, which tables lack."""
-    for option, path in (("--report", report), ("--figures", figures)):
-        if path is not None:
-            raise ConfigError(
-                f"{option}: shows pictures, and this checkpoint was trained on a table; use --csv or --json"
-            )

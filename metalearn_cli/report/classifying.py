@@ -58,17 +58,18 @@ class Classified(NamedTuple):
 
 def classifying_page(found: Classified, came_from: Origin) -> WebPage:
     """The page of a classifier's answers."""
-    judged = [] if found.judged is None else [_accuracy(found.judged), _by_class(found.classes, found.judged)]
-    parts = [*judged, _answers(found), _cards(found), _support(found)]
+    judged = [] if found.judged is None else [accuracy_by_step(found.judged), by_class(found.classes, found.judged)]
+    parts = [*judged, answers(found.classes, found.answers), _cards(found), _support(found)]
     title = f"{len(found.answers)} pictures in {len(found.classes)} classes"
     subtitle = f"classified by {found.checkpoint}; every picture is answered by itself"
     return WebPage(title, subtitle, parts, came_from)
 
 
-def _accuracy(judged: Judged) -> Section:
+def accuracy_by_step(judged: Judged, noun: str = "pictures") -> Section:
+    """The accuracy after the last inner step, and after each; `noun` names what was judged."""
     last = judged.steps[-1]
-    accuracy, interval, right, pictures = _cells(last)
-    said = Html(f"Accuracy {accuracy} % (95 %: {interval}), {right} of {pictures} pictures")
+    percent, interval, right, judged_in_all = _cells(last)
+    said = Html(f"Accuracy {percent} % (95 %: {interval}), {right} of {judged_in_all} {noun}")
     measured_on = {"query": "the queries whose class is known"}.get(judged.measured_on, judged.measured_on)
     note = paragraph(f"Measured on {measured_on}, after {last['step']} inner steps. {judged.note}")
     rows = [[str(row["step"]), *_cells(row)] for row in judged.steps]
@@ -87,14 +88,14 @@ def _cells(counts: Counts) -> list[Html | str]:
     return [ACCURACY.value(counts["accuracy"]), Html(f"{low} to {high}"), *share]
 
 
-def _by_class(classes: Sequence[str], judged: Judged) -> Section:
+def by_class(classes: Sequence[str], judged: Judged, noun: str = "pictures") -> Section:
     """A table of the classes, and their confusions: a matrix for up to 30 classes, else the most frequent pairs."""
     counted = enumerate(zip(classes, judged.classes, strict=True), 1)
     rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
     parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
     if len(classes) <= _MOST_COLUMNS:
         parts += [element("h3", "Taken for"), paragraph("A row for each class, and in column 1, 2, ... how many "
-                  "of its pictures were taken for that class."), _matrix(classes, judged)]  # fmt: skip
+                  f"of its {noun} were taken for that class."), _matrix(classes, judged)]  # fmt: skip
     elif judged.confused:
         pairs = [[known, taken_for, str(times)] for known, taken_for, times in judged.confused[:_MOST_PAIRS]]
         note = paragraph(f"The {len(pairs)} most frequent of {len(judged.confused)} confused pairs; --json has all.")
@@ -115,15 +116,16 @@ def _matrix(classes: Sequence[str], judged: Judged) -> Html:
     return table(["", "its class", *numbers], rows, [0, *range(2, len(classes) + 2)])
 
 
-def _answers(found: Classified) -> Section:
+def answers(classes: Sequence[str], pairs: Sequence[tuple[str, str | None]]) -> Section:
+    """A table of how often each class was answered, from the (class, true class or None) of all queries."""
     # Three counts of each class: how often it was answered, how often rightly, and how many queries are labelled so.
-    given, right = Counter(label for label, _ in found.answers), Counter[str]()
-    right.update(label for label, known in found.answers if known == label)
-    labelled = Counter(known for _, known in found.answers if known is not None)
+    given, right = Counter(label for label, _ in pairs), Counter[str]()
+    right.update(label for label, known in pairs if known == label)
+    labelled = Counter(known for _, known in pairs if known is not None)
     header = ["class", "taken for it", *(["of these right", "labelled so"] if labelled else [])]
     rows = [
         [name, str(given[name]), *([str(right[name]), str(labelled[name])] if labelled else [])]
-        for name in found.classes
+        for name in classes
     ]  # fmt: skip
     return Section("Answers", [table(header, rows, range(1, len(header)))])
 

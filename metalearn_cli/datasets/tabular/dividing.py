@@ -12,8 +12,10 @@ from metalearn_cli.errors import DataError
 Parts = dict[Part, list[str]]
 
 
-def divided(groups: Sequence[str], part_of: Mapping[str, Part], division: Division, kind: str) -> Parts:
-    """The groups of each part, in order; `kind` is what a message calls one, "class" or "task".
+def divided(
+    groups: Sequence[str], part_of: Mapping[str, Part], division: Division, kind: str, where: str
+) -> Parts:  # fmt: skip
+    """The groups of each part, in order; `kind`, "class" or "task", and `where`, their table, are for messages.
 
     `part_of` is what a column says, of every group or of none.
 
@@ -31,10 +33,10 @@ def divided(groups: Sequence[str], part_of: Mapping[str, Part], division: Divisi
     elif any(named.values()):
         found = _by_name(groups, named, kind)
     else:
-        found = _by_seed(groups, division, kind)
+        found = _by_seed(groups, division, kind, where)
     empty = [part for part in PARTS if not found[part]]
     if empty:
-        raise DataError(f"no {kind} is for {' and '.join(empty)}; each part needs one or more")
+        raise DataError(f"{where}: no {kind} is for {' and '.join(empty)}; each part needs one or more")
     return found
 
 
@@ -51,11 +53,12 @@ def _by_name(groups: Sequence[str], named: Mapping[Part, Sequence[str]], kind: s
     return {part: [name for name in groups if part_of.get(name, "train") == part] for part in PARTS}
 
 
-def _by_seed(groups: Sequence[str], division: Division, kind: str) -> Parts:
+def _by_seed(groups: Sequence[str], division: Division, kind: str, where: str) -> Parts:
     names = sorted(groups)
     if len(names) < len(PARTS):
-        plural = "classes" if kind == "class" else "tasks"
-        raise DataError(f"{len(names)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test")
+        plural = kind if len(names) == 1 else "classes" if kind == "class" else "tasks"
+        told = f"has {len(names)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test"
+        raise DataError(f"{where}: {told}")
     val = max(1, round(division.val_fraction * len(names)))
     test = max(1, min(round(division.test_fraction * len(names)), len(names) - val - 1))
     if val + test >= len(names):

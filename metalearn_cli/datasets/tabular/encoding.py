@@ -14,10 +14,12 @@ from metalearn_cli.datasets.tabular import Encoding
 Raw = NDArray[np.float64]
 
 
+@np.errstate(over="ignore")  # a value that float32 cannot hold is infinite, and whoever asked looks for these
 def encoded(raw: Raw, encoding: Encoding) -> NDArray[np.float32]:
     """Inputs [n, *input_shape] of raw rows [n, V]: numbers, then for each categorical column the place of its value.
 
-    NaN stands for a missing number; a place beyond the known values for any other value.
+    NaN stands for a missing number; one too large for float32 becomes infinite. For a word there
+    stands its place, for a word that is not known any place beyond.
 
     >>> columns = Encoding(kind="classes", numeric=["a"], mean=[1.0], std=[2.0], fill=[1.0], categorical={"b": ["u"]})
     >>> encoded(np.array([[5.0, 0.0], [np.nan, 1.0]]), columns).tolist()
@@ -38,6 +40,7 @@ def encoded(raw: Raw, encoding: Encoding) -> NDArray[np.float32]:
     return np.concatenate(parts, 1)
 
 
+@np.errstate(over="ignore")
 def encoded_targets(values: Raw, encoding: Encoding) -> NDArray[np.float32]:
     """Targets [n, targets] as a network learns them."""
     mean, std = np.array(encoding.target_mean), np.array(encoding.target_std)
@@ -74,6 +77,28 @@ def with_support_moments(encoding: Encoding, inputs: NDArray[np.float32]) -> Enc
 
 LEAST_SPREAD = 1e-3
 """Spread of a number in a support set, in standard deviations of the training part, below which it keeps its scale."""
+
+
+def cells(inputs: NDArray[np.float32], encoding: Encoding) -> list[list[str]]:
+    """Inputs [n, *input_shape] as the cells of a table again, a row each: numbers in their own units, and words.
+
+    A number that was missing is the one that took its place. A series has no cells.
+
+    >>> columns = Encoding(kind="classes", numeric=["a"], mean=[1.0], std=[2.0], fill=[1.0], categorical={"b": ["u"]})
+    >>> cells(np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), columns)
+    [['5', 'u'], ['1', '(other)']]
+    """
+    if encoding.series is not None:
+        return [[] for _ in inputs]
+    values = inputs[:, : len(encoding.mean)].astype(np.float64) * np.array(encoding.std) + np.array(encoding.mean)
+    found = [[f"{value:.6g}" for value in row] for row in values.tolist()]
+    start = len(encoding.mean)
+    for words in encoding.categorical.values():
+        places = inputs[:, start : start + len(words) + 1].argmax(1).tolist()
+        for row, place in zip(found, places, strict=True):
+            row.append([*words, "(other)"][place])
+        start += len(words) + 1
+    return found
 
 
 def size_in_words(encoding: Encoding) -> str:

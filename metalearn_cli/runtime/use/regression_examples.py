@@ -25,7 +25,7 @@ _MOST_COUNTS = 8
 class Fit(NamedTuple):
     """One regression task of one input: its points, and the outputs on a grid after each of some inner steps.
 
-    Everything is in the units of the data.
+    Everything is in the units of the data; `axes` are what the columns of a table are called.
     """
 
     support: tuple[list[float], list[float]]
@@ -33,6 +33,7 @@ class Fit(NamedTuple):
     grid: list[float]
     steps: list[int]
     outputs: list[list[float]]
+    axes: tuple[str, str] = ("input", "output")
 
 
 def explained(objective: Objective, sampler: Sampler, scores: Tensor) -> list[float]:
@@ -79,17 +80,24 @@ def fitted_functions(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
 def _fit(subject: Subject, number: int) -> Fit:
     learner, device = subject.learner, next(iter(subject.meta.params.values())).device
     task = on_device(subject.sampler(0, [number]), device)
-    every = torch.cat([task.support.inputs, task.query.inputs], 1)
-    grid = torch.linspace(float(every.min()), float(every.max()), 101).to(every).view(1, -1, 1)
-    steps = _told(subject.steps)
+    grid = grid_over([half.inputs for half in task]).to(device).unsqueeze(0)
+    steps = told_steps(subject.steps)
     with torch.no_grad():
         outputs = learner.answers(subject.meta, task.support, grid, steps)
     table = subject.table
     support, query = ((_inputs(half.inputs, table), _outputs(half.targets, table)) for half in task)
-    return Fit(support, query, _inputs(grid, table), steps, [_outputs(one, table) for one in outputs])
+    axes = ("input", "output") if table is None else (table.numeric[0], table.targets[0])
+    shown = [_outputs(one, table) for one in outputs]
+    return Fit(support, query, _inputs(grid, table), steps, outputs=shown, axes=axes)
 
 
-def _told(steps: int) -> list[int]:
+def grid_over(inputs: Sequence[Tensor]) -> Tensor:
+    """Inputs [101, 1] from the least to the largest of one-dimensional `inputs`, evenly."""
+    every = torch.cat([one.flatten() for one in inputs])
+    return torch.linspace(float(every.min()), float(every.max()), 101).view(-1, 1)
+
+
+def told_steps(steps: int) -> list[int]:
     """The steps that a chart has room for: the first few, and the last."""
     return sorted({*range(min(steps, 4)), steps})
 

@@ -75,22 +75,28 @@ def labelled_rows(paths: Sequence[Path], interface: Interface, support: bool, le
         if len(classes := sorted({label for label in found.labels if label})) < least:
             listed = ", ".join(map(repr, classes))
             raise DataError(f"{paths[0]}: has rows of {len(classes)} class ({listed}), two or more are needed")
-    inputs = torch.from_numpy(encoded(found.raw, encoding))
-    return Labelled(found.places, inputs, list(found.labels), found.left_out)
+    return Labelled(found.places, _inputs(found, encoding), list(found.labels), found.left_out)
 
 
 def valued_rows(paths: Sequence[Path], interface: Interface, support: bool) -> Valued:
     """Rows and their targets; those of a support set all have them. Raises DataError if they have not."""
     encoding = _encoding(interface)
     found = rows_given(paths, encoding)
-    inputs = torch.from_numpy(encoded(found.raw, encoding))
-    valued = Valued(found.places, inputs, found.targets, found.left_out)
+    valued = Valued(found.places, _inputs(found, encoding), found.targets, found.left_out)
     if support:
         _require_one_task(paths[0], found)
         for row in np.flatnonzero(~valued.known)[:1]:
             listed = ", ".join(map(repr, encoding.targets))
             raise DataError(f"{found.places[row]}: column {listed} is empty or missing, expected the value to learn")
     return valued
+
+
+def _inputs(found: GivenRows, encoding: Encoding) -> Tensor:
+    """The rows as a network sees them. Raises DataError for a number that float32 cannot hold."""
+    inputs = torch.from_numpy(encoded(found.raw, encoding))
+    for row in np.flatnonzero(~inputs.flatten(1).isfinite().all(1).numpy())[:1]:
+        raise DataError(f"{found.places[row]}: has a number that is far larger than those of the training part")
+    return inputs
 
 
 def _require_one_task(path: Path, found: GivenRows) -> None:

@@ -194,6 +194,19 @@ def put_in_place(aside: Path, target: Path) -> None:
         remove_folder(old)
 
 
+def put_right(target: Path) -> None:
+    """The folder `target` is whole, or absent, after a process was killed inside `put_in_place`.
+
+    If the new one is not in place, the old one gets its name back; otherwise the old one is deleted.
+    """
+    for old in target.parent.glob(f".{target.name}.*.old"):
+        with disk_errors(old):
+            if target.exists():
+                remove_folder(old)
+            else:
+                old.rename(target)
+
+
 def _flush_folder(path: Path) -> None:
     if os.name == "nt":  # a folder cannot be opened there
         return

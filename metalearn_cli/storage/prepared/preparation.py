@@ -14,7 +14,7 @@ from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.experiment.yaml_lines import brief
-from metalearn_cli.storage.files.atomic import disk_errors, make_folder, remove_folder
+from metalearn_cli.storage.files.atomic import disk_errors, make_folder, put_right
 from metalearn_cli.storage.files.locks import locked
 from metalearn_cli.storage.inputs.downloads import Progress, fetch_offer
 from metalearn_cli.storage.inputs.sources import OpenedSource, describe_source, open_source
@@ -77,7 +77,7 @@ def prepare(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     with locked(data_dir / f".{dataset.store}.lock", wait):
-        _put_right(folder)
+        put_right(folder)
         if not force and _is_prepared(folder):
             return _found(name, dataset, folder, source), folder
         if isinstance(dataset, Generated):
@@ -106,19 +106,6 @@ def open_or_explain(name: str, dataset: Archive | Generated, data_dir: Path, pro
 
 def _is_prepared(folder: Path) -> bool:
     return (folder / "manifest.json").exists()
-
-
-def _put_right(folder: Path) -> None:
-    """Repair a folder after a process was killed while it replaced the old dataset.
-
-    If the new one is not in place, the old one gets its name back; otherwise the old one is deleted.
-    """
-    for old in folder.parent.glob(f".{folder.name}.*.old"):
-        with disk_errors(old):
-            if folder.exists():
-                remove_folder(old)
-            else:
-                old.rename(folder)
 
 
 def _found(name: str, dataset: Archive | Generated, folder: Path, source: Path | None) -> Manifest:

@@ -2,7 +2,7 @@
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -114,3 +114,8 @@ def _table(name: str, suffix: str, opened: Opener, stack: ExitStack) -> TableFil
     if suffix == _PARQUET:
         return TableFile(name, lambda *_how: parquet_reader(name, opened()))
     return TableFile(name, lambda *how: array_reader(name, npz_members(name, opened(), stack), *how))
+
+
+def names_of(files: Sequence[TableFile]) -> str:
+    """The files for a message: the one file, or the first and how many more there are."""
+    return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"

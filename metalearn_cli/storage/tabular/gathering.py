@@ -22,6 +22,8 @@ from metalearn_cli.storage.tabular.files import TableFile
 from metalearn_cli.storage.tabular.layouts import Layout, layout_of
 
 _MOST_VALUES = 1000
+LARGEST = 1e100
+"""What a number may be at most: the squares of larger ones overflow when they are summed."""
 _ROWS_AT_ONCE = 1 << 14
 
 
@@ -184,8 +186,11 @@ def numbers_in(block: Block, name: str) -> Numbers:
 
 
 def require_numbers(block: Block, found: Numbers, what: str, none_missing: bool) -> None:
-    """Raise DataError, with the row, for a number [n, V] that is infinite, or missing where none may be."""
-    for wrong, told in ((np.isinf(found), "is infinite, expected a number"), (np.isnan(found), "is empty")):
+    """Raise DataError, with the row, for a number [n, V] that is far too large, or missing where none may be."""
+    with np.errstate(invalid="ignore"):
+        large = np.abs(found) > LARGEST
+    infinite = (np.isinf(found), "is infinite, expected a number")
+    for wrong, told in (infinite, (large, f"is beyond {LARGEST:g}"), (np.isnan(found), "is empty")):
         if wrong.any() and (none_missing or told != "is empty"):
             row = int(np.flatnonzero(wrong.any(1))[0])
             cure = "; fill it, or --set dataset.missing=mean" if told == "is empty" else ""
@@ -196,6 +201,7 @@ def _target(block: Block, name: str) -> Numbers:
     found = block.numbers(name)
     for row in np.flatnonzero(~np.isfinite(found))[:1]:
         raise DataError(f"{block.place(int(row))}: {column(name)}: found no finite number, and a target needs one")
+    require_numbers(block, found[:, None], column(name), none_missing=True)
     return found
 
 

@@ -11,12 +11,12 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.omissions import Omissions
-from metalearn_cli.storage.files.atomic import disk_errors
+from metalearn_cli.storage.files.atomic import disk_errors, put_right
 from metalearn_cli.storage.files.locks import locked
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.inputs.spool import unnamed
 from metalearn_cli.storage.tabular.blocks import columns_reader
-from metalearn_cli.storage.tabular.files import TableFile, describe_table, table_files
+from metalearn_cli.storage.tabular.files import TableFile, describe_table, names_of, table_files
 from metalearn_cli.storage.tabular.gathering import gathered
 from metalearn_cli.storage.tabular.stored import Table, TableManifest, is_stored, open_checked_table, open_table
 from metalearn_cli.storage.tabular.writing import TableOrigin, write_table
@@ -29,7 +29,8 @@ def prepare_table(
 ) -> tuple[TableManifest, Path]:
     """The table's manifest and folder below `data_dir`, made unless it was there and `force` is false.
 
-    While another process makes it, this one waits. An interrupted call leaves nothing.
+    While another process makes it, this one waits. An interrupted call leaves nothing; what a killed one left is
+    removed by the next.
 
     Raises DataError if the source is missing or is no such table, or if the folder holds another; RunError if the disk
     refuses.
@@ -43,6 +44,7 @@ def prepare_table(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     with locked(data_dir / f".{tabular.store}.lock", wait):
+        put_right(folder)
         if not force and is_stored(folder):
             return _found(name, tabular, folder, source), folder
         return _made(name, tabular, (folder, source), progress), folder
@@ -61,7 +63,8 @@ def _made(name: str, tabular: Tabular, places: tuple[Path, Path | None], progres
             spool = stack.enter_context(unnamed(folder.parent))
         found = gathered(files, tabular.roles, spool, progress)
         described = "generated" if tabular.made is not None or source is None else describe_table(source)
-        return write_table(folder, tabular, found, TableOrigin(name, described, omissions.listed()), progress)
+        origin = TableOrigin(names_of(files), name, described, omissions.listed())
+        return write_table(folder, tabular, found, origin, progress)
 
 
 def open_or_explain_table(name: str, tabular: Tabular, data_dir: Path, progress: Progress) -> Table:

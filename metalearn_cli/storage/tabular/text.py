@@ -1,7 +1,7 @@
 """Tables as text: csv and tsv, in UTF-8, whose first row names the columns.
 
-Plain rows are read by pyarrow where it is installed, some thousand at a time. What it does not take, and rows with
-quotes, are read again by Python itself, cell by cell: slow, and exact about what is wrong where.
+Plain rows are read by pyarrow where it is installed, some thousand at a time. What it does not take, or would take too
+leniently, is read again by Python itself, cell by cell: slow, and exact about what is wrong where.
 """
 
 import csv
@@ -12,15 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.tabular.blocks import (
-    VALUES_AT_ONCE,
-    Block,
-    Numbers,
-    TableReader,
-    column,
-    number_in,
-    shown,
-)
+from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, column, number_in, shown
 
 _LONGEST_LINE = 4 << 20
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "a compressed file"}
@@ -69,9 +61,7 @@ class _Lines:
             try:
                 row = next(self._reader, None)
             except csv.Error as error:
-                open_quote = "limit" in str(error) or "end of data" in str(error)
-                told = "a quoted cell does not end" if open_quote else str(error)
-                raise DataError(f"{self._name}:{self.number}: is no table: {told}") from None
+                raise DataError(f"{self._name}:{self.number}: is no table: {_in_words(str(error))}") from None
             if row is None:
                 return
             if row:
@@ -87,6 +77,13 @@ class _Lines:
         """The waiting lines are done with."""
         self.number += len(self._waiting)
         self._waiting = []
+
+
+def _in_words(error: str) -> str:
+    """What the csv module says, without its advice to programmers."""
+    if "limit" in error or "end of data" in error:
+        return "a quoted cell does not end"
+    return "holds a carriage return with no line feed after it" if "new-line" in error else error
 
 
 def _lines(name: str, file: BinaryIO) -> Iterator[str]:
@@ -145,7 +142,8 @@ def _blocks(name: str, header: Sequence[str], lines: _Lines) -> Iterator[Block]:
 def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
     """The columns of some lines by pyarrow; None where it is not installed or does not take them."""
     text = "".join(lines)
-    if '"' in text or any(not line.strip() for line in lines):
+    lone_return = text.count("\r") > text.count("\r\n")  # ends a row for pyarrow, and is a mistake for Python
+    if lone_return or not _plainly_quoted(text, delimiter) or any(not line.strip() for line in lines):
         return None
     try:
         import pyarrow as arrow
@@ -155,12 +153,25 @@ def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
         found = arrow_csv.read_csv(
             io.BytesIO(text.encode()),
             arrow_csv.ReadOptions(column_names=list(header), use_threads=False, block_size=max(1 << 20, 8 * len(text))),
-            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            arrow_csv.ParseOptions(delimiter=delimiter),
             arrow_csv.ConvertOptions(column_types=as_text, strings_can_be_null=False),
         )
     except Exception:  # whatever it is, Python finds it again and says where
         return None
     return found if found.num_rows == len(lines) else None
+
+
+def _plainly_quoted(text: str, delimiter: str) -> bool:
+    """Whether every quotation mark begins or ends a cell, as often the one as the other; else pyarrow is too lenient.
+
+    >>> [_plainly_quoted(text, ",") for text in ('"a,b",1', '"a"b,1', '"a""b",1')]
+    [True, False, False]
+    """
+    if not (quotes := text.count('"')):
+        return True
+    begins = text.count(f'{delimiter}"') + text.count('\n"') + text.startswith('"')
+    ends = text.count(f'"{delimiter}') + text.count('"\n') + text.count('"\r\n') + text.endswith('"')
+    return begins == ends and begins + ends == quotes
 
 
 def _plain_block(name: str, columns: Any, first: int) -> Block:
@@ -176,9 +187,9 @@ def _plain_block(name: str, columns: Any, first: int) -> Block:
         try:
             found = np.asarray(columns.column(wanted).cast("float64").to_numpy(), np.float64)
         except ValueError:  # of pyarrow: a cell that is empty, or no number as it knows them
-            found = np.array([np.inf])
-        if not np.isinf(found).any():
-            return found
+            found = np.array([np.nan])
+        if np.isfinite(found).all():
+            return found  # also NaN(1) is a number to pyarrow, so what is not finite is read again
         return _numbers(columns.column(wanted).to_pylist(), wanted, place)
 
     return Block(columns.num_rows, place, words, numbers)

@@ -30,8 +30,9 @@ _LEAST_SPREAD = 1e-9
 
 
 class TableOrigin(NamedTuple):
-    """What the manifest says of where the rows came from."""
+    """What the manifest says of where the rows came from; `files` is what messages call it."""
 
+    files: str
     dataset: str
     source: str
     left_out: Sequence[Omission]
@@ -52,7 +53,7 @@ def write_table(
     Raises DataError for groups that cannot be shared out, RunError if the disk refuses; then nothing is left of it.
     """
     kind = "task" if found.layout.task else "class"
-    parts = divided(found.groups, found.part_of, tabular.division, kind)
+    parts = divided(found.groups, found.part_of, tabular.division, kind, where=origin.files)
     aside = folder.with_name(f".{folder.name}.unfinished")
     try:
         with disk_errors(folder):
@@ -207,8 +208,7 @@ def _scatter(
             raw[:, place] = table[raw[:, place].astype(np.int64)]
         inputs = encoded(raw, encoding).reshape(len(block), -1)
         rows = np.concatenate([inputs, encoded_targets(block[:, found.width - targets :], encoding)], 1)
-        if not np.isfinite(rows).all():
-            raise DataError("a value is too large for float32; scale its column, or --set dataset.standardise=training")
+        _require_finite(rows, encoding)
         own = bins[first : first + len(block)]
         order = np.argsort(own, kind="stable")
         present, begins = np.unique(own[order], return_index=True)
@@ -217,6 +217,19 @@ def _scatter(
             file.write(np.ascontiguousarray(piece, "<f4").data)
             following[bin_] += len(piece)
         progress("writing rows", first + len(block), len(bins))
+
+
+def _require_finite(rows: NDArray[np.float32], encoding: Encoding) -> None:
+    """Raise DataError, with the column, for a value that float32 cannot hold."""
+    for place in np.flatnonzero(~np.isfinite(rows).all(0))[:1]:
+        inputs = rows.shape[1] - len(encoding.targets)
+        each = inputs // len(encoding.numeric) if encoding.series is not None else 1
+        names = [*np.repeat(encoding.numeric, each).tolist(), *encoding.targets]
+        behind = int(place) if place < inputs else len(names) - rows.shape[1] + int(place)
+        cure = "scale it" if encoding.standardise != "none" else "scale it, or --set dataset.standardise=training"
+        raise DataError(
+            f"column {names[behind]!r}: has a value that is too large for float32 beside the others; {cure}"
+        )
 
 
 def _tables(found: Gathered, encoding: Encoding) -> list[NDArray[np.int64]]:

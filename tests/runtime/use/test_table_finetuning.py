@@ -164,6 +164,7 @@ def test_targets_that_do_not_fit_are_refused_and_a_regressor_has_no_probabilitie
         ({"speed": [1], "force": [2]}, r"has no column 'hours', which the checkpoint was trained with"),
         ({"speed": [1], "hours": [2]}, r"few\.csv:2: column 'force' is empty or missing, expected the value to learn"),
         ({"speed": [1, 1], "hours": [2, 2], "force": [1, ""]}, r"few\.csv:3: column 'force' is empty or missing"),
+        ({"speed": [1e90], "hours": [2], "force": [1]}, r"few\.csv:2: has a number that is far larger than those of"),
         (
             {"speed": [1, 1], "hours": [2, 2], "force": [1, 2], "machine": ["a", "b"]},
             r"has rows of 2 tasks \('a', 'b', \.\.\.\); give the rows of one to learn it",

@@ -38,6 +38,11 @@ def refused(tmp_path, content, config=FORCE, name="m.csv"):
         (HEAD + "m,1_000,2\n", "m.csv:2: column 'speed': found '1_000', expected a number"),
         (HEAD + 'm,"1,5",2\n', "m.csv:2: column 'speed': found '1,5', expected a number; decimals need a point"),
         (HEAD + "m,inf,2\n", "m.csv:2: column 'speed': found 'inf', expected a finite number"),
+        (HEAD + ROWS + "m1,NaN(1),2\n", "m.csv:17: column 'speed': found 'NaN(1)', expected a number"),
+        (HEAD + ROWS + "m1,1e200,2\n", "m.csv:17: column 'speed' is beyond 1e+100"),
+        (HEAD + ROWS + "m1,1,1e200\n", "m.csv:17: column 'force' is beyond 1e+100"),
+        (HEAD + ROWS + "m1,1\r,2\n", "m.csv:17: is no table: holds a carriage return with no line feed after it"),
+        (HEAD + "\rm1,1,2\n" + ROWS, "m.csv:2: is no table: holds a carriage return with no line feed after it"),
         (HEAD + "m,=1+1,2\n", "m.csv:2: column 'speed': found '=1+1', expected a number"),
         (HEAD + "m,1,\n", "m.csv:2: column 'force': found no finite number, and a target needs one"),
         (HEAD + ",1,2\n", "m.csv:2: column 'machine' is empty, expected a name"),
@@ -50,11 +55,17 @@ def refused(tmp_path, content, config=FORCE, name="m.csv"):
         (HEAD + "m," + "1" * (5 << 20) + ",2\n", "m.csv:2: has a line of more than 4 MB"),
         (",".join(f"c{n}" for n in range(100_000)) + "\n", "m.csv: has no column 'machine' (dataset.task)"),
         ("machines,speed,force\n", "m.csv: has no column 'machine' (dataset.task); did you mean 'machines'?"),
-        (HEAD + "m,1,2\n", "1 tasks; 3 or more are needed"),
+        (HEAD + "m,1,2\n", "m.csv: has 1 task; 3 or more are needed"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_column(tmp_path, content, told):
     assert refused(tmp_path, content).startswith(told)
+
+
+def test_a_number_that_float32_cannot_hold_is_named_by_its_column(tmp_path):
+    config = FORCE.model_copy(update={"standardise": "none"})
+    told = refused(tmp_path, HEAD + ROWS + "m1,1,1e60\n", config)
+    assert told.startswith("column 'force': has a value that is too large for float32 beside the others; scale it, or")
 
 
 def test_more_inputs_than_a_network_takes_are_refused(tmp_path):
@@ -164,14 +175,14 @@ def test_a_stream_of_an_array_that_is_cut_is_a_line(tmp_path):
         prepared(Config(title="s"), tmp_path / "data", tmp_path / "in")
 
 
-@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("quoted", ["", "m04", 'm"04"', "m,04"])
 def test_rows_are_the_same_read_by_pyarrow_and_by_python(tmp_path, monkeypatch, quoted):
     from metalearn_cli.storage.tabular import text
 
     source = written(tmp_path / "m.csv", machines())
-    if quoted:  # from here on only Python reads
+    if quoted:  # with quotes inside, only Python reads from here on
         lines = source.read_text().splitlines()
-        lines[40] = '"' + lines[40].replace(",", '",', 1)
+        lines[40] = '"' + quoted.replace('"', '""') + '",' + lines[40].split(",", 1)[1]
         source.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(text, "VALUES_AT_ONCE", 64)
     by_pyarrow = prepared(FORCE, tmp_path / "a", source)

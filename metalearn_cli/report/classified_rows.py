@@ -1,0 +1,97 @@
+"""The page of `finetune` for rows of a table: every row with its class and probability, and what was learned from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from metalearn_cli.report.classifying import accuracy_by_step, answers, by_class
+from metalearn_cli.report.judging import Judged
+from metalearn_cli.report.page import Html, number, paragraph, table
+from metalearn_cli.report.web_page import Origin, Section, WebPage
+
+_MOST_ROWS, _MOST_INPUTS = 500, 8
+
+
+class ClassifiedRow(NamedTuple):
+    """A row: where it stands, its cells, its class and probability, its true class or None.
+
+    Of a row that was learned from there is no probability. `note` says what else is promised of an answer.
+    """
+
+    file: str
+    cells: Sequence[str]
+    label: str | None
+    probability: float | None
+    known: str | None
+    note: str = ""
+
+
+class ClassifiedRows(NamedTuple):
+    """What a classifier said of rows, those that are wrong first; `columns` are its inputs."""
+
+    checkpoint: str
+    classes: Sequence[str]
+    columns: Sequence[str]
+    support: Sequence[ClassifiedRow]
+    queries: Sequence[ClassifiedRow]
+    judged: Judged | None
+
+
+def classified_rows_page(found: ClassifiedRows, came_from: Origin) -> WebPage:
+    """The page of a classifier's answers to rows."""
+    judged = []
+    if found.judged is not None:
+        judged = [accuracy_by_step(found.judged, "rows"), by_class(found.classes, found.judged, "rows")]
+    given = answers(found.classes, [(row.label or "", row.known) for row in found.queries])
+    parts = [*judged, given, _queries(found), _support(found)]
+    title = f"{len(found.queries)} rows in {len(found.classes)} classes"
+    return WebPage(title, f"classified by {found.checkpoint}; every row is answered by itself", parts, came_from)
+
+
+def _queries(found: ClassifiedRows) -> Section:
+    shown = found.queries[:_MOST_ROWS]
+    judged, noted = (any(values) for values in zip(*((row.known, row.note) for row in found.queries), strict=True))
+    note = "Those that are wrong come first. " if judged else ""
+    note += (
+        f"Shown are {len(shown)} of {len(found.queries)}; --csv or --json has all."
+        if len(shown) < len(found.queries)
+        else ""
+    )
+    header = ["row", *found.columns[:_MOST_INPUTS], "class", "probability %"]
+    header += [*(["verdict"] if judged else []), *(["promised"] if noted else [])]
+    rows = [
+        [*_row(row), *([_verdict(row)] if judged else []), *([row.note] if noted else [])] for row in shown
+    ]  # fmt: skip
+    return Section("Queries", [paragraph(note + _more(found)), table(header, rows, _numbers(found, shown, 2))])
+
+
+def _row(row: ClassifiedRow) -> list[Html | str]:
+    shown = Html("") if row.probability is None else number(row.probability, f"{100 * row.probability:.1f}")
+    return [row.file, *row.cells[:_MOST_INPUTS], row.label or "", shown]
+
+
+def _verdict(row: ClassifiedRow) -> str:
+    if row.known is None:
+        return ""
+    return "✓ right" if row.known == row.label else f"✗ wrong, is {row.known}"
+
+
+def _numbers(found: ClassifiedRows, shown: Sequence[ClassifiedRow], behind: int) -> list[int]:
+    """The places of the columns to the right: the inputs and the probability."""
+    inputs = min(_MOST_INPUTS, len(found.columns)) if shown and shown[0].cells else 0
+    return [*range(1, 1 + inputs), *([inputs + behind] if behind else [])]
+
+
+def _more(found: ClassifiedRows) -> str:
+    left = len(found.columns) - _MOST_INPUTS
+    return f" {left} more input{'s are' if left > 1 else ' is'} not shown." if left > 0 else ""
+
+
+def _support(found: ClassifiedRows) -> Section:
+    shown = found.support[:_MOST_ROWS]
+    labelled = any(row.known for row in shown)
+    note = "" if labelled else "An adapted file keeps the rows, not which class each is of."
+    if len(shown) < len(found.support):
+        note += f" Shown are {len(shown)} of {len(found.support)} rows."
+    header = ["row", *found.columns[:_MOST_INPUTS], *(["class"] if labelled else [])]
+    rows = [[row.file, *row.cells[:_MOST_INPUTS], *([row.known or ""] if labelled else [])] for row in shown]
+    return Section("Learned from", [paragraph(note), table(header, rows, _numbers(found, shown, 0))])

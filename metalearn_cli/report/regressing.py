@@ -1,0 +1,158 @@
+"""The page of `finetune` for values of a table: every row with its value, how far off it is, and the support set."""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import Any, NamedTuple
+
+from metalearn_cli.report.charts import Chart
+from metalearn_cli.report.fitting import Fitted, errors_chart, known_chart, own_fit_chart
+from metalearn_cli.report.page import Html, element, number, paragraph, table
+from metalearn_cli.report.sections import SQUARED_ERROR
+from metalearn_cli.report.web_page import Origin, Section, WebPage
+
+MOST_ROWS, MOST_INPUTS = 500, 8
+
+
+class ValuedRow(NamedTuple):
+    """A row: where it stands, its cells, its known values (None if unknown) and, of a query, its values."""
+
+    file: str
+    cells: Sequence[str]
+    known: Sequence[float | None]
+    values: Sequence[float] = ()
+
+
+class Regression(NamedTuple):
+    """What a regressor said: `columns` are its inputs, `steps` the fields `per_step` of what was measured on what.
+
+    `fits` are those of each target where there is one input.
+    """
+
+    checkpoint: str
+    targets: Sequence[str]
+    columns: Sequence[str]
+    support: Sequence[ValuedRow]
+    queries: Sequence[ValuedRow]
+    measured_on: str | None
+    steps: Sequence[Mapping[str, Any]]
+    fits: Sequence[Fitted]
+
+
+def regression_page(found: Regression, came_from: Origin) -> WebPage:
+    """The page of a regressor's values."""
+    parts = [_errors(found), *_fits(found), _queries(found), _support(found)]
+    count = len(found.queries)
+    title = f"{', '.join(found.targets)} of {count} row{'' if count == 1 else 's'}"
+    return WebPage(title, f"predicted by {found.checkpoint}; every row is answered by itself", parts, came_from)
+
+
+def _error_charts(found: Regression) -> list[Chart]:
+    by_target = {
+        name: [nan if step["by_target"][name] is None else step["by_target"][name] for step in found.steps]
+        for name in found.targets
+    }
+    return errors_chart([step["step"] for step in found.steps], by_target, _extent(found))
+
+
+def _fit_charts(found: Regression) -> list[Chart]:
+    if found.fits:
+        return [own_fit_chart(f"fit-{place}", fit) for place, fit in enumerate(found.fits)]
+    judged = [row for row in found.queries if None not in row.known]
+    return [
+        known_chart(
+            f"known-{place}", name, [row.known[place] or 0.0 for row in judged], [row.values[place] for row in judged]
+        )
+        for place, name in enumerate(found.targets)
+        if judged
+    ]
+
+
+def _extent(found: Regression) -> str:
+    return f"on {found.measured_on}, {found.steps[-1]['rows']} rows" if found.steps else ""
+
+
+def _errors(found: Regression) -> Section:
+    if not found.steps:
+        told = "No query has a known value, and no row could be left out, so nothing says how far off it is."
+        return Section("", [paragraph(told)])
+    last, several = found.steps[-1], len(found.targets) > 1
+    said = Html(f"Mean squared error {_squared(last['mse'])}, R2 {_share(last['explained'])}")
+    note = paragraph(
+        f"Measured {_extent(found)}, after {last['step']} inner steps, in the squared unit of each target. R2 is the "
+        "share of the known values' variance that is explained; a guess that is always their mean has 0."
+    )
+    header = ["inner step", SQUARED_ERROR.name, *(found.targets if several else ()), "R2"]
+    rows = [
+        [
+            str(step["step"]),
+            _squared(step["mse"]),
+            *(_squared(step["by_target"][name]) for name in found.targets if several),
+            _share(step["explained"]),
+        ]
+        for step in found.steps
+    ]
+    return Section(
+        "", [element("p", said, "big"), note, *_error_charts(found), table(header, rows, range(len(header)))]
+    )
+
+
+def _squared(value: float | None) -> Html:
+    return SQUARED_ERROR.value(nan if value is None else value)
+
+
+def _share(value: float | None) -> Html:
+    return Html("-") if value is None else number(value, f"{value:.3f}")
+
+
+def _fits(found: Regression) -> list[Section]:
+    drawn = _fit_charts(found)
+    title = "Fit" if found.fits else "Values and known values"
+    return [Section(title, drawn)] if drawn else []
+
+
+def _queries(found: Regression) -> Section:
+    """The queries, those that are furthest off first, in units of how far apart the known values are."""
+    order = sorted(range(len(found.queries)), key=lambda place: -_off(found, found.queries[place]))[:MOST_ROWS]
+    judged = any(value is not None for row in found.queries for value in row.known)
+    cut = f" Shown are {len(order)} of {len(found.queries)} rows; --csv or --json has all."
+    note = (
+        f"{'Those that are furthest off come first.' if judged else ''}{cut if len(order) < len(found.queries) else ''}"
+    )
+    header = ["row", *found.columns[:MOST_INPUTS], *found.targets]
+    header += [f"{word} {name}" for name in found.targets if judged for word in ("known", "off")]
+    rows = [_cells(found.queries[place], judged) for place in order]
+    return Section("Queries", [paragraph(note + _more(found)), table(header, rows, range(1, len(header)))])
+
+
+def _off(found: Regression, row: ValuedRow) -> float:
+    return max((abs(value - known) for value, known in zip(row.values, row.known, strict=True) if known is not None),
+               default=-1.0) if found.targets else 0.0  # fmt: skip
+
+
+def _cells(row: ValuedRow, judged: bool) -> list[Html | str]:
+    found: list[Html | str] = [row.file, *row.cells[:MOST_INPUTS], *(number(one, f"{one:.6g}") for one in row.values)]
+    for value, known in zip(row.values, row.known, strict=True):
+        if judged and known is None:
+            found += ["", ""]
+        elif judged and known is not None:
+            found += [number(known, f"{known:.6g}"), number(value - known, f"{value - known:+.4g}")]
+    return found
+
+
+def _more(found: Regression) -> str:
+    left = len(found.columns) - MOST_INPUTS
+    return (
+        f" {left} more input{'s are' if left > 1 else ' is'} not shown." if left > 0 and found.queries[0].cells else ""
+    )
+
+
+def _support(found: Regression) -> Section:
+    shown = found.support[:MOST_ROWS]
+    known = any(row.known for row in shown)
+    note = "" if known else "An adapted file keeps the rows, not their known values."
+    if len(shown) < len(found.support):
+        note += f" Shown are {len(shown)} of {len(found.support)} rows."
+    header = ["row", *found.columns[:MOST_INPUTS], *(found.targets if known else ())]
+    rows = [[row.file, *row.cells[:MOST_INPUTS], *(f"{value:.6g}" for value in row.known if value is not None)]
+            for row in shown]  # fmt: skip
+    return Section("Learned from", [paragraph(note), table(header, rows, range(1, len(header)))])
