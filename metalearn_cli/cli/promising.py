@@ -1,14 +1,19 @@
 """How well promises are kept, as `eval` and `train` tell it: fields for JSON, tables on a terminal."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from metalearn_cli.cli import tables
+from metalearn_cli.errors import MetalearnError
 
 if TYPE_CHECKING:
+    from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.runtime.run.promises import Calibration, Promise
+    from metalearn_cli.runtime.run.session import Session
+    from metalearn_cli.runtime.run.state import State
     from metalearn_cli.runtime.use.measurement import Result
     from metalearn_cli.runtime.use.worth import Compared
 
@@ -31,14 +36,36 @@ def print_promises(tested: "Result") -> None:
     """Small tables: how far probabilities are from the truth, how often sets are right, who is turned away, and what
     the run is worth.
     """
+    print_tables(promise_tables(tested))
+
+
+def print_tables(titled: "Sequence[Titled]") -> None:
+    """Tables on stdout, whose cells stand to the right."""
     out = tables.console(stderr=False)
-    for title, names, rows in promise_tables(tested):
+    for title, names, rows in titled:
         table = Table(title=title, title_justify="left", title_style="bold")
         for name in names:
             table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*row)
         out.print(table)
+
+
+def worth_of_run(session: "Session", state: "State", stopper: "Stopper", quiet: bool) -> "list[Compared]":
+    """What the best checkpoint of a finished run is worth, on validation tasks, if there is time to find it out.
+
+    What goes wrong is a warning: no reason for a finished run to fail.
+    """
+    from metalearn_cli.runtime.use import worth
+
+    if state.reported < session.experiment.outer.iterations or stopper():
+        return []
+    try:
+        with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
+            return worth.of_best(session, tables.Stages(progress))
+    except MetalearnError as error:
+        tables.warn(f"what the run is worth was not measured: {error}")
+    return []
 
 
 def calibrated(found: "Sequence[Calibration]", seconds: float) -> str:
@@ -54,9 +81,10 @@ def worth_fields(worth: "Sequence[Compared]") -> list[dict[str, Any]]:
 
 
 Cells = list[list[str]]
+Titled = tuple[str, list[str], Cells]
 
 
-def promise_tables(tested: "Result") -> list[tuple[str, list[str], Cells]]:
+def promise_tables(tested: "Result") -> list[Titled]:
     """Title, header and rows of each table; none of those that have nothing to say."""
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
@@ -68,12 +96,17 @@ def promise_tables(tested: "Result") -> list[tuple[str, list[str], Cells]]:
         ("pictures of other classes, answered none of these",
          ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
     ]  # fmt: skip
-    found += [
-        (f"what it is worth, {one.ways}-way {one.shots}-shot, each answer by itself, {one.episodes} same tasks",
+    return [one for one in [*found, *worth_tables(tested.worth)] if one[2]]
+
+
+def worth_tables(worth: "Sequence[Compared]") -> list[Titled]:
+    """The same for what a run is worth beside simpler learners."""
+    sign = tables.plus_minus()
+    return [
+        (f"what it is worth, {one.ways}-way {one.shots}-shot, {one.episodes} same {one.part} tasks, each answer alone",
          ["learner", "accuracy %", f"{sign} 95 %", "this run has more", f"{sign} 95 %"], _worth(one))
-        for one in tested.worth
+        for one in worth
     ]  # fmt: skip
-    return [one for one in found if one[2]]
 
 
 def _worth(compared: "Compared") -> Cells:

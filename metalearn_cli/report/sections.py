@@ -22,6 +22,9 @@ Step = Mapping[str, float]
 `median` and the `diverged` share.
 """
 
+Titled = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""A table with its title and its header; its first column is of words."""
+
 
 class ScoreKind(NamedTuple):
     """What a score is: its name, the factor to what people read, its unit, and how many digits are read."""
@@ -92,6 +95,12 @@ def facts(rows: Sequence[tuple[str, "str | Html"]]) -> Html:
 def result(name: str, step: Step, kind: ScoreKind) -> Html:
     """A score with its interval and unit, in a line."""
     return Html(f"{escape(name)} {kind.value(step['score'])} ± {kind.value(step['ci95'])} {kind.unit}")
+
+
+def titled(shown: Titled) -> Html:
+    """A table under its title."""
+    title, header, rows = shown
+    return section(title[0].upper() + title[1:], table(header, rows, range(1, len(header))))
 
 
 def signs(count: int) -> list[str]:

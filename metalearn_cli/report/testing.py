@@ -14,6 +14,7 @@ from metalearn_cli.report.sections import (
     Origin,
     ScoreKind,
     Step,
+    Titled,
     adaptation,
     adaptation_charts,
     distribution_chart,
@@ -23,6 +24,7 @@ from metalearn_cli.report.sections import (
     result,
     seen,
     signs,
+    titled,
 )
 
 
@@ -40,7 +42,7 @@ class MeasuredCheckpoint(NamedTuple):
     scores: Sequence[float]
     fingerprint: str
     members: Sequence[str] = ()
-    promised: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = ()
+    promised: Sequence[Titled] = ()
 
 
 class Difference(NamedTuple):
@@ -62,10 +64,7 @@ def testing_page(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked, came_
         facts(rows),
         adaptation([Curve("", one.steps)], kind, one.extent),
         section("Episodes", inline(distribution_chart(one.scores, kind, one.extent))),
-        *(
-            section(title[0].upper() + title[1:], table(header, rows, range(1, len(header))))
-            for title, header, rows in one.promised
-        ),
+        *map(titled, one.promised),
         *seen(looked),
         origin(came_from),
     ]

@@ -14,6 +14,7 @@ from metalearn_cli.report.sections import (
     Origin,
     ScoreKind,
     Step,
+    Titled,
     adaptation,
     adaptation_charts,
     distribution_chart,
@@ -23,6 +24,7 @@ from metalearn_cli.report.sections import (
     result,
     seen,
     side_by_side,
+    titled,
 )
 
 
@@ -30,7 +32,8 @@ class TrainedRun(NamedTuple):
     """A run: its name and what it trains, the rows of metrics.jsonl, how losses and validations were measured, `facts`.
 
     `scores` are those of single episodes of the best checkpoint, `looked` what else was seen in them; None where
-    nobody looked. `known` is how it was measured on tasks of the training part besides, and its steps there.
+    nobody looked. `known` is how it was measured on tasks of the training part besides, and its steps there. `worth`
+    are tables of it beside simpler learners.
     """
 
     name: str
@@ -43,6 +46,7 @@ class TrainedRun(NamedTuple):
     looked: Looked | None
     scores: Sequence[float]
     known: tuple[str, Sequence[Step]] | None
+    worth: Sequence[Titled] = ()
 
 
 def training_page(run: TrainedRun, came_from: Origin) -> bytes:
@@ -52,6 +56,7 @@ def training_page(run: TrainedRun, came_from: Origin) -> bytes:
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
         parts.append(adaptation(*_adapted(run, best), "tasks of"))
+    parts += map(titled, run.worth)
     if run.looked is not None:
         spread = distribution_chart(run.scores, run.kind, run.looked.extent)
         parts += [section("Episodes", inline(spread))] if run.scores else []

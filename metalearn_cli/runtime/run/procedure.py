@@ -105,7 +105,7 @@ def _calibrate(session: Session, state: State, watch: Watch) -> None:
     begun = time.monotonic()
     try:
         with watch.within_time():
-            found = calibrate_best(session)
+            found = calibrate_best(session, partial(watch.at_the_end, "calibrating"))
     except KeyboardInterrupt:
         if not watch.stop():
             raise
