@@ -34,7 +34,9 @@ def test_json_is_one_object_with_the_promised_fields(cli, own, tmp_path):
     source = in_folder(tmp_path / "pets", PETS)
     outcome = cli("prepare", "folder", "--source", source, "--set", "dataset.image_size=20", *own, "--json", "--quiet")
     assert (outcome.code, outcome.err) == (0, "")
-    promised = "schema dataset path splits image_shape bytes sha256 sample partial damaged left_out remarks seconds features"
+    promised = (
+        "schema dataset path splits image_shape bytes sha256 sample partial damaged left_out remarks seconds features"
+    )
     assert set(outcome.fields) == set(promised.split())
     assert outcome.fields["splits"]["train"] == {"classes": 2, "images": 8}
     assert outcome.fields["image_shape"] == [20, 20, 3]
