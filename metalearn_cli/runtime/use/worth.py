@@ -150,7 +150,9 @@ def against_others(
     """What a run is worth beside nearest pixels and beside frozen features, on the same tasks of a part."""
     device = next(iter(own.meta.params.values())).device
     others = [nearest_pixels(experiment, data, part, device), *of_features(experiment, data, part, device)]
-    return list(compared([*others, own], runner, evaluation_spec(experiment), part, episodes, progress))
+    return list(
+        compared([*others, own], runner, evaluation_spec(experiment), part, episodes=episodes, progress=progress)
+    )
 
 
 def of_best(session: Session, progress: Progress = lambda *_moved: None) -> list[Compared]:
@@ -163,7 +165,7 @@ def of_best(session: Session, progress: Progress = lambda *_moved: None) -> list
     draws = partial(_drawn, data.sampler, "val", experiment.eval.seed)
     own = Contender(OWN, learner, meta, evaluation_steps(experiment, learner), draws)
     with running(session.plan, precision=experiment.execution.precision) as runner:
-        return against_others(experiment, data, own, runner, "val", episodes, progress)
+        return against_others(experiment, data, own, runner, "val", episodes=episodes, progress=progress)
 
 
 def answered_alone(
@@ -189,4 +191,4 @@ def answered_alone(
         own = Contender(
             OWN, learner, subject.meta, judge.steps, partial(_drawn, data.sampler, part, experiment.eval.seed)
         )
-        return promises, against_others(experiment, data, own, runner, part, few, progress)
+        return promises, against_others(experiment, data, own, runner, part, episodes=few, progress=progress)
