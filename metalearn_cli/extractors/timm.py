@@ -1,7 +1,7 @@
 """Any network of timm (https://github.com/huggingface/pytorch-image-models), by its name there or from a folder."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import safetensors.torch
 from pydantic import Field
@@ -10,9 +10,10 @@ from torch import nn
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.extractors import Extractor, Features, identity_of, library, rows_of_features, tensor_bytes
+from metalearn_cli.preprocessing import Resize
 from metalearn_cli.references import reason
 
-_FILTERS = {"bilinear", "bicubic", "lanczos", "nearest", "box"}
+_FILTERS = frozenset(get_args(Resize))
 
 
 class Config(Features):
@@ -38,7 +39,7 @@ def build(config: Config) -> Extractor:
     timm = library("timm")
     network = _network(config, timm)
     facts = timm.data.resolve_model_data_config(network)
-    filtered = facts["interpolation"] if facts["interpolation"] in _FILTERS else "bicubic"
+    filtered: Resize = facts["interpolation"] if facts["interpolation"] in _FILTERS else "bicubic"
     channels, height, width = facts["input_size"]
     seen = Preprocessing(
         channels=channels, height=height, width=width, resize=filtered, fit=config.fit,
