@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.photos.rows import EPISODES, FOLDER, RESULTS, SIZES, Row
 
 PAGE = FOLDER / "PHOTOS.md"
+KEPT = FOLDER / "results" / "extractor.json"
 Result = Mapping[str, Any]
 HEAD = f"""# Photos
 
@@ -40,6 +41,7 @@ def written(rows: Sequence[Row], measured: Mapping[str, Result]) -> str:
         own = [measured[row.name] for row in rows if row.size == size and row.name in measured]
         if own:
             lines += [f"## Photos of {size} x {size} pixels", "", *_accuracies(own), "", *_promises(own)]
+    lines += _extractor() if KEPT.exists() else []
     lines += ["## Commands", "", "```sh", *_commands(measured), "```", "", "## Not run", ""]
     missing = [f"- {row.name}: {row.label}, {row.size} px" for row in rows if row.name not in measured]
     return "\n".join([*lines, *(missing or ["Every row was run."]), ""])
@@ -83,6 +85,19 @@ def _promises(found: Sequence[Result]) -> Iterator[str]:
                 held = f"{100 * row['coverage']:.1f} ± {100 * row['ci95']:.1f} | {row['size']:.2f}"
                 size = f"{result['name']} | {one['shots']} | {100 * row['target']:.0f} %"
                 yield f"| {size} | {held} | {turned} | {ece} |"
+    yield ""
+
+
+def _extractor() -> Iterator[str]:
+    """EfficientNet-Lite0 on one machine, beside onnxruntime."""
+    kept = json.loads(KEPT.read_text())
+    yield from ("## Extractor", "")
+    size = f"{kept['pictures']} pictures, {kept['threads']} thread(s)"
+    yield f"`python -m benchmarks.extractor --keep`, {size}, on a machine with a load of {kept['load']:.1f}, on"
+    yield "which its processor's time tells more than the clock."
+    yield from ("", "| EfficientNet-Lite0 | ms of a processor for a picture | pictures a second |", "|---|---|---|")
+    for name in ("metalearn", "onnxruntime"):
+        yield f"| {name} | {kept[name]['processor_ms']:.1f} | {kept[name]['pictures_per_second']:.1f} |"
     yield ""
 
 
