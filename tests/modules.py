@@ -71,3 +71,17 @@ def broken() -> nn.Module:
 
 def flat() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+
+def pretrained() -> nn.Module:
+    """A network whose weights and running statistics come from elsewhere, as from a file."""
+    generator = torch.Generator().manual_seed(7)
+    donor = Residual()
+    values = {name: torch.rand(value.shape, generator=generator) for name, value in donor.state_dict().items()}
+    module = Residual()
+    module.load_state_dict({name: value for name, value in values.items() if "num_batches" not in name}, strict=False)
+    return module
+
+
+def without_statistics() -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(256, 3))

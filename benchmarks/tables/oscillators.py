@@ -46,7 +46,9 @@ def machines(experiment: Experiment, episodes: int) -> list[int]:
     order = np.argsort(bins.starts[:, 0])
     found = []
     for number in range(episodes):
-        rows = table_tasks.drawn(bins, table.encoding, spec, generator_for(experiment.eval.seed, "test", 0, number))
+        rows = table_tasks.drawn_rows(
+            bins, table.encoding, spec, generator_for(experiment.eval.seed, "test", 0, number)
+        )
         found.append(int(order[np.searchsorted(bins.starts[order, 0], rows[0, 0], side="right") - 1]))
     return found
 

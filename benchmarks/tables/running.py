@@ -14,7 +14,7 @@ import torch
 from benchmarks.tables import oscillators, series
 from benchmarks.tables.rows import Row, Table
 from metalearn_cli import evaluate
-from metalearn_cli.experiment import Experiment, load
+from metalearn_cli.experiment import Experiment, read_experiment
 from metalearn_cli.runtime.use.measurement import Result
 from metalearn_cli.version import own_version
 
@@ -73,7 +73,7 @@ def _rival(table: Table, row: Row) -> dict[str, Any]:
 
 
 def _experiment(table: Table, row: Row) -> Experiment:
-    return load(table.source[row.part]["config"], table.overrides(row))
+    return read_experiment(table.source[row.part]["config"], table.overrides(row))
 
 
 def _grouped(row: Row) -> bool:

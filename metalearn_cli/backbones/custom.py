@@ -2,7 +2,8 @@
 
     backbone: {name: custom, call: "mynets.small:build", arguments: {width: 32}}
 
-Its batch norms are replaced by ones that many tasks can use, and its outputs before and after are compared.
+Its batch norms are replaced by ones that many tasks can use, and its outputs before and after are compared. What is
+pretrained keeps its statistics with `statistics: frozen`.
 """
 
 import copy
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
+from metalearn_cli.layers.norm import FrozenNorm, TaskGroupNorm, TaskNorm
 from metalearn_cli.references import first_line, imported
 from metalearn_cli.settings import Choice
 
@@ -27,27 +28,32 @@ _Plain = bool | int | float | str | None
 class Config(Choice):
     """It runs Python code: read that code before you run an experiment of somebody else's.
 
-    Batch norms always use the statistics of the batch at hand, as they do in training; group norms stay as they are.
-    Batch norms of other libraries, instance norms, norms without scale and shift, and dropout are refused.
+    Group norms stay as they are. Batch norms of other libraries, instance norms, norms without scale and shift, and
+    dropout are refused.
 
     `call`: the function or class, `package.module:name`; modules are also looked for in the folder where the command
         runs.
     `arguments`: its keyword arguments.
     `head`: the name, within the module, of the linear layer that gives the outputs; if empty, the last linear layer. If
         the task has another number of outputs, a new layer takes its place.
+    `statistics`: by which batch norms normalise: those of the batch at hand ("batch"), as in training, or the running
+        ones that a pretrained network came with, which then stay as they are ("frozen").
+    `freeze`: whether nothing before the head moves, within a task or in training.
     """
 
     name: Literal["custom"] = "custom"
     call: str = Field(pattern=r"^[\w.]+:\w+$")
     arguments: dict[str, _Plain | list[_Plain]] = Field(default={})
     head: str = ""
+    statistics: Literal["batch", "frozen"] = "batch"
+    freeze: bool = False
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """The module that `call` returns, split into the children `body` and `head`, with norms that many tasks can use.
 
     Raises ConfigError, with the reason, if the module cannot be changed so, or if the changed module gives other
-    outputs than the original in training mode.
+    outputs than the original does in training mode (with frozen statistics: in evaluation mode).
     """
     function = imported(config.call, "backbone.call")
     try:
@@ -60,8 +66,9 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
         with torch.no_grad():  # lazy layers learn their sizes from their first inputs
             _answer(config, module, torch.rand(_EXAMPLES, *input_shape))
     name, head = _head(config, module)
-    original = copy.deepcopy(module).train()
-    network = _split(_with_own_norms(module, {}), name, head).train()
+    frozen = config.statistics == "frozen"
+    original = copy.deepcopy(module).train(not frozen)
+    network = _split(_with_own_norms(module, {}, frozen), name, head).train()
     for layer in network.modules():
         if getattr(layer, "inplace", None) is True:  # in place it would overwrite inputs that tasks or derivatives need
             setattr(layer, "inplace", False)  # noqa: B010  (mypy takes it for a tensor)
@@ -69,6 +76,8 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
         _require_the_same(config, original, network, input_shape)
     if head.out_features != outputs:
         network.head = nn.Linear(head.in_features, outputs, bias=head.bias is not None)
+    if config.freeze:
+        network.body.requires_grad_(False)
     return network
 
 
@@ -92,7 +101,9 @@ def _split(module: nn.Module, name: str, head: nn.Linear) -> nn.Sequential:
     return nn.Sequential(OrderedDict(body=module, head=head))
 
 
-def _with_own_norms(module: nn.Module, replacements: dict[nn.Module, nn.Module], name: str = "") -> nn.Module:
+def _with_own_norms(
+    module: nn.Module, replacements: dict[nn.Module, nn.Module], frozen: bool, name: str = ""
+) -> nn.Module:
     """The module with every batch and group norm replaced by ours.
 
     A norm that stands in several places is replaced by one norm in all of them.
@@ -100,7 +111,7 @@ def _with_own_norms(module: nn.Module, replacements: dict[nn.Module, nn.Module],
     for own, child in module._modules.items():  # named_children() lists a layer only once, even in several places
         if child is not None:
             if child not in replacements:
-                replacements[child] = _with_own_norms(child, replacements, f"{name}.{own}".lstrip("."))
+                replacements[child] = _with_own_norms(child, replacements, frozen, f"{name}.{own}".lstrip("."))
             setattr(module, own, replacements[child])
     what = f"backbone.call: {name} is a {type(module).__name__}"
     if isinstance(module, nn.modules.batchnorm._NormBase) and type(module) not in _BATCH_NORMS:
@@ -109,7 +120,7 @@ def _with_own_norms(module: nn.Module, replacements: dict[nn.Module, nn.Module],
         raise ConfigError(f"{what}, which is random; set its probability to 0")
     match module:
         case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
-            replaced: nn.Module = TaskNorm(module.num_features, module.eps)
+            replaced: nn.Module = _batch_norm(module, frozen, what)
         case nn.GroupNorm():
             replaced = TaskGroupNorm(module.num_groups, module.num_channels, module.eps)
         case _:
@@ -117,6 +128,18 @@ def _with_own_norms(module: nn.Module, replacements: dict[nn.Module, nn.Module],
     if module.weight is None:
         raise ConfigError(f"{what} without scale and shift (affine)")
     replaced.weight, replaced.bias = module.weight, module.bias
+    return replaced
+
+
+def _batch_norm(norm: nn.modules.batchnorm._BatchNorm, frozen: bool, what: str) -> nn.Module:
+    """Ours in its place; of a norm that keeps running statistics these are taken over, or forgotten."""
+    mean, variance = norm.running_mean, norm.running_var
+    if frozen:
+        if mean is None or variance is None:
+            raise ConfigError(f"{what} that keeps no statistics; expected backbone.statistics=batch")
+        return FrozenNorm(mean, variance, norm.eps)
+    replaced = TaskNorm(norm.num_features, norm.eps)
+    replaced.forgets = mean is not None and not mean.is_meta and bool(mean.any())
     return replaced
 
 

@@ -52,6 +52,10 @@ class Live:
         self._progress.update(self._bar, description="training")
         self._ticked = time.monotonic()  # what the validation took is no training
 
+    def at_the_end(self, label: str, done: int, total: int) -> None:
+        """The moving line stands at `done` of `total` of what comes after the last step."""
+        self._progress.update(self._bar, description=label, completed=done, total=total, notes=[])
+
     def _sparks(self) -> list[str]:
         shown = sparkline(self._scores, _SPARKS, writes_unicode(self._progress.console))
         return [shown] if len(self._scores) > 1 else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metalearn_cli.cli import tables
+from metalearn_cli.cli.promising import worth_tables
 from metalearn_cli.cli.signs import clock
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.storage.files.atomic import write_file
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.run.protocol import Protocol
     from metalearn_cli.runtime.run.session import Session
     from metalearn_cli.runtime.use.episode_answers import Subject
+    from metalearn_cli.runtime.use.worth import Compared
     from metalearn_cli.storage.inputs.downloads import Progress
 
 _FITS = 4
@@ -55,7 +57,7 @@ class CloseLook(NamedTuple):
 
 
 def write_training_page(
-    session: "Session", title: str, made: Made, stopper: "Stopper"
+    session: "Session", title: str, made: Made, stopper: "Stopper", worth: "Sequence[Compared]" = ()
 ) -> tuple[Path | None, list[str]]:  # fmt: skip
     """Write report.html into the run folder; return its path (None if it was not written) and the parts left out of it.
 
@@ -74,7 +76,8 @@ def write_training_page(
         charts.require_matplotlib("report.html")
         there = session.folder.best.exists()
         seen = _seen(session, made.quiet, stopper) if there else None
-        write_file(path, as_html(_training_page(session, title, made, seen or CloseLook())))
+        page = _training_page(session, title, made, seen or CloseLook(), worth)
+        write_file(path, as_html(page))
     except ConfigError as error:
         if not made.quiet:
             tables.console(stderr=True).print(f"no {error}")
@@ -95,7 +98,9 @@ def _seen(session: "Session", quiet: bool, stopper: "Stopper") -> CloseLook | No
     return None
 
 
-def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) -> "WebPage":
+def _training_page(
+    session: "Session", title: str, made: Made, seen: CloseLook, worth: "Sequence[Compared]"
+) -> "WebPage":  # fmt: skip
     from metalearn_cli.experiment import to_yaml
     from metalearn_cli.report import training
     from metalearn_cli.report.figures import write_figures
@@ -112,7 +117,7 @@ def _training_page(session: "Session", title: str, made: Made, seen: CloseLook) 
     facts += [("data", f"{experiment.dataset.name}{pictures}")]
     run = training.TrainedRun(
         experiment.name, title, kind, rows, str(session.trained), measured=str(session.measured), facts=facts,
-        **seen._asdict(),
+        **seen._asdict(), worth=worth_tables(worth),
     )  # fmt: skip
     page = training.training_page(run, origin([("", to_yaml(experiment))], str(session.device), made))
     if made.figures is not None:

@@ -1,14 +1,19 @@
 """Calibration and comparisons as `eval` and `train` give them: fields for JSON, tables on a terminal."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from metalearn_cli.cli import tables
+from metalearn_cli.errors import MetalearnError
 
 if TYPE_CHECKING:
+    from metalearn_cli.cli.stopping import Stopper
     from metalearn_cli.runtime.run.promises import Calibration, Promise
+    from metalearn_cli.runtime.run.session import Session
+    from metalearn_cli.runtime.run.state import State
     from metalearn_cli.runtime.use.measurement import Result
     from metalearn_cli.runtime.use.worth import Compared
 
@@ -31,14 +36,37 @@ def print_promises(tested: "Result") -> None:
     """Print tables of calibration errors, of the coverage of sets, of the rejection of other classes, and of the
     comparison with other learners.
     """
+    print_tables(promise_tables(tested))
+
+
+def print_tables(titled: "Sequence[Titled]") -> None:
+    """Tables on stdout, whose cells stand to the right."""
     out = tables.console(stderr=False)
-    for title, names, rows in promise_tables(tested):
+    for title, names, rows in titled:
         table = Table(title=title, title_justify="left", title_style="bold")
         for name in names:
             table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*row)
         out.print(table)
+
+
+def worth_of_run(session: "Session", state: "State", stopper: "Stopper", quiet: bool) -> "list[Compared]":
+    """The accuracy of a finished run's best checkpoint beside simpler learners, on validation tasks; empty for lack of
+    time.
+
+    An error is a warning here, because a finished run must not fail for this comparison.
+    """
+    from metalearn_cli.runtime.use import worth
+
+    if state.reported < session.experiment.outer.iterations or stopper():
+        return []
+    try:
+        with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
+            return worth.of_best(session, tables.Stages(progress))
+    except MetalearnError as error:
+        tables.warn(f"the run was not compared with simpler learners: {error}")
+    return []
 
 
 def calibration_line(found: "Sequence[Calibration]", seconds: float) -> str:
@@ -54,9 +82,10 @@ def worth_fields(worth: "Sequence[Compared]") -> list[dict[str, Any]]:
 
 
 Cells = list[list[str]]
+Titled = tuple[str, list[str], Cells]
 
 
-def promise_tables(tested: "Result") -> list[tuple[str, list[str], Cells]]:
+def promise_tables(tested: "Result") -> list[Titled]:
     """Title, header and rows of each table that has rows."""
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
@@ -68,12 +97,17 @@ def promise_tables(tested: "Result") -> list[tuple[str, list[str], Cells]]:
         ("pictures of other classes, answered none of these",
          ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
     ]  # fmt: skip
-    found += [
-        (f"what it is worth, {one.ways}-way {one.shots}-shot, each answer by itself, {one.episodes} same tasks",
+    return [one for one in [*found, *worth_tables(tested.worth)] if one[2]]
+
+
+def worth_tables(worth: "Sequence[Compared]") -> list[Titled]:
+    """The same for what a run is worth beside simpler learners."""
+    sign = tables.plus_minus()
+    return [
+        (f"what it is worth, {one.ways}-way {one.shots}-shot, {one.episodes} same {one.part} tasks, each answer alone",
          ["learner", "accuracy %", f"{sign} 95 %", "this run has more", f"{sign} 95 %"], _worth(one))
-        for one in tested.worth
+        for one in worth
     ]  # fmt: skip
-    return [one for one in found if one[2]]
 
 
 def _worth(compared: "Compared") -> Cells:

@@ -55,6 +55,7 @@ class Screen:
             signalled=stopper.signalled,
             before_the_end=stopper.before_the_end,
             calibrated=self._calibrated,
+            at_the_end=lambda *moved: self._live.at_the_end(*moved),
         )
 
     def report(self, report: Report) -> None:

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metalearn_cli.cli import tables
-from metalearn_cli.cli.promising import calibration_line
+from metalearn_cli.cli.promising import calibration_line, print_tables, worth_fields, worth_tables
 from metalearn_cli.cli.rows import score_cell, score_digits, speed_cell
 from metalearn_cli.cli.signs import clock, digits, sparkline, writes_unicode
 from metalearn_cli.runtime.machine.memory import peak_bytes
@@ -16,6 +16,9 @@ from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.reports import Report
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.storage.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from metalearn_cli.runtime.use.worth import Compared
 
 _SPARKS = 40
 
@@ -31,6 +34,7 @@ class Validation(NamedTuple):
 class Outcome(NamedTuple):
     """The result of a call of `train`: its last iteration, its Reports, the seconds it took, its page, and what it left
     out for lack of time. `promised`: the calibrations of the best checkpoint, with the seconds that they took.
+    `worth`: its accuracy beside that of simpler learners (only for pictures of one's own).
     """
 
     session: Session
@@ -42,6 +46,7 @@ class Outcome(NamedTuple):
     left_out: Sequence[str] = ()
     promised: Sequence[Calibration] = ()
     calibrating_took: float = 0.0
+    worth: "Sequence[Compared]" = ()
 
     @property
     def last(self) -> Report | None:
@@ -93,6 +98,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         "figures": None if outcome.figures is None else str(outcome.figures),
         "left_out": list(outcome.left_out),
         "calibration": [one.model_dump(mode="json") for one in outcome.promised],
+        "worth": worth_fields(outcome.worth),
     }
 
 
@@ -103,6 +109,7 @@ def show(outcome: Outcome) -> None:
     if shown := best or (found[-1] if found else None):
         title = f"{_protocol(outcome.session)}, iteration {shown.iteration:,}"
         out.print(tables.steps_table(title, shown.steps, outcome.accuracy))
+    print_tables(worth_tables(outcome.worth))
     told = _scores(outcome, found) + _facts(outcome)
     width = max(len(name) for name, _ in told) + 2
     out.print("\n".join(f"{name:<{width}}{value}" for name, value in told))

@@ -109,12 +109,13 @@ def _run(experiment: "Experiment", path: Path, resume: bool, device: str, call: 
 
 def _tell(screen: "Screen", stopper: Stopper, call: TrainCall) -> None:
     """Write the report page, and print the result of the run."""
-    from metalearn_cli.cli import summary
+    from metalearn_cli.cli import promising, summary
     from metalearn_cli.runtime.run import training
 
     session, state = screen.session, screen.state
     made = pages.Made(f"metalearn train {call.again}", call.started, call.quiet, call.figures)
-    page, not_on_it = pages.write_training_page(session, banner.run_title(session), made, stopper)
+    worth = promising.worth_of_run(session, state, stopper, call.quiet)
+    page, not_on_it = pages.write_training_page(session, banner.run_title(session), made, stopper, worth)
     missing = [f"the validation of iteration {state.iteration}"] if training.report_is_due(session, state) else []
     drawn = call.figures if page is not None else None
     outcome = summary.Outcome(
@@ -127,6 +128,7 @@ def _tell(screen: "Screen", stopper: Stopper, call: TrainCall) -> None:
         left_out=[*missing, *not_on_it],
         promised=screen.promised,
         calibrating_took=screen.calibrating_took,
+        worth=worth,
     )
     _finish(outcome, screen.came_from, state.reported, stopper, call)
 

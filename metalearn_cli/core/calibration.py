@@ -17,7 +17,7 @@ Score = Literal["probability", "output", "energy"]
 
 SCORES: tuple[Score, ...] = ("probability", "output", "energy")
 BINS = 15
-_COLDEST, _HOTTEST, _HALVINGS = 1e-4, 1e6, 80
+_COLDEST, _HOTTEST, _HALVINGS = 1e-4, 1e6, 45  # to 1e-12 of the temperature
 
 
 class Reliability(NamedTuple):

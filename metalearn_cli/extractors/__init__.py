@@ -9,8 +9,10 @@ Legend: N pictures, C channels, H height, W width, F features.
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -19,7 +21,10 @@ from torch import Tensor, nn
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.references import first_line
 from metalearn_cli.settings import Choice
+
+_TRIED = 2
 
 
 class Features(Choice):
@@ -61,6 +66,33 @@ def tensor_bytes(tensors: Iterable[tuple[str, Tensor]]) -> Iterable[bytes]:
         plain = value.detach().cpu().contiguous()
         yield f"{name} {plain.dtype} {tuple(plain.shape)}".encode()
         yield plain.flatten().numpy().tobytes()
+
+
+def rows_of_features(module: nn.Module, seen: Preprocessing) -> int:
+    """F, the number of features that a network gives, found out on two blank pictures.
+
+    Raises ConfigError if it cannot take them, or gives no rows of features.
+    """
+    try:
+        with torch.no_grad():
+            found = module(torch.zeros(_TRIED, seen.channels, seen.height, seen.width))
+    except Exception as error:  # somebody else's code
+        raise ConfigError(
+            f"its network cannot take {seen.height} x {seen.width} pixels: {first_line(error)}"
+        ) from error
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != _TRIED:
+        raise ConfigError("its network gives no rows of features, [N, features]")
+    return int(found.shape[1])
+
+
+def library(name: str) -> ModuleType:
+    """A library that an extra of that name installs. Raises ConfigError, with the command to type, without it."""
+    try:
+        return import_module(name)
+    except Exception as error:  # a library that does not fit the installed torch raises what it likes
+        raise ConfigError(
+            f"{name} cannot be used: {first_line(error)}; type: pip install 'metalearn-cli[{name}]'"
+        ) from error
 
 
 def file_of_package(package: str, pattern: str, extra: str) -> Path:

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from metalearn_cli.datasets import Preprocessing, Resize
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.extractors import Extractor, Features, identity_of
+from metalearn_cli.extractors import Extractor, Features, identity_of, rows_of_features
 from metalearn_cli.references import first_line, imported
-
-_TRIED = 2
 
 
 class Config(Features):
@@ -69,7 +67,7 @@ def build(config: Config) -> Extractor:
     )  # fmt: skip
     content = _content(config)
     module = _exported(config.program, content) if config.program is not None else _called(config, content)
-    features = _features(module, seen)
+    features = rows_of_features(module, seen)
     about = f"{config.call or config.program} {config.arguments or ''}".strip()
     identity = identity_of([content], seen, about if config.call else "program")
     return Extractor(module, seen, features, identity, Path(config.program).name if config.program else about)
@@ -103,16 +101,3 @@ def _called(config: Config, content: bytes) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"call: {config.call} returned {type(module).__name__}, expected a torch.nn.Module")
     return module.eval()
-
-
-def _features(module: nn.Module, seen: Preprocessing) -> int:
-    try:
-        with torch.no_grad():
-            found = module(torch.zeros(_TRIED, seen.channels, seen.height, seen.width))
-    except Exception as error:  # somebody else's code
-        raise ConfigError(
-            f"its network cannot take {seen.height} x {seen.width} pixels: {first_line(error)}"
-        ) from error
-    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != _TRIED:
-        raise ConfigError("its network gives no rows of features, [N, features]")
-    return int(found.shape[1])

@@ -26,12 +26,14 @@ class TaskNorm(nn.Module):
     twice, as a meta-gradient needs; a third derivative raises RuntimeError.
 
     `how` is the pass that `forward` reads. Network sets it while it calls a foreign module that contains this layer,
-    because the foreign `forward` cannot hand a pass on.
+    because the foreign `forward` cannot hand a pass on. `forgets` says that it took the place of a norm whose running
+    statistics had been trained (only `custom`).
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
+        self.forgets = False
         self.how = BY_BATCH
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -83,6 +85,30 @@ class TaskNorm(nn.Module):
         return None if how.reference is None else _scaled(inputs, *_moments(inputs[:, : how.reference]), self.eps)
 
 
+class FrozenNorm(nn.Module):
+    """A batch norm with the statistics that a pretrained network came with, which nothing moves; weight and bias learn.
+
+    They are parameters, with requires_grad=False, so that a checkpoint holds them.
+    """
+
+    def __init__(self, mean: Tensor, variance: Tensor, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.mean, self.variance = (nn.Parameter(value, requires_grad=False) for value in (mean, variance))
+        self.weight, self.bias = nn.Parameter(torch.ones_like(mean)), nn.Parameter(torch.zeros_like(mean))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The outputs [N, C, ...] for inputs [N, C, ...] of one task."""
+        own = {name: value.unsqueeze(0) for name, value in self.named_parameters()}
+        return self.over_tasks(own, inputs[None], BY_BATCH)[0]
+
+    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
+        """The outputs [T, N, C, ...] for inputs [T, N, C, ...] and parameters [T, C]."""
+        shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
+        normalised = _scaled(inputs, params["mean"], params["variance"], self.eps)
+        return normalised * params["weight"].view(shape) + params["bias"].view(shape)
+
+
 class TaskGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` (Wu & He 2018, https://arxiv.org/abs/1803.08494) that also runs many tasks at once.
 
@@ -106,7 +132,7 @@ class TaskGroupNorm(nn.GroupNorm):
         return normalised * params["weight"].view(shape) + params["bias"].view(shape)
 
 
-NORMS = (TaskNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+NORMS = (TaskNorm, FrozenNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """All kinds of norms that a network may have (MAML++ and CAVIA look for their scales and shifts)."""
 
 

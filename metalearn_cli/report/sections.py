@@ -22,6 +22,9 @@ Step = Mapping[str, float]
 `median` and the `diverged` share.
 """
 
+Titled = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""A table with its title and its header; its first column is of words."""
+
 
 class ScoreKind(NamedTuple):
     """A kind of score: its name, the factor from a score to what people read, its unit, and its number format."""
@@ -80,6 +83,12 @@ class Looked(NamedTuple):
 def result(name: str, step: Step, kind: ScoreKind) -> Html:
     """A line with the score of a step, its 95 % interval and its unit."""
     return Html(f"{escape(name)} {kind.value(step['score'])} ± {kind.value(step['ci95'])} {kind.unit}")
+
+
+def titled(shown: Titled) -> Section:
+    """A section with one table under its title."""
+    title, header, rows = shown
+    return Section(title[0].upper() + title[1:], [table(header, rows, range(1, len(header)))])
 
 
 def signs(count: int) -> list[str]:

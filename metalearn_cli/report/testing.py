@@ -12,11 +12,13 @@ from metalearn_cli.report.sections import (
     Looked,
     ScoreKind,
     Step,
+    Titled,
     adaptation,
     distribution_chart,
     result,
     seen,
     signs,
+    titled,
 )
 from metalearn_cli.report.web_page import Origin, Section, WebPage
 
@@ -35,7 +37,7 @@ class MeasuredCheckpoint(NamedTuple):
     scores: Sequence[float]
     fingerprint: str
     members: Sequence[str] = ()
-    promised: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = ()
+    promised: Sequence[Titled] = ()
 
 
 class Difference(NamedTuple):
@@ -56,10 +58,7 @@ def testing_page(one: MeasuredCheckpoint, kind: ScoreKind, looked: Looked, came_
         Section("", [big, paragraph(f"{one.protocol}. ± is a 95 % interval over episodes."), facts(rows)]),
         adaptation([Curve("", one.steps)], kind, one.extent),
         Section("Episodes", [distribution_chart(one.scores, kind, one.extent)]),
-        *(
-            Section(title[0].upper() + title[1:], [table(header, rows, range(1, len(header)))])
-            for title, header, rows in one.promised
-        ),
+        *map(titled, one.promised),
         *seen(looked),
     ]
     return WebPage(f"{one.checkpoint}: test", one.protocol, parts, came_from)

@@ -12,10 +12,12 @@ from metalearn_cli.report.sections import (
     Looked,
     ScoreKind,
     Step,
+    Titled,
     adaptation,
     distribution_chart,
     result,
     seen,
+    titled,
 )
 from metalearn_cli.report.web_page import Origin, Section, WebPage
 
@@ -25,7 +27,8 @@ class TrainedRun(NamedTuple):
 
     `trained`, `measured`: how training losses and validations were measured. `facts`: rows of a table. `looked`,
     `scores`: the answers of the best checkpoint in single episodes; `looked` is None if they were not looked at.
-    `known`: how the best checkpoint was measured on training tasks, and its steps there; None if it was not.
+    `known`: how the best checkpoint was measured on training tasks, and its steps there; None if it was not. `worth`:
+    tables of its accuracy beside that of simpler learners.
     """
 
     name: str
@@ -38,6 +41,7 @@ class TrainedRun(NamedTuple):
     looked: Looked | None
     scores: Sequence[float]
     known: tuple[str, Sequence[Step]] | None
+    worth: Sequence[Titled] = ()
 
 
 def training_page(run: TrainedRun, came_from: Origin) -> WebPage:
@@ -47,6 +51,7 @@ def training_page(run: TrainedRun, came_from: Origin) -> WebPage:
     parts = [_summary(run, best), _course(run, rows)]
     if best is not None:
         parts.append(adaptation(*_adapted(run, best), "tasks of"))
+    parts += map(titled, run.worth)
     if run.looked is not None:
         spread = distribution_chart(run.scores, run.kind, run.looked.extent)
         parts += [Section("Episodes", [spread])] if run.scores else []

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.tables import series
 from benchmarks.tables.page import PAGE, clustered, results, written
 from benchmarks.tables.rows import Row, load
-from metalearn_cli.experiment import load as load_experiment
+from metalearn_cli.experiment import read_experiment
 
 TABLE = load()
 
@@ -17,7 +17,7 @@ def test_the_page_is_what_the_result_files_say():
 
 @pytest.mark.parametrize("row", [row for row in TABLE.rows if row.seed == 0], ids=lambda row: row.name)
 def test_every_row_is_an_experiment_that_loads(row):
-    experiment = load_experiment(TABLE.source[row.part]["config"], TABLE.overrides(row))
+    experiment = read_experiment(TABLE.source[row.part]["config"], TABLE.overrides(row))
     assert (experiment.name, experiment.seed) == (row.name, 0)
 
 

@@ -54,6 +54,10 @@ def test_training_ends_with_what_the_best_checkpoint_may_promise(run):
     assert all(len(one["floors"]) == 50 for one in found)
     header = checkpoints.read_checkpoint(folder / "run" / "checkpoints" / "best.pt").header
     assert header["calibration"] == found
+    card = (folder / "run" / "checkpoints" / "MODEL_CARD.md").read_text()
+    assert "calibrated on\n40 validation tasks" in card
+    assert "3-way 1-shot, 3-way 2-shot, 3-way 5-shot" in card
+    assert "not calibrated" not in card
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_calibration(run, cli):

@@ -48,10 +48,8 @@ def features_beside(
     Raises ConfigError if the extractor cannot be had, DataError for features that are damaged or pictures that cannot
     be read, RunError if the disk refuses.
     """
-    chosen: Choice = settings.features  # type: ignore[attr-defined]
-    augmentation: list[str] = list(settings.augmentation)  # type: ignore[attr-defined]
-    views, extractor = getattr(chosen, "views", 1), extractor_for(chosen)
-    asked = Asked(prepared.manifest.sha256, extractor.identity, views, augmentation)
+    asked, extractor = asked_of(settings, prepared)
+    views, augmentation = asked.views, list(asked.augmentation)
     place = features_folder(folder, asked)
     if found := open_features(place, asked, progress):
         return found
@@ -80,6 +78,17 @@ def features_beside(
 
                 work = Work(prepared.images.shape[0], part, facts, f"{extractor.about} features")
                 return write_features(place, asked, work, progress)
+
+
+def asked_of(settings: Choice, prepared: Prepared) -> tuple[Asked, Extractor]:
+    """What the features that a dataset's settings ask for depend on, and their extractor.
+
+    Raises ConfigError if that cannot be had.
+    """
+    chosen: Choice = settings.features  # type: ignore[attr-defined]
+    augmentation: list[str] = list(settings.augmentation)  # type: ignore[attr-defined]
+    extractor = extractor_for(chosen)
+    return Asked(prepared.manifest.sha256, extractor.identity, getattr(chosen, "views", 1), augmentation), extractor
 
 
 def _originals(source: Originals, extractor: Extractor) -> Callable[[int], NDArray[np.uint8]]:

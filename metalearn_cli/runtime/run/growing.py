@@ -27,5 +27,5 @@ class BeforeAdaptation(NamedTuple):
     targets: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a file keeps of it, by name; copies, as an adapted learner may share memory with it."""
-        return {name: value.clone() for name, value in leaves(self.meta).items()} | {TARGETS: self.targets}
+        """What a file keeps of it, by name."""
+        return leaves(self.meta) | {TARGETS: self.targets}

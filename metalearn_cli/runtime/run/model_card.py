@@ -3,12 +3,13 @@
 Markdown with a YAML head in the form that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.experiment import to_yaml
 from metalearn_cli.experiment.yaml_lines import as_yaml
 from metalearn_cli.runtime.run.checkpoint_headers import versions
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.protocol import steps
 from metalearn_cli.storage.files.atomic import write_file
 from metalearn_cli.storage.runs.run_folder import RunFolder
@@ -36,15 +37,15 @@ learned.predict(more_rows)
 ```"""
 
 
-def write_card(session: "Session", warn: Callable[[str], None]) -> None:
-    """Write the card beside the best checkpoint; without such a checkpoint, write nothing.
+def write_card(session: "Session", warn: Callable[[str], None], promised: Sequence[Calibration] = ()) -> None:
+    """Write the card beside the best checkpoint, which was calibrated for `promised`; without it, write nothing.
 
     An error goes to `warn` as a line, because a finished run must not fail for its card.
     """
     try:
         best = _best(session.folder)
         if best is not None:
-            write_file(session.folder.best.with_name(NAME), _card(session, best).encode())
+            write_file(session.folder.best.with_name(NAME), _card(session, best, promised).encode())
     except Exception as error:
         warn(f"no model card was written: {error}")
 
@@ -56,7 +57,7 @@ def _best(folder: RunFolder) -> Mapping[str, Any] | None:
     return next((row for row in reversed(folder.rows()) if row.get("best")), None)
 
 
-def _card(session: "Session", best: Mapping[str, Any]) -> str:
+def _card(session: "Session", best: Mapping[str, Any], promised: Sequence[Calibration]) -> str:
     experiment = session.experiment
     order = {True: " (second order)", False: " (first order)", None: ""}[session.learner.traits.second_order]
     parameters = sum(value.numel() for value in session.learner.init().params.values())
@@ -79,7 +80,7 @@ classes, which training has never seen.
 {_ensemble(session)}
 ## What it is good for
 
-{_purpose(session)}
+{_purpose(session, promised)}
 
 ## How to use it
 
@@ -151,7 +152,7 @@ def _score(score: float, accuracy: bool) -> str:
     return f"{100 * score:.2f} %" if accuracy else f"mean squared error {score:.4g}"
 
 
-def _purpose(session: "Session") -> str:
+def _purpose(session: "Session", promised: Sequence[Calibration]) -> str:
     name, ways = session.experiment.dataset.name, session.validator.traits.ways
     if session.data.interface.table is not None:
         what = _OF_TABLES[session.data.interface.table.kind]
@@ -163,9 +164,23 @@ def _purpose(session: "Session") -> str:
     number = "any number of" if ways is None else f"exactly {ways}"
     return (
         f"Telling {number} new classes of pictures apart from a few examples of each, where they resemble those of "
-        f"{name}.\nIt is not made to say that a picture shows none of the classes, its probabilities are not "
-        "calibrated, and for pictures\nunlike its training data nothing was measured: try it on labelled ones first "
-        "(`--query` with class folders)."
+        f"{name}.\n{_promises(promised)}\nFor pictures unlike its training data nothing was measured: try it on "
+        "labelled ones first (`--query` with class folders)."
+    )
+
+
+def _promises(promised: Sequence[Calibration]) -> str:
+    """What the best checkpoint was calibrated for."""
+    if not promised:
+        return (
+            "Its probabilities are not calibrated, and it is not made to say that a picture shows none of the classes."
+        )
+    sizes, first = ", ".join(one.size for one in promised), promised[0]
+    strangers = "" if first.score is None else ', and its answer "none of these",'
+    return (
+        f"Its probabilities, its sets of classes (`finetune --coverage 0.9`){strangers} are calibrated on\n"
+        f"{first.episodes} validation tasks of {first.classes} classes ({sizes}); `metalearn eval` measures on test "
+        "tasks how well that holds."
     )
 
 

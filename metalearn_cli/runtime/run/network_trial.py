@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import Params, Pass
 from metalearn_cli.references import first_line
 from metalearn_cli.runtime.run.missing_derivatives import EXAMPLES, culprit, require_whole
@@ -73,6 +74,12 @@ def _strictly() -> Iterator[None]:
 
 def _told(network: Network, refused: list[BaseException], idle: list[str], asked: Requirements) -> list[str]:
     lines = []
+    if forgetful := sum(norm.forgets for norm in network.modules_of(TaskNorm).values()):
+        lines.append(
+            f"{asked.key}: {forgetful} pretrained batch norms now use the batch at hand, which can cost more than "
+            "pretraining gives (EfficientNet-Lite0, 5-way 5-shot on photos: 88.7 % became 66.8 %); "
+            "backbone.statistics=frozen keeps theirs"
+        )
     if network.plain_attention:
         lines.append(f"{asked.key}: attention in plain operations, as torch's fast one has no second derivative")
     if network.runs_one_by_one and refused:

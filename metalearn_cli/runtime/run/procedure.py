@@ -18,6 +18,7 @@ from metalearn_cli.runtime.run import settings_without_effect
 from metalearn_cli.runtime.run.assembly import device_named
 from metalearn_cli.runtime.run.calibration_of_runs import calibrate_best
 from metalearn_cli.runtime.run.model_card import write_card
+from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.run.reports import Report
 from metalearn_cli.runtime.run.session import Session, open_session, start
 from metalearn_cli.runtime.run.sink_feed import show_episode, tell_result
@@ -94,23 +95,23 @@ def _in_group(
         with sinks.open_sinks(openers, run, say) as receivers:
             yield from _reports(session, state, watch._replace(sinks=receivers, say=say))
         if group.leads:
-            _calibrate(session, state, watch)
-            write_card(session, say)
+            write_card(session, say, _calibrated(session, state, watch))
 
 
-def _calibrate(session: Session, state: State, watch: Watch) -> None:
-    """The best checkpoint of a finished run holds what its learner may promise, if there is time to find it out."""
+def _calibrated(session: Session, state: State, watch: Watch) -> Sequence[Calibration]:
+    """What the learner may promise, which the best checkpoint of a finished run holds; nothing without time for it."""
     if state.reported < session.experiment.outer.iterations or watch.stop():
-        return
+        return []
     begun = time.monotonic()
     try:
         with watch.within_time():
-            found = calibrate_best(session)
+            found = calibrate_best(session, partial(watch.at_the_end, "calibrating"))
     except KeyboardInterrupt:
         if not watch.stop():
             raise
-        return
+        return []
     watch.calibrated(found, time.monotonic() - begun)
+    return found
 
 
 def _reports(session: Session, state: State, watch: Watch) -> Iterator[Report]:

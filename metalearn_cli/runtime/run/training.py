@@ -30,7 +30,8 @@ class Watch(NamedTuple):
     the step or validation at hand is then given up, as if it had not begun. `fits(seconds)` says whether there is still
     time for something; validations, which may take long, run inside `within_time()`, which ends them when it is over.
     When
-    a run has ended, `calibrated(found, seconds)` hears what its best checkpoint may promise.
+    a run has ended, `at_the_end` sees how far the work after its last step is, and `calibrated(found, seconds)` hears
+    what its best checkpoint may promise.
 
     Only a run of several processes uses the last two: `signalled()` says that the others are no longer waited for, and
     `before_the_end` gets the function that ends them at once.
@@ -48,6 +49,7 @@ class Watch(NamedTuple):
     signalled: Callable[[], bool] = lambda: False
     before_the_end: Callable[[Callable[[], None] | None], None] = lambda _end_others: None
     calibrated: Callable[[Sequence[Calibration], float], None] = lambda _found, _seconds: None
+    at_the_end: Progress = lambda *_moved: None
 
 
 def loop(session: Session, runner: Runner, state: State, watch: Watch) -> Iterator[Report]:

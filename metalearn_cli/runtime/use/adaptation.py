@@ -20,6 +20,7 @@ from metalearn_cli.datasets.tabular.encoding import with_support_moments
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.data.interface import Interface
+from metalearn_cli.runtime.data.torch_threads import torch_alone
 from metalearn_cli.runtime.run.assembly import evaluation_steps
 from metalearn_cli.runtime.run.growing import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration, nearest
@@ -118,9 +119,12 @@ class Adaptable:
         tasks: the temperature is then the best one for support pictures that are left out, and the answers are not
         calibrated.
         """
-        found = self.adapted(inputs, targets, classes)
-        if found[-1].calibration is None and self._costs_nothing and self._has_spares(targets, classes):
-            found[-1].temperature = self._temperature(inputs, targets, classes)
+        if not self._costs_nothing:
+            return self.adapted(inputs, targets, classes)
+        with torch_alone():
+            found = self.adapted(inputs, targets, classes)
+            if found[-1].calibration is None and self._has_spares(targets, classes):
+                found[-1].temperature = self._temperature(inputs, targets, classes)
         return found
 
     def _has_spares(self, targets: Tensor, classes: Sequence[Any]) -> bool:

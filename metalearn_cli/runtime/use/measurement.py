@@ -130,7 +130,7 @@ def evaluate(
     scores = _scores(subject, protocol, opened[0].asked, until_ci, progress)
     _require_answers(path, scores)
     result = _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
-    promises, worth = answered_alone(opened, subject, data, protocol, place=place)
+    promises, worth = answered_alone(opened, subject, data, protocol, progress)
     return result._replace(promises=promises, worth=worth)
 
 

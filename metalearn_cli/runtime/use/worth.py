@@ -4,38 +4,53 @@ Legend: E episodes.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from metalearn_cli.core.ensemble import Ensemble
 from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment, with_overrides
-from metalearn_cli.runtime.data.interface import Data
-from metalearn_cli.runtime.data.sampling import TaskSpec
+from metalearn_cli.runtime.data.interface import Data, Interface
+from metalearn_cli.runtime.data.sampling import Sampler, TaskSpec
+from metalearn_cli.runtime.data.stored_features import beside_pixels
 from metalearn_cli.runtime.machine.execution import Runner, running
 from metalearn_cli.runtime.run import assembly
-from metalearn_cli.runtime.run.assembly import evaluation_spec, learner_for
+from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, kept_promises
+from metalearn_cli.runtime.run.closed_form_fit import first_meta
 from metalearn_cli.runtime.run.evaluation import scores_of
 from metalearn_cli.runtime.run.promises import Promise
 from metalearn_cli.runtime.run.protocol import Protocol
+from metalearn_cli.runtime.run.session import Session
+from metalearn_cli.runtime.run.stored_tensors import meta_of, on
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember
 from metalearn_cli.runtime.use.episode_answers import Subject
+from metalearn_cli.storage.inputs.downloads import Progress
+from metalearn_cli.storage.runs.checkpoints import read_checkpoint
 
 SHOTS = (1, 5)
+PIXELS, PLAIN, WHITENED, OWN = "nearest pixels", "features, nothing learned", "features, whitened", "this run"
+_NOTHING_LEARNED = "algorithm={name: prototypes, shrinkages: []}"
+_FROM_THE_CLASSES = "algorithm={name: prototypes}"
 
 
 class Contender(NamedTuple):
-    """A learner by the name that a person reads, with what it has learned and the inner steps that it takes."""
+    """A learner by the name that a person reads, with what it has learned and the inner steps that it takes.
+
+    `sampler` draws the tasks of a size as it sees them: pixels, or features.
+    """
 
     name: str
     learner: Answering
     meta: Meta
     steps: int
+    sampler: Callable[[TaskSpec], Sampler]
 
 
 class Worth(NamedTuple):
@@ -51,67 +66,129 @@ class Worth(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Contenders on E tasks of one size."""
+    """Contenders on E tasks of one size, drawn from a part."""
 
+    part: Part
     ways: int
     shots: int
     episodes: int
     rows: Sequence[Worth]
 
 
-def nearest_pixels(experiment: Experiment, data: Data, device: torch.device) -> Contender:
-    """The class whose mean picture is nearest: what nothing learned is worth."""
+def nearest_pixels(experiment: Experiment, data: Data, part: Part, device: torch.device) -> Contender:
+    """The class whose mean picture is nearest, pixel by pixel, also where the run itself sees features."""
     names = ["algorithm.name=nearest", "backbone.name=identity"]
     plain = with_overrides(experiment, [*names, "task.running_statistics=false", "eval.statistics=support"])
-    learner = learner_for(plain, data.interface, "support")
-    meta = Meta(*({name: value.to(device) for name, value in part.items()} for part in learner.init()))
-    return Contender("nearest pixels", learner, meta, 0)
+    interface, sampler, seen = data.interface, data.sampler, None if data.pictured is None else data.pictured.seen
+    if data.pictured is not None and seen is not None:
+        interface = Interface((seen.channels, seen.height, seen.width), interface.outputs, classification, seen)
+        sampler = data.pictured.sampler
+    learner = learner_for(plain, interface, "support")
+    draws = partial(_drawn, sampler, part, experiment.eval.seed)
+    return Contender(PIXELS, learner, on(learner.init(), device), 0, draws)
+
+
+def _drawn(sampler: Callable[[Part, TaskSpec, int], Sampler], part: Part, seed: int, spec: TaskSpec) -> Sampler:
+    return sampler(part, spec, seed)
+
+
+def of_features(experiment: Experiment, data: Data, part: Part, device: torch.device) -> Iterator[Contender]:
+    """Class means of frozen features, with nothing learned and whitened by the training classes.
+
+    None where the run sees pixels and no features were stored beside them, or the run is one of the two.
+    """
+    featured = data if data.interface.view is not None else beside_pixels(experiment, device)
+    if featured is None:
+        return
+    own = experiment.algorithm.name == "prototypes" and experiment.backbone.name == "identity"
+    for name, algorithm in ((PLAIN, _NOTHING_LEARNED), (WHITENED, _FROM_THE_CLASSES)):
+        if own and name == WHITENED and data.interface.view is not None:
+            continue  # it is the run itself
+        plain = ["backbone={name: identity}", algorithm, "task.running_statistics=false", "eval.statistics=support"]
+        asked = with_overrides(experiment, plain)
+        learner = learner_for(asked, featured.interface, "support")
+        learned = on(learner.init(), device) if name == PLAIN else first_meta(asked, learner, featured, device)
+        yield Contender(name, learner, learned, 0, partial(_drawn, featured.sampler, part, experiment.eval.seed))
 
 
 def compared(
-    contenders: Sequence[Contender], runner: Runner, experiment: Experiment, data: Data, part: Part, episodes: int
-) -> Iterator[Compared]:
+    contenders: Sequence[Contender], runner: Runner, spec: TaskSpec, part: Part, episodes: int,
+    progress: Progress = lambda *_moved: None,
+) -> Iterator[Compared]:  # fmt: skip
     """The contenders on the same tasks of a part with 1 and with 5 shots, as far as there are such tasks."""
-    for shots in SHOTS:
-        spec: TaskSpec = evaluation_spec(experiment)._replace(shots=shots)
+    for place, shots in enumerate(SHOTS):
+        size = spec._replace(shots=shots)
         try:
-            sampler = data.sampler(part, spec, experiment.eval.seed)
+            samplers = [one.sampler(size) for one in contenders]
         except (ConfigError, DataError):
             continue
-        scores = [
-            scores_of(one.learner, runner, one.meta, sampler, one.steps, episodes=episodes).score[:, -1].double()
-            for one in contenders
-        ]
+        scores = []
+        for number, (one, sampler) in enumerate(zip(contenders, samplers, strict=True), place * len(contenders)):
+            progress(f"comparing {one.name}", number, len(SHOTS) * len(contenders))
+            found = scores_of(one.learner, runner, one.meta, sampler, one.steps, episodes=episodes)
+            scores.append(found.score[:, -1].double())
         rows = [
             Worth(one.name, float(own.mean()), _ci95(own), float((scores[-1] - own).mean()), _ci95(scores[-1] - own))
             for one, own in zip(contenders, scores, strict=True)
         ]
-        yield Compared(spec.ways, shots, episodes, rows)
+        yield Compared(part, size.ways, shots, episodes, rows)
 
 
 def _ci95(each: torch.Tensor) -> float:
     return float(1.96 * each.std() / math.sqrt(len(each))) if len(each) > 1 else math.inf
 
 
+def compares(experiment: Experiment) -> bool:
+    """Whether a run is compared with simpler learners: one on pictures of one's own."""
+    return experiment.dataset.name == "folder"
+
+
+def against_others(
+    experiment: Experiment, data: Data, own: Contender, runner: Runner, part: Part, episodes: int,
+    progress: Progress = lambda *_moved: None,
+) -> list[Compared]:  # fmt: skip
+    """What a run is worth beside nearest pixels and beside frozen features, on the same tasks of a part."""
+    device = next(iter(own.meta.params.values())).device
+    others = [nearest_pixels(experiment, data, part, device), *of_features(experiment, data, part, device)]
+    return list(
+        compared([*others, own], runner, evaluation_spec(experiment), part, episodes=episodes, progress=progress)
+    )
+
+
+def of_best(session: Session, progress: Progress = lambda *_moved: None) -> list[Compared]:
+    """What the best checkpoint of a run is worth, on validation tasks; empty without one or for other datasets."""
+    experiment, data, best = session.experiment, session.data, session.folder.best
+    if not compares(experiment) or not best.exists():
+        return []
+    learner = learner_for(experiment, data.interface, "support")
+    meta, episodes = meta_of(read_checkpoint(best), best, learner, session.device), experiment.eval.val_episodes
+    draws = partial(_drawn, data.sampler, "val", experiment.eval.seed)
+    own = Contender(OWN, learner, meta, evaluation_steps(experiment, learner), draws)
+    with running(session.plan, precision=experiment.execution.precision) as runner:
+        return against_others(experiment, data, own, runner, "val", episodes=episodes, progress=progress)
+
+
 def answered_alone(
-    opened: Sequence[EnsembleMember], subject: Subject, data: Data, protocol: Protocol, *, place: torch.device
-) -> tuple[list[Promise], list[Compared]]:
+    opened: Sequence[EnsembleMember], subject: Subject, data: Data, protocol: Protocol,
+    progress: Progress = lambda *_moved: None,
+) -> tuple[list[Promise], list[Compared]]:  # fmt: skip
     """The promises kept, and the comparison with simpler learners, by a learner that answers each query by itself.
 
     That is how `finetune` answers, whatever statistics the accuracy is measured with.
     """
     first, part = opened[0], protocol.part
+    experiment = first.asked
     alone = [assembly.learner_for(one.asked, one.interface, "support") for one in opened]
     learner = Ensemble(tuple(alone)) if isinstance(subject.learner, Ensemble) else alone[0]
-    few = min(protocol.episodes or 0, first.asked.eval.val_episodes)
-    with running(subject.plan, precision=first.asked.execution.precision) as runner:
+    few = min(protocol.episodes or 0, experiment.eval.val_episodes)
+    with running(subject.plan, precision=experiment.execution.precision) as runner:
         judge = Judge(learner, subject.meta, protocol.inner_steps, runner)
         kept = first.header.calibration if len(opened) == 1 else []
-        known = [one for one in kept if one.inner_steps == judge.steps] or calibrations(first.asked, data, judge)
-        promises = list(kept_promises(known, data, part, judge, first.asked.eval.seed, episodes=few))
-        if first.asked.dataset.name != "folder":
+        known = [one for one in kept if one.inner_steps == judge.steps] or calibrations(experiment, data, judge)
+        promises = list(kept_promises(known, data, part, judge, experiment.eval.seed, episodes=few))
+        if not compares(experiment):
             return promises, []
-        contenders = [
-            nearest_pixels(first.asked, data, place), Contender("this run", learner, subject.meta, judge.steps)
-        ]  # fmt: skip
-        return promises, list(compared(contenders, runner, first.asked, data, part=part, episodes=few))
+        own = Contender(
+            OWN, learner, subject.meta, judge.steps, partial(_drawn, data.sampler, part, experiment.eval.seed)
+        )
+        return promises, against_others(experiment, data, own, runner, part, episodes=few, progress=progress)

@@ -25,6 +25,8 @@ from metalearn_cli.storage.files.reading import content_of
 FORMAT = 3
 _LARGEST_HEADER = 16 << 20
 _DEEPEST = 32
+_SAME = "same"
+"""The field of the header that names tensors which were not written, each with the one that is equal to it."""
 _TYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32}
 """The dtypes that a checkpoint may have."""
 
@@ -46,10 +48,12 @@ class Checkpoint(NamedTuple):
 def save(path: Path, checkpoint: Checkpoint, predecessor: Path | None = None) -> None:
     """Write the checkpoint to `path`; its old content becomes that of `predecessor`, if that is given.
 
-    At any moment one of the two files is whole. Raises RunError if the disk refuses.
+    At any moment one of the two files is whole. Tensors that lie in the same memory are written once. Raises RunError
+    if the disk refuses.
     """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-    header = json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True, allow_nan=False)
+    tensors, same = _each_once({name: value.detach().cpu() for name, value in checkpoint.tensors.items()})
+    fields = {"format": FORMAT, **checkpoint.header} | ({_SAME: same} if same else {})
+    header = json.dumps(fields, sort_keys=True, allow_nan=False)
     metadata = {"metalearn": header, "sha256": _digest(header, tensors)}
     write_file(path, safetensors.torch.save(tensors, metadata), predecessor)
 
@@ -79,7 +83,30 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise DamagedError(f"{path}: {brief(name)} is of type {value.dtype}; metalearn did not write it")
     if _digest(header, tensors) != metadata.get("sha256"):
         raise DamagedError(f"{path}: damaged: its contents do not match its checksum")
-    return _up_to_date(path, Checkpoint(_fields(path, header), tensors))
+    return _up_to_date(path, _with_all(path, Checkpoint(_fields(path, header), tensors)))
+
+
+def _each_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors without those that lie where another does, and the names of these with the other's."""
+    kept, same, places = dict[str, Tensor](), dict[str, str](), dict[object, str]()
+    for name, value in sorted(tensors.items()):
+        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if value.numel() and place in places:
+            same[name] = places[place]
+        else:
+            kept[name], places[place] = value.contiguous(), name
+    return kept, same
+
+
+def _with_all(path: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with the tensors that were written under another name, each again under its own."""
+    same, tensors = checkpoint.header.get(_SAME, {}), checkpoint.tensors
+    if not isinstance(same, dict) or not all(
+        name not in tensors and isinstance(one, str) and one in tensors for name, one in same.items()
+    ):
+        raise DamagedError(f"{path}: {_SAME}: found no names of its tensors; metalearn did not write it")
+    header = {name: value for name, value in checkpoint.header.items() if name != _SAME}
+    return Checkpoint(header, {**tensors, **{name: tensors[one] for name, one in same.items()}})
 
 
 def _fields(path: Path, header: str) -> Fields:

@@ -31,6 +31,24 @@ def test_what_is_saved_is_loaded(path):
     assert all(found.tensors[name].dtype == value.dtype for name, value in TENSORS.items())
 
 
+def test_tensors_in_the_same_memory_are_written_once_and_both_loaded(tmp_path):
+    matrix = torch.arange(1e4).reshape(100, 100)
+    given = {"adapted.matrix": matrix.expand(1, 100, 100)[0], "kept": matrix, "turned": matrix.T}
+    checkpoints.save(tmp_path / "one.pt", Checkpoint({"kind": "adapted"}, given))
+    found = checkpoints.read_checkpoint(tmp_path / "one.pt")
+    assert "same" not in found.header
+    assert all(torch.equal(found.tensors[name], value) for name, value in given.items())
+    assert found.tensors.keys() == given.keys()
+    assert 80_000 < (tmp_path / "one.pt").stat().st_size < 90_000
+
+
+@pytest.mark.parametrize("same", [{"count": "params.scalar"}, {"another": "nowhere"}, {"another": 1}, ["another"]])
+def test_a_file_cannot_name_tensors_that_it_does_not_have(tmp_path, same):
+    checkpoints.save(tmp_path / "one.pt", Checkpoint({"kind": "meta", "same": same}, TENSORS))
+    with pytest.raises(CheckpointError, match="same: found no names of its tensors"):
+        checkpoints.read_checkpoint(tmp_path / "one.pt")
+
+
 def test_tensors_below_a_prefix_lose_it(path):
     assert set(checkpoints.read_checkpoint(path).below("params.")) == {"weight", "scalar"}
 

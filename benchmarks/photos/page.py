@@ -1,0 +1,106 @@
+"""PHOTOS.md, written from the result files alone: no figure in it is typed by hand."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.photos.rows import EPISODES, FOLDER, RESULTS, SIZES, Row
+
+PAGE = FOLDER / "PHOTOS.md"
+KEPT = FOLDER / "results" / "extractor.json"
+Result = Mapping[str, Any]
+HEAD = f"""# Photos
+
+Written by `python -m benchmarks.photos --page` from the files in `benchmarks/results/photos/`; a test holds it to them.
+
+The [Grocery Store Dataset](https://github.com/marcusklasson/GroceryStoreDataset): 52 kinds for training, 13 for
+validation, 16 for the test, as the zip files have them; in 224 x 224 pixels there are 20 pictures of a training kind
+and 25 of a validation kind. 5-way, 15 queries of each class, no answer sees another query, {EPISODES} test tasks, the
+same for all rows of a size; one seed. ± is the 95 % interval over tasks. Features are those of EfficientNet-Lite0 at
+224 x 224, also where the photos have 84 x 84 pixels. Pixels and class means are what `metalearn eval` holds a run
+against. Validation kinds are few, so that promises hold less well on test kinds than their intervals tell.
+"""
+_OTHERS = {
+    "nearest pixels": "nearest class mean of pixels",
+    "features, nothing learned": "class means, nothing learned",
+}
+
+
+def results(folder: Path = RESULTS) -> dict[str, Result]:
+    """What was measured, by the row's name."""
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    return {result["name"]: result for result in found}
+
+
+def written(rows: Sequence[Row], measured: Mapping[str, Result]) -> str:
+    """The whole page."""
+    lines = [HEAD]
+    for size in SIZES:
+        own = [measured[row.name] for row in rows if row.size == size and row.name in measured]
+        if own:
+            lines += [f"## Photos of {size} x {size} pixels", "", *_accuracies(own), "", *_promises(own)]
+    lines += _extractor() if KEPT.exists() else []
+    lines += ["## Commands", "", "```sh", *_commands(measured), "```", "", "## Not run", ""]
+    missing = [f"- {row.name}: {row.label}, {row.size} px" for row in rows if row.name not in measured]
+    return "\n".join([*lines, *(missing or ["Every row was run."]), ""])
+
+
+def _accuracies(found: Sequence[Result]) -> Iterator[str]:
+    yield "| learner | 5 shots, % | 1 shot, % | more than class means, 5 shots |"
+    yield "|---|---|---|---|"
+    for name, label in _OTHERS.items():
+        yield f"| {label} | {_cell(found[0], 5, name)} | {_cell(found[0], 1, name)} | |"
+    for result in found:
+        more = _more(result)
+        yield f"| {result['label']} | {_cell(result, 5, 'this run')} | {_cell(result, 1, 'this run')} | {more} |"
+
+
+def _row(result: Result, shots: int, name: str) -> Mapping[str, float] | None:
+    compared = next((one for one in result["eval"]["worth"] if one["shots"] == shots), {"rows": []})
+    return next((row for row in compared["rows"] if row["name"] == name), None)
+
+
+def _cell(result: Result, shots: int, name: str) -> str:
+    row = _row(result, shots, name)
+    return "" if row is None else f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}"
+
+
+def _more(result: Result) -> str:
+    row = _row(result, 5, "features, nothing learned")
+    return "" if row is None else f"{100 * row['difference']:+.1f} ± {100 * row['difference_ci95']:.1f}"
+
+
+def _promises(found: Sequence[Result]) -> Iterator[str]:
+    """Coverage, strangers and calibration error, all from validation classes and held to test classes."""
+    yield "| row | shots | target | coverage, % | classes a set | strangers away, % | AUROC | ECE, %, then |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for result in found:
+        for one in result["eval"]["promises"]:
+            ece = f"{100 * one['before']['ece']:.1f}, {100 * one['after']['ece']:.1f}"
+            away = one["strangers"]
+            turned = f"{100 * away['turned_away']:.1f} | {away['auroc']:.3f}" if away else " | "
+            for row in one["sets"]:
+                held = f"{100 * row['coverage']:.1f} ± {100 * row['ci95']:.1f} | {row['size']:.2f}"
+                size = f"{result['name']} | {one['shots']} | {100 * row['target']:.0f} %"
+                yield f"| {size} | {held} | {turned} | {ece} |"
+    yield ""
+
+
+def _extractor() -> Iterator[str]:
+    """EfficientNet-Lite0 on one machine, beside onnxruntime."""
+    kept = json.loads(KEPT.read_text())
+    yield from ("## Extractor", "")
+    size = f"{kept['pictures']} pictures, {kept['threads']} thread(s)"
+    yield f"`python -m benchmarks.extractor --keep`, {size}, on a machine with a load of {kept['load']:.1f}, on"
+    yield "which its processor's time tells more than the clock."
+    yield from ("", "| EfficientNet-Lite0 | ms of a processor for a picture | pictures a second |", "|---|---|---|")
+    for name in ("metalearn", "onnxruntime"):
+        yield f"| {name} | {kept[name]['processor_ms']:.1f} | {kept[name]['pictures_per_second']:.1f} |"
+    yield ""
+
+
+def _commands(measured: Mapping[str, Result]) -> Iterator[str]:
+    every = [command for result in measured.values() for command in result["commands"]]
+    yield from dict.fromkeys(shlex.join(["metalearn", *one]) for one in every)

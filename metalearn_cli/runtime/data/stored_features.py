@@ -1,0 +1,36 @@
+"""The features that lie beside the pictures of a run which sees pixels, if there are any."""
+
+import torch
+
+from metalearn_cli.datasets import Archive
+from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.experiment import Experiment, with_overrides
+from metalearn_cli.runtime.data.featured import asked_of
+from metalearn_cli.runtime.data.interface import Data
+from metalearn_cli.runtime.data.opening import dataset_of, open_data
+from metalearn_cli.storage.prepared.features import features_folder
+from metalearn_cli.storage.prepared.preparation import data_folder, open_or_explain
+
+_USUAL = "dataset.features={name: efficientnet_lite}"
+
+
+def _silent(_label: str, _done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+def beside_pixels(experiment: Experiment, device: torch.device) -> Data | None:
+    """The same tasks as vectors: features of the usual extractor, if `prepare --features` has stored them.
+
+    None where they are not there, cannot be read, or the extra `photos` is not installed: nothing is computed.
+    """
+    featured = with_overrides(experiment, [_USUAL, "dataset.augmentation=[]"])
+    dataset = dataset_of(featured.dataset)
+    if not isinstance(dataset, Archive):
+        return None
+    try:
+        prepared = open_or_explain(featured.dataset.name, dataset, data_folder(None), _silent)
+        asked, _ = asked_of(featured.dataset, prepared)
+        there = (features_folder(data_folder(None) / dataset.store, asked) / "features.json").exists()
+        return open_data(featured, None, _silent, device=device) if there else None
+    except (ConfigError, DataError):
+        return None
