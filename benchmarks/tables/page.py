@@ -135,8 +135,6 @@ def _functions(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
             steps = {step["step"]: step for step in groups[name][0]["steps"]}
             cells = [f"{steps[at]['score']:.3f} ± {steps[at]['ci95']:.3f}" for at in (1, 5, 10)]
             yield f"| {count} | {source['learners'][name]['label']} | {' | '.join(cells)} |"
-        for name, figures in source["published"].items():
-            yield f"| {count} | published: {name} | | {figures[count]:.3f} | |"
 
 
 def _series(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
