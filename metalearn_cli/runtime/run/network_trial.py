@@ -76,9 +76,8 @@ def _told(network: Network, refused: list[BaseException], idle: list[str], asked
     lines = []
     if forgetful := sum(norm.forgets for norm in network.modules_of(TaskNorm).values()):
         lines.append(
-            f"{asked.key}: {forgetful} pretrained batch norms now use the batch at hand, which can cost more than "
-            "pretraining gives (EfficientNet-Lite0, 5-way 5-shot on photos: 88.7 % became 66.8 %); "
-            "backbone.statistics=frozen keeps theirs"
+            f"{asked.key}: {forgetful} pretrained batch norms now use the statistics of the batch at hand, which can "
+            "cost more than pretraining gives; backbone.statistics=frozen keeps their own"
         )
     if network.plain_attention:
         lines.append(f"{asked.key}: attention in plain operations, as torch's fast one has no second derivative")
