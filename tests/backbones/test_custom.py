@@ -154,7 +154,7 @@ def test_a_network_whose_norms_forget_says_so_in_one_line_with_what_it_costs():
     )
     learner = learner_for(experiment, Interface(SHAPE, 3, classification, None), "support")
     [line] = [line for line in learner.traits.remarks if "pretrained batch norms" in line]
-    assert "3 pretrained batch norms now use the batch at hand" in line
+    assert "3 pretrained batch norms now use the statistics of the batch at hand" in line
     assert "backbone.statistics=frozen" in line
 
 
