@@ -102,7 +102,7 @@ def _split(module: nn.Module, name: str, head: nn.Linear) -> nn.Sequential:
 
 
 def _with_own_norms(
-    module: nn.Module, replacements: dict[nn.Module, nn.Module], frozen: bool, name: str = ""
+    module: nn.Module, replacements: dict[nn.Module, nn.Module], frozen: bool = False, name: str = ""
 ) -> nn.Module:
     """The module with every batch and group norm replaced by ours.
 

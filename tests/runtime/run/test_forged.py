@@ -141,7 +141,7 @@ def test_a_training_checkpoint_is_refused_by_the_field_that_cannot_be(trained, t
         ("inner_steps", 10**9, "inner_steps"),
         ("interface.outputs", 65_536, "classes: found 2, but"),
         ("experiment.backbone.channels", 4096, "in the learner"),
-        ("experiment.backbone", {"name": "mlp", "hidden": [30_000] * 2}, "absent"),
+        ("experiment.backbone", {"name": "mlp", "hidden": [30_000] * 2}, r"\[30000\] in the learner"),
     ],
 )
 def test_an_adapted_classifier_is_refused_by_the_field_that_cannot_be(adapted, tmp_path, path, value, message):
