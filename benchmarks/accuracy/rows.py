@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 FOLDER = Path(__file__).parent.parent
-RESULTS = FOLDER / "results"
+RESULTS = FOLDER / "results/accuracy"
 
 
 class Row(NamedTuple):

@@ -9,6 +9,7 @@ import pytest
 
 from metalearn_cli.cli import pages, stopping
 from metalearn_cli.cli.stopping import Stopper
+from metalearn_cli.report import web_page
 from metalearn_cli.runtime.run import clock, training
 from metalearn_cli.runtime.run.evaluation import scores_of
 from metalearn_cli.runtime.run.stepping import Stepper
@@ -128,7 +129,8 @@ def test_of_the_page_is_made_what_fits_and_the_rest_is_said(monkeypatch, tmp_pat
     monkeypatch.setattr(pages, "_on_training_tasks", lambda _session, _best: None)
     monkeypatch.setattr(pages, "looked_at", lambda *_given: (None, [0.5]))
     made = []
-    monkeypatch.setattr(pages, "_training_page", lambda *given: made.append(given[-1]) or b"")
+    monkeypatch.setattr(web_page, "as_html", lambda seen: made.append(seen) or b"")
+    monkeypatch.setattr(pages, "_training_page", lambda *given: given[3])
     path, missing = pages.write_training_page(session, "title", pages.Made("", 0.0, True), stopper)
     assert missing == left_out
     assert (path is not None) == bool(shown)

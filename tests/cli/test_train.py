@@ -67,7 +67,7 @@ def test_json_is_one_object_with_the_promised_fields(cli, tiny_config):
     assert outcome.err == ""
     assert next(iter(outcome.fields)) == "schema"
     promised = "run_dir checkpoint last_checkpoint kept_checkpoints iterations algorithm second_order device val best"
-    promised += " protocol left_out figures calibration"
+    promised += " protocol left_out figures calibration worth"
     others = {"schema", "seconds", "tasks_per_second", "resumed_from", "peak_memory_bytes", "report"}
     assert set(outcome.fields) == others | set(promised.split())
     assert outcome.fields["report"] == "runs/tiny/report.html"
