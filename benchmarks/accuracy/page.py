@@ -13,8 +13,8 @@ PAGE = FOLDER / "ACCURACY.md"
 Result = Mapping[str, Any]
 HEAD = """# Accuracy
 
-Written by `python -m benchmarks.accuracy --page` from the files in `benchmarks/results/accuracy/`; a test holds it to them.
-What was measured before these files were kept, sinusoids and rounded products among it, is in
+Written by `python -m benchmarks.accuracy --page` from the files in `benchmarks/results/accuracy/`; a test holds it to
+them. What was measured before these files were kept, sinusoids and rounded products among it, is in
 [ACCURACY_EARLIER.md](ACCURACY_EARLIER.md).
 
 Omniglot, split `vinyals`, rotations as classes in training, conv4 of 64 channels, {episodes:,} test episodes, the
