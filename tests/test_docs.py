@@ -25,7 +25,7 @@ def test_the_gates_experiment_is_one(tmp_path):
     assert read_experiment(str(tmp_path / "gate.yaml")).name == "gate"
 
 
-@pytest.mark.parametrize(("least", "code"), [("0.3", 0), ("0.999", 3)])
+@pytest.mark.parametrize(("least", "code"), [pytest.param("0.3", 0, marks=pytest.mark.slow), ("0.999", 3)])
 def test_the_gate_lets_a_good_learner_pass_and_no_other(tmp_path, data_dir, tiny_run, least, code):
     """The workflow's own lines, on an experiment that is trained already; only the installation is left out."""
     job = yaml.safe_load(block("few-shot.yaml"))["jobs"]["gate"]

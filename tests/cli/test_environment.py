@@ -12,6 +12,7 @@ import pytest
 from tests.commands import SECONDS, Outcome, environment
 
 FEW = ["--set", "outer.iterations=2", "--set", "eval.every=2", "--set", "eval.val_episodes=4", "--run-dir", "run"]
+SLOW = pytest.mark.slow
 WIDTHS = ["abc", "0", "-5", "1.5", "²", "٣", "1e3", " ", "80 ", "99999", "9" * 5000]
 
 
@@ -101,8 +102,13 @@ def test_a_cache_folder_that_is_not_absolute_is_ignored(run, tmp_path, value):
     assert told.fields["data"]["folder"] == str(tmp_path / "home/.cache/metalearn")
 
 
-@pytest.mark.parametrize("name", ["COLUMNS", "LINES", "TERMINAL_WIDTH"])
-@pytest.mark.parametrize("value", WIDTHS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("COLUMNS", value) for value in WIDTHS),
+        *(pytest.param(name, value, marks=SLOW) for name in ("LINES", "TERMINAL_WIDTH") for value in WIDTHS),
+    ],
+)
 def test_a_size_that_no_terminal_has_is_said_and_not_used(cli, name, value):
     outcome = cli("prepare", "--list", **{name: value})
     assert outcome.code == 0, outcome.err
@@ -116,7 +122,13 @@ def test_an_empty_size_is_no_size(cli):
     assert (outcome.code, outcome.err.count("warning")) == (0, 0)
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg", ""])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "module://matplotlib_inline.backend_inline",
+        *(pytest.param(one, marks=SLOW) for one in ("nonsense", "TkAgg", "")),
+    ],
+)
 def test_the_backend_of_a_notebook_is_not_asked_for_a_page(run, tiny_run, tmp_path, backend):
     arguments = ["--episodes", "4", "--report", "page.html"]
     outcome = run("eval", "--checkpoint", tiny_run / "checkpoints/best.pt", *arguments, MPLBACKEND=backend)
@@ -152,7 +164,7 @@ def test_a_folder_that_is_gone_is_one_line(data_dir, tmp_path, tiny_run):
     require_one_line(Outcome(result.returncode, result.stdout, result.stderr), "folder", "is gone")
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [*(pytest.param(one, marks=SLOW) for one in ("<&-", ">&-", "2>&-")), "<&- >&- 2>&-"])
 def test_no_file_takes_the_place_of_a_stream_that_is_closed(data_dir, tiny_config, tmp_path, closed):
     command = [sys.executable, "-m", "metalearn_cli", "train", tiny_config, *FEW]
     result = subprocess.run(

@@ -157,7 +157,9 @@ def test_2_too_little_memory_says_what_to_lower(error):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_130_and_143_leave_a_checkpoint_and_say_how_to_resume(number, code, tiny_config, data_dir, tmp_path):
     command = [sys.executable, "-m", "metalearn_cli", "train", str(tiny_config), "--set", "outer.iterations=100000"]
     process = subprocess.Popen(

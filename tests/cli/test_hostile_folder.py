@@ -83,6 +83,7 @@ def test_exporting_runs_none_of_it(run, hostile, tiny_run, support):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux alone")
+@pytest.mark.slow
 def test_the_other_processes_of_a_run_run_none_of_it(run, hostile, tiny_config):
     require_nothing_ran(hostile, run("train", tiny_config, "--set", "execution.processes=2", "--run-dir", "run"))
 
@@ -106,6 +107,7 @@ def test_the_workers_that_decode_pictures_run_none_of_it(run, hostile, monkeypat
     assert json.loads(prepared.out)["splits"]["train"] == {"classes": 1, "images": 1400}
 
 
+@pytest.mark.slow
 def test_python_with_dash_m_leaves_the_folder_as_soon_as_it_may(run, hostile, tiny_config):
     # Python has imported these, and what the package itself asks for first, before any line of this package is run.
     line = [sys.executable, "-P", "-c", f"import runpy, typing; {IMPORTED}"]
@@ -139,6 +141,7 @@ def test_a_network_of_ones_own_is_found_there_and_what_it_imports_and_nothing_el
     require_nothing_ran(hostile, run("train", tiny_config, "--set", f"backbone={json.dumps(OWN)}", "--run-dir", "run"))
 
 
+@pytest.mark.slow
 def test_a_name_that_is_installed_hides_the_file_of_that_name(run, hostile, tiny_config):
     own = OWN | {"call": "tests.modules:Residual"}
     (hostile / "tests.py").write_text((hostile / "random.py").read_text())

@@ -54,6 +54,7 @@ def test_two_processes_end_in_the_weights_of_one(cli, torchrun, tiny_config, tmp
         )
 
 
+@SLOW
 def test_all_processes_stop_at_one_step_and_go_on_from_it(torchrun, tiny_config, tmp_path):
     stopped = torchrun(2, "train", tiny_config, "--max-time", "0s", "--json")
     assert stopped.code == 0, stopped.err

@@ -103,6 +103,7 @@ def test_the_three_files_of_ones_own_are_found_and_their_meta_gradient_is_exact(
     assert all(float(error) < 1e-6 for error in errors)
 
 
+@pytest.mark.slow
 def test_the_three_files_of_ones_own_learn_together(own, data_dir):
     train = "metalearn train mine.yaml --set outer.iterations=30 --set eval.every=30 --run-dir run --json"
     assert float(re.findall(r'"accuracy": ([\d.]+)', typed(train, own, data_dir))[-1]) > 0.4

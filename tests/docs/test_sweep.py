@@ -26,6 +26,7 @@ def swept(folder, data_dir, config, trials):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_trials_are_two_runs_and_the_best_is_printed_as_options(tmp_path, data_dir, tiny_config):
     pytest.importorskip("optuna", reason="optuna is not installed: pip install 'metalearn-cli[sweep]'")
     out = swept(tmp_path, data_dir, tiny_config, 2)

@@ -111,9 +111,10 @@ CASES["maml, mixed mode"] = {"name": "maml", "gradient": "mixed"}
 CASES["maml, first order"] = {"name": "maml", "second_order": False}
 
 
-@pytest.mark.parametrize("backbone", [{"name": "conv4", "channels": 4}, {"name": "conv4", "channels": 4, "pool": True}])
+@pytest.mark.parametrize("pool", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("algorithm", CASES.values(), ids=CASES)
-def test_no_step_waits_for_a_device_or_sends_it_more_than_the_tasks(algorithm, backbone, data_dir, tmp_path):
+def test_no_step_waits_for_a_device_or_sends_it_more_than_the_tasks(algorithm, pool, data_dir, tmp_path):
+    backbone = {"name": "conv4", "channels": 4, "pool": pool}
     chosen = from_mapping(TINY | {"algorithm": algorithm, "backbone": backbone}, "test")
     session = sessions.session_for(chosen, tmp_path, data_dir=data_dir, device=META)
     # What is fitted before the first step may read values; no step may.

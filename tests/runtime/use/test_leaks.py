@@ -41,7 +41,7 @@ def last_step(algorithm, statistics, data_dir, labels):
         return summary(scores_of(learner, runner, learner.init(), sampler, steps, EPISODES))[-1]
 
 
-@pytest.mark.parametrize("statistics", ["transductive", "support"])
+@pytest.mark.parametrize("statistics", [pytest.param("transductive", marks=pytest.mark.slow), "support"])
 @pytest.mark.parametrize("algorithm", names_in("algorithms"))
 def test_random_labels_are_predicted_at_chance(algorithm, statistics, data_dir):
     found = last_step(algorithm, statistics, data_dir, with_random_labels)
