@@ -11,6 +11,7 @@ from metalearn_cli.errors import MetalearnError
 
 if TYPE_CHECKING:
     from metalearn_cli.cli.stopping import Stopper
+    from metalearn_cli.report.sections import Titled
     from metalearn_cli.runtime.run.promises import Calibration, Promise
     from metalearn_cli.runtime.run.session import Session
     from metalearn_cli.runtime.run.state import State
@@ -82,10 +83,9 @@ def worth_fields(worth: "Sequence[Compared]") -> list[dict[str, Any]]:
 
 
 Cells = list[list[str]]
-Titled = tuple[str, list[str], Cells]
 
 
-def promise_tables(tested: "Result") -> list[Titled]:
+def promise_tables(tested: "Result") -> "list[Titled]":
     """Title, header and rows of each table that has rows."""
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
@@ -100,7 +100,7 @@ def promise_tables(tested: "Result") -> list[Titled]:
     return [one for one in [*found, *worth_tables(tested.worth)] if one[2]]
 
 
-def worth_tables(worth: "Sequence[Compared]") -> list[Titled]:
+def worth_tables(worth: "Sequence[Compared]") -> "list[Titled]":
     """The same for what a run is worth beside simpler learners."""
     sign = tables.plus_minus()
     return [

@@ -127,6 +127,7 @@ def curvature() -> Rule:
 
     def init(fast: Params) -> Params:
         # A convolution's weight [O, C, k, l] has sides O, C and k * l; a linear weight [O, C] has the first two.
+        # No `torch.eye`: on the meta device it imports torch's compiler, which takes seconds.
         return {
             f"{name}.{axis}": torch.zeros(side, side, dtype=value.dtype).fill_diagonal_(1.0)
             for name, value in fast.items()

@@ -6,9 +6,8 @@ from typing import NamedTuple
 from metalearn_cli.report.classifying import accuracy_by_step, answers, by_class
 from metalearn_cli.report.judging import Judged
 from metalearn_cli.report.page import Html, number, paragraph, table
+from metalearn_cli.report.row_tables import MOST_INPUTS, MOST_ROWS, hidden_inputs, learned_from
 from metalearn_cli.report.web_page import Origin, Section, WebPage
-
-_MOST_ROWS, _MOST_INPUTS = 500, 8
 
 
 class ClassifiedRow(NamedTuple):
@@ -48,7 +47,7 @@ def classified_rows_page(found: ClassifiedRows, came_from: Origin) -> WebPage:
 
 
 def _queries(found: ClassifiedRows) -> Section:
-    shown = found.queries[:_MOST_ROWS]
+    shown = found.queries[:MOST_ROWS]
     judged, noted = (any(values) for values in zip(*((row.known, row.note) for row in found.queries), strict=True))
     note = "Those that are wrong come first. " if judged else ""
     note += (
@@ -56,17 +55,19 @@ def _queries(found: ClassifiedRows) -> Section:
         if len(shown) < len(found.queries)
         else ""
     )
-    header = ["row", *found.columns[:_MOST_INPUTS], "class", "probability %"]
+    header = ["row", *found.columns[:MOST_INPUTS], "class", "probability %"]
     header += [*(["verdict"] if judged else []), *(["promised"] if noted else [])]
     rows = [
         [*_row(row), *([_verdict(row)] if judged else []), *([row.note] if noted else [])] for row in shown
     ]  # fmt: skip
-    return Section("Queries", [paragraph(note + _more(found)), table(header, rows, _numbers(found, shown, 2))])
+    return Section(
+        "Queries", [paragraph(note + hidden_inputs(found.columns)), table(header, rows, _numbers(found, shown, 2))]
+    )
 
 
 def _row(row: ClassifiedRow) -> list[Html | str]:
     shown = Html("") if row.probability is None else number(row.probability, f"{100 * row.probability:.1f}")
-    return [row.file, *row.cells[:_MOST_INPUTS], row.label or "", shown]
+    return [row.file, *row.cells[:MOST_INPUTS], row.label or "", shown]
 
 
 def _verdict(row: ClassifiedRow) -> str:
@@ -77,21 +78,13 @@ def _verdict(row: ClassifiedRow) -> str:
 
 def _numbers(found: ClassifiedRows, shown: Sequence[ClassifiedRow], behind: int) -> list[int]:
     """The places of the columns to the right: the inputs and the probability."""
-    inputs = min(_MOST_INPUTS, len(found.columns)) if shown and shown[0].cells else 0
+    inputs = min(MOST_INPUTS, len(found.columns)) if shown and shown[0].cells else 0
     return [*range(1, 1 + inputs), *([inputs + behind] if behind else [])]
 
 
-def _more(found: ClassifiedRows) -> str:
-    left = len(found.columns) - _MOST_INPUTS
-    return f" {left} more input{'s are' if left > 1 else ' is'} not shown." if left > 0 else ""
-
-
 def _support(found: ClassifiedRows) -> Section:
-    shown = found.support[:_MOST_ROWS]
-    labelled = any(row.known for row in shown)
+    labelled = any(row.known for row in found.support[:MOST_ROWS])
     note = "" if labelled else "An adapted file keeps the rows, not which class each is of."
-    if len(shown) < len(found.support):
-        note += f" Shown are {len(shown)} of {len(found.support)} rows."
-    header = ["row", *found.columns[:_MOST_INPUTS], *(["class"] if labelled else [])]
-    rows = [[row.file, *row.cells[:_MOST_INPUTS], *([row.known or ""] if labelled else [])] for row in shown]
-    return Section("Learned from", [paragraph(note), table(header, rows, _numbers(found, shown, 0))])
+    header = ["row", *found.columns[:MOST_INPUTS], *(["class"] if labelled else [])]
+    rows = [[row.file, *row.cells[:MOST_INPUTS], *([row.known or ""] if labelled else [])] for row in found.support]
+    return learned_from(header, rows, note, _numbers(found, found.support, 0))

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 from metalearn_cli.report.charts import Chart
 from metalearn_cli.report.fitting import Fitted, errors_chart, known_chart, own_fit_chart
 from metalearn_cli.report.page import Html, element, number, paragraph, table
+from metalearn_cli.report.row_tables import MOST_INPUTS, MOST_ROWS, hidden_inputs, learned_from
 from metalearn_cli.report.sections import SQUARED_ERROR
 from metalearn_cli.report.web_page import Origin, Section, WebPage
-
-MOST_ROWS, MOST_INPUTS = 500, 8
 
 
 class ValuedRow(NamedTuple):
@@ -121,7 +120,9 @@ def _queries(found: Regression) -> Section:
     header = ["row", *found.columns[:MOST_INPUTS], *found.targets]
     header += [f"{word} {name}" for name in found.targets if judged for word in ("known", "off")]
     rows = [_cells(found.queries[place], judged) for place in order]
-    return Section("Queries", [paragraph(note + _more(found)), table(header, rows, range(1, len(header)))])
+    return Section(
+        "Queries", [paragraph(note + hidden_inputs(found.columns)), table(header, rows, range(1, len(header)))]
+    )
 
 
 def _off(found: Regression, row: ValuedRow) -> float:
@@ -139,20 +140,10 @@ def _cells(row: ValuedRow, judged: bool) -> list[Html | str]:
     return found
 
 
-def _more(found: Regression) -> str:
-    left = len(found.columns) - MOST_INPUTS
-    return (
-        f" {left} more input{'s are' if left > 1 else ' is'} not shown." if left > 0 and found.queries[0].cells else ""
-    )
-
-
 def _support(found: Regression) -> Section:
-    shown = found.support[:MOST_ROWS]
-    known = any(row.known for row in shown)
+    known = any(row.known for row in found.support[:MOST_ROWS])
     note = "" if known else "An adapted file keeps the rows, not their known values."
-    if len(shown) < len(found.support):
-        note += f" Shown are {len(shown)} of {len(found.support)} rows."
     header = ["row", *found.columns[:MOST_INPUTS], *(found.targets if known else ())]
     rows = [[row.file, *row.cells[:MOST_INPUTS], *(f"{value:.6g}" for value in row.known if value is not None)]
-            for row in shown]  # fmt: skip
-    return Section("Learned from", [paragraph(note), table(header, rows, range(1, len(header)))])
+            for row in found.support]  # fmt: skip
+    return learned_from(header, rows, note, range(1, len(header)))

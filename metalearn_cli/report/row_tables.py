@@ -1,0 +1,22 @@
+"""What pages about rows of a table share: how much of them is shown, and the rows that were learned from."""
+
+from collections.abc import Sequence
+
+from metalearn_cli.report.page import paragraph, table
+from metalearn_cli.report.web_page import Section
+
+MOST_ROWS, MOST_INPUTS = 500, 8
+
+
+def hidden_inputs(columns: Sequence[str]) -> str:
+    """A sentence on the inputs that tables leave out, with a space before it; empty if all are shown."""
+    left = len(columns) - MOST_INPUTS
+    return f" {left} more input{'s are' if left > 1 else ' is'} not shown." if left > 0 else ""
+
+
+def learned_from(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, numbers: Sequence[int]) -> Section:
+    """The section of the support set: `note`, and its first rows under a header, `numbers` columns to the right."""
+    shown = rows[:MOST_ROWS]
+    if len(shown) < len(rows):
+        note += f" Shown are {len(shown)} of {len(rows)} rows."
+    return Section("Learned from", [paragraph(note), table(header, shown, numbers)])
