@@ -38,25 +38,30 @@ def numbered_after(each: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator
         before += classes
 
 
-def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
-    """A Sampler whose task i has, as its support set, pictures of classes that task i of `picture_sampler` has not.
+def draw_strangers(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
+    """Draw pictures [W * queries, 1] of classes that task `number` of meta-batch `step` of `picture_sampler` has not.
 
-    They are as many as that task has queries; of every class that is left as many as of any other, or one more. Their
-    targets mean nothing, and the query set is empty.
+    They are as many as that task has queries; of every class that is left as many as of any other, or one more.
     """
+    own = classes_of(pool, spec, generator_for(seed, pool.part, step, number))
+    others = np.setdiff1d(np.arange(len(pool.counts)), own)
+    generator = generator_for(seed, f"{pool.part} strangers", step, number)
+    count = spec.ways * spec.queries
+    chosen = np.resize(generator.permutation(others), count)
+    images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
+    turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
+    return Draw(images[:, None], turns)
 
-    def drawn(step: int, number: int) -> Draw:
-        own = classes_of(pool, spec, generator_for(seed, pool.part, step, number))
-        others = np.setdiff1d(np.arange(len(pool.counts)), own)
-        generator = generator_for(seed, f"{pool.part} strangers", step, number)
-        count = spec.ways * spec.queries
-        chosen = np.resize(generator.permutation(others), count)
-        images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
-        turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
-        return Draw(images[:, None], turns)
+
+def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
+    """A Sampler whose task i has, as its support set, the pictures of `draw_strangers` for task i.
+
+    Their targets mean nothing, and the query set is empty.
+    """
+    plain = pool._replace(augmentation=())
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
-        plain = pool._replace(augmentation=())
-        return gather(plain, TaskSpec(spec.ways * spec.queries, 1, 0), [drawn(step, number) for number in numbers])
+        draws = [draw_strangers(pool, spec, seed, step, number) for number in numbers]
+        return gather(plain, TaskSpec(spec.ways * spec.queries, 1, 0), draws)
 
     return sampler
