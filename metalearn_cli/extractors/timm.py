@@ -9,7 +9,15 @@ from torch import nn
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.extractors import Extractor, Features, identity_of, library, rows_of_features, tensor_bytes
+from metalearn_cli.extractors import (
+    Extractor,
+    Features,
+    bytes_of,
+    identity_of,
+    library,
+    rows_of_features,
+    tensor_bytes,
+)
 from metalearn_cli.preprocessing import Resize
 from metalearn_cli.references import first_line
 
@@ -69,8 +77,9 @@ def _network(config: Config, timm: Any) -> nn.Module:
 
 def _load(network: nn.Module, path: str) -> None:
     """The network has the weights in a file, which may also hold those of a classifier."""
+    content = bytes_of(Path(path), "weights: ")
     try:
-        found = safetensors.torch.load_file(path)
+        found = safetensors.torch.load(content)
     except Exception as error:  # safetensors has its own error, which is none of OSError
         raise ConfigError(
             f"weights: {path} cannot be read: {first_line(error)}; expected a .safetensors file"
