@@ -73,7 +73,7 @@ class Config(Files):
 
 
 def build(config: Config) -> Archive:
-    """The collection called `config.title`."""
+    """The description of the collection called `config.title`; no file is read."""
     size = config.image_size
     elsewhere = {"name", "rotations", "normalisation", "augmentation", "features", "skip_damaged"}
     if config.parts == "use":
@@ -136,6 +136,7 @@ def _by_seed(config: Config, classes: Classes) -> Split:
             f"no classes for train: dataset.val_fraction takes {val} of {len(names)} classes and "
             f"dataset.test_fraction {test}; make them smaller"
         )
+    # Philox by name: numpy may change the generator behind default_rng, and with it every split.
     order = np.random.Generator(np.random.Philox(key=[config.split_seed, 0])).permutation(len(names))
     shuffled = [names[place] for place in order]
     return {

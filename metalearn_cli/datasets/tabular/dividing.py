@@ -1,4 +1,4 @@
-"""Which classes or tasks are for training, validation and test: as a column says, by name, or by a seed."""
+"""Divides classes or tasks into training, validation and test: by a column, by name, or by a seed."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -15,11 +15,12 @@ Parts = dict[Part, list[str]]
 def divided(
     groups: Sequence[str], part_of: Mapping[str, Part], division: Division, kind: str, where: str
 ) -> Parts:  # fmt: skip
-    """The groups of each part, in order; `kind`, "class" or "task", and `where`, their table, are for messages.
+    """The groups of each part, sorted by name if a seed divides them, else in their own order.
 
-    `part_of` is what a column says, of every group or of none.
+    `part_of` is the part of every group if a column names it, else empty. Messages call a group a `kind` ("class" or
+    "task") of the table `where`.
 
-    Raises DataError for a column and names both, for a name that is no group's, and for a part without groups.
+    Raises DataError if both a column and names divide the groups, if a name is no group's, or if a part has no group.
     """
     named: dict[Part, tuple[str, ...]] = {"val": division.val, "test": division.test}
     if part_of:
@@ -66,6 +67,7 @@ def _by_seed(groups: Sequence[str], division: Division, kind: str, where: str) -
             f"nothing is left for train: dataset.val_fraction takes {val} of {len(names)} and "
             f"dataset.test_fraction {test}; make them smaller"
         )
+    # Philox by name: numpy may change the generator behind default_rng, and with it every split.
     order = np.random.Generator(np.random.Philox(key=[division.seed, 0])).permutation(len(names))
     shuffled = [names[place] for place in order]
     return {"val": sorted(shuffled[:val]), "test": sorted(shuffled[val : val + test]),
