@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-import numpy as np
-
 from metalearn_cli.datasets import PARTS, Part
+from metalearn_cli.datasets.layouts.classes import split_by_seed
 from metalearn_cli.datasets.tabular import Division
 from metalearn_cli.errors import DataError
 
@@ -55,20 +54,10 @@ def _by_name(groups: Sequence[str], named: Mapping[Part, Sequence[str]], kind: s
 
 
 def _by_seed(groups: Sequence[str], division: Division, kind: str, where: str) -> Parts:
-    names = sorted(groups)
-    if len(names) < len(PARTS):
-        plural = kind if len(names) == 1 else "classes" if kind == "class" else "tasks"
-        told = f"has {len(names)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test"
+    if len(groups) < len(PARTS):
+        plural = kind if len(groups) == 1 else "classes" if kind == "class" else "tasks"
+        told = f"has {len(groups)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test"
         raise DataError(f"{where}: {told}")
-    val = max(1, round(division.val_fraction * len(names)))
-    test = max(1, min(round(division.test_fraction * len(names)), len(names) - val - 1))
-    if val + test >= len(names):
-        raise DataError(
-            f"nothing is left for train: dataset.val_fraction takes {val} of {len(names)} and "
-            f"dataset.test_fraction {test}; make them smaller"
-        )
-    # Philox by name: numpy may change the generator behind default_rng, and with it every split.
-    order = np.random.Generator(np.random.Philox(key=[division.seed, 0])).permutation(len(names))
-    shuffled = [names[place] for place in order]
-    return {"val": sorted(shuffled[:val]), "test": sorted(shuffled[val : val + test]),
-            "train": sorted(shuffled[val + test :])}  # fmt: skip
+    parts = split_by_seed(groups, division.seed, division.val_fraction, division.test_fraction)
+    # The checksum of a prepared table depends on this order, and checkpoints remember the checksum.
+    return {"val": parts["val"], "test": parts["test"], "train": parts["train"]}
