@@ -1,4 +1,4 @@
-"""Pictures beside those of tasks: every one of a part's, once; and some of the classes that a task does not have."""
+"""Draws pictures other than those of tasks: every picture of a part once, and pictures of classes outside a task."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,10 +27,10 @@ def every_picture(pool: Pool) -> Iterator[Examples]:
             yield Examples(batch.inputs, torch.full_like(batch.targets, number), classes)
 
 
-def numbered_after(each: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator[Examples]:
-    """The pictures of several pools one after the other, the classes of each numbered after those before."""
+def numbered_after(pools: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator[Examples]:
+    """The pictures of several pools; the class numbers of each pool continue after those of the pool before."""
     before = 0
-    for passes in each:
+    for passes in pools:
         classes = 0
         for batch in passes():
             classes = batch.ways or 0
@@ -39,10 +39,10 @@ def numbered_after(each: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator
 
 
 def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
-    """A Sampler whose task i has, as its support set, pictures of classes that task i of `picture_sampler` has not.
+    """A Sampler of strangers: pictures of classes that task i of `picture_sampler` does not have, as a support set.
 
-    They are as many as that task has queries; of every class that is left as many as of any other, or one more. Their
-    targets mean nothing, and the query set is empty.
+    There are as many as that task has queries, spread over the other classes as evenly as possible. Their targets have
+    no meaning, and the query set is empty.
     """
 
     def drawn(step: int, number: int) -> Draw:
@@ -50,7 +50,7 @@ def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
         others = np.setdiff1d(np.arange(len(pool.counts)), own)
         generator = generator_for(seed, f"{pool.part} strangers", step, number)
         count = spec.ways * spec.queries
-        chosen = np.resize(generator.permutation(others), count)
+        chosen = np.resize(generator.permutation(others), count)  # repeats the permutation until there are enough
         images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
         turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
         return Draw(images[:, None], turns)
