@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT, _ROWLESS, _ROW, _NAME = 5.4, 3.3, 0.8, 0.32, 0.2
-"""Inches: a chart, one without its named rows, such a row, and a further line of the legend."""
+"""Inches: width and height of a chart; for a chart with named rows its height without them, and the height of a row;
+the height of each further line of the legend."""
 _OF_THE_PAGE = Palette("#0a0b0c", tuple(f"#0a0b1{number}" for number in range(6)))
-"""Each stands for a colour of the page, which is another in the dark."""
+"""Placeholders that `_inline` replaces by variables of the page's style, which differ on light and dark screens."""
 
 
 def inline(chart: Chart) -> Html:
@@ -65,7 +66,7 @@ def drawn_figure(chart: Chart, palette: Palette, transparent: bool) -> "Iterator
 
 
 def _columns(axes: "Axes") -> int:
-    """How many names of the legend fit side by side."""
+    """The number of columns of the legend: as many names as fit side by side, at most four."""
     longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=1)
     return max(1, min(4, 70 // (longest + 6)))
 
