@@ -1,4 +1,4 @@
-"""Prints progress into a log file or a pipe, where no bar can be drawn: a line at least every half minute."""
+"""Prints progress into a log file or a pipe, which cannot show a moving bar: a line at least every half minute."""
 
 import threading
 import time

@@ -11,7 +11,7 @@ _MOST_NAMED = 5
 
 
 def require_checkpoint(path: Path) -> None:
-    """Raise CheckpointError if there is no such file or folder; the message names what is there instead."""
+    """Raise CheckpointError if there is no such file or folder; the message names the checkpoints beside it."""
     try:
         there = path.exists()
     except OSError as error:  # a name that is too long, a folder without permission

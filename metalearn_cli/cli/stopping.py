@@ -46,7 +46,7 @@ class Stopper:
         return self.signal is not None or time.monotonic() >= self._deadline
 
     def fits(self, seconds: float) -> bool:
-        """Whether work of so many seconds would end before the deadline."""
+        """Whether work that takes `seconds` would end before the deadline."""
         return self.signal is None and time.monotonic() + seconds < self._deadline
 
     @property

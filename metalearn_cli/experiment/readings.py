@@ -1,4 +1,4 @@
-"""Guesses what somebody meant by a value that does not fit, for the end of a message: "; write 20"."""
+"""Guesses the intended value if a value in an experiment does not fit, for the end of a message: "; write 20"."""
 
 import json
 import re

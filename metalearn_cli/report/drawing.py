@@ -90,7 +90,7 @@ def _inline(svg: str, description: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     body = re.sub(r"^<svg[^>]*>", "", body).replace("xlink:href", "href")
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    # Ids that are referred to are digests of what they stand for, so that equal ones in two charts mean the same.
+    # The ids that are left are matplotlib's digests of the shapes they name, so equal ids in two charts cannot clash.
     for place, colour in enumerate(_OF_THE_PAGE.colours):
         body = body.replace(colour, f"var(--c{place})")
     body = body.replace(_OF_THE_PAGE.ink, "currentColor")

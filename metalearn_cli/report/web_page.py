@@ -12,7 +12,7 @@ from metalearn_cli.report.page import Html, element, facts, join, page, section,
 
 
 class Origin(NamedTuple):
-    """Where the numbers come from: the resolved experiments by name, the environment, and the command."""
+    """The origin of a page's numbers: the resolved experiments by name, the environment, and the command."""
 
     settings: Sequence[tuple[str, str]]
     environment: Sequence[tuple[str, str]]

@@ -69,7 +69,7 @@ class TableData(NamedTuple):
 
     @property
     def encoding(self) -> Encoding:
-        """How its rows are encoded."""
+        """The encoding of its rows."""
         return self.table.manifest.encoding
 
     def bins(self, part: Part) -> Bins:

@@ -102,9 +102,9 @@ def _some(names: list[str]) -> str:
 def _require_right(network: Network, params: Params, asked: Requirements) -> list[str]:
     """The names of parameters that no output depends on, after the trial of one form.
 
-    Raises whatever torch raises, or RuntimeError if two tasks at once differ from one task at a time. The trial runs in
-    float32, because training does and some kernels exist only for it, and in float64, which can tell a wrong gradient
-    from a rounded one; it leaves float64 out for a network that only runs in float32.
+    Raises any error of torch or of the network, or RuntimeError if two tasks at once differ from one at a time. The
+    trial runs in float32, because training does and some kernels exist only for it, and in float64, which can tell a
+    wrong gradient from a rounded one; it leaves float64 out for a network that only runs in float32.
     """
     single = _outcomes(network, params, asked, torch.float32)
     kind = torch.float64

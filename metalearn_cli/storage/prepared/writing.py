@@ -145,7 +145,7 @@ def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> 
     return done
 
 
-def _is_own(path: Path) -> bool:  # a link was made by somebody else
+def _is_own(path: Path) -> bool:  # metalearn makes no links here, so a link belongs to somebody else
     return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
 
 

@@ -31,7 +31,7 @@ _LEAST_SPREAD = 1e-9  # of the mean; rounding errors of float64 sums stay far be
 
 
 class TableOrigin(NamedTuple):
-    """Where the rows came from, for the manifest; `files` is the name for messages."""
+    """The origin of the rows, for the manifest; `files` is the name for messages."""
 
     files: str
     dataset: str
