@@ -93,7 +93,7 @@ def promise_tables(tested: "Result") -> "list[Titled]":
         ("probabilities without and with temperature, each answer by itself",
          ["tasks", "temperature", "ECE %", "then", "Brier", "then", "log loss", "then"], _reliability(promises)),
         (f"sets that hold the right class, {episodes} tasks",
-         ["tasks", "target %", "held %", f"{sign} 95 %", "classes a set", "empty %"], _sets(promises)),
+         ["tasks", "target %", "held %", f"{sign} tasks", f"{sign} classes", "set size", "empty %"], _sets(promises)),
         ("pictures of other classes, answered none of these",
          ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
     ]  # fmt: skip
@@ -135,7 +135,8 @@ def _sets(promises: "Sequence[Promise]") -> Cells:
     return [
         [
             one.calibration.size, f"{100 * row.target:.0f}", f"{100 * row.coverage:.1f}", f"{100 * row.ci95:.1f}",
-            f"{row.size:.2f}", f"{100 * row.empty:.1f}",
+            "" if row.ci95_classes is None else f"{100 * row.ci95_classes:.1f}", f"{row.size:.2f}",
+            f"{100 * row.empty:.1f}",
         ]
         for one in promises
         for row in one.sets

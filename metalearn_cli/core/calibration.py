@@ -1,7 +1,7 @@
 """Calibration of a classifier's answers: temperature, prediction sets, and the rejection of unknown classes.
 
-Each is fitted to many tasks of classes that training did not use. A new task is exchangeable with these, so an average
-over them is its expectation.
+Each is fitted to many tasks of classes that training did not use. As far as the classes of a new task are like these, an
+average over such tasks is the expectation for it.
 
 Legend: E tasks, M answers of one task, N answers, W classes, B bins.
 """
@@ -81,7 +81,8 @@ def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
 def floor_for(right: Tensor, coverage: float) -> float:
     """The largest threshold for which sets {class: p >= threshold} hold the right class often enough: `coverage`.
 
-    `right` [E, M] are the probabilities of the right classes in E tasks. A new task is exchangeable with these: the
+    `right` [E, M] are the probabilities of the right classes in E tasks. A new task is taken as exchangeable with
+    these, which it is as far as its classes are like theirs (`half_width_over_groups` says how sure that is): the
     threshold is chosen as if there were E + 1 tasks, with all sets of the unseen one wrong. Then the expected share of
     right sets in the new task is at least `coverage` (hierarchical conformal prediction: Lee, Barber & Willett 2023,
     https://arxiv.org/abs/2306.06342, theorem 1; few-shot: Fisch et al. 2021, https://arxiv.org/abs/2102.08898). If E
@@ -98,6 +99,21 @@ def floor_for(right: Tensor, coverage: float) -> float:
 def sets_of(probabilities: Tensor, floor: float) -> Tensor:
     """Booleans [..., W]: whether each class is in the set of an answer with probabilities [..., W]."""
     return probabilities.double() >= floor
+
+
+def half_width_over_groups(values: Tensor, groups: Tensor) -> float:
+    """The half-width of the 95 % interval of the mean of `values` [N] over new groups; `groups` [N] are their numbers.
+
+    Answers about one class resemble each other, so that many tasks of few classes say little about other classes. The
+    residuals of a group are summed before they are squared (Liang & Zeger 1986, https://doi.org/10.1093/biomet/73.1.13),
+    times G / (G - 1) for G groups. Infinite for one group.
+    """
+    residuals = values.double() - values.double().mean()
+    numbers, place = groups.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    if (count := len(numbers)) < 2:
+        return math.inf
+    sums = residuals.new_zeros(count).index_add(0, place, residuals)
+    return 1.96 * math.sqrt(float(sums.square().sum()) * count / (count - 1)) / len(values)
 
 
 def fit_of(outputs: Tensor, score: Score) -> Tensor:

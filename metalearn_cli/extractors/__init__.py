@@ -115,15 +115,25 @@ def file_of_package(package: str, pattern: str, extra: str) -> Path:
     return found[0]
 
 
+def bytes_of(file: Path, key: str = "") -> bytes:
+    """All bytes of a file; `key` is what a message begins with.
+
+    Raises ConfigError if it cannot be read, or is a pipe or a device, which would be waited for.
+    """
+    try:
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{key}{file} is a folder, a pipe or a device; expected a plain file")
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{key}{file} cannot be read: {error.strerror or error}") from None
+
+
 def weights_in(file: Path, sha256: str) -> Mapping[str, Tensor]:
     """The tensors, by name, of a published .pth file. torch.load with weights_only runs no code of the file.
 
     Raises ConfigError if the file cannot be read, or if its SHA-256 is not that of the published file.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from None
+    content = bytes_of(file)
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise ConfigError(f"{file}: has SHA-256 {found[:16]}..., expected {sha256[:16]}...; install its package again")
     weights: Mapping[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

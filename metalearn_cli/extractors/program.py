@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from metalearn_cli.datasets import Preprocessing, Resize
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.extractors import Extractor, Features, identity_of, rows_of_features
+from metalearn_cli.extractors import Extractor, Features, bytes_of, identity_of, rows_of_features
 from metalearn_cli.references import first_line, imported
 
 
@@ -75,10 +75,7 @@ def build(config: Config) -> Extractor:
 
 def _content(config: Config) -> bytes:
     key, path = ("program", config.program) if config.program is not None else ("weights", config.weights)
-    try:
-        return Path(str(path)).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} cannot be read: {error.strerror or error}") from None
+    return bytes_of(Path(str(path)), f"{key}: ")
 
 
 def _exported(path: str | None, content: bytes) -> nn.Module:

@@ -9,7 +9,15 @@ from torch import nn
 
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.extractors import Extractor, Features, identity_of, library, rows_of_features, tensor_bytes
+from metalearn_cli.extractors import (
+    Extractor,
+    Features,
+    bytes_of,
+    identity_of,
+    library,
+    rows_of_features,
+    tensor_bytes,
+)
 from metalearn_cli.preprocessing import Resize
 from metalearn_cli.references import first_line
 
@@ -72,8 +80,9 @@ def _load(network: nn.Module, path: str) -> None:
 
     Raises ConfigError if the file cannot be read, or lacks a tensor that the network needs.
     """
+    content = bytes_of(Path(path), "weights: ")
     try:
-        found = safetensors.torch.load_file(path)
+        found = safetensors.torch.load(content)
     except Exception as error:  # safetensors raises a type of its own, which is no OSError
         raise ConfigError(
             f"weights: {path} cannot be read: {first_line(error)}; expected a .safetensors file"

@@ -47,10 +47,17 @@ def test_features_are_prepared_verified_trained_on_measured_and_grown(cli, place
     trained = cli("train", place / "birds.yaml", "--run-dir", tmp_path / "run")
     assert trained.code == 0, trained.err
     assert "features    12, look.pt2, from the original pictures" in trained.err
+    for shots in (1, 5):
+        assert f"what it is worth, 3-way {shots}-shot, 4 same val tasks, each answer alone" in trained.out
+    for learner in ("nearest pixels", "features, nothing learned", "this run"):
+        assert trained.out.count(f"{learner} │") == 2, learner
     best = tmp_path / "run/checkpoints/best.pt"
     measured = cli("eval", "--checkpoint", best, "--json", **trusted(place))
     assert measured.code == 0, measured.err
     assert measured.fields["accuracy"] > 0.6
+    compared = {one["shots"]: [row["name"] for row in one["rows"]] for one in measured.fields["worth"]}
+    learners = ["nearest pixels", "features, nothing learned", "this run"]
+    assert compared == {1: learners, 5: learners}
 
     for number in range(3):
         shutil.copytree(place / f"birds/kind{number}", tmp_path / f"support/kind{number}")

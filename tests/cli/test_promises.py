@@ -76,6 +76,7 @@ def test_eval_measures_each_promise_on_test_tasks(run, cli):
         coverages = [row["coverage"] for row in one["sets"]]
         assert coverages == sorted(coverages)
         assert all(row["coverage"] > row["target"] - 0.15 for row in one["sets"])
+        assert all(0 < row["ci95_classes"] < 1 for row in one["sets"])
         assert one["strangers"]["auroc"] > 0.5
         assert one["strangers"]["kept"] > 0.8
 
@@ -85,6 +86,8 @@ def test_eval_prints_the_promises_in_tables(run, cli):
     shown = cli("eval", "--checkpoint", folder / "run" / "checkpoints" / "best.pt", "--quiet").out
     for title in ("probabilities without and with temperature", "sets that hold the right class", "none of these"):
         assert title in shown
+    assert "± classes" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_finetune_gives_sets_and_says_what_is_none_of_these(run, pictures, cli, tmp_path):

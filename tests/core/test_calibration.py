@@ -10,6 +10,7 @@ from metalearn_cli.core.calibration import (
     best_temperature,
     fit_of,
     floor_for,
+    half_width_over_groups,
     keeping,
     negative_log_likelihood,
     reliability,
@@ -101,3 +102,33 @@ def test_scores_of_how_well_a_picture_fits():
     assert float(fit_of(outputs, "output")) == 3.0
     assert float(fit_of(outputs, "probability")) == pytest.approx(1 / (1 + math.exp(-2)))
     assert float(fit_of(outputs, "energy")) == pytest.approx(math.log(math.exp(1) + math.exp(3)))
+
+
+def test_with_one_answer_a_group_the_interval_is_that_of_a_mean():
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0))
+    found = half_width_over_groups(values, torch.randperm(40))
+    assert found == pytest.approx(1.96 * float(values.double().std()) / math.sqrt(40))
+
+
+def test_answers_that_are_alike_in_a_group_count_as_one():
+    values = torch.randn(12, generator=torch.Generator().manual_seed(0))
+    alone = half_width_over_groups(values, torch.arange(12))
+    assert half_width_over_groups(values.repeat(50), torch.arange(12).repeat(50)) == pytest.approx(alone)
+
+
+def test_a_group_alone_tells_nothing_of_others():
+    assert half_width_over_groups(torch.arange(5.0), torch.zeros(5)) == math.inf
+
+
+def test_the_interval_holds_for_new_groups_and_that_over_answers_does_not():
+    """20 groups of 30 answers, whose shares of right ones scatter around 0.8."""
+    generator, held, narrow = torch.Generator().manual_seed(0), 0, 0
+    groups = torch.arange(20).repeat_interleave(30)
+    for _ in range(400):
+        shares = (0.8 + 0.12 * torch.randn(20, generator=generator)).clamp(0, 1)
+        right = (torch.rand(600, generator=generator) < shares[groups]).double()
+        off = abs(float(right.mean()) - 0.8)
+        held += off <= half_width_over_groups(right, groups)
+        narrow += off <= 1.96 * float(right.std()) / math.sqrt(600)
+    assert held / 400 > 0.9
+    assert narrow / 400 < 0.8

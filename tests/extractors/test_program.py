@@ -1,5 +1,7 @@
 """Networks of one's own as extractors."""
 
+import os
+
 import pytest
 import safetensors.torch
 import torch
@@ -44,3 +46,12 @@ def test_a_file_that_is_no_program_is_refused(tmp_path):
         program.build(program.Config(program=str(tmp_path / "x.pt2")))
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         program.build(program.Config(program=str(tmp_path / "y.pt2")))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("key", ["program", "weights"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, key):
+    os.mkfifo(tmp_path / "pipe")
+    call = {} if key == "program" else {"call": "tests.tiny_extractor:Looking"}
+    with pytest.raises(ConfigError, match=rf"{key}: .*pipe is a folder, a pipe or a device; expected a plain file"):
+        program.build(program.Config(**{key: str(tmp_path / "pipe")}, **call))

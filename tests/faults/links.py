@@ -67,16 +67,15 @@ def _names(folder: Path) -> list[str]:
 
 
 def _plant(random: Random, folder: Path, place: Path, told: list[str]) -> None:
-    """One of the kinds at a place, unless another already leads elsewhere above it."""
-    if any(above.is_symlink() for above in place.parents):
+    """One of the kinds at a place, unless another already leads elsewhere above it, or a file is above it."""
+    above = place.parents
+    if any(one.is_symlink() or (one.exists() and not one.is_dir()) for one in above):
         return
     kind = random.choice(_KINDS)
     told.append(f"{kind} at {place.relative_to(folder)}")
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     place.unlink(missing_ok=True)
-    if place.parent.exists() and not place.parent.is_dir():
-        return
     place.parent.mkdir(parents=True, exist_ok=True)
     precious = folder / "elsewhere/precious"
     match kind:

@@ -38,25 +38,30 @@ def numbered_after(pools: Sequence[Callable[[], Iterator[Examples]]]) -> Iterato
         before += classes
 
 
-def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
-    """A Sampler of strangers: pictures of classes that task i of `picture_sampler` does not have, as a support set.
+def draw_strangers(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
+    """Draw pictures [W * queries, 1] of classes that task `number` of meta-batch `step` does not have.
 
-    There are as many as that task has queries, spread over the other classes as evenly as possible. Their targets have
-    no meaning, and the query set is empty.
+    The task is that of `picture_sampler`. Its other classes get equally many pictures, or one more than another.
     """
+    own = classes_of(pool, spec, generator_for(seed, pool.part, step, number))
+    others = np.setdiff1d(np.arange(len(pool.counts)), own)
+    generator = generator_for(seed, f"{pool.part} strangers", step, number)
+    count = spec.ways * spec.queries
+    chosen = np.resize(generator.permutation(others), count)  # repeats the permutation until there are enough
+    images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
+    turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
+    return Draw(images[:, None], turns)
 
-    def drawn(step: int, number: int) -> Draw:
-        own = classes_of(pool, spec, generator_for(seed, pool.part, step, number))
-        others = np.setdiff1d(np.arange(len(pool.counts)), own)
-        generator = generator_for(seed, f"{pool.part} strangers", step, number)
-        count = spec.ways * spec.queries
-        chosen = np.resize(generator.permutation(others), count)  # repeats the permutation until there are enough
-        images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
-        turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
-        return Draw(images[:, None], turns)
+
+def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
+    """A Sampler whose task i has the pictures of `draw_strangers` as its support set.
+
+    Their targets have no meaning, and the query set is empty.
+    """
+    plain = pool._replace(augmentation=())
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
-        plain = pool._replace(augmentation=())
-        return gather(plain, TaskSpec(spec.ways * spec.queries, 1, 0), [drawn(step, number) for number in numbers])
+        draws = [draw_strangers(pool, spec, seed, step, number) for number in numbers]
+        return gather(plain, TaskSpec(spec.ways * spec.queries, 1, 0), draws)
 
     return sampler

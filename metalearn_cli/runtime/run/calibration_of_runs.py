@@ -113,7 +113,14 @@ def observe(
         tick(numbers.stop)
     rows = torch.cat(parts)
     rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)  # equal outputs: such a learner prefers no class
-    return Observed(rows[:, :queries], torch.cat(targets), None if others is None else rows[:, queries:])
+    strangers = None if others is None else rows[:, queries:]
+    return Observed(rows[:, :queries], torch.cat(targets), strangers, _classes(data, part, spec, seed, tasks=episodes))
+
+
+def _classes(data: Data, part: Part, spec: TaskSpec, seed: int, *, tasks: int) -> Tensor:
+    """The classes [E, W] of tasks 0, 1, ... of a part, as numbers in order of first appearance."""
+    numbers, names = dict[str, int](), data.names(part, spec, seed)
+    return torch.tensor([[numbers.setdefault(name, len(numbers)) for name in names(0, task)] for task in range(tasks)])
 
 
 def calibrate_best(session: Session, tick: Tick = lambda _done, _all: None) -> list[Calibration]:

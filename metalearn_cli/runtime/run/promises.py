@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metalearn_cli.core import calibration as found_by
-from metalearn_cli.core.calibration import SCORES, Reliability, Score, reliability
+from metalearn_cli.core.calibration import SCORES, Reliability, Score, half_width_over_groups, reliability
 from metalearn_cli.settings import Settings, Size, Steps
 
 LEVELS = tuple(percent / 100 for percent in range(50, 100))
@@ -96,16 +96,18 @@ class Observed(NamedTuple):
     """The outputs of a learner in E tasks [E, M, W], the right classes [E, M], and outputs for strangers [E, S, W].
 
     Strangers are pictures of classes outside the task. Outputs that are not finite count as if all were equal.
+    `classes` [E, W]: the numbers of a task's classes among all that were drawn.
     """
 
     outputs: Tensor
     targets: Tensor
     strangers: Tensor | None
+    classes: Tensor
 
 
 def calibrated(observed: Observed, size: TaskSize) -> Calibration:
     """The Calibration fitted to the observed tasks, for new tasks of the same size."""
-    outputs, targets, strangers = observed
+    outputs, targets, strangers, _ = observed
     temperature = found_by.best_temperature(outputs.flatten(0, 1), targets.flatten())
     right = (outputs / temperature).softmax(-1).double().gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     score = None if strangers is None else _telling(outputs / temperature, strangers / temperature)
@@ -130,12 +132,15 @@ def _telling(outputs: Tensor, strangers: Tensor) -> Score:
 
 class Sets(NamedTuple):
     """A measurement of sets of classes: `target`, the share that should contain the right class; `coverage`, the share
-    that did, with its 95 % half-width over tasks; `size`, the mean number of classes; `empty`, the share of empty sets.
+    that did; `ci95`, its 95 % half-width over tasks of these classes; `ci95_classes`, that over classes (None if all
+    tasks have the same), which is much larger for few classes and is the one for new classes; `size`, the mean number
+    of classes; `empty`, the share of empty sets.
     """
 
     target: float
     coverage: float
     ci95: float
+    ci95_classes: float | None
     size: float
     empty: float
 
@@ -166,7 +171,7 @@ class Promise(NamedTuple):
 
 def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
     """The measurement of a Calibration in E tasks."""
-    outputs, targets, strangers = observed
+    outputs, targets, strangers, classes = observed
     rows, known = outputs.flatten(0, 1), targets.flatten()
     probabilities = calibration.probabilities(outputs)
     judged = calibration.score is not None
@@ -175,17 +180,23 @@ def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
         len(outputs),
         reliability(rows.softmax(-1), known),
         reliability(probabilities.flatten(0, 1), known),
-        [_sets(calibration, probabilities, targets, coverage) for coverage in COVERAGES],
+        [_sets(calibration, probabilities, targets, classes, coverage=coverage) for coverage in COVERAGES],
         strangers=_strangers(calibration, outputs, strangers) if judged and strangers is not None else None,
     )
 
 
-def _sets(calibration: Calibration, probabilities: Tensor, targets: Tensor, coverage: float) -> Sets:
+def _sets(
+    calibration: Calibration, probabilities: Tensor, targets: Tensor, classes: Tensor, *, coverage: float
+) -> Sets:
     sets = found_by.sets_of(probabilities, calibration.floor(coverage))
-    held = sets.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double().mean(1)
+    held = sets.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()
+    drawn = classes.gather(1, targets).flatten() if int(classes.max()) >= classes.shape[1] else None
     sizes = sets.sum(-1).double()
-    empty = float((sizes == 0).double().mean())
-    return Sets(coverage, float(held.mean()), half_width(held), float(sizes.mean()), empty)
+    return Sets(
+        coverage, float(held.mean()), half_width(held.mean(1)),
+        None if drawn is None else half_width_over_groups(held.flatten(), drawn), float(sizes.mean()),
+        empty=float((sizes == 0).double().mean()),
+    )  # fmt: skip
 
 
 def _strangers(calibration: Calibration, outputs: Tensor, strangers: Tensor) -> Strangers:

@@ -85,10 +85,10 @@ def make_folder(path: Path, top: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete the folder with its contents; if a link lies in its place, delete only the link."""
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
+    """Delete the folder with its contents; if a link, a pipe or a file has its name, delete only that."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)  # rmtree would open a pipe, and wait for somebody who writes into it
+    else:
         shutil.rmtree(path)
 
 

@@ -12,6 +12,7 @@ from metalearn_cli.storage.files.atomic import (
     disk_errors,
     make_folder,
     put_in_place,
+    put_right,
     remove_folder,
     sweep,
     write_file,
@@ -244,3 +245,34 @@ def test_of_a_link_to_a_folder_the_link_alone_is_removed(tmp_path):
     assert names(tmp_path) == ["kept"]
     remove_folder(tmp_path / "kept")
     assert names(tmp_path) == []
+
+
+def plant(kind: str, place: Path) -> None:
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "file":
+            place.write_text("a file")
+        case "dangling link":
+            place.symlink_to(place.with_name("nowhere"))
+        case "link to a pipe":
+            os.mkfifo(place.with_name("pipe elsewhere"))
+            place.symlink_to(place.with_name("pipe elsewhere"))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "file", "dangling link", "link to a pipe"])
+def test_what_stands_where_a_folder_belongs_is_replaced_without_being_opened(tmp_path, kind):
+    plant(kind, tmp_path / "it")
+    put_in_place(aside(tmp_path, "new"), tmp_path / "it")
+    assert names(tmp_path / "it") == ["new"]
+    assert set(names(tmp_path)) <= {"it", "pipe elsewhere"}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "file", "dangling link", "link to a pipe"])
+def test_what_a_killed_process_left_of_it_is_deleted_without_being_opened(tmp_path, kind):
+    (tmp_path / "it").mkdir()
+    plant(kind, tmp_path / f".it.{'0' * 32}.old")
+    put_right(tmp_path / "it")
+    assert set(names(tmp_path)) <= {"it", "pipe elsewhere"}
