@@ -1,7 +1,7 @@
 """Calibration of a classifier's answers: temperature, prediction sets, and the rejection of unknown classes.
 
-Each is fitted to many tasks of classes that training did not use. As far as the classes of a new task are like these, an
-average over such tasks is the expectation for it.
+Each is fitted to many tasks of classes that training did not use. As far as the classes of a new task are like these,
+an average over such tasks is the expectation for it.
 
 Legend: E tasks, M answers of one task, N answers, W classes, B bins.
 """
