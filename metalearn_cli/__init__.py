@@ -1,6 +1,6 @@
 """metalearn: train, check and use MAML-family few-shot learners.
 
-The command line is the way in; the same from Python:
+The commands are described in docs/commands.md. From Python:
 
 >>> import metalearn_cli
 >>> experiment = metalearn_cli.load_experiment("quickstart", "outer.iterations=4", "eval.val_episodes=8")
@@ -8,11 +8,10 @@ The command line is the way in; the same from Python:
 >>> metalearn_cli.evaluate("runs/few/checkpoints/best.pt", episodes=20).episodes
 20
 
-and `load(checkpoint).adapt(images, labels).predict(images)`, with nothing trained `load(load_experiment("photos"))`
-in the place of `load(checkpoint)`, `load_classifier(file)` for what was adapted and saved before, and
-`grown(classifier, images, labels)` for one that learns more. Of a table whose tasks have targets these give a
-`Regressor`. `Learner`, `Rule`, `Problem`, `Task` and `Examples` are
-what an algorithm of your own is made of.
+`load(checkpoint).adapt(images, labels).predict(images)` learns new classes; `load(load_experiment("photos"))` does so
+without any training. `load_classifier(file)` opens an adapted classifier, and `grown(classifier, images, labels)`
+teaches it more. For a table whose tasks have targets, `adapt` gives a `Regressor`. An algorithm of your own is made of
+`Learner`, `Rule`, `Problem`, `Task` and `Examples`.
 """
 
 from importlib import import_module

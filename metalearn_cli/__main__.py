@@ -68,9 +68,9 @@ def main() -> NoReturn:
 
 
 def _fail_by(error: BaseException) -> NoReturn:
-    """End the process with one line and the exit code for what the command raised."""
+    """End the process with one line on an error of the command, and the exit code that belongs to it."""
     if isinstance(error, SystemExit):
-        # What typer and rich make of a pipe that nobody reads any more is exit code 1, which means a fault here.
+        # typer and rich exit with code 1 if nobody reads the pipe any more; here 1 means a fault of metalearn.
         if isinstance(error.__context__, BrokenPipeError):
             _leave(_CLOSED_PIPE)
         raise error
@@ -90,9 +90,9 @@ def _fail_by(error: BaseException) -> NoReturn:
 
 
 def _look_for_no_module_here() -> None:
-    """No module is looked for in the folder where the command runs: not here, nor in a Python that is started later.
+    """Take the current folder out of Python's module path, for this process and for all that it starts.
 
-    A PYTHONPATH with an empty entry, such as `$PYTHONPATH:/more` where it was not set, means that folder, too.
+    An empty entry in PYTHONPATH also means that folder, such as in `$PYTHONPATH:/more` if the variable was not set.
     """
     os.environ["PYTHONSAFEPATH"] = "1"
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -104,7 +104,7 @@ def _look_for_no_module_here() -> None:
 
 
 def _say_nothing_of_a_swallowed_stop() -> None:
-    """An interruption that came inside a finaliser or a weak reference's callback is not printed, but comes again."""
+    """Raise an interruption once more if it came inside a finaliser or a callback, where Python only prints it."""
     report = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs", /) -> None:
@@ -117,9 +117,10 @@ def _say_nothing_of_a_swallowed_stop() -> None:
 
 
 def _open_streams() -> None:
-    """Both streams can be written to, whatever the name of a class, and also where the caller closed them.
+    """Make stdout and stderr writable for any character, also if the caller closed them.
 
-    No file that is opened later gets the number of a stream: what a library prints would go into it.
+    A closed descriptor 0, 1 or 2 is opened on /dev/null. Otherwise a file that is opened later would get its number,
+    and lines that a library prints would go into that file.
     """
     for number in range(3):
         try:
@@ -135,7 +136,7 @@ def _open_streams() -> None:
 
 
 def _forget_strange_sizes() -> None:
-    """What says how large the terminal is says so in numbers of a size that a terminal can have."""
+    """Remove COLUMNS, LINES and TERMINAL_WIDTH from the environment if they are no size that a terminal can have."""
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
         value = os.environ.get(name, "")
         if value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS and int(value):
@@ -145,7 +146,7 @@ def _forget_strange_sizes() -> None:
 
 
 def _require_a_folder() -> None:
-    """Without the folder where it was started, torch's libraries end the process in words of their own."""
+    """End the process if the current folder no longer exists; torch's libraries would end it with another message."""
     try:
         os.getcwd()  # noqa: PTH109
     except OSError:
@@ -166,7 +167,10 @@ def _say(line: str) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process; one of several under torchrun at once, as torch's threads may outlive what they work with."""
+    """Flush the streams and end the process.
+
+    A process of torchrun ends without Python's clean-up, because torch's threads may outlive the objects they use.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -175,7 +179,7 @@ def _leave(code: int) -> NoReturn:
             if not code and not isinstance(error, BrokenPipeError):
                 _fail(f"output: {error.strerror}", 2)
             code = code or _CLOSED_PIPE
-    # After a signal too: where it hit an import, Python itself may remember it and end as if nobody had caught it.
+    # The same after a signal: if it came during an import, Python may remember it and end as if nobody had caught it.
     if os.environ.get("WORLD_SIZE", "") not in ("", "1") or code > _BY_SIGNAL:
         os._exit(code)
     sys.exit(code)

@@ -23,7 +23,7 @@ class MetalearnError(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        # A name in it may hold what a terminal would obey; several mistakes in one file are a line each.
+        # A name in the message may hold control characters; several mistakes in one file are a line each.
         super().__init__("\n".join(_within(line) for line in printable(message).split("\n")))
 
 
@@ -61,7 +61,7 @@ class DivergedError(MetalearnError):
 
 
 def printable(text: str) -> str:
-    """The text with everything spelled out that a terminal would act on or not show, such as an escape or a bell.
+    """The text with control characters written as escapes, because a terminal would obey them or not show them.
 
     Line breaks, spaces of any width and joiners stay.
     """

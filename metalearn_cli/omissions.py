@@ -25,7 +25,7 @@ class Omission(Settings):
 
 
 class Omissions:
-    """A growing list of what is left out; a thing that is added again counts once.
+    """A growing list of things that are left out; a name that is added twice counts once.
 
     >>> omissions = Omissions()
     >>> omissions.add("link", "it leads out of the folder", "cats/1.png")
@@ -55,10 +55,10 @@ class Omissions:
         return name in self._of
 
     def below(self, folder: str) -> "Omissions":
-        """What of it lies in the folder called `folder`, or is that folder."""
-        found = Omissions()
-        found._of = {name: why for name, why in self._of.items() if f"{name}/".startswith(f"{folder}/")}
-        return found
+        """The omissions whose name is `folder`, or that lie in this folder."""
+        inside = Omissions()
+        inside._of = {name: why for name, why in self._of.items() if f"{name}/".startswith(f"{folder}/")}
+        return inside
 
     def listed(self) -> list[Omission]:
         """One Omission for each kind and reason, the largest number first."""
@@ -70,7 +70,7 @@ class Omissions:
 
 
 def merged(lists: Iterable[Sequence[Omission]]) -> list[Omission]:
-    """The omissions of several sources, those of one kind and reason added up."""
+    """The omissions of several sources; the counts of equal kind and reason are added."""
     found: dict[tuple[str, str], Omission] = {}
     for omission in (omission for listed in lists for omission in listed):
         known = found.get((omission.kind, omission.why))

@@ -14,11 +14,11 @@ class Preprocessing(Settings):
     """The steps from a picture to a network's input, stored with the dataset and with every checkpoint.
 
     In this order: EXIF orientation, grey or RGB, crop to the target's aspect ratio (`fit: crop`) or not
-    (`fit: squash`), resize to `height` x `width`, invert; that is stored as uint8. Then (pixel / 255 - mean) / std
-    per channel.
+    (`fit: squash`), resize to `height` x `width`, invert. These pixels are stored as uint8. When they are used, each
+    becomes (pixel / 255 - mean) / std, per channel.
 
-    `ink`, if known: how bright the stored training pictures are from 0 to 1, the mean of their mean pixels and how far
-    these spread (their standard deviation).
+    `ink`, if known: the brightness of the stored training pictures, as mean and standard deviation of their mean pixels
+    (0 to 1).
     """
 
     channels: Literal[1, 3]

@@ -1,4 +1,4 @@
-"""Options of `pytest --pyargs metalearn_cli.testing`, the checks of files of one's own (testing/test_own.py).
+"""Options of `pytest --pyargs metalearn_cli.testing`, which checks your own files (testing/test_own.py).
 
 Pytest loads this file in every run where metalearn is installed, so it imports nothing else, and in any other run it
 adds no option.
@@ -11,7 +11,7 @@ _PACKAGE = "metalearn_cli.testing"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """One option for each kind of file, which may be repeated, and one for the keys of their `Config`."""
+    """Add an option for each kind of file, which may be repeated, and one for the keys of their `Config`."""
     config = pluginmanager.get_plugin("pytestconfig")
     if config is None or _PACKAGE not in config.invocation_params.args:
         return
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Raise UsageError where nothing was named: a run without a check would look like one that passed."""
+    """Raise UsageError if no file is named: a run without a check would look like one that passed."""
     if _PACKAGE in config.invocation_params.args and not any(config.getoption(kind) for kind in KINDS):
         options = ", ".join(f"--{kind}" for kind in KINDS)
         raise pytest.UsageError(f"nothing to check; name a package.module by {options}")

@@ -1,5 +1,5 @@
-"""Python names in an experiment, `package.module` and `package.module:Name`: the only keys that run somebody else's
-code (SECURITY.md).
+"""Imports the Python names in an experiment, `package.module` and `package.module:Name`; no other keys run foreign code
+(SECURITY.md).
 
 The current folder is never on Python's path, because a file in it (of a stranger's dataset) may have the name of a
 module that some library imports. Only modules that an experiment names are also looked for there.
@@ -19,31 +19,31 @@ from typing import Any, NamedTuple
 
 from metalearn_cli.errors import CheckpointError, ConfigError
 
-_DIGITS = 16
+_DIGITS = 16  # hexadecimal digits of a SHA-256, which people copy into METALEARN_TRUST
 
 
 def imported(reference: str, key: str) -> Callable[..., Any]:
     """The class or function that `reference` names.
 
-    A module that is not installed is looked for in the folder where the command runs.
+    If its module is not installed, it is looked for in the folder where the command runs.
 
-    Raises ConfigError, with the key, for one that is not there.
+    Raises ConfigError, with the key, if the module cannot be imported or has no such class or function.
     """
     module, _, attribute = reference.partition(":")
     try:
-        found = getattr(_imported(module), attribute)
-    except (Exception, SystemExit) as error:  # an import runs somebody else's code
+        target = getattr(_imported(module), attribute)
+    except (Exception, SystemExit) as error:  # an import runs code from outside
         raise ConfigError(f"{key}: {reference} cannot be imported: {first_line(error)}") from error
-    if not callable(found):
+    if not callable(target):
         raise ConfigError(f"{key}: {reference} is no class or function")
-    made: Callable[..., Any] = found
-    return made
+    function: Callable[..., Any] = target
+    return function
 
 
 def module_named(name: str) -> ModuleType:
-    """The module `package.module`, which is looked for where `imported` looks.
+    """The module `package.module`, which is looked for in the same places as by `imported`.
 
-    Raises ConfigError, without a key, for one that cannot be imported.
+    Raises ConfigError, without a key in its message, if it cannot be imported.
     """
     try:
         return _imported(name)
@@ -99,14 +99,14 @@ class Call(NamedTuple):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error of somebody else's code."""
+    """The type and the first line of an error that code from outside raised."""
     if isinstance(error, SystemExit):
         return f"it ends the program (SystemExit: {error})"
     return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 class _OwnModules:
-    """Python's last finder: it looks in one folder for modules that a person named, and for those that these import."""
+    """The last finder of Python's import system: it finds modules that a person named, and those that they import."""
 
     def __init__(self) -> None:
         self._folder = ""
@@ -124,7 +124,7 @@ class _OwnModules:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The place of the module; None if neither a person nor a module of the folder asks for it."""
+        """The spec of a module in the folder; None unless a person, or a module of the folder, imports it."""
         if path is not None or not (name in self._names or _importer() in self._names):
             return None
         spec = PathFinder.find_spec(name, [self._folder])
@@ -137,8 +137,8 @@ _OWN = _OwnModules()
 
 
 def _importer() -> str:
-    """The top of the name of the module whose code has the import that is under way."""
-    frame = sys._getframe(2)
+    """The top-level name of the module whose import statement is running."""
+    frame = sys._getframe(2)  # the caller of find_spec; the frames above it are Python's own import machinery
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib"):
         frame = frame.f_back
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]

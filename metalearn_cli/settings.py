@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
-"""How many or how large; what is more is a slip of the finger, and no machine could hold it."""
+"""A number or a size. More is a typing mistake: no machine could hold so much."""
 
 Steps = Annotated[int, Field(ge=0, le=1000)]
-"""Inner steps; papers take one to a hundred, and a second-order step keeps all that it computed."""
+"""A number of inner steps. Papers take 1 to 100; in second order each step keeps all its activations in memory."""
 
 
 class Settings(BaseModel):
@@ -18,9 +18,9 @@ class Settings(BaseModel):
 
 
 class Choice(Settings):
-    """A block whose `name` picks a file of the folder it is about: a dataset, a backbone or an algorithm.
+    """A block whose `name` chooses a file in a folder: a dataset, a backbone, an algorithm or an extractor.
 
-    `name`: the file, or "package.module" for one of your own.
+    `name`: the name of the file, or "package.module" for a module of your own.
     """
 
     name: str

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def own_version() -> str:
-    """The installed version, or "not installed" where it runs from a checkout."""
+    """The installed version, or "not installed" if metalearn runs from a checkout."""
     try:
         return version("metalearn-cli")
     except PackageNotFoundError:

@@ -31,12 +31,12 @@ _OWN_MEAN, _OWN_MATRIX = "head.prior_mean", "head.prior_matrix"
 class Config(Choice):
     """The prior's mean and mean covariance are those of the training classes, computed once, in closed form.
 
-    Made for frozen features (backbone `identity`), as in the paper. Validation tasks choose one of each list, and
-    meta-steps go on from there with all but the shrinkage.
+    It is made for frozen features (backbone `identity`), as in the paper. Validation tasks choose a value from each
+    list, and meta-steps then change all of them but the shrinkage.
 
-    `strengths` (pictures): kappa, how many pictures of a class the prior's mean counts for.
-    `freedoms` (pictures): nu - F - 1, how many pictures of a class the prior's covariance counts for.
-    `shrinkages` (shares of the mean variance): what is added to the variance in every direction.
+    `strengths` (pictures): kappa, the number of pictures of a class that the prior's mean is worth.
+    `freedoms` (pictures): nu - F - 1, the number of pictures of a class that the prior's covariance is worth.
+    `shrinkages` (shares of the mean variance): the values that may be added to the variance in every direction.
     """
 
     name: Literal["metaqda"] = "metaqda"
@@ -77,7 +77,7 @@ def build(config: Config, problem: Problem) -> Learner:
 
 
 def posterior(seen: Examples, coefficients: Params) -> Params:
-    """What the prediction needs of the posteriors of W classes, for whitened features [T, N, F] of each task.
+    """The tensors of the posteriors of W classes that a prediction reads, for whitened features [T, N, F].
 
     With y the support features, kappa_j = kappa + N_j and s = nu - F - 1, the posterior of class j has mean
     m_j = sum y / kappa_j and scale S_j = s I + Y_j^T (I - 1 1^T / kappa_j) Y_j (Murphy 2007, equations 216 to 222, for

@@ -23,7 +23,7 @@ class Config(Choice):
 def build(_config: Config, problem: Problem) -> Learner:
     """A classifier by the squared Euclidean distance of features to the prototypes (equation 2).
 
-    Such a classifier equals a linear head (section 2.4), and this head is what an adapted learner holds. The network's
+    Such a classifier equals a linear head (section 2.4), and an adapted learner holds this head. The network's
     own head is not used.
     """
     require_classes(problem.objective, "protonet")

@@ -26,14 +26,16 @@ _SCALE, _OWN_MEAN, _OWN_MATRIX = "log_scale", "head.mean", "head.matrix"
 class Config(Choice):
     """Features are whitened by their covariance within the training classes, which is computed once, in closed form.
 
-    Made for frozen features (backbone `identity`): there it trains in a second. Where the body learns, the whitening
-    stays the one of its first weights; `shrinkages: []` leaves it out.
+    It is made for frozen features (backbone `identity`), on which it trains in a second. If the body learns, the
+    whitening stays that of the initial weights; `shrinkages: []` leaves it out.
 
-    `distance`: whether a picture belongs to the class mean at the smallest angle ("cosine") or at the smallest distance
+    `distance`: whether the answer is the class mean at the smallest angle ("cosine") or at the smallest distance
         ("squared"), which is linear discriminant analysis with equal priors.
-    `shrinkages` (shares of the mean variance): what may be added to the variance in every direction; validation tasks
-        choose one, or features as they are if that is better. Larger ones whiten less.
-    `scale`: multiplies cosines, or minus half of squared distances, until training classes or meta-steps say better.
+    `shrinkages` (shares of the mean variance): the values that may be added to the variance in every direction.
+        Validation tasks choose one of them, or features without whitening if these are better. Larger values whiten
+        less.
+    `scale`: the initial factor of cosines, or of minus half the squared distances; validation tasks and meta-steps
+        change it.
     """
 
     name: Literal["prototypes"] = "prototypes"
@@ -129,7 +131,7 @@ class _WhitenedCosine(nn.Module):
 
     @classmethod
     def like(cls, params: Params) -> "_WhitenedCosine":
-        """One whose parameters have the shapes of an adapted head's."""
+        """An instance whose parameters have the shapes of an adapted head's `params`."""
         return cls(*params["weight"].shape)
 
     def forward(self, inputs: Tensor) -> Tensor:

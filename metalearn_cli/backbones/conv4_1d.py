@@ -1,6 +1,6 @@
 """Conv4 in one dimension: four convolutions over a series, each with a norm and ReLU; for series of sensors.
 
-As conv4 with a kernel of three steps in the place of 3x3 pixels; what is left of a series is averaged.
+As conv4 with a kernel of three steps in the place of 3x3 pixels; the steps that are left of a series are averaged.
 """
 
 import math

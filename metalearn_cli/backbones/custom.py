@@ -2,8 +2,8 @@
 
     backbone: {name: custom, call: "mynets.small:build", arguments: {width: 32}}
 
-Its batch norms are replaced by ones that many tasks can use, and its outputs before and after are compared. What is
-pretrained keeps its statistics with `statistics: frozen`.
+Its batch norms are replaced by norms that work for many tasks at once, and the outputs before and after are compared.
+With `statistics: frozen` a pretrained network keeps its running statistics.
 """
 
 import copy
@@ -26,7 +26,7 @@ _Plain = bool | int | float | str | None
 
 
 class Config(Choice):
-    """It runs Python code: read that code before you run an experiment of somebody else's.
+    """This backbone runs Python code: read that code before you run an experiment of another person.
 
     Group norms stay as they are. Batch norms of other libraries, instance norms, norms without scale and shift, and
     dropout are refused.
@@ -36,8 +36,8 @@ class Config(Choice):
     `arguments`: its keyword arguments.
     `head`: the name, within the module, of the linear layer that gives the outputs; if empty, the last linear layer. If
         the task has another number of outputs, a new layer takes its place.
-    `statistics`: by which batch norms normalise: those of the batch at hand ("batch"), as in training, or the running
-        ones that a pretrained network came with, which then stay as they are ("frozen").
+    `statistics`: the statistics of batch norms: those of the current batch ("batch"), as in training, or the running
+        statistics of a pretrained network, which then never change ("frozen").
     `freeze`: whether nothing before the head moves, within a task or in training.
     """
 
@@ -132,7 +132,7 @@ def _with_own_norms(
 
 
 def _batch_norm(norm: nn.modules.batchnorm._BatchNorm, frozen: bool, what: str) -> nn.Module:
-    """Ours in its place; of a norm that keeps running statistics these are taken over, or forgotten."""
+    """The norm that replaces a batch norm of torch: FrozenNorm keeps its running statistics, TaskNorm forgets them."""
     mean, variance = norm.running_mean, norm.running_var
     if frozen:
         if mean is None or variance is None:

@@ -1,4 +1,4 @@
-"""The classifier with which `finetune` answers: from a checkpoint, from a config without training, or a saved one."""
+"""Makes the classifier with which `finetune` answers, from a checkpoint, an experiment without training, or a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,7 +92,7 @@ def _adapted(learner: "Adaptable", support: Path, progress: "Progress") -> Steps
 
 
 def _examples(support: Path, learner: "Adaptable", least: int, progress: "Progress") -> "Labelled":
-    """The pictures of a folder of class folders, or the rows of a table, of `least` classes or more."""
+    """The examples of at least `least` classes, in a folder of class folders or a table. Raises DataError for fewer."""
     from metalearn_cli.runtime.use import finetuning, table_finetuning
 
     interface = learner.interface
@@ -163,10 +163,10 @@ def converted(path: Path, output: Path, overrides: list[str], device: str) -> di
         raise ConfigError("--set: has no effect without --support")
     file, classes = checkpoints.read_checkpoint(path), None
     if file.header.get("kind") == "adapted":
-        found = reopened.classifier_in(file, assembly.device_named(device), path)
-        found.save(output)
-        classes = found.classes
-        if not found.interface.tells_classes_apart:
+        saved = reopened.classifier_in(file, assembly.device_named(device), path)
+        saved.save(output)
+        classes = saved.classes
+        if not saved.interface.tells_classes_apart:
             return {"checkpoint": str(path), "classes": None, "targets": classes} | NOTHING_ASKED
     else:
         export.save_initialisation(file, path, output)

@@ -28,7 +28,7 @@ def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
     order = wrong_first(predictions)
     for place in order if verbose else order[:_MOST_ROWS]:
         row = predictions[place]
-        # A name says which picture it is only as long as no other folder has it too.
+        # The name alone is printed only if no two folders have a picture of the same name.
         file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
         verdict = "" if row["known"] is None else f"wrong, is {row['known']}" if is_wrong(row) else "right"
         label = f"none of these (nearest: {row['label']})" if row["none_of_these"] else str(row["label"])
@@ -61,7 +61,7 @@ def print_measured(fields: Mapping[str, Any], verbose: bool) -> None:
 
 
 def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
-    """The support pictures that were taken for another class: perhaps they lie in the wrong folder."""
+    """A table of the support pictures with a wrong answer, because they may lie in the wrong folder."""
     table = Table(title="support pictures with a wrong answer", **_TITLE)
     for name in ("picture", "class", "known"):
         table.add_column(name, overflow="fold")
@@ -73,7 +73,7 @@ def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
 
 
 def _classes_table(fields: Mapping[str, Any], verbose: bool) -> Table:
-    """Each class with its accuracy, the worst first."""
+    """A table of the classes with their accuracy, the lowest first."""
     rows = sorted(fields["per_class"], key=lambda row: row["accuracy"] if row["pictures"] else 2)
     table = Table(title=f"by class, after step {fields['per_step'][-1]['step']}", **_TITLE)
     for name in ("class", "accuracy %", "95 %", "right", "pictures"):
@@ -86,7 +86,7 @@ def _classes_table(fields: Mapping[str, Any], verbose: bool) -> Table:
 
 
 def _matrix(fields: Mapping[str, Any]) -> Table:
-    """What the pictures of each class were taken for."""
+    """The confusion matrix as a table: a row for each true class, a column for each answer."""
     table = Table(title="taken for class 1, 2, ...", **_TITLE)
     table.add_column("", justify="right")
     table.add_column("its class", overflow="fold")
@@ -98,7 +98,7 @@ def _matrix(fields: Mapping[str, Any]) -> Table:
 
 
 def _pairs(fields: Mapping[str, Any], verbose: bool) -> Table:
-    """Which classes were taken for another, the most often first."""
+    """A table of the confused pairs of classes, the most frequent first."""
     from metalearn_cli.runtime.use.answer_counts import confused
 
     pairs = confused([str(name) for name in fields["classes"]], fields["confusion"])
@@ -113,7 +113,7 @@ def _pairs(fields: Mapping[str, Any], verbose: bool) -> Table:
 
 
 def _cells(share: Mapping[str, Any]) -> tuple[str, str]:
-    """Accuracy and its interval in percent; a dash each of no pictures."""
+    """Accuracy and its interval in percent; two dashes if there are no pictures."""
     if share["accuracy"] is None:
         return "-", "-"
     low, high = share["interval"]

@@ -23,7 +23,7 @@ NOTHING_MEASURED: Fields = {
 
 
 def measured_fields(measured: "Measured | None", steps: Sequence[int], classes: Sequence[Any]) -> Fields:
-    """Fields for JSON: how many answers were right after each inner step and of each class, and the confusions."""
+    """Fields for JSON: the right answers after each inner step and for each class, and the confusions."""
     if measured is None:
         return NOTHING_MEASURED
     counted, ways = measured.counted, len(classes)
@@ -39,7 +39,7 @@ def measured_fields(measured: "Measured | None", steps: Sequence[int], classes: 
 
 
 def _support_answers(measured: "Measured", classes: Sequence[Any]) -> list[Fields]:
-    """What each support picture that was judged was taken for; None for no class."""
+    """Fields for JSON with the answer to each judged support picture; its label is None if it has no finite answer."""
     answers, targets = measured.counted.answers[-1].tolist(), measured.counted.targets.tolist()
     judged = zip(measured.files, answers, targets, strict=True) if measured.files else ()
     return [
@@ -126,7 +126,7 @@ def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDAr
 
 
 def promised(fields: Mapping[str, Any]) -> str:
-    """A line on how far the probabilities, and the sets of classes if there are any, can be trusted."""
+    """A line on the calibration of the probabilities, and of the sets of classes if there are any."""
     found = fields["calibration"]
     if found is None:
         by = "" if fields["temperature"] == 1 else "; their temperature is from leaving support pictures out"
@@ -147,7 +147,7 @@ def promised(fields: Mapping[str, Any]) -> str:
 
 
 def _promised(value: "bool | list[Any]") -> str:
-    """What a cell says of a picture: yes or no, or a set as a JSON list, since a name may hold any character."""
+    """The text of a cell: "yes" or "no", or a set as a JSON list, because a name may contain any separator."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return json.dumps(value, ensure_ascii=False)

@@ -15,12 +15,12 @@ class Command(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """What is left of the arguments. Raises ConfigError for an empty one, which "$UNSET" gives."""
-        if ctx.resilient_parsing:  # the shell asks what could come next
+        """The arguments that are left after parsing. Raises ConfigError for an empty one, as "$UNSET" gives."""
+        if ctx.resilient_parsing:  # the shell asks for completions
             return super().parse_args(ctx, args)
-        valued = {name: one for one in self.params for name in one.opts if not getattr(one, "is_flag", True)}
-        positional = any(one.param_type_name == "argument" for one in self.params)
-        repeatable = [] if positional else [name for name, one in valued.items() if getattr(one, "multiple", False)]
+        valued = {name: param for param in self.params for name in param.opts if not getattr(param, "is_flag", True)}
+        positional = any(param.param_type_name == "argument" for param in self.params)
+        repeatable = [] if positional else [name for name, param in valued.items() if getattr(param, "multiple", False)]
         return super().parse_args(ctx, list(_spelled_out(args, valued, repeatable)))
 
 

@@ -58,7 +58,7 @@ def _query(row: Mapping[str, Any], picture: "NDArray[np.uint8]", near: Sequence[
 
 
 def _support_pictures(classifier: "Classifier", support: "Labelled | None") -> "Sequence[NDArray[np.uint8]]":
-    """The pictures that a classifier learned from; of one that kept features those that were given, if that is all."""
+    """The support pictures of a classifier; [] if it stored features, and not all pictures were given in this call."""
     from metalearn_cli.runtime.use.episode_answers import pixels
 
     if support is not None and len(support.pictures) == len(classifier.support):
@@ -79,7 +79,7 @@ def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Ma
 
 
 def judged_of(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
-    """How many of the answers in `fields` are right; None where nothing was measured."""
+    """The measured answers in `fields`, as the page shows them; None if nothing was measured."""
     from metalearn_cli.report.judging import Judged
     from metalearn_cli.runtime.use.answer_counts import confused
 
@@ -97,5 +97,5 @@ def judged_of(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | No
 
 
 def _text(label: object) -> str | None:
-    """A label as it is read."""
+    """A label as text; None stays None."""
     return None if label is None else str(label)

@@ -81,7 +81,7 @@ def _parameters(session: "Session") -> int:
 
 
 def _proved(session: "Session", proved: "Proof") -> list[str]:
-    """What was proved, a line each."""
+    """The lines on the three errors of a proof."""
     second_order = session.learner.traits.second_order
     parallel = f"task-parallel  equals one task at a time to {proved.parallel:.0e} (float64)"
     if proved.plan.mode == "loop":
@@ -92,5 +92,5 @@ def _proved(session: "Session", proved: "Proof") -> list[str]:
     )
     if second_order is False:
         found = f"first order, {proved.order:.0%} off the true one"
-    # The baselines train without tasks: there is no evaluation of what they train.
+    # The baselines train without tasks, so their training loss has no counterpart in evaluation.
     return [parallel, *([] if proved.evaluation is None else [same]), f"meta-gradient  {found} (float64)"]

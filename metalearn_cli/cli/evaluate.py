@@ -71,7 +71,7 @@ def evaluate(
             promising.print_promises(tested)
     _tell(checkpoints, results, report, json, made)
     every = [tested for tested, _ in results]
-    usable = [one.accuracy or one.subject.table is not None for one in every]
+    usable = [tested.accuracy or tested.subject.table is not None for tested in every]
     single = [
         path for path, tested, known in zip(checkpoints, every, usable, strict=True) if known and not tested.members
     ]
@@ -199,7 +199,7 @@ def _print_paired(names: list[str], compared: list[dict[str, Any]], accuracy: bo
 
 
 def _line(spread: "Spread | None", accuracy: bool, plus_minus: str) -> str | None:
-    """A line on the spread between seeds."""
+    """A line on the spread over seeds; None if there is none."""
     if spread is None:
         return None
     scale, unit = (100, " %") if accuracy else (1, "")

@@ -1,4 +1,4 @@
-"""`metalearn finetune`: a few labelled pictures into a classifier, and its answers for new ones."""
+"""`metalearn finetune`: adapts a learner to a few labelled pictures or rows, and answers for new ones."""
 
 import shlex
 import time

@@ -12,7 +12,10 @@ def check_options(
     checkpoint: Path | None, config: str | None, support: Path | None, query: list[Path] | None,
     files: tuple[Path | None, Path | None, Path | None],
 ) -> None:  # fmt: skip
-    """Raise ConfigError, before the work, for options that do not go together or files that cannot be written."""
+    """Raise ConfigError if options contradict each other, or if a file cannot be written.
+
+    `files` are those of --output, --csv and --report.
+    """
     output = files[0]
     if (checkpoint is None) == (config is None):
         raise ConfigError("give either --checkpoint FILE, or --config photos, which needs no training")
@@ -47,7 +50,7 @@ def _require_files(
 
 
 def check_coverage(coverage: float | None, query: list[Path] | None) -> None:
-    """Raise ConfigError for a coverage that is no fraction, or without queries."""
+    """Raise ConfigError if --coverage is no fraction, or if there are no queries."""
     if coverage is None:
         return
     if not 0 < coverage < 1:

@@ -1,4 +1,4 @@
-"""Progress where no bar can be drawn (a log file, a pipe): a line at least every half minute."""
+"""Prints progress into a log file or a pipe, which cannot show a moving bar: a line at least every half minute."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from metalearn_cli.cli.progress import amount
 from metalearn_cli.cli.signs import clock
 
 SECONDS_BETWEEN_LINES = 30.0
-_SECONDS_FOR_A_LINE = 1.0
+_SECONDS_FOR_A_LINE = 1.0  # a line begins so long before the half minute is over
 
 
 @contextmanager

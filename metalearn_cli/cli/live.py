@@ -16,10 +16,10 @@ _SPARKS = 20
 
 
 class Live:
-    """A training run on the screen: `tick` after each iteration, `report` whenever there is one.
+    """A training run on the screen: the caller calls `tick` after each iteration and `report` for each Report.
 
-    `scores` are those of the reports before this process took the run up; `validates(iteration)` says after which
-    iterations a validation comes.
+    `scores`: the validation scores of the reports before this process resumed the run. `validates(iteration)`: whether
+    a validation follows that iteration. `tasks`: the number of tasks in an iteration.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Live:
         self._scores.append(report.val[-1].score)
         self._progress.console.print(self._rows.lines(report))
         self._progress.update(self._bar, description="training")
-        self._ticked = time.monotonic()  # what the validation took is no training
+        self._ticked = time.monotonic()  # the seconds of the validation do not count as training
 
     def at_the_end(self, label: str, done: int, total: int) -> None:
-        """The moving line stands at `done` of `total` of what comes after the last step."""
+        """Move the line to `done` of `total` parts of the work after the last step."""
         self._progress.update(self._bar, description=label, completed=done, total=total, notes=[])
 
     def _sparks(self) -> list[str]:

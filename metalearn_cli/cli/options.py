@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""The options that several commands share, and the functions that read their values."""
 
 import re
 from pathlib import Path
@@ -18,14 +18,14 @@ def version_asked(asked: bool) -> None:
 
 
 def config_names(incomplete: str) -> list[str]:
-    """The shipped configs that begin so, for the shell's completion."""
+    """The shipped configs whose names begin with `incomplete`, for the shell's completion."""
     from metalearn_cli.experiment import shipped
 
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
 def dataset_names(incomplete: str) -> list[str]:
-    """The datasets that begin so, for the shell's completion."""
+    """The datasets whose names begin with `incomplete`, for the shell's completion."""
     from metalearn_cli.experiment.registry import known_names
 
     return [name for name in known_names("datasets") if name.startswith(incomplete)]
@@ -60,7 +60,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def seconds_in(text: str | None) -> float | None:
     """The seconds in "90s", "55m", "2h", "1h30m" or "3600".
 
-    Raises ConfigError for anything else.
+    Raises ConfigError for another text.
     """
     if text is None:
         return None

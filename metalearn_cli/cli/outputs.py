@@ -9,10 +9,7 @@ from metalearn_cli.storage.files.delivery import is_stream
 
 
 def require_writable(option: str, path: Path, example: str, checkpoints: Sequence[Path]) -> None:
-    """Raise ConfigError if the file cannot be written, or if it would replace something else.
-
-    Something else is a checkpoint that the command reads, a device, or a link to another file.
-    """
+    """Raise ConfigError if the file cannot be written, or would replace one of `checkpoints`, a device or a link."""
     if path.is_dir() or not path.name:
         raise ConfigError(f"{option} {path}: is a folder, expected a file name such as {example}")
     if not path.parent.is_dir():
@@ -23,7 +20,7 @@ def require_writable(option: str, path: Path, example: str, checkpoints: Sequenc
         raise ConfigError(f"{option} {path}: is a symbolic link; name the file that it leads to, {path.readlink()}")
     if path.exists() and not path.is_file():
         raise ConfigError(f"{option} {path}: is a pipe or a device, expected a file name such as {example}")
-    if path.exists() and any(one.exists() and path.samefile(one) for one in checkpoints):
+    if path.exists() and any(source.exists() and path.samefile(source) for source in checkpoints):
         raise ConfigError(f"{option} {path}: is the checkpoint itself, which would be lost; choose another name")
 
 

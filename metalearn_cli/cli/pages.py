@@ -1,4 +1,4 @@
-"""The HTML page of a run, and what all pages share: values of runtime/ become those that report/ shows."""
+"""Makes the HTML page of a run, and the parts of all pages, from values of runtime/."""
 
 import shlex
 import sys
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.use.worth import Compared
     from metalearn_cli.storage.inputs.downloads import Progress
 
-_FITS = 4
-_CURVES_SECONDS = 4.0
+_FITS = 4  # fitted functions on a page
+_CURVES_SECONDS = 4.0  # to draw a page with curves alone
 
 
 class Made(NamedTuple):
@@ -46,9 +46,10 @@ class Made(NamedTuple):
 
 
 class CloseLook(NamedTuple):
-    """What a page shows of a best checkpoint besides its curves.
+    """The parts of a page on the best checkpoint besides its curves.
 
-    `looked`: single queries. `scores`: of single episodes. `known`: how it was measured on training tasks, with steps.
+    `looked`: classes, confusions and episodes. `scores`: the scores of single episodes. `known`: the protocol and the
+    results after each inner step on training tasks.
     """
 
     looked: "Looked | None" = None
@@ -143,9 +144,9 @@ def _best(session: "Session") -> "Subject":
 
 
 def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[dict[str, float]]] | None":
-    """How the best checkpoint was measured on tasks of the training classes, and its steps there.
+    """The protocol and the results of the best checkpoint on tasks of the training classes.
 
-    The tasks are drawn like those of a validation. None if the training part is too small for such tasks.
+    The tasks have the size of validation tasks. None if the training part is too small for them.
     """
     from metalearn_cli.errors import DataError
     from metalearn_cli.runtime.machine.execution import running
@@ -165,7 +166,7 @@ def _on_training_tasks(session: "Session", best: "Subject") -> "tuple[str, list[
 
 
 def looked_at(subject: "Subject", measured: "Protocol", progress: "Progress") -> "tuple[Looked, list[float]]":
-    """A close look at the first measured episodes, and the scores of these."""
+    """A close look at the first measured episodes, and the scores of these episodes ([] for a regression)."""
     from metalearn_cli.report.fitting import Fitted
     from metalearn_cli.report.pictures import Episode
     from metalearn_cli.report.sections import Looked

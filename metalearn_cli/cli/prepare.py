@@ -1,4 +1,4 @@
-"""`metalearn prepare`: a dataset from its source into the data folder."""
+"""`metalearn prepare`: stores a dataset in the data folder, and lists and checks the datasets there."""
 
 import shlex
 import sys
@@ -17,7 +17,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.omissions import as_fields
 
 _LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "from": 80, "licence": 72}
-"""The columns of --list, and how wide a terminal must be for them."""
+"""The columns of --list, each with the smallest width of a terminal (in characters) at which it is shown."""
 
 if TYPE_CHECKING:
     from metalearn_cli.datasets import Archive, Generated

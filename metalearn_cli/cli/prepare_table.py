@@ -87,7 +87,7 @@ def _print(fields: dict[str, Any], manifest: "TableManifest", wanted: Wanted) ->
 
 
 def _learned(manifest: "TableManifest") -> str:
-    """From what, and what."""
+    """The targets or classes of the table, and its inputs, in words."""
     from metalearn_cli.datasets.tabular.encoding import size_in_words
 
     encoding = manifest.encoding
@@ -100,7 +100,7 @@ def _learned(manifest: "TableManifest") -> str:
 
 
 def _next(wanted: Wanted, manifest: "TableManifest") -> None:
-    """The training to go on with, or what the table lacks to be trained on."""
+    """Print the command that trains on the table, and a warning if some groups are too small for any task."""
     config = _CONFIGS[manifest.encoding.kind]
     smallest = min(min(counts) for counts in manifest.counts)
     if smallest < 2:
@@ -129,7 +129,7 @@ def proposed_training(wanted: Wanted, config: str, manifest: "TableManifest") ->
 
 
 def _sizes(values: dict[str, Any], manifest: "TableManifest") -> Sequence[str]:
-    """The sizes of tasks that have to be smaller than in the experiment, or that the table decides."""
+    """Overrides for the sizes of tasks that must be smaller than in the experiment, or that the table fixes."""
     task, test = values["task"], values["eval"]
     groups = dict(zip(manifest.groups, manifest.counts, strict=True))
     usable = {

@@ -11,7 +11,7 @@ _MOST_NAMED = 5
 
 
 def require_checkpoint(path: Path) -> None:
-    """Raise CheckpointError if there is no such file or folder; the message names what is there instead."""
+    """Raise CheckpointError if there is no such file or folder; the message names the checkpoints beside it."""
     try:
         there = path.exists()
     except OSError as error:  # a name that is too long, a folder without permission
@@ -21,7 +21,10 @@ def require_checkpoint(path: Path) -> None:
 
 
 def run_to_resume(config: str, run_dir: Path | None, resume: bool) -> tuple[str, Path | None]:
-    """The experiment file and the run folder of `train`; with `resume` CONFIG may be a run folder, which has both."""
+    """The experiment file and the run folder of `train`. With `resume`, `config` may be a run folder, which has both.
+
+    Raises ConfigError if it is a folder that cannot be resumed.
+    """
     from metalearn_cli.experiment import shipped
 
     folder = Path(config)
@@ -49,7 +52,7 @@ def _instead(path: Path) -> str:
 
 
 def _validation(run: Path) -> str:
-    """Why a run has no best checkpoint, as far as its files say."""
+    """The reason why a run has no best checkpoint, as the end of a message; "" if its files do not tell."""
     try:
         values: dict[str, Any] = yaml_lines.read(run / "config.yaml").values
         every, iterations = values["eval"]["every"], int(values["outer"]["iterations"])

@@ -1,4 +1,4 @@
-"""A progress line for terminals of any width: what is done, how far it is, how fast, and the time left."""
+"""A progress line for terminals of any width: the current work, the amount done, the speed, and the time left."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,9 +44,9 @@ def amount(label: str, done: float, total: float) -> str:
 
 
 class Moving(ProgressColumn):
-    """A task of rich's as `moving_line`; its field `notes`, or else the time left, stands behind.
+    """A column of rich that shows a task as `moving_line`, with the task's field `notes`, or else the time left.
 
-    `interrupted()` is asked at every refresh for what stands in place of the task's label.
+    At every refresh, `interrupted()` may return a label that replaces that of the task.
     """
 
     def __init__(self, console: Console, interrupted: Callable[[], str] = str) -> None:

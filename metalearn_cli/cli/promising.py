@@ -1,4 +1,4 @@
-"""Calibration and comparisons as `eval` and `train` give them: fields for JSON, tables on a terminal."""
+"""Calibration and comparisons for `eval` and `train`, as fields for JSON and as tables on a terminal."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
-    """Fields for JSON: how well calibrated answers are, without and with temperature; shares are fractions."""
+    """Fields for JSON: the reliability of answers without and with temperature, sets and strangers, as fractions."""
     return [
         {
             "ways": one.calibration.ways, "shots": one.calibration.shots, "queries": one.calibration.queries,
@@ -41,7 +41,7 @@ def print_promises(tested: "Result") -> None:
 
 
 def print_tables(titled: "Sequence[Titled]") -> None:
-    """Tables on stdout, whose cells stand to the right."""
+    """Print tables on stdout, with right-aligned cells."""
     out = tables.console(stderr=False)
     for title, names, rows in titled:
         table = Table(title=title, title_justify="left", title_style="bold")
@@ -101,7 +101,7 @@ def promise_tables(tested: "Result") -> "list[Titled]":
 
 
 def worth_tables(worth: "Sequence[Compared]") -> "list[Titled]":
-    """The same for what a run is worth beside simpler learners."""
+    """Title, header and rows of each comparison with simpler learners."""
     sign = tables.plus_minus()
     return [
         (f"what it is worth, {one.ways}-way {one.shots}-shot, {one.episodes} same {one.part} tasks, each answer alone",

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 _PHOTOS, _FEATURES = "photos/5way5shot", "photos"
 _LEAST = 2
-"""Classes of a part, and pictures of a class, without which there is no task: one to learn from, one to be asked."""
-_LEAST_POOLED_SIDE = 16
+"""The fewest classes of a part, and pictures of a class (a support picture and a query), for a task."""
+_LEAST_POOLED_SIDE = 16  # pixels; the four poolings of conv4 halve a side four times
 
 
 class Room(NamedTuple):
-    """The size of a dataset: how many pictures each class has, by part, and the shape [H, W, C] of a picture."""
+    """The size of a dataset: the number of pictures of each class, by part, and the shape [H, W, C] of a picture."""
 
     parts: Mapping[str, Mapping[str, int]]
     image_shape: Sequence[int]
@@ -46,7 +46,7 @@ def missing(room: Room) -> list[str]:
 
 
 def training(dataset: str, settings: Sequence[str], room: Room, data_dir: Path | None) -> str:
-    """The command that trains on the dataset, `settings` being the `dataset.KEY=VALUE` that it was prepared with."""
+    """The command that trains on the dataset, which was prepared with `settings`, each `dataset.KEY=VALUE`."""
     from metalearn_cli.experiment import shipped
 
     if any(one.startswith("dataset.features") for one in settings):
@@ -66,13 +66,13 @@ def _command(config: str, sets: Sequence[str], room: Room, data_dir: Path | None
 
 
 def _photos(dataset: str, settings: Sequence[str], room: Room) -> list[str]:
-    """What makes the recipe for photos one for this dataset, with a run folder of its own."""
+    """The overrides that turn the experiment for photos into one for this dataset, with a run folder of its own."""
     grey = room.image_shape[-1] == 1
     sets = _named(dataset, settings)
     if dataset != "folder":
         sets.append(f"dataset={{name: {dataset}, augmentation: [{'crop' if grey else 'crop, flip, jitter'}]}}")
     elif grey:
-        sets.append("dataset.augmentation=[crop]")  # signs and letters are others when they are mirrored
+        sets.append("dataset.augmentation=[crop]")  # no flip: a mirrored sign or letter is another one
     if min(room.image_shape[:2]) < _LEAST_POOLED_SIDE:
         sets.append("backbone.pool=false")
     return sets
@@ -84,13 +84,13 @@ def _named(dataset: str, settings: Sequence[str]) -> list[str]:
 
 
 def _dataset(dataset: str, settings: Sequence[str]) -> list[str]:
-    """The settings that make the experiment for features one for this dataset."""
+    """The overrides that turn the experiment for features into one for this dataset."""
     own = {"dataset.features.name=efficientnet_lite"} if dataset == "folder" else set()
     return [*([] if dataset == "folder" else [f"dataset.name={dataset}"]), *(one for one in settings if one not in own)]
 
 
 def _fitted(values: Mapping[str, Any], room: Room) -> list[str]:
-    """The sizes of tasks that have to be smaller than in the experiment."""
+    """Overrides for the sizes of tasks that must be smaller than in the experiment."""
     task, test = values["task"], values["eval"]
     # At most half of the smallest class is learned from, so that as many pictures or more are left as queries.
     shots = min(task["shots"], room.pictures // 2)

@@ -1,4 +1,4 @@
-"""A regressor's values as `finetune` gives them: fields for JSON, tables on a terminal, a csv file."""
+"""A regressor's values for `finetune`, as fields for JSON, as tables on a terminal, and as a csv file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ class Regressed(NamedTuple):
 
     @property
     def classifier(self) -> "Regressor":
-        """The one that answers."""
+        """The regressor after the last inner step, which answers."""
         return self.steps[-1]
 
 

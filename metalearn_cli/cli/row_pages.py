@@ -96,7 +96,7 @@ def _regression(found: "Regressed") -> "Regression":
 
 
 def _fits(found: "Regressed") -> "list[Fitted]":
-    """What each inner step makes of one input, for each target; none of several inputs, or of a series."""
+    """The fitted function of each target after some inner steps; [] unless rows have exactly one numeric input."""
     from metalearn_cli.report.fitting import Fitted
     from metalearn_cli.runtime.use.regression_examples import grid_over, told_steps
 
@@ -122,7 +122,7 @@ def _fits(found: "Regressed") -> "list[Fitted]":
 def _points(
     inputs: "Tensor | None", valued: "Valued | None", last: "Classifier", place: int
 ) -> tuple[list[float], list[float]]:  # fmt: skip
-    """The known values of a target by the one input, in their own units; none where none is known."""
+    """The points (input, known value) of a target in their own units; none for rows whose value is unknown."""
     if inputs is None or valued is None:
         return [], []
     pairs = zip(_own(inputs, last), valued.values[:, place].tolist(), strict=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Course(NamedTuple):
-    """What all rows of one run share: the iterations from which and to which it goes, and the kind of its scores."""
+    """The facts that all rows of one run share: its first and last iteration, and the protocol of its validations."""
 
     first: int
     last: int
@@ -52,7 +52,7 @@ class ReportRows:
         return f"{above}\n{''.join(f'{name:>{wide}}' for name, wide, _ in columns)}"
 
     def _columns(self, report: "Report") -> list[tuple[str, int, str]]:
-        """Name, width and cell of each column that fits: the ones that can best be spared have gone."""
+        """Name, width and cell of each column; the least important ones are left out until the others fit."""
         columns = self._all(report)
         # Columns are left out in this order: first the inner steps between the first and the last.
         between = [f"step {step}" for step in range(self._course.measured.inner_steps - 1, 0, -1)]

@@ -16,7 +16,7 @@ from metalearn_cli.runtime.run.training import Watch
 
 
 class Screen:
-    """A bar while the data are read, then the banner, then rows above a moving line; `reports` are all so far.
+    """A bar while the data are read, then the banner, then rows above a moving line; `reports` are those so far.
 
     From the start of the run on: `session`, `state`, and `came_from`, the iteration at which it was resumed. After its
     end: `promised`, the calibrations of its best checkpoint, which took `calibrating_took` seconds.
@@ -41,7 +41,7 @@ class Screen:
         self._bars.close()
 
     def watch(self) -> Watch:
-        """The callbacks of a training: what it reports here, and when it has to stop."""
+        """The callbacks that show a training on this screen, and that stop it."""
         stopper = self._stopper
         return Watch(
             stop=stopper,

@@ -25,7 +25,7 @@ def digits(value: float, count: int) -> str:
 
 
 def decimals(value: float, count: int) -> str:
-    """The value with so many decimals; "-" for NaN and infinity."""
+    """The value with `count` decimals; "-" for NaN and infinity."""
     return f"{value:.{count}f}" if math.isfinite(value) else "-"
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-_PATIENCE_SECONDS = 4.0
+_PATIENCE_SECONDS = 4.0  # for the step at hand after a signal; then it is given up
 _AGAIN_SECONDS = 0.05
+# The deadline comes before the end of --max-time by 10 % of it, at most 5 seconds: for a checkpoint and the report.
 _MOST_AT_THE_END, _SHARE_AT_THE_END = 5.0, 0.1
 _TOLD = b"\nstopping after the step at hand; once more stops at once, and loses what came after the last checkpoint\n"
-_BY_SIGNAL = 128
+_BY_SIGNAL = 128  # shells report a process that signal n ended as exit code 128 + n
 
 
 class Stopper:
@@ -45,7 +46,7 @@ class Stopper:
         return self.signal is not None or time.monotonic() >= self._deadline
 
     def fits(self, seconds: float) -> bool:
-        """Whether work of so many seconds would end before the deadline."""
+        """Whether work that takes `seconds` would end before the deadline."""
         return self.signal is None and time.monotonic() + seconds < self._deadline
 
     @property
@@ -67,7 +68,7 @@ class Stopper:
             self._may_abandon = False
 
     def before_the_end(self, act: Callable[[], None] | None) -> None:
-        """When a second SIGINT ends the process, `act()` is called, in another thread, before it does."""
+        """Remember `act`, which is called in another thread before a second SIGINT ends the process."""
         self._last_act = act
 
     @contextmanager
@@ -92,7 +93,7 @@ class Stopper:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _listen(self) -> None:
-        """Start a thread that hears of each signal at once, even if the main thread is inside a library."""
+        """Start a thread that learns of each signal at once, even if the main thread is inside a library."""
         # Python's C handler writes the number of a signal to this socket at once; Python's own handlers run only when
         # the main thread executes bytecode again.
         ours, theirs = socket.socketpair()

@@ -32,9 +32,10 @@ class Validation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of a call of `train`: its last iteration, its Reports, the seconds it took, its page, and what it left
-    out for lack of time. `promised`: the calibrations of the best checkpoint, with the seconds that they took.
-    `worth`: its accuracy beside that of simpler learners (only for pictures of one's own).
+    """The result of a call of `train`: its last iteration, its Reports, its duration in seconds, its page and figures.
+
+    `left_out`: the parts for which there was no time. `promised`: the calibrations of the best checkpoint, with the
+    seconds that they took. `worth`: the comparison with simpler learners (only for your own pictures).
     """
 
     session: Session
@@ -175,7 +176,7 @@ def _kept(folder: RunFolder) -> list[tuple[str, str]]:
 
 
 def _best(found: list[Validation]) -> Validation | None:
-    """The one that best.pt is of; none if no validation was finite."""
+    """The validation in which best.pt was written; None if none was finite."""
     return next((row for row in reversed(found) if row.best), None)
 
 

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 
-_PLAIN_COLUMNS = 80
-_MOST_ROWS = 21
+_PLAIN_COLUMNS = 80  # of a pipe or a file
+_MOST_ROWS = 21  # inner steps 0 to 20
 
 
 class _Harmless(Console):
-    """A console that takes all text literally: brackets are no markup, and terminal escapes in names do nothing.
+    """A console that prints all text literally: brackets are no markup, and terminal escapes in names do nothing.
 
-    `printed` is when something was last printed on any of them, of `time.monotonic`.
+    `printed` is the `time.monotonic` of the last line that any of these consoles printed.
     """
 
     printed = 0.0
@@ -53,7 +53,7 @@ class _Harmless(Console):
 def console(stderr: bool) -> Console:
     """A console on stdout or stderr that never breaks a line.
 
-    A stream that is no terminal has COLUMNS columns, or 80, however wide the terminal is that it was started from.
+    A pipe or a file has COLUMNS columns, or 80, so that logs do not depend on the width of somebody's window.
     """
     file = sys.stderr if stderr else sys.stdout
     plain = (
@@ -72,12 +72,12 @@ def plus_minus() -> str:
 
 
 def print_json(fields: Mapping[str, Any]) -> None:
-    """One JSON object on stdout; numbers that are not finite become null."""
+    """Print one JSON object on stdout; numbers that are not finite become null."""
     print(as_json({"schema": 1, **fields}))  # noqa: T201
 
 
 def hint(text: str, quiet: bool) -> None:
-    """The next command to type, on stderr."""
+    """Print the next command to type, on stderr, unless `quiet`."""
     if not quiet:
         console(stderr=True).print(f"next: {text}", style="dim")
 
@@ -97,30 +97,30 @@ def left_out(omissions: Iterable["Omission"], remarks: Iterable[str]) -> None:
 
 
 def headed(algorithm: str, second_order: bool | None, protocol: "Protocol") -> str:
-    """Two lines to stand above the numbers: what was measured, and how."""
+    """Two lines above a table: the measured tasks, and the protocol."""
     return f"{algorithm}{order(second_order)}: {protocol.tasks}\n{protocol.how}"
 
 
 def measurement_title(tested: "Result") -> str:
-    """Two lines on what `eval` measured; above them, a line for an ensemble."""
+    """The two lines above the table of `eval`; for an ensemble, with a line on its members before them."""
     told = headed(tested.algorithm, tested.second_order, tested.protocol)
     return f"{tested.label}, mean of their {tested.averaged}\n{told}" if tested.label else told
 
 
 def named(path: Path, tested: "Result") -> str:
-    """The path of the checkpoint; of an ensemble also that it is one."""
+    """The path of a checkpoint; for an ensemble followed by its label."""
     return f"{path} ({tested.label})" if tested.label else str(path)
 
 
 def order(second_order: bool | None) -> str:
-    """Text to follow the algorithm's name: the order of its meta-gradient; empty without inner gradients."""
+    """The order of an algorithm's meta-gradient, as text behind its name; "" if it has no inner gradients (None)."""
     return {True: ", second order", False: ", first order", None: ""}[second_order]
 
 
 def steps_table(title: str, steps: Sequence["Step"], accuracy: bool, explained: Sequence[float] = ()) -> Table:
     """One row per inner step: accuracy in percent, or squared error with its median, R2 and diverged share.
 
-    Of more than 20 steps it has steps 0, 1, 2, 5, 10, 20, 50, ... and the last.
+    If there are more than 20 steps, only steps 0, 1, 2, 5, 10, 20, 50, ... and the last have a row.
     """
     table = Table(title=title, title_justify="left", title_style="bold")
     names = ["step", "accuracy %", f"{plus_minus()} 95 %", "loss"]
@@ -138,14 +138,14 @@ def steps_table(title: str, steps: Sequence["Step"], accuracy: bool, explained: 
 
 
 def shown_steps(rows: Sequence[Row], step: Callable[[Row], int]) -> list[Row]:
-    """The rows of inner steps that a table shows: all, or of many 0, 1, 2, 5, 10, 20, 50, ... and the last."""
+    """The rows that a table shows: up to 21 rows all of them, else steps 0, 1, 2, 5, 10, 20, 50, ... and the last."""
     if len(rows) <= _MOST_ROWS:
         return list(rows)
     return [row for row in rows if str(step(row)).rstrip("0") in ("", "1", "2", "5") or row is rows[-1]]
 
 
 def steps_fields(steps: Sequence["Step"], accuracy: bool, explained: Sequence[float] = ()) -> list[dict[str, float]]:
-    """The same rows for JSON: accuracy as a fraction, or squared error with its median and diverged share."""
+    """The rows of `steps_table` for JSON: accuracy as a fraction, or squared error with median and diverged share."""
     if accuracy:
         return [{"step": row.step, "accuracy": row.score, "ci95": row.ci95, "loss": row.loss} for row in steps]
     names = ("step", "ci95", "loss", "median", "diverged")
@@ -190,7 +190,7 @@ def bar(quiet: bool, interrupted: Callable[[], str] = str) -> Iterator[Progress]
 
 @contextmanager
 def _heard(quiet: bool, line: Callable[[], str]) -> Iterator[None]:
-    """Print a line now and then while the block runs, unless `quiet`."""
+    """While the block runs, print `line()` after each half minute of silence, unless `quiet`."""
     with nullcontext() if quiet else beating(lambda: _Harmless.printed, line, console(stderr=True).print):
         yield
 

@@ -1,7 +1,7 @@
 """Calibration of a classifier's answers: temperature, prediction sets, and the rejection of unknown classes.
 
-Each is fitted to many tasks of classes that training did not use. A new task is like one of these, so what holds on
-average over them holds for it; a single data set has no such tasks to fit to.
+Each is fitted to many tasks of classes that training did not use. As far as the classes of a new task are like these,
+an average over such tasks is the expectation for it.
 
 Legend: E tasks, M answers of one task, N answers, W classes, B bins.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Score = Literal["probability", "output", "energy"]
-"""How a picture's fit to its task is scored: its largest probability, its largest output, or logsumexp(outputs)."""
+"""The score of a picture's fit to its task: its largest probability, its largest output, or logsumexp(outputs)."""
 
 SCORES: tuple[Score, ...] = ("probability", "output", "energy")
 BINS = 15
@@ -109,7 +109,7 @@ def half_width_over_groups(values: Tensor, groups: Tensor) -> float:
     times G / (G - 1) for G groups. Infinite for one group.
     """
     residuals = values.double() - values.double().mean()
-    numbers, place = groups.unique(return_inverse=True)
+    numbers, place = groups.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     if (count := len(numbers)) < 2:
         return math.inf
     sums = residuals.new_zeros(count).index_add(0, place, residuals)

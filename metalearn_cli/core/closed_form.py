@@ -1,4 +1,4 @@
-"""Learners that solve a task in closed form, and whose prior is fitted to the training classes in closed form too.
+"""Learners that solve a task in closed form; their prior is fitted to the training classes, also in closed form.
 
 Legend: T tasks, N examples, W ways, F features.
 """
@@ -23,10 +23,10 @@ Answer = Callable[[Params, Tensor], Tensor]
 
 
 class ClosedForm(NamedTuple):
-    """How a task is solved: `begin(meta, support)` are the head's parameters [T, ...], `answer` what they say.
+    """The solution of a task: `begin(meta, support)` returns the head's parameters [T, ...], `answer` its outputs.
 
-    `support` has features [T, N, F] in the place of inputs. `coefficients` and `statistics` are those of Meta at the
-    start.
+    `support` has features [T, N, F] in the place of inputs. `coefficients` and `statistics` are the initial values of
+    those parts of Meta.
     """
 
     begin: Callable[[Meta, Examples], Params]
@@ -87,7 +87,7 @@ def tasks_in(problem: Problem, meta: Meta, episodes: Iterable[Task]) -> Iterator
 
 
 class Trial(NamedTuple):
-    """What a choice of settings came to on validation tasks: the negative log likelihood at the best scale."""
+    """The result of settings on validation tasks: the negative log likelihood at the best scale, and this scale."""
 
     loss: float
     scale: float
@@ -96,10 +96,10 @@ class Trial(NamedTuple):
 def trial_of(answers: Iterable[tuple[Tensor, Tensor]]) -> Trial:
     """The Trial of outputs [T, N, W] with targets [T, N], which come in parts.
 
-    The scale that multiplies outputs is the best one for all of them, so that settings are compared by how well they
-    order and space their answers.
+    One scale, the best one, multiplies all outputs. So settings are compared by the order and the relative distances of
+    their outputs, and not by their size.
     """
     parts = [(outputs.flatten(0, -2), targets.flatten()) for outputs, targets in answers]
-    outputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
+    outputs, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     temperature = best_temperature(outputs, targets)
     return Trial(float(negative_log_likelihood(outputs / temperature, targets)), 1 / temperature)

@@ -32,8 +32,9 @@ class Ensemble(NamedTuple):
 
         The members adapt one after the other, so an ensemble needs no more memory for adaptation than one learner.
         """
-        each = [one.answers(_part(meta, number), support, inputs, steps) for number, one in enumerate(self.members)]
-        return [torch.stack(outputs).mean(0) for outputs in zip(*each, strict=True)]
+        members = enumerate(self.members)
+        by_member = [member.answers(_part(meta, number), support, inputs, steps) for number, member in members]
+        return [torch.stack(outputs).mean(0) for outputs in zip(*by_member, strict=True)]
 
 
 def together(metas: Sequence[Meta]) -> Meta:
@@ -42,7 +43,7 @@ def together(metas: Sequence[Meta]) -> Meta:
     # Meta is a NamedTuple of dictionaries: part 0 is params, 1 coefficients, 2 statistics.
     return Meta(
         *(
-            {f"{number}.{name}": value for number, one in numbered for name, value in one[part].items()}
+            {f"{number}.{name}": value for number, meta in numbered for name, value in meta[part].items()}
             for part in range(len(Meta._fields))
         )
     )

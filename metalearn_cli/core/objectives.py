@@ -1,4 +1,4 @@
-"""Objectives: what a learner's answers are judged by, for classes and for numbers.
+"""Objectives: the loss and the score of a learner's outputs, for classes and for values.
 
 Legend: T tasks, N examples.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class Objective(NamedTuple):
-    """How answers are judged: `loss(outputs, targets)` [T] is minimised, `score(outputs, targets)` [T] is reported."""
+    """An objective: `loss(outputs, targets)` [T] is minimised, `score(outputs, targets)` [T] is reported."""
 
     name: Literal["accuracy", "mse"]
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -22,8 +22,8 @@ class Objective(NamedTuple):
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy [T] of `outputs` [T, N, ways] with the classes `targets` [T, N], averaged over N."""
     # torch's cross_entropy knows no tasks: they are flattened away, and each task's mean is taken afterwards.
-    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return each.view(targets.shape).mean(1)
+    losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(targets.shape).mean(1)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -43,13 +43,13 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 def regression_in(units: Sequence[float]) -> Objective:
     """Squared error of targets that were divided by `units`: the loss as they are, the score in their own units.
 
-    Of several targets the score is the mean of their errors.
+    For several targets the score is the mean of their errors.
     """
 
     def score(outputs: Tensor, targets: Tensor) -> Tensor:
-        each = (outputs - targets).square().mean(1)  # [T, targets]
-        # By numbers of Python, one target after the other: a tensor of them would have to travel to the device.
-        return torch.stack([each[:, place] * unit**2 for place, unit in enumerate(units)], 1).mean(1)
+        errors = (outputs - targets).square().mean(1)  # [T, targets]
+        # Python's numbers, because a tensor of units would have to be copied to the device.
+        return torch.stack([errors[:, place] * unit**2 for place, unit in enumerate(units)], 1).mean(1)
 
     return Objective("mse", squared_error, score)
 

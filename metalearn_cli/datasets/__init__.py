@@ -1,6 +1,6 @@
-"""What a dataset is: one file in this folder, which exports a `Config` and a `build`.
+"""The descriptions of datasets. A dataset is one file in this folder, which exports a `Config` and a `build`.
 
-`build(config)` returns one of five descriptions, and nothing is read or written until storage/ acts on it:
+`build(config)` returns one of five descriptions; only storage/ reads or writes files, by what a description says:
 
 Archive      picture files in a folder or in zips (omniglot, folder)
 Generated    pictures that a program draws (glyphs)
@@ -34,14 +34,14 @@ Normalisation = Literal["dataset", "imagenet", "none"]
 
 
 class Pictures(Choice):
-    """What every dataset of pictures understands.
+    """The settings that every dataset of pictures has.
 
-    `normalisation`: "dataset", as the dataset's file says; "imagenet", the mean and standard deviation of ImageNet;
-        "none", pixels from 0 to 1.
+    `normalisation`: "dataset": as the dataset's own file defines it; "imagenet": by the mean and standard deviation of
+        ImageNet; "none": pixels from 0 to 1.
     `augmentation`: in training only and anew for every picture of a task: "crop" moves it by up to an eighth, "flip"
         mirrors it left to right half of the time, "jitter" changes brightness, contrast and saturation by up to 40 %.
-    `features`: a pretrained network, whose features are learned from in place of pixels and stored beside the
-        pictures. `normalisation` and rotations are not for it, `augmentation` only with 2 `views` or more.
+    `features`: a pretrained network. Its features are stored beside the pictures, and learners read them in place of
+        pixels. With it `normalisation` and rotations have no effect, and `augmentation` needs 2 `views` or more.
     """
 
     normalisation: Normalisation = "dataset"
@@ -58,7 +58,7 @@ class Pictures(Choice):
 
 
 class Files(Pictures):
-    """What every dataset that is prepared from files understands.
+    """The settings that every dataset of picture files has.
 
     `skip_damaged`: pictures that cannot be read are left out and listed in the manifest, instead of being an error.
     """
@@ -67,7 +67,7 @@ class Files(Pictures):
 
 
 class Official(Files):
-    """What a published dataset with terms of use understands.
+    """The settings that every published dataset with terms of use has.
 
     `accept_terms`: you accept the terms that `prepare` prints.
     `allow_partial`: fewer classes or pictures than the official counts are prepared and recorded as such, instead of
@@ -79,7 +79,7 @@ class Official(Files):
 
 
 PREPARATION_ONLY = frozenset({"skip_damaged", "accept_terms", "allow_partial"})
-"""Keys that matter to `prepare` alone: a run does not depend on them."""
+"""Settings that only `prepare` uses; a run does not depend on them."""
 
 
 class Sampling(NamedTuple):
@@ -98,9 +98,9 @@ class Sampling(NamedTuple):
 
 
 class Download(NamedTuple):
-    """One official file: where it lies (mirrors in order), its checksum ("sha256:..." or "md5:...") and its size.
+    """One official file: its URLs (mirrors in order), its checksum ("sha256:..." or "md5:...") and its size in bytes.
 
-    The size in bytes is None where the publisher gives a checksum alone.
+    The size is None (only `aircraft`) if the publisher gives a checksum alone.
     """
 
     file: str
@@ -121,14 +121,14 @@ class Listing(NamedTuple):
 
 
 Offer = tuple[Download, ...] | Listing
-"""Files that together are a dataset."""
+"""The files that together make up a dataset."""
 
 
 class Source(Protocol):
-    """What a source holds: paths ("a/b/c.png", sorted), and the content of one of them.
+    """The files of a folder or archive: their paths ("a/b/c.png", sorted), and the content of each.
 
-    Pictures inside a larger file (pickle, npz, parquet) are members below it: "train.pkl/CLASS/000012". Whoever
-    leaves one of them out adds it to `omissions`.
+    Pictures inside a larger file (pickle, npz, parquet) are members below it: "train.pkl/CLASS/000012". Code that
+    leaves a member out adds it to `omissions`.
     """
 
     members: Sequence[str]
@@ -139,7 +139,7 @@ class Source(Protocol):
         ...
 
     def require_filled(self, pictures: Iterable[str]) -> None:
-        """Raise DataError for a folder beside those of the `pictures` in which there is none."""
+        """Raise DataError for a folder without pictures that lies beside the folders of the `pictures`."""
         ...
 
     def text(self, member: str) -> str:
@@ -152,9 +152,9 @@ class Source(Protocol):
 
 
 class Arrangement(NamedTuple):
-    """Which members of a source make which class (in order), and the named splits of those classes.
+    """The members of a source that belong to each class (in order), and the named splits of the classes.
 
-    `sample` says which of several collections that go by one name this is, `partial` what it lacks.
+    `sample` tells apart collections that go by one name; `partial` describes missing classes and pictures.
     """
 
     classes: Mapping[str, Sequence[str]]
@@ -164,14 +164,14 @@ class Arrangement(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """A dataset of picture files. `arrange` sees a source and raises DataError if it is not this dataset.
+    """A dataset of picture files. `arrange` groups the files of a source, or raises DataError for another dataset.
 
-    `store` names the prepared folder: two configs whose pixels differ have two stores. `settings` are the values
-    that the stored bytes and splits depend on; a store prepared with others is refused by name. `offers` are the
-    places to download from, in order; `by_hand` says where else to get it. `wants` is false for paths, of files as
-    of archives inside archives, that need not be looked at. `terms` are to be accepted once, `cut_bottom` is how many
-    pixel rows below each picture are not part of it. `each_once`: a picture that is there twice counts once; published
-    datasets are taken as they are.
+    `store` is the name of the prepared folder; two configs with different pixels need two names. `settings` are the
+    values that change the stored bytes and splits; a store prepared with other values is refused. `offers` are the
+    places to download from, in order; `by_hand` tells a person another way to get the files. `wants(path)` is false
+    for files, and archives inside archives, that need not be opened. `terms` must be accepted once. `cut_bottom`:
+    pixel rows that are cut off the bottom of each picture. `each_once` (only `folder`): the second copy of a picture is
+    left out; published datasets are taken as they are.
     """
 
     store: str
@@ -189,9 +189,9 @@ class Archive(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """A dataset that a program draws: `draw(i)` gives the pictures of `classes[i]`, always the same.
+    """A dataset that a program draws: `draw(i)` returns the pictures of `classes[i]`, uint8 [n, H, W, C].
 
-    Shapes: uint8 [n, H, W, C].
+    It must return the same pictures in every call.
     """
 
     store: str
@@ -219,9 +219,9 @@ class TaskSource(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """Other datasets of pictures, by their settings; a task comes from one of them, drawn by `weights`.
+    """Several datasets of pictures, given by their settings; each task comes from one of them, drawn by `weights`.
 
-    All pictures become `shape` (C, H, W).
+    All pictures are brought to `shape` (C, H, W).
     """
 
     of: tuple[Choice, ...]

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from metalearn_cli.datasets import (
@@ -20,7 +19,7 @@ from metalearn_cli.datasets import (
     Source,
     Split,
 )
-from metalearn_cli.datasets.layouts.classes import Classes, grouped, named_split
+from metalearn_cli.datasets.layouts.classes import Classes, grouped, named_split, split_by_seed
 from metalearn_cli.datasets.layouts.labelling import labelled, require_split_read
 from metalearn_cli.datasets.layouts.lists import read_lists
 from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED
@@ -73,7 +72,7 @@ class Config(Files):
 
 
 def build(config: Config) -> Archive:
-    """The collection called `config.title`."""
+    """The description of the collection called `config.title`; no file is read."""
     size = config.image_size
     elsewhere = {"name", "rotations", "normalisation", "augmentation", "features", "skip_damaged"}
     if config.parts == "use":
@@ -123,23 +122,10 @@ def _given(part_of: Mapping[str, Part]) -> Split:
 
 
 def _by_seed(config: Config, classes: Classes) -> Split:
-    names = sorted(classes)
-    if len(names) < len(PARTS):
+    if len(classes) < len(PARTS):
         raise DataError(
-            f"{len(names)} classes; {len(PARTS)} or more are needed, one each for train, val and test: a folder for "
+            f"{len(classes)} classes; {len(PARTS)} or more are needed, one each for train, val and test: a folder for "
             "each class, or a list of the pictures that ends in .csv or .tsv"
         )
-    val = max(1, round(config.val_fraction * len(names)))
-    test = max(1, min(round(config.test_fraction * len(names)), len(names) - val - 1))
-    if val + test >= len(names):
-        raise DataError(
-            f"no classes for train: dataset.val_fraction takes {val} of {len(names)} classes and "
-            f"dataset.test_fraction {test}; make them smaller"
-        )
-    order = np.random.Generator(np.random.Philox(key=[config.split_seed, 0])).permutation(len(names))
-    shuffled = [names[place] for place in order]
-    return {
-        "train": sorted(shuffled[val + test :]),
-        "val": sorted(shuffled[:val]),
-        "test": sorted(shuffled[val : val + test]),
-    }
+    parts = split_by_seed([*classes], config.split_seed, config.val_fraction, config.test_fraction)
+    return {part: parts[part] for part in PARTS}

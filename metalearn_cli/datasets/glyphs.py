@@ -19,12 +19,12 @@ from metalearn_cli.datasets import PARTS, Generated, Pictures, Preprocessing, Ro
 
 SIZE = 28
 
-_VERSION = 1
-_SUPER = 3
-_MARGIN = 8
+_VERSION = 1  # part of the store's name: a change to the drawing would otherwise mix old and new glyphs
+_SUPER = 3  # cells per pixel and axis, so that an edge has up to ten levels of grey
+_MARGIN = 8  # cells around the paper for ink that falls off it
 _POINTS = 96
 _ALONG = np.linspace(0.0, 1.0, _POINTS)
-_STROKES = (0.06, 0.38, 0.36, 0.20)
+_STROKES = (0.06, 0.38, 0.36, 0.20)  # probabilities of 1, 2, 3 and 4 strokes
 
 Path = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ def perform(strokes: Path, drawings: int, generator: np.random.Generator) -> NDA
     moved = _turned((strokes - middle) * scale, turn) + middle
     moved = moved + generator.normal(0, 0.045, (drawings, count, 1, 2)) + _wobble(generator, (drawings, count))
     whole = _turned(moved, generator.normal(0, 0.10, (drawings, 1)))
-    whole[..., 0] += generator.normal(0, 0.10, (drawings, 1, 1)) * whole[..., 1]
+    whole[..., 0] += generator.normal(0, 0.10, (drawings, 1, 1)) * whole[..., 1]  # a slant: x moves with y
     whole = (
         whole
         * generator.uniform(7.5, 11.0, (drawings, 1, 1, 1))
@@ -156,10 +156,12 @@ def _inked(points: Path, radius: NDArray[np.float64]) -> NDArray[np.uint8]:
     pens = np.rint(radius[:, None, None] * _SUPER * disc).astype(np.int32)
     # What falls off the paper stays in the margin, which is wider than the widest pen.
     cells = np.clip(np.floor(points * _SUPER), -_MARGIN // 2, fine - 1 + _MARGIN // 2).astype(np.int32) + _MARGIN
+    # (x, y) @ [1, wide] is an index into the flattened paper; point plus pen gives all cells [D, N, pen] with ink.
     tips = (cells @ [1, wide])[:, :, None] + (pens @ [1, wide])[:, None]
     ink = np.zeros((len(points), wide * wide), np.uint8)
     ink[np.arange(len(points))[:, None, None], tips] = 1
     paper = ink.reshape(-1, wide, wide)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    # [D, 28, 3, 28, 3]: axes 2 and 4 are the cells within a pixel; their sum is its ink, 0 to 9.
     share = paper.reshape(-1, SIZE, _SUPER, SIZE, _SUPER).sum((2, 4), dtype=np.uint8) / _SUPER**2
     grey: NDArray[np.uint8] = (share * 255).round().astype(np.uint8)[..., None]
     return grey

@@ -1,8 +1,8 @@
-"""Machines: many related small problems, made by a program; the table that is always there.
+"""Machines: a table of many small related problems that a program generates, so it needs no download.
 
-Each machine is a mass on a spring, let go away from rest, that swings and comes to rest: its mass, its damping, how far
-it was pulled and how noisy its sensor is are its own, the spring is of one make. m x'' + c x' + k x = 0, for which
-x(t) = x0 exp(-c t / 2m) (cos w t + c / (2 m w) sin w t), w = sqrt(k / m - (c / 2m)^2).
+A machine is a mass m on a spring that is pulled by x0, let go, and swings until damping c stops it. Mass, damping, pull
+and the noise of its sensor differ between machines; the stiffness k of the spring does not. From m x'' + c x' + k x = 0
+follows x(t) = x0 exp(-c t / 2m) (cos w t + c / (2 m w) sin w t) with w = sqrt(k / m - (c / 2m)^2).
 """
 
 from typing import Literal
@@ -18,11 +18,11 @@ _STIFFNESS = 4.0
 
 
 class Config(Choice):
-    """As many as you like; the same settings always make the same.
+    """The same settings always generate the same machines.
 
-    `machines`: how many there are, three fifths for training and a fifth each for validation and test.
-    `readings`: how often each was measured, at times of its own within six seconds.
-    `seed`: makes other machines.
+    `machines`: the number of machines, three fifths for training and a fifth each for validation and test.
+    `readings`: the number of readings of each machine, at random times within six seconds.
+    `seed`: another seed generates other machines.
     """
 
     name: Literal["machines"] = "machines"
@@ -32,7 +32,7 @@ class Config(Choice):
 
 
 def build(config: Config) -> Tabular:
-    """A table of the columns machine, seconds and millimetres: a regression for each machine."""
+    """A table with the columns machine, seconds and millimetres; each machine is one regression."""
     settings = {**config.model_dump(mode="json", exclude={"name"}), "version": _VERSION}
     return Tabular(
         store=f"machines-v{_VERSION}-{config.machines}x{config.readings}-seed{config.seed}",
@@ -56,9 +56,10 @@ def build(config: Config) -> Tabular:
 
 
 def sensor_readings(config: Config) -> Columns:
-    """All readings of all machines, one machine after the other."""
+    """All readings, machine after machine: columns of machines * readings cells (seconds, millimetres)."""
     shape = (config.machines, config.readings)
     generator = np.random.Generator(np.random.Philox(key=[config.seed, 0]))
+    # In these ranges (c / 2m)^2 is at most 0.25 and k / m at least 2, so every machine swings and w is real.
     mass, damping = (generator.uniform(low, high, (shape[0], 1)) for low, high in ((0.5, 2.0), (0.05, 0.5)))
     pulled, noise = (generator.uniform(low, high, (shape[0], 1)) for low, high in ((5.0, 15.0), (0.1, 0.5)))
     seconds = generator.uniform(0.0, 6.0, shape)

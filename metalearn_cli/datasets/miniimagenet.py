@@ -1,9 +1,9 @@
 """miniImageNet: 100 classes of ImageNet with 600 pictures each, as Ravi & Larochelle 2017 chose them.
 
-Vinyals et al. 2016 (https://arxiv.org/abs/1606.04080) named it; everybody uses the lists of Ravi & Larochelle
-(https://openreview.net/forum?id=rJY0-Kcll). Four collections go by the name: theirs; other pictures of the same
-classes (openai/supervised-reptile; timm/mini-imagenet on the Hugging Face hub); and another list of classes. The
-store says which one it holds.
+Vinyals et al. 2016 (https://arxiv.org/abs/1606.04080) named it, and most papers use the lists of Ravi & Larochelle
+(https://openreview.net/forum?id=rJY0-Kcll). Four collections go by this name: that of Ravi & Larochelle; two with other
+pictures of the same classes (openai/supervised-reptile; timm/mini-imagenet on the Hugging Face hub); and that of
+Vinyals et al., with other classes. The manifest of the store records which one it holds.
 """
 
 import re

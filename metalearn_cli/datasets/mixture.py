@@ -1,7 +1,7 @@
 """Several datasets as one: each task is drawn from one of them.
 
-The "diverse task distributions" of Hospedales et al. 2020 (https://arxiv.org/abs/2004.05439), and how Meta-Dataset is
-trained on (Triantafillou et al. 2020, https://arxiv.org/abs/1903.03096).
+Hospedales et al. 2020 (https://arxiv.org/abs/2004.05439) call these "diverse task distributions"; training on
+Meta-Dataset draws its tasks in this way (Triantafillou et al. 2020, https://arxiv.org/abs/1903.03096).
 """
 
 from typing import Literal, Self

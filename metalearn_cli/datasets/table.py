@@ -1,7 +1,7 @@
-"""A person's own numbers: a table whose rows are examples, of classes or of many related tasks.
+"""A person's own numbers: a table whose rows are examples of classes, or of many related tasks.
 
-Which columns are named says what is learned: `label`, classes drawn for each task, as with pictures; `task` and
-`label`, the same classes in every task, which may be a person or a machine; `task` and `target`, a regression for each.
+The columns that you name decide what is learned. `label`: each task draws some of the classes, as with pictures. `task`
+and `label`: each person or machine is a task, and all have the same classes. `task` and `target`: each is a regression.
 """
 
 import re
@@ -18,27 +18,27 @@ _ELSEWHERE = {"name", "small"}
 class Config(Choice):
     """Rows of csv, tsv, parquet, npz or npy files.
 
-    A column that is not named is taken if it has the name of its role: label, task, target, split.
+    A column called label, task, target or split has that role unless you name another.
 
-    `title`: tells several tables apart.
-    `label`: the column that says which class a row is of.
-    `task`: the column that says which task a row is of: a person, a machine, a site.
+    `title`: the name of this table, if you prepare several.
+    `label`: the column with the class of each row.
+    `task`: the column with the task of each row: a person, a machine, a site.
     `target`: the columns to predict, in a regression for each task.
-    `inputs`: the columns to predict from; none, all others.
+    `inputs`: the columns to predict from; if empty, all columns without another role.
     `categorical`: the inputs that are words or codes: each value of the training part becomes an input of 0 or 1, and
-        one more stands for any other value.
-    `split`: the column that says train, val or test, of whole classes or tasks; null, none does.
-    `split_seed`: splits the classes, or the tasks, where nothing else does.
-    `val_fraction` (fraction): the share of them that is for validation.
+        one more input stands for all other values.
+    `split`: the column with train, val or test, the same for all rows of a class or task; null if there is none.
+    `split_seed`: the seed that splits the classes, or the tasks, if neither a column nor names do.
+    `val_fraction` (fraction): the share of the classes or tasks that is for validation.
     `test_fraction` (fraction): the share that is for the test; the rest is for training.
     `val`: names the classes, or the tasks, for validation, instead of the seed.
     `test`: names those for the test in the same way.
-    `missing`: an input that is empty is an "error", or has the "mean" of the training part.
-    `standardise`: "training", inputs less their mean by their standard deviation, both of the training part; "task",
-        then once more by those of each task's support set; "none", as they are. Targets are standardised by
-        the training part in training, and are in their own unit wherever they are shown, but with "none".
-    `length` (steps): what all series are brought to; null, they have one length already.
-    `fit`: how: "resample" stretches a series to the length, "pad" cuts it or puts its mean behind it.
+    `missing`: an empty input is an "error", or counts as the "mean" of the training part.
+    `standardise`: "training": (input - mean) / standard deviation, both of the training part, and the same for targets;
+        "task": inputs once more in this way, by each task's support set; "none": all values as they are. Errors and
+        answers are always shown in the targets' own units.
+    `length` (steps): the length to which all series are brought; null if they have one length already.
+    `fit`: "resample" stretches a series to that length, "pad" cuts it or fills it with its mean.
     `small`: a class or task with fewer rows than shots and queries is an "error", or is left out ("leave_out").
     """
 
@@ -82,7 +82,7 @@ class Config(Choice):
 
 
 def build(config: Config) -> Tabular:
-    """The table called `config.title`."""
+    """The description of the table called `config.title`; no file is read."""
     return Tabular(
         store=f"table-{config.title}",
         settings=config.model_dump(mode="json", exclude=_ELSEWHERE),

@@ -82,20 +82,20 @@ def arrange(config: Config, source: Source) -> Arrangement:
 
     Raises DataError if the source holds no tieredImageNet, or less of it than `config` allows.
     """
-    split: Split = {part: [wnid for wnid, one in listed().items() if one.part == part] for part in PARTS}
+    split: Split = {part: [wnid for wnid, entry in listed().items() if entry.part == part] for part in PARTS}
     found: Mapping[str, Sequence[str]] = imagenet.by_wnid(source.members, listed().keys()) or _named(source)
     if not found:
         return _anonymous(config, source)
     imagenet.require_same_parts("tieredimagenet", source, found, ("default", split))
     classes = in_order(split, found)
-    expected = {wnid: one.pictures for wnid, one in listed().items()}
+    expected = {wnid: entry.pictures for wnid, entry in listed().items()}
     partial = require_complete("tieredimagenet", classes, expected, config.allow_partial)
     return Arrangement(classes, {"default": kept(split, classes, "tieredimagenet")}, "", partial)
 
 
 def _named(source: Source) -> Mapping[str, Sequence[str]]:
     """Pickled pictures by the WordNet names of their classes."""
-    wnids = {one.name.replace("/", "-"): wnid for wnid, one in listed().items()}
+    wnids = {entry.name.replace("/", "-"): wnid for wnid, entry in listed().items()}
     found: dict[str, list[str]] = {}
     for member in source.members:
         name = member.split("/")[-2] if "/" in member else ""
@@ -114,12 +114,11 @@ def _anonymous(config: Config, source: Source) -> Arrangement:
         )
     lacking = []
     for part in PARTS:
-        listed_there = [one for one in listed().values() if one.part == part]
-        pictures, expected = sum(len(classes[n]) for n in split[part]), sum(one.pictures for one in listed_there)
-        if (len(split[part]), pictures) != (len(listed_there), expected):
-            lacking.append(
-                f"{part} has {len(split[part])} of {len(listed_there)} classes, {pictures:,} of {expected:,} pictures"
-            )
+        entries = [entry for entry in listed().values() if entry.part == part]
+        pictures, expected = sum(len(classes[n]) for n in split[part]), sum(entry.pictures for entry in entries)
+        if (len(split[part]), pictures) != (len(entries), expected):
+            told = f"{len(split[part])} of {len(entries)} classes, {pictures:,} of {expected:,} pictures"
+            lacking.append(f"{part} has {told}")
     if lacking and not config.allow_partial:
         raise incomplete("tieredimagenet", "; ".join(lacking))
     splits = {"default": kept(split, classes, "tieredimagenet")}

@@ -33,9 +33,9 @@ _FILES = (
     ("imagelabels.mat", 502, "4903e94206bac23bf772aadf06451916df56b58fc483a62db32a97b82656651d"),
 )
 _PICTURE = re.compile(r"(^|/)image_(\d{5})\.jpg$", re.IGNORECASE)
-_MAT_HEADER = 128
-_COMPRESSED, _MATRIX, _BYTES = 15, 14, 2
-_MOST_LABELS = 1 << 20
+_MAT_HEADER = 128  # bytes
+_COMPRESSED, _MATRIX, _BYTES = 15, 14, 2  # the format's type numbers miCOMPRESSED, miMATRIX and miUINT8
+_MOST_LABELS = 1 << 20  # bytes; the file has 8,189 labels, and a damaged one could unpack to any size
 
 
 class Config(Official):
@@ -117,11 +117,11 @@ def mat_bytes(content: bytes) -> Sequence[int]:
 
 
 def _element(content: bytes) -> tuple[int, bytes, bytes]:
-    """The type and value of the first element, and what follows it; up to four bytes are packed into its tag."""
+    """The type and value of the first element, and the bytes behind it; a value of up to four bytes is in the tag."""
     kind, size = struct.unpack_from("<II", content)
-    if kind >> 16:
+    if kind >> 16:  # the packed form: the upper half of the first word is the size
         return kind & 0xFFFF, content[4 : 4 + (kind >> 16)], content[8:]
     end = 8 + size
     if end > len(content):
         raise ValueError("it is cut short")
-    return kind, content[8:end], content[end + -end % 8 :]
+    return kind, content[8:end], content[end + -end % 8 :]  # elements begin at multiples of eight bytes

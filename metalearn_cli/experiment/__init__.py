@@ -177,11 +177,8 @@ def _experiment(
     return validated(model, {**dict.fromkeys(ROOMS), **values}, ValueSource(where, lines, given), mistakes)
 
 
-@functools.cache
+@functools.cache  # two experiments are equal only if their class is the same
 def _model(*blocks: type) -> type[Experiment]:
-    """The Experiment class whose dataset, backbone and algorithm have these types.
-
-    It is cached: two experiments are equal only if their class is the same.
-    """
+    """The Experiment class whose dataset, backbone and algorithm have these types."""
     fields: Any = {name: (block, ...) for name, block in zip(ROOMS, blocks, strict=True)}
     return create_model("Experiment", __base__=Experiment, **fields)

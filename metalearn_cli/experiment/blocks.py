@@ -10,7 +10,7 @@ LARGEST_SEED = 2**63 - 1
 Iterations = Annotated[int, Field(ge=1, le=10**9)]
 Episodes = Annotated[int, Field(ge=2, le=10**6)]  # sampling draws them by numbers of 20 bits
 
-_LONG = 100  # iterations between two validations: where they are fewer, the first comes soon anyway
+_LONG = 100  # iterations between two validations; with fewer, the first one comes soon anyway
 
 _READERS = {
     "momentum": ("optimizer", ("sgd",)),

@@ -33,7 +33,8 @@ def meanings(block: type[Settings]) -> dict[str, Meaning]:
 
 def description_of(block: type[Settings]) -> str:
     """The description of the block: the part of its docstring above the entries, one line for each paragraph."""
-    return "\n\n".join(" ".join(one.split()) for one in _ENTRY.split(_docstring(block))[0].strip().split("\n\n"))
+    paragraphs = _ENTRY.split(_docstring(block))[0].strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _docstring(owner: type) -> str:

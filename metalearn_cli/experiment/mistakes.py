@@ -32,7 +32,7 @@ _NOUNS = {
     "boolean": "true or false",
     "array": "a list",
 }
-_MOST_MISTAKES = 20
+_MOST_MISTAKES = 20  # lines of an error; one wrong indentation can make hundreds of keys unknown
 
 
 class Mistake(NamedTuple):

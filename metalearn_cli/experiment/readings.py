@@ -1,4 +1,4 @@
-"""Guesses what somebody meant by a value that does not fit, for the end of a message: "; write 20"."""
+"""Guesses the intended value if a value in an experiment does not fit, for the end of a message: "; write 20"."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _WORDS = {
     **dict.fromkeys(("no", "off", "n", "false", "0"), False),
     **dict.fromkeys(("none", "nil", "null", "nan", "n/a"), None),
 }
-_LONGEST = 60
+_LONGEST = 60  # characters of a proposal
 
 
 def what_to_write(value: object, node: Schema, look_up: Callable[[Schema], Schema]) -> str:
@@ -33,7 +33,7 @@ def what_to_write(value: object, node: Schema, look_up: Callable[[Schema], Schem
             return f"; write {shown}" if len(shown) <= _LONGEST else ""
     if not isinstance(value, str | list | dict) and value is not None and _fits("text", node, look_up):
         return "; put it in quotes, as it stands there"
-    if isinstance(value, list) and _fits(["text"], node, look_up) and not any(isinstance(one, list) for one in value):
+    if isinstance(value, list) and _fits(["text"], node, look_up) and not any(isinstance(item, list) for item in value):
         return "; put each in quotes, as it stands there"
     return ""
 
@@ -54,6 +54,7 @@ def _readings(value: object) -> Iterator[object]:
 
 
 def _of_text(text: str) -> Iterator[object]:
+    # Text copied from a PDF or a web page has full-width digits, and the minus sign U+2212 in place of a hyphen.
     plain = unicodedata.normalize("NFKC", text).strip().strip("'\"").replace("\u2212", "-")
     if plain.lower() in _WORDS:
         yield _WORDS[plain.lower()]
@@ -86,7 +87,7 @@ def _fits(value: object, node: Schema, look_up: Callable[[Schema], Schema]) -> b
     match node.get("type"):
         case "array":
             items = node.get("items", {})
-            return isinstance(value, list) and all(_fits(one, items, look_up) for one in value)
+            return isinstance(value, list) and all(_fits(item, items, look_up) for item in value)
         case "integer":
             return isinstance(value, int) and not isinstance(value, bool) and _within(value, node)
         case "number":

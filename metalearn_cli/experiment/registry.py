@@ -28,7 +28,7 @@ ROOMS = {"dataset": "datasets", "backbone": "backbones", "algorithm": "algorithm
 """The blocks whose `name` chooses a file, and the folder of these files."""
 
 EXTRACTED = "features"
-"""The key of a dataset whose value is a block of this kind too, and picks an extractor."""
+"""The key of a dataset whose value is also a block with a `name`, which chooses an extractor."""
 
 EVERY_ROOM = {**ROOMS, EXTRACTED: "extractors"}
 """The rooms of all blocks with a name, wherever they stand."""
@@ -89,11 +89,11 @@ def chosen_by(block: str, location: Location, values: object) -> type[Choice] | 
         return Mistake((*location, "name"), str(error))
     for field, about in config.model_fields.items():
         if about.annotation == tuple[Choice, ...] and isinstance(listed := values.get(field), list):
-            inner = [chosen_by(block, (*location, field, place), one) for place, one in enumerate(listed)]
-            mistake = next((one for one in inner if isinstance(one, Mistake)), None)
+            inner = [chosen_by(block, (*location, field, place), member) for place, member in enumerate(listed)]
+            mistake = next((choice for choice in inner if isinstance(choice, Mistake)), None)
             if mistake is not None:
                 return mistake
-            config = _with_choices(config, field, tuple(one for one in inner if not isinstance(one, Mistake)))
+            config = _with_choices(config, field, tuple(choice for choice in inner if not isinstance(choice, Mistake)))
         elif field == EXTRACTED and about.annotation == Choice | None and values.get(field) is not None:
             extractor = chosen_by(EXTRACTED, (*location, field), values[field])
             if isinstance(extractor, Mistake):
@@ -158,23 +158,23 @@ def _required(target: str) -> ModuleType:
         raise ConfigError(f"{error}{did_you_mean(target, neighbours_of(target))}") from error
 
 
-@functools.cache
+@functools.cache  # here and below: two settings are equal only if their class is the same
 def _called(config: type[Settings], module: str, name: str) -> type[Choice]:
-    """A subclass of `config` in `module` whose key `name` must be `name`; equal arguments give the same class."""
-    one: Any = {"name": (Literal[name], name)}
-    made = create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **one)
+    """A subclass of `config` in `module` whose key `name` must be `name`."""
+    fields: Any = {"name": (Literal[name], name)}
+    made = create_model(config.__name__, __base__=config, __module__=module, __doc__=config.__doc__, **fields)
     return cast("type[Choice]", made)
 
 
 @functools.cache
 def _with_choices(config: type[Choice], field: str, choices: tuple[type[Choice], ...]) -> type[Choice]:
-    """A subclass of `config` with these types in a field that lists blocks; equal arguments give the same class."""
+    """A subclass of `config` with these types in a field that lists blocks (only `mixture`)."""
     inner: Any = {field: (tuple[choices], config.model_fields[field])}  # type: ignore[valid-type]
     return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)
 
 
 @functools.cache
 def _with_extractor(config: type[Choice], extractor: type[Choice]) -> type[Choice]:
-    """The config whose extractor has this type; always the same class for the same types."""
+    """A subclass of `config` whose key `features` has the type `extractor`."""
     inner: Any = {EXTRACTED: (extractor | None, config.model_fields[EXTRACTED])}
     return create_model(config.__name__, __base__=config, __module__=config.__module__, **inner)

@@ -39,6 +39,7 @@ def experiment_schema() -> Node:
     fields: Any = {block: (_one_of(list(found.values())), ...) for block, found in configs.items()}
     model: type[Experiment] = create_model("Experiment", __base__=Experiment, **fields)
     text = json.dumps(model.model_json_schema())
+    # Every file's class is called Config. pydantic tells them apart by module; people should see "dataset.omniglot".
     for block, found in configs.items():
         for name, config in found.items():
             text = text.replace(f"{config.__module__}.Config".replace(".", "__"), f"{block}.{name}")
@@ -62,8 +63,8 @@ def experiment_schema() -> Node:
     listed["items"] = _as_written(listed["items"]["discriminator"]["mapping"], definitions)
     written: list[type[Settings]] = [*_blocks(model), *get_args(AnyLayer)]
     _describe(schema, model)
-    for one in written:
-        _describe(definitions[one.__name__], one)
+    for layer_or_block in written:
+        _describe(definitions[layer_or_block.__name__], layer_or_block)
     return {"$schema": _DIALECT, **_untitled(schema), "title": "An experiment of metalearn"}
 
 
@@ -89,7 +90,7 @@ def _one_of(configs: Sequence[type[Choice]]) -> Any:
 def _blocks(experiment: type[Experiment]) -> list[type[Settings]]:
     """The blocks of an experiment that do not depend on the chosen files."""
     types = [field.annotation for field in experiment.model_fields.values()]
-    return [one for one in types if isinstance(one, type) and issubclass(one, Settings)]
+    return [kind for kind in types if isinstance(kind, type) and issubclass(kind, Settings)]
 
 
 def _complete(node: Node, config: type[Settings]) -> None:
@@ -127,7 +128,7 @@ def _as_written(kinds: Mapping[str, str], definitions: dict[str, Node]) -> Node:
 def _untitled(node: Any) -> Any:
     """The schema without titles that only repeat the key."""
     if isinstance(node, list):
-        return [_untitled(one) for one in node]
+        return [_untitled(item) for item in node]
     if isinstance(node, dict):
         kept = {key: value for key, value in node.items() if key != "title" or not isinstance(value, str)}
         return {key: _untitled(value) for key, value in kept.items()}

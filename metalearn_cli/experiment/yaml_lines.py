@@ -21,7 +21,7 @@ Location = tuple[str | int, ...]
 """The path to a value: keys and list indices from the top of the file."""
 
 MAX_BYTES = 65_536  # the pure-Python parser reads 65 kB a second, and no experiment needs a tenth of that
-MAX_DEPTH = 32
+MAX_DEPTH = 32  # levels; each is a level of recursion here
 MAX_DIGITS = 100
 _LONGEST_SHOWN = 60
 _TOO_LARGE = f"larger than {MAX_BYTES} bytes, too large for an experiment"

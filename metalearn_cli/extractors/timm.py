@@ -1,4 +1,4 @@
-"""Any network of timm (https://github.com/huggingface/pytorch-image-models), by its name there or from a folder."""
+"""Networks of timm (https://github.com/huggingface/pytorch-image-models) as extractors, by name or from a folder."""
 
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,12 +25,12 @@ _FILTERS = frozenset(get_args(Resize))
 
 
 class Config(Features):
-    """The extra `timm` brings the library; it looks for weights in its own cache, and downloads them once.
+    """The extra `timm` installs the library; it looks for weights in its own cache, and downloads them once.
 
     `model`: a name that timm itself knows, such as "resnet18.a1_in1k", or the path of a folder with config.json and
-        model.safetensors. Other people's repositories, which may hold a pickle, are not read.
-    `weights`: a .safetensors file with the network's state_dict, in place of those that timm would fetch.
-    `fit`: "crop" sees the largest centred square of a picture, "squash" the whole picture made square.
+        model.safetensors. Repositories of other people, which may hold a pickle, are not read.
+    `weights`: a .safetensors file with the network's state_dict, in place of the weights that timm would download.
+    `fit`: "crop" takes the largest centred square of a picture, "squash" squeezes the whole picture into a square.
     """
 
     name: Literal["timm"] = "timm"
@@ -40,9 +40,9 @@ class Config(Features):
 
 
 def build(config: Config) -> Extractor:
-    """The network without its classifier, with the size, filter and scale of pixels that timm knows of it.
+    """The network without its classifier, with the picture size, filter, mean and std that timm records for it.
 
-    Raises ConfigError if timm, the network or its weights cannot be had.
+    Raises ConfigError if timm, the network or its weights are missing or cannot be loaded.
     """
     timm = library("timm")
     network = _network(config, timm)
@@ -69,18 +69,21 @@ def _network(config: Config, timm: Any) -> nn.Module:
             _load(network, config.weights)
     except ConfigError:
         raise
-    except Exception as error:  # timm's, the hub's and the network's own
+    except Exception as error:  # timm, the hub's client and the network code each raise types of their own
         fetch = f"python -c 'import timm; timm.create_model(\"{name}\", pretrained=True)'"
         raise ConfigError(f"model: {name}: {first_line(error)}; where there is a network, type: {fetch}") from error
     return network.eval()
 
 
 def _load(network: nn.Module, path: str) -> None:
-    """The network has the weights in a file, which may also hold those of a classifier."""
+    """Load weights from a .safetensors file into the network; those of a classifier in the file are ignored.
+
+    Raises ConfigError if the file cannot be read, or lacks a tensor that the network needs.
+    """
     content = bytes_of(Path(path), "weights: ")
     try:
         found = safetensors.torch.load(content)
-    except Exception as error:  # safetensors has its own error, which is none of OSError
+    except Exception as error:  # safetensors raises a type of its own, which is no OSError
         raise ConfigError(
             f"weights: {path} cannot be read: {first_line(error)}; expected a .safetensors file"
         ) from error

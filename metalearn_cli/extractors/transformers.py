@@ -1,4 +1,4 @@
-"""Any vision model of transformers (https://github.com/huggingface/transformers): DINOv2, CLIP, SigLIP, ViT and others.
+"""Vision models of transformers (https://github.com/huggingface/transformers) as extractors: DINOv2, CLIP, ViT, ...
 
 Legend: N pictures, P patches, F features.
 """
@@ -17,20 +17,20 @@ from metalearn_cli.preprocessing import Resize
 from metalearn_cli.references import first_line
 
 _FILTERS: Mapping[int, Resize] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
-"""The numbers of Pillow's filters, which the library's files hold."""
+"""The numbers by which Pillow, and so preprocessor_config.json, names its filters."""
 
 Pool = Literal["pooled", "first", "mean"]
 
 
 class Config(Features):
-    """The extra `transformers` brings the library; it looks for weights in its own cache, and downloads them once.
+    """The extra `transformers` installs the library; it looks for weights in its own cache, and downloads them once.
 
-    No code of a repository is run, and only weights in safetensors are read.
+    No code of a repository is run, and weights are read only from safetensors.
 
     `model`: a name on the hub, such as "facebook/dinov2-small", or the path of a folder that the library saved.
-    `pool`: "pooled" takes what the model gives for a whole picture (of CLIP and SigLIP the projected features), "first"
-        its class token, "mean" the mean over patches.
-    `fit`: "crop" sees the largest centred square of a picture, "squash" the whole picture made square.
+    `pool`: "pooled" takes the model's own output for a whole picture (the projected features of CLIP and SigLIP),
+        "first" its class token, "mean" the mean over patches.
+    `fit`: "crop" takes the largest centred square of a picture, "squash" squeezes the whole picture into a square.
     """
 
     name: Literal["transformers"] = "transformers"
@@ -40,16 +40,16 @@ class Config(Features):
 
 
 def build(config: Config) -> Extractor:
-    """The model's image tower, with the size, filter and scale of pixels in its preprocessor_config.json.
+    """The model's image tower, with the picture size, filter, mean and std in its preprocessor_config.json.
 
-    Raises ConfigError if transformers, the model or its weights cannot be had.
+    Raises ConfigError if transformers, the model or its weights are missing or cannot be loaded.
     """
     transformers = library("transformers")
     try:
         with warnings.catch_warnings(action="ignore"):
             model = transformers.AutoModel.from_pretrained(config.model, use_safetensors=True).float().eval()
             facts, _ = transformers.image_processing_base.ImageProcessingMixin.get_image_processor_dict(config.model)
-    except Exception as error:  # the library's, the hub's and the network's own
+    except Exception as error:  # the library, the hub's client and the model code each raise types of their own
         fetch = f"type, where there is a network: hf download {config.model}"
         raise ConfigError(f"model: {config.model}: {first_line(error)}; {fetch}") from error
     seen, tower = _seen(facts, model.config, config), _Tower(model, config.pool)
@@ -59,6 +59,7 @@ def build(config: Config) -> Extractor:
 
 
 def _seen(facts: Mapping[str, Any], described: Any, config: Config) -> Preprocessing:
+    """The preprocessing in `facts`, the fields of preprocessor_config.json, and in the model's own configuration."""
     vision = getattr(described, "vision_config", described)
     size = facts.get("crop_size") or facts.get("size") or getattr(vision, "image_size", None)
     found = size if isinstance(size, Mapping) else {"height": size}
@@ -74,7 +75,7 @@ def _seen(facts: Mapping[str, Any], described: Any, config: Config) -> Preproces
 
 
 class _Tower(nn.Module):
-    """A model whose `forward` gives a row of features for each picture."""
+    """A model reduced to one row of features for each picture."""
 
     def __init__(self, model: nn.Module, pool: Pool) -> None:
         super().__init__()
@@ -85,8 +86,8 @@ class _Tower(nn.Module):
         """Features [N, F] of inputs [N, 3, H, W]."""
         projected = getattr(self.model, "get_image_features", None)
         if self._pool == "pooled" and projected is not None:
-            found = projected(pixel_values=inputs)
-            return cast(Tensor, found if isinstance(found, Tensor) else found.pooler_output)
+            features = projected(pixel_values=inputs)
+            return cast(Tensor, features if isinstance(features, Tensor) else features.pooler_output)
         outputs = getattr(self.model, "vision_model", self.model)(pixel_values=inputs)
         if self._pool == "pooled" and getattr(outputs, "pooler_output", None) is not None:
             return cast(Tensor, outputs.pooler_output.flatten(1))

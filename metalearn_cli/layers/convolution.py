@@ -23,7 +23,7 @@ from metalearn_cli.layers.task_layers import has_hooks
 
 
 class _ManyConvolutions:
-    """What the convolutions of this file have in common: a window, and how it walks over the inputs of many tasks."""
+    """The part that the convolutions of this file share: a window, and its application to the inputs of many tasks."""
 
     window: Window
     out_channels: int

@@ -1,6 +1,6 @@
-"""Charts: the numbers of each, its words, and a function that draws it.
+"""Charts as values: numbers, words, and a function that draws them with matplotlib.
 
-matplotlib draws them. It is the extra `report`, and is imported when the first chart is drawn.
+matplotlib is in the extra `report`, and is imported when the first chart is drawn.
 """
 
 import logging
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
-_MOST_MARKED = 60
+_MOST_MARKED = 60  # points of a line; the markers of more would run together
 _BOUNDS = ("95 % from", "to")
-_LONGEST_NAME = 40
+_LONGEST_NAME = 40  # characters
 
 
 class Palette(NamedTuple):
@@ -112,16 +112,14 @@ def lines(words: tuple[str, str, str], axis: Axis, drawn: Sequence[Line], dots: 
             if len(x) <= _MOST_MARKED:
                 style["marker"] = _MARKERS[place % 6]
             if line.half is not None:
-                around = [_drawable(_around(*one)) for one in zip(y, line.half, strict=True)]
-                low, high = ([one[side] for one in around] for side in (0, 1))
+                around = [_drawable(_around(*point)) for point in zip(y, line.half, strict=True)]
+                low, high = ([interval[side] for interval in around] for side in (0, 1))
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(x, y, label=_in_a_legend(line.name), **style)
-        for place, one in enumerate(dots):
+        for place, points in enumerate(dots):
             colour = (palette.ink, palette.colours[3])[place % 2]
-            style = {"color": colour, "linestyle": "", "marker": ".X"[place % 2]}
-            axes.plot(
-                _drawable(one.x), _drawable(one.y), label=_in_a_legend(one.name), markersize=(4, 8)[place % 2], **style
-            )
+            style = {"color": colour, "linestyle": "", "marker": ".X"[place % 2], "markersize": (4, 8)[place % 2]}
+            axes.plot(_drawable(points.x), _drawable(points.y), label=_in_a_legend(points.name), **style)
 
     axis = axis._replace(legend=len(drawn) + len(dots) > 1)
     rows = [
@@ -204,7 +202,7 @@ def _around(value: float, half: float | tuple[float, float]) -> tuple[float, flo
 
 
 def _in_a_legend(name: str) -> str:
-    """Matplotlib leaves names out of a legend that are empty or begin with an underscore."""
+    """The name with a space before it if matplotlib would leave it out of a legend (empty, or with an underscore)."""
     return f" {_short(name)}" if name[:1] in ("", "_") else _short(name)
 
 
@@ -215,5 +213,5 @@ def _short(name: str) -> str:
 
 
 def _drawable(values: Sequence[float]) -> list[float]:
-    """What is not finite leaves a gap."""
+    """The values with NaN in place of infinity; matplotlib leaves a gap at NaN, and fails at infinity."""
     return [value if math.isfinite(value) else math.nan for value in values]

@@ -1,4 +1,4 @@
-"""The page of `finetune` for rows of a table: every row with its class and probability, and what was learned from."""
+"""The page of `finetune` for rows of a table: each query with its class and probability, and the support rows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class ClassifiedRow(NamedTuple):
-    """A row: where it stands, its cells, its class and probability, its true class or None.
+    """A row: its place (`file`), its cells, its class and probability, and its true class, if known.
 
-    Of a row that was learned from there is no probability. `note` says what else is promised of an answer.
+    A support row has no probability. `note`: a sentence on the answer, such as the set of classes that it may be.
     """
 
     file: str
@@ -25,7 +25,7 @@ class ClassifiedRow(NamedTuple):
 
 
 class ClassifiedRows(NamedTuple):
-    """What a classifier said of rows, those that are wrong first; `columns` are its inputs."""
+    """A classifier's answers to rows, the wrong ones first; `columns` are the names of the inputs."""
 
     checkpoint: str
     classes: Sequence[str]
@@ -77,7 +77,7 @@ def _verdict(row: ClassifiedRow) -> str:
 
 
 def _numbers(found: ClassifiedRows, shown: Sequence[ClassifiedRow], behind: int) -> list[int]:
-    """The places of the columns to the right: the inputs and the probability."""
+    """The places of the right-aligned columns: the inputs, and the probability, which is `behind` places after them."""
     inputs = min(MOST_INPUTS, len(found.columns)) if shown and shown[0].cells else 0
     return [*range(1, 1 + inputs), *([inputs + behind] if behind else [])]
 

@@ -66,7 +66,7 @@ def classifying_page(found: Classified, came_from: Origin) -> WebPage:
 
 
 def accuracy_by_step(judged: Judged, noun: str = "pictures") -> Section:
-    """The accuracy after the last inner step, and after each; `noun` names what was judged."""
+    """The section of the accuracy after each inner step; `noun` names the judged examples, "pictures" or "rows"."""
     last = judged.steps[-1]
     percent, interval, right, judged_in_all = _cells(last)
     said = Html(f"Accuracy {percent} % (95 %: {interval}), {right} of {judged_in_all} {noun}")

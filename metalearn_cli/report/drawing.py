@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT, _ROWLESS, _ROW, _NAME = 5.4, 3.3, 0.8, 0.32, 0.2
-"""Inches: a chart, one without its named rows, such a row, and a further line of the legend."""
+"""Inches: width and height of a chart; for a chart with named rows its height without them, and the height of a row;
+the height of each further line of the legend."""
 _OF_THE_PAGE = Palette("#0a0b0c", tuple(f"#0a0b1{number}" for number in range(6)))
-"""Each stands for a colour of the page, which is another in the dark."""
+"""Placeholders that `_inline` replaces by variables of the page's style, which differ on light and dark screens."""
 
 
 def inline(chart: Chart) -> Html:
@@ -65,7 +66,7 @@ def drawn_figure(chart: Chart, palette: Palette, transparent: bool) -> "Iterator
 
 
 def _columns(axes: "Axes") -> int:
-    """How many names of the legend fit side by side."""
+    """The number of columns of the legend: as many names as fit side by side, at most four."""
     longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=1)
     return max(1, min(4, 70 // (longest + 6)))
 
@@ -89,7 +90,7 @@ def _inline(svg: str, description: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     body = re.sub(r"^<svg[^>]*>", "", body).replace("xlink:href", "href")
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    # Ids that are referred to are digests of what they stand for, so that equal ones in two charts mean the same.
+    # The ids that are left are matplotlib's digests of the shapes they name, so equal ids in two charts cannot clash.
     for place, colour in enumerate(_OF_THE_PAGE.colours):
         body = body.replace(colour, f"var(--c{place})")
     body = body.replace(_OF_THE_PAGE.ink, "currentColor")

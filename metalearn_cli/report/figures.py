@@ -11,7 +11,7 @@ from metalearn_cli.report.spreadsheet import as_csv
 from metalearn_cli.storage.files.atomic import write_file
 
 _ON_PAPER = Palette("#1c2128", ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#6e5c00"))
-# Without the date of making, equal numbers give equal bytes.
+# Without the date, equal numbers give equal bytes.
 _UNDATED: dict[str, dict[str, Any]] = {
     "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None}, "png": {"Software": None},
 }  # fmt: skip

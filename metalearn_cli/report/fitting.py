@@ -1,4 +1,4 @@
-"""Charts of regressions: functions of one input as they are learned, and the error by the number of examples."""
+"""Charts of regressions: fitted functions of one input, errors, and the error for each number of examples."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def fit_chart(fit: Fitted, place: int) -> Chart:
 def _drawn(fit: Fitted) -> tuple[list[Line], list[Line]]:
     """The learner's functions as lines, and the points of the task as dots."""
     names = ["before the first step" if step == 0 else f"after step {step}" for step in fit.steps]
-    # The last first, as the first line has the strongest colour.
+    # In reverse, because the first line gets the strongest colour, and the last step matters most.
     drawn = [Line(name, fit.grid, outputs) for name, outputs in zip(names, fit.outputs, strict=True)][::-1]
     return drawn, [Line("query", *fit.query), Line("support", *fit.support)]
 
@@ -48,7 +48,7 @@ def own_fit_chart(name: str, fit: Fitted) -> Chart:
 
 
 def known_chart(name: str, target: str, known: Sequence[float], values: Sequence[float]) -> Chart:
-    """A chart of the values of queries against those that are known of them."""
+    """A chart of the predicted values of queries against their known values, with the line on which both are equal."""
     ends = [min([*known, *values]), max([*known, *values])]
     caption = f"{target} of each query: the nearer to the line, the nearer to the known value."
     words = (name, f"{target}: values against known values", caption)

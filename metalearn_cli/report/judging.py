@@ -1,4 +1,4 @@
-"""How many answers of a classifier are right, by inner step and by class: as numbers, and as charts."""
+"""The measured accuracy of a classifier, by inner step and by class, and its charts."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -11,15 +11,15 @@ from metalearn_cli.report.sections import ACCURACY
 _MOST_DRAWN = 40
 
 Counts = Mapping[str, Any]
-"""So many `right` of `pictures`: `accuracy` and its 95 % `interval` as fractions; None of no pictures."""
+"""`right` answers of `pictures`; `accuracy` and its 95 % `interval` as fractions, None if there are no pictures."""
 
 
 class Judged(NamedTuple):
-    """How many answers of a classifier are right, on the pictures that `measured_on` names.
+    """The right answers of a classifier on the pictures that `measured_on` names.
 
-    `steps`: after each of 0..K inner steps. `classes`: of each class, after the last step. `confusion[i][j]`: how many
-    pictures of class i were answered with class j. `confused`: (class, answer, times), the most frequent first. `note`:
-    a sentence on how this was measured.
+    `steps`: after each of 0..K inner steps. `classes`: for each class, after the last step. `confusion[i][j]`: the
+    number of pictures of class i that were answered with class j. `confused`: (class, answer, times), the most frequent
+    first. `note`: a sentence on the measurement.
     """
 
     measured_on: str

@@ -8,7 +8,7 @@ from metalearn_cli.errors import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
-_LONG = 30
+_LONG = 30  # characters; the cell of a longer text gets a wider column
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --soft: #57606a; --line: #d0d7de; --shade: #f6f8fa;

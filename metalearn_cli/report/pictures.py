@@ -16,8 +16,8 @@ from PIL import Image
 from metalearn_cli.errors import printable
 from metalearn_cli.report.page import Html, element, join
 
-_LARGEST = 96
-_COARSE = 48
+_LARGEST = 96  # pixels a side; a page holds hundreds of pictures in its own file
+_COARSE = 48  # pixels a side; so small a picture is stored without loss and enlarged without smoothing
 MOST_CLASSES, MOST_SHOTS, MOST_QUERIES = 10, 5, 6
 
 
@@ -69,8 +69,8 @@ def episode_sheet(episode: Episode) -> Html:
 def _block(episode: Episode, way: int) -> Html:
     name = episode.names[way]
     known = [
-        element("figure", join([thumbnail(one, f"support picture of {name}"), element("figcaption", "support")]))
-        for one in episode.support[way, :MOST_SHOTS]
+        element("figure", join([thumbnail(pixels, f"support picture of {name}"), element("figcaption", "support")]))
+        for pixels in episode.support[way, :MOST_SHOTS]
     ]
     asked = []
     for pixels, answer in list(zip(episode.query[way], episode.answers[way], strict=True))[:MOST_QUERIES]:

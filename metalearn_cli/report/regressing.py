@@ -1,4 +1,4 @@
-"""The page of `finetune` for values of a table: every row with its value, how far off it is, and the support set."""
+"""The page of `finetune` for a regression: every query with its values and their errors, and the support rows."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -13,7 +13,7 @@ from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class ValuedRow(NamedTuple):
-    """A row: where it stands, its cells, its known values (None if unknown) and, of a query, its values."""
+    """A row: its place (`file`), its cells, its known values (None if unknown), and a query's predicted values."""
 
     file: str
     cells: Sequence[str]
@@ -22,9 +22,10 @@ class ValuedRow(NamedTuple):
 
 
 class Regression(NamedTuple):
-    """What a regressor said: `columns` are its inputs, `steps` the fields `per_step` of what was measured on what.
+    """A regressor's values: `columns` are the names of the inputs, `steps` the measured errors after each inner step,
+    as the command's JSON has them (`per_step`), on the rows that `measured_on` names.
 
-    `fits` are those of each target where there is one input.
+    `fits` (only for a single input): the fitted function of each target.
     """
 
     checkpoint: str
@@ -110,7 +111,7 @@ def _fits(found: Regression) -> list[Section]:
 
 
 def _queries(found: Regression) -> Section:
-    """The queries, those that are furthest off first, in units of how far apart the known values are."""
+    """The section of the queries, those with the largest absolute error first."""
     order = sorted(range(len(found.queries)), key=lambda place: -_off(found, found.queries[place]))[:MOST_ROWS]
     judged = any(value is not None for row in found.queries for value in row.known)
     cut = f" Shown are {len(order)} of {len(found.queries)} rows; --csv or --json has all."

@@ -1,4 +1,4 @@
-"""What pages about rows of a table share: how much of them is shown, and the rows that were learned from."""
+"""The parts that pages about rows of a table share: the limits of what is shown, and the section of support rows."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def hidden_inputs(columns: Sequence[str]) -> str:
 
 
 def learned_from(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, numbers: Sequence[int]) -> Section:
-    """The section of the support set: `note`, and its first rows under a header, `numbers` columns to the right."""
+    """The section of the support set: a note and the first rows; the columns `numbers` are right-aligned."""
     shown = rows[:MOST_ROWS]
     if len(shown) < len(rows):
         note += f" Shown are {len(shown)} of {len(rows)} rows."

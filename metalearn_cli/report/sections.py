@@ -18,8 +18,8 @@ _MOST_CLASSES, _MOST_PAIRS = 10, 15
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Step = Mapping[str, float]
-"""One of 0..K: `step`, `score` (accuracy as a fraction, or squared error), `ci95`, `loss`, and over episodes the
-`median` and the `diverged` share.
+"""The result after one of 0..K inner steps: `step`, `score` (accuracy as a fraction, or squared error), `ci95`, `loss`,
+the `median` over episodes, and `diverged`, the share of episodes that diverged.
 """
 
 Titled = tuple[str, Sequence[str], Sequence[Sequence[str]]]
@@ -27,7 +27,7 @@ Titled = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 
 class ScoreKind(NamedTuple):
-    """A kind of score: its name, the factor from a score to what people read, its unit, and its number format."""
+    """A kind of score: its name, the factor from a score to the number that people read, its unit and its format."""
 
     name: str
     scale: float
@@ -65,7 +65,7 @@ class Curve(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """A close look at the answers in some episodes; `extent` says in which.
+    """A close look at the answers in the episodes that `extent` names.
 
     `classes`: (name, episodes, queries, right answers), the lowest accuracy first. `confusions`: (class, answer, times,
     queries of the class in episodes with both), the most frequent first. `fits` and `by_examples` are of regressions:

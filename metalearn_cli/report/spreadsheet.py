@@ -28,7 +28,7 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerows([_cell(value) for value in row] for row in [header, *rows])
-    # A file may have a name that is no text; its bytes stay what they are.
+    # The name of a file may be no valid text; its bytes are written unchanged.
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 

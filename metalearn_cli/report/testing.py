@@ -1,4 +1,4 @@
-"""The pages of `eval`: one checkpoint looked at closely, or several compared on the same episodes."""
+"""The pages of `eval`: one checkpoint in detail, or several compared on the same episodes."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -24,10 +24,10 @@ from metalearn_cli.report.web_page import Origin, Section, WebPage
 
 
 class MeasuredCheckpoint(NamedTuple):
-    """A measured checkpoint: its file, a line on how it was measured (`protocol`), on how many episodes (`extent`).
+    """A measured checkpoint: its file, its `protocol` in words, and its episodes in words (`extent`).
 
-    `steps`: the means after 0..K inner steps. `scores`: of each episode, after the last step. `members`: the files of
-    an ensemble. `promised`: tables (title, header, rows) of calibration and of comparisons with other learners.
+    `steps`: the means after 0..K inner steps. `scores`: the score of each episode after the last step. `members`: the
+    files of an ensemble. `promised`: tables of calibration and of comparisons with other learners.
     """
 
     checkpoint: str

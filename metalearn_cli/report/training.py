@@ -1,4 +1,4 @@
-"""The page of a training run: how it went, how its best checkpoint adapts, and on what it fails."""
+"""The page of a training run: its curves, the adaptation of its best checkpoint, and the answers that are wrong."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ from metalearn_cli.report.web_page import Origin, Section, WebPage
 class TrainedRun(NamedTuple):
     """A run to be shown: its name, a line on what it trains (`title`), and `rows` of metrics.jsonl.
 
-    `trained`, `measured`: how training losses and validations were measured. `facts`: rows of a table. `looked`,
-    `scores`: the answers of the best checkpoint in single episodes; `looked` is None if they were not looked at.
-    `known`: how the best checkpoint was measured on training tasks, and its steps there; None if it was not. `worth`:
-    tables of its accuracy beside that of simpler learners.
+    `trained`, `measured`: the protocols of the training loss and of validations, in words. `facts`: rows of a table.
+    `looked`, `scores`: the answers of the best checkpoint in single episodes; None if the run had no time for them.
+    `known`: the protocol and the results of the best checkpoint on training tasks; None if it was not measured there.
+    `worth`: tables of its accuracy beside that of simpler learners.
     """
 
     name: str
@@ -90,7 +90,7 @@ def _after(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _course_charts(run: TrainedRun, rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     kind, iterations, last = run.kind, [row["iteration"] for row in rows], [row["val"][-1] for row in rows]
-    scores, half = (kind.scaled([one[key] for one in last]) for key in ("score", "ci95"))
+    scores, half = (kind.scaled([step[key] for step in last]) for key in ("score", "ci95"))
     val = [Line(_after(rows), iterations, scores, half)]
     if last[-1]["step"]:
         val.append(Line("before the first", iterations, kind.scaled([row["val"][0]["score"] for row in rows])))
@@ -126,5 +126,5 @@ def _finite(value: Any) -> Any:
     if value is None:
         return math.nan
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list) else value
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

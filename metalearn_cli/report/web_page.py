@@ -1,4 +1,4 @@
-"""The one kind of page: sections of markup and charts, and what it takes to get its numbers again.
+"""Web pages as values: sections of markup and charts, and the origin of the numbers, by which they can be repeated.
 
 A page is built once. The same value becomes an HTML file (`as_html`) and a list of charts to be saved (`charts_of`).
 """
@@ -12,7 +12,7 @@ from metalearn_cli.report.page import Html, element, facts, join, page, section,
 
 
 class Origin(NamedTuple):
-    """Where the numbers come from: the resolved experiments by name, the environment, and the command."""
+    """The origin of a page's numbers: the resolved experiments by name, the environment, and the command."""
 
     settings: Sequence[tuple[str, str]]
     environment: Sequence[tuple[str, str]]
@@ -40,14 +40,14 @@ class WebPage(NamedTuple):
 
 def as_html(found: WebPage) -> bytes:
     """The page as a file of HTML; it ends with the command, the settings and the environment."""
-    shown = [_shown(one) for one in found.sections]
+    shown = [_shown(part_of_page) for part_of_page in found.sections]
     return page(found.title, found.subtitle, [*shown, _origin(found.origin)])
 
 
 def charts_of(found: WebPage) -> list[Chart]:
     """All charts of a page, from its top to its bottom."""
     charts: list[Chart] = []
-    for part in (part for one in found.sections for part in one.parts):
+    for part in (part for section_of_page in found.sections for part in section_of_page.parts):
         if isinstance(part, Chart):
             charts.append(part)
         elif not isinstance(part, Html):
@@ -61,7 +61,7 @@ def _shown(part_of_page: Section) -> Html:
 
 
 def _drawn(part: Html | Chart | Sequence[Chart]) -> Html:
-    # A chart is a tuple too, so it is asked for before a sequence of charts.
+    # A Chart is a NamedTuple, and so a sequence too; this check must come before that for a sequence of charts.
     if isinstance(part, Chart):
         return inline(part)
     return part if isinstance(part, Html) else element("div", join(map(inline, part)), "charts")

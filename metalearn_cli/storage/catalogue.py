@@ -32,18 +32,18 @@ class Entry(NamedTuple):
 
 
 def catalogue(data_dir: Path) -> Sequence[Entry]:
-    """Every dataset, also those that are not prepared, and every collection of one's own that is."""
+    """An Entry for every dataset, prepared or not, and for every prepared collection of the user."""
     known = known_names("datasets")
     return [entry for name in known for entry in _entries(name, data_dir)] + _of_others(known, data_dir)
 
 
 def _of_others(known: Sequence[str], data_dir: Path) -> list[Entry]:
-    """What was prepared under names that nobody here knows without a dot, such as mine.stripes.
+    """The entries of prepared datasets from modules outside this package, such as mine.stripes.
 
     Their modules are not imported: a folder of data may not choose which code runs.
     """
-    manifests = [manifest for _, manifest in _manifests(data_dir)]
-    return [_prepared(_called(one.dataset, one), one, "") for one in manifests if one.dataset not in known]
+    others = [manifest for _, manifest in _manifests(data_dir) if manifest.dataset not in known]
+    return [_prepared(_called(manifest.dataset, manifest), manifest, "") for manifest in others]
 
 
 def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
@@ -69,13 +69,13 @@ def _entries(name: str, data_dir: Path) -> Iterator[Entry]:
 
 
 def _stores(name: str, dataset: Archive | Generated, data_dir: Path) -> list[Path]:
-    """The prepared folders of a dataset: the one that its defaults mean, and others with its name on them."""
-    found = _manifests(data_dir)
-    return [folder for folder, manifest in found if manifest.dataset == name or folder.name == dataset.store]
+    """The prepared folders of a dataset: that of its default settings, and others whose manifests name it."""
+    manifests = _manifests(data_dir)
+    return [folder for folder, manifest in manifests if manifest.dataset == name or folder.name == dataset.store]
 
 
 def _manifests(data_dir: Path) -> Iterator[tuple[Path, Manifest]]:
-    """The prepared folders that are whole, with what they hold."""
+    """The prepared folders whose manifests can be read, with these manifests."""
     for file in sorted(data_dir.glob("*/manifest.json")):
         with suppress(DataError):
             yield file.parent, open_prepared(file.parent).manifest
@@ -83,16 +83,16 @@ def _manifests(data_dir: Path) -> Iterator[tuple[Path, Manifest]]:
 
 def _tables(name: str, dataset: Tabular, data_dir: Path) -> Iterator[Entry]:
     """The prepared tables of a dataset, whose groups count as classes and whose rows as pictures."""
-    found = []
+    tables = []
     for path in sorted(data_dir.glob(f"*/{MANIFEST}")):
         with suppress(DataError):
             if (manifest := open_table(path.parent).manifest).dataset == name:
-                found.append(manifest)
-    for one in found:
-        origin, called = one.source.split(" sha256 ")[0], f"{name} {one.settings.get('title', '')}".strip()
+                tables.append(manifest)
+    for table in tables:
+        origin, called = table.source.split(" sha256 ")[0], f"{name} {table.settings.get('title', '')}".strip()
         licence = "" if dataset.made else "your own"
-        yield Entry(called, "prepared", len(one.groups), one.rows, one.bytes, origin=origin, licence=licence)
-    if not found:
+        yield Entry(called, "prepared", len(table.groups), table.rows, table.bytes, origin=origin, licence=licence)
+    if not tables:
         state, origin, licence = ("on use", "drawn", "") if dataset.made else ("no", "--source", "your own")
         yield Entry(name, state, 0, 0, 0, origin=origin, licence=licence)
 

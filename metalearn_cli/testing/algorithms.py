@@ -31,10 +31,10 @@ _FIRST_ORDER = (
 def check_algorithm(module: Named, **settings: Any) -> None:
     """Raise AssertionError with the reason if a module is not an algorithm as this package needs it.
 
-    On random 3-way tasks of pictures, in float64, with norms: tasks at once equal one at a time; training's loss is
-    evaluation's; the meta-gradient is the derivative of the loss (a warning, NotChecked, says if its traits claim
-    second_order=False and it was not compared); no query
-    changes another with support statistics; Meta keeps its names, shapes and values in a checkpoint.
+    It checks on random 3-way tasks of pictures, in float64, with norms: tasks at once give the same as one at a time;
+    the training loss is the evaluation loss; the meta-gradient is the derivative of this loss (if the traits say
+    second_order=False it is not compared, and a warning, NotChecked, says so); with support statistics no query changes
+    the answer to another; a checkpoint keeps the names, shapes and values of Meta.
     """
     own = module_at(module)
     config = checked_settings(own, settings)
@@ -44,7 +44,7 @@ def check_algorithm(module: Named, **settings: Any) -> None:
         meta = problems.double(learner.init())
         learners.require_shapes(learner, meta, tasks)
         learners.require_tasks_at_once_equal_one_at_a_time(learner, alone, meta, tasks)
-        if learner.traits.classes is None:  # the baselines are trained on another task than they are measured on
+        if learner.traits.classes is None:  # the baselines train on all classes at once, and are measured on tasks
             learners.require_training_is_measured(learner, meta, tasks)
         if learner.traits.second_order is not False:
             learners.require_derivative(learner, meta, problems.picture_tasks(2))

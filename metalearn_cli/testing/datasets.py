@@ -17,9 +17,9 @@ _LOOKED_AT = 3
 def check_dataset(module: Named, **settings: Any) -> None:
     """Raise AssertionError with the reason if a module is not a dataset as this package needs it.
 
-    A program that draws pictures gives the same ones for a class however often and in whatever order it is asked, of
-    the size that it names, and splits without a class in two parts; tasks of numbers depend on their generator alone.
-    Of picture files only the description is looked at: `metalearn prepare` checks the files.
+    A dataset that draws pictures must give the same pictures of a class in every call and in any order, in the size of
+    its preprocessing, and splits without a class in two parts. Tasks of numbers must depend only on their generator.
+    For a dataset of files only the description is checked; `metalearn prepare` checks the files.
     """
     own = module_at(module)
     dataset = own.build(checked_settings(own, settings))

@@ -1,10 +1,10 @@
-"""How far two ways to the same result may differ, measured on the problem itself.
+"""Measures how far two computations of the same meta-gradient may differ by rounding, on the problem itself.
 
-A rounding error is a relative change of about 1e-16. So the problem is done again with its numbers changed by 1e-10 of
-themselves: what that does to the result, 1e-6 times, is what one rounding may do. Long inner loops, many norms or a
-badly conditioned system answer with a larger change, and get a larger allowance. Where sums cancel to nothing, as the
-gradient of a bias before a norm does, no such change shows what rounding leaves of them. So it is done once more with
-numbers changed by little more than a rounding: the result then differs by roundings alone.
+A rounding error is a relative change of about 1e-16. So the problem is computed again with all its numbers changed by
+1e-10 of themselves; 1e-6 times the change of the result is the effect that one rounding can have. Long inner loops,
+many norms or a badly conditioned system change the result more, and get a larger allowance. If sums cancel completely,
+as the gradient of a bias before a norm does, such a change does not show what rounding leaves of them. So the problem
+is computed once more with numbers changed by little more than a rounding; the result then differs by roundings alone.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ Gradient = Callable[[Meta, Task], Meta]
 _CHANGE, _SMALLEST_CHANGE, _DRAWS = 1e-10, 1e-15, 2
 _EPSILON = torch.finfo(torch.float64).eps
 _MOST = 1e-7
-"""However badly conditioned a problem is: the largest difference that is called equal, relative to the gradient."""
+"""The largest difference, relative to the gradient, that counts as equal for any problem."""
 _REPEATED = 30
 _ROUNDINGS = 1000
-"""As many roundings as may add up: a margin that is chosen, not measured."""
+"""The number of roundings that may add up: a margin that was chosen, not measured."""
 
 
 def rounding_of(gradient: Gradient, meta: Meta, tasks: Task) -> float:
@@ -32,7 +32,7 @@ def rounding_of(gradient: Gradient, meta: Meta, tasks: Task) -> float:
 
     def away(by: float) -> float:
         moved = [flat(gradient(*_changed(meta, tasks, seed, by))) for seed in range(_DRAWS)]
-        return max(float((one - at).norm()) for one in moved)
+        return max(float((gradient_there - at).norm()) for gradient_there in moved)
 
     size = float(at.norm())
     allowed = _ROUNDINGS * _EPSILON * (away(_CHANGE) / _CHANGE + size) + _REPEATED * away(_SMALLEST_CHANGE)

@@ -33,15 +33,15 @@ def settings(request: pytest.FixtureRequest) -> Keys:
 
 @pytest.mark.filterwarnings("default::metalearn_cli.testing.NotChecked")
 def test_it_is_an_algorithm(algorithm: str, settings: Keys) -> None:
-    """All that `check_algorithm` asks for."""
+    """The checks of `check_algorithm`."""
     check_algorithm(algorithm, **settings["algorithm"])
 
 
 def test_it_is_a_backbone(backbone: str, settings: Keys) -> None:
-    """All that `check_backbone` asks for."""
+    """The checks of `check_backbone`."""
     check_backbone(backbone, **settings["backbone"])
 
 
 def test_it_is_a_dataset(dataset: str, settings: Keys) -> None:
-    """All that `check_dataset` asks for."""
+    """The checks of `check_dataset`."""
     check_dataset(dataset, **settings["dataset"])

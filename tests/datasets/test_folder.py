@@ -140,7 +140,7 @@ def test_a_part_without_classes_is_an_error():
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_an_error():
-    with pytest.raises(DataError, match=r"no classes for train: dataset\.val_fraction takes 9 of 10 classes"):
+    with pytest.raises(DataError, match=r"nothing is left for train: dataset\.val_fraction takes 9 of 10"):
         arranged(TEN, val_fraction=0.9, test_fraction=0.5)
 
 

@@ -15,7 +15,7 @@ from metalearn_cli.errors import DataError
 
 _PICTURE = re.compile(r"\.(png|jpe?g|webp|bmp)$", re.IGNORECASE)
 _ROW = re.compile(r"\.(pkl|pickle|npz|parquet)/[^/]+/\d{6,}$|(^|/)(train|test)/[^/]+/\d{6,}$", re.IGNORECASE)
-_SHOWN = 5
+_SHOWN = 5  # names in a message
 
 
 def is_picture(member: str) -> bool:
@@ -63,9 +63,9 @@ def require_complete(
         raise DataError(f"{name}: found {there}")
     missing = sorted(expected.keys() - found.keys())
     odd = [
-        f"{one} has {len(found[one]):,} of {count:,}"
-        for one, count in expected.items()
-        if one in found and count is not None and len(found[one]) != count
+        f"{class_} has {len(found[class_]):,} of {count:,}"
+        for class_, count in expected.items()
+        if class_ in found and count is not None and len(found[class_]) != count
     ]
     problems = [f"{len(found)} of {len(expected)} classes; missing {_some(missing)}"] if missing else []
     problems += [f"pictures: {_some(odd)}"] if odd else []
@@ -92,11 +92,11 @@ def incomplete(name: str, partial: str) -> DataError:
 
 def kept(split: Split, classes: Mapping[str, object], name: str) -> Split:
     """The split without the classes that are missing. Raises DataError if a part then has no class."""
-    found: Split = {part: [one for one in names if one in classes] for part, names in split.items()}
-    empty = [part for part in PARTS if not found[part]]
+    there: Split = {part: [class_ for class_ in names if class_ in classes] for part, names in split.items()}
+    empty = [part for part in PARTS if not there[part]]
     if empty:
         raise DataError(f"{name}: has no classes of {' and '.join(empty)}")
-    return found
+    return there
 
 
 def in_order(split: Split, classes: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

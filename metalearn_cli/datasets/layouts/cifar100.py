@@ -80,5 +80,8 @@ def _require_agreement(classes: Mapping[str, Sequence[str]], asked: str, splits:
 
 
 def _training_first(members: Sequence[str]) -> list[str]:
-    """The members with the official training pictures first and the test pictures after them."""
+    """The members with the official training pictures first and the test pictures after them, in every layout.
+
+    The order of a class's pictures, and so the stored array, must not depend on the layout.
+    """
     return sorted(members, key=lambda member: ("test" in member.split("/")[:-2], member))

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from metalearn_cli.datasets import PARTS, Part, Split
 from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED
 from metalearn_cli.errors import DataError
@@ -76,6 +78,29 @@ def _in_parts(rows: list[Row]) -> Grouped:
                 f"tested on would be trained on; put each class into one part, {_IGNORE}"
             )
     return Grouped(classes, {row.label: row.part for row in rows if row.part is not None})
+
+
+def split_by_seed(names: Sequence[str], seed: int, val_fraction: float, test_fraction: float) -> dict[Part, list[str]]:
+    """Three or more names, shuffled by the seed and divided by these shares; each part is sorted and has one or more.
+
+    Raises DataError if the two shares leave nothing for training.
+    """
+    names = sorted(names)
+    val = max(1, round(val_fraction * len(names)))
+    test = max(1, min(round(test_fraction * len(names)), len(names) - val - 1))
+    if val + test >= len(names):
+        raise DataError(
+            f"nothing is left for train: dataset.val_fraction takes {val} of {len(names)} and "
+            f"dataset.test_fraction {test}; make them smaller"
+        )
+    # Philox by name: numpy may change the generator behind default_rng, and with it every split.
+    order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(names))
+    shuffled = [names[place] for place in order]
+    return {
+        "train": sorted(shuffled[val + test :]),
+        "val": sorted(shuffled[:val]),
+        "test": sorted(shuffled[val : val + test]),
+    }
 
 
 def _folded(name: str) -> str:

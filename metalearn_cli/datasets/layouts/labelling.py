@@ -1,4 +1,4 @@
-"""The class and the part of each picture of a person's own dataset: from its folder, or from a list."""
+"""Finds the class and the part of each picture of a person's own dataset, from its folder or from a list."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -75,7 +75,7 @@ def _by_list(source: Source, pictures: Sequence[str], lists: Lists) -> list[Row]
 
 
 def _require_agreement(rows: Iterable[Row]) -> None:
-    """Raise DataError if a list takes some class folders for classes and contradicts others."""
+    """Raise DataError if a list uses the names of class folders as labels, but with another folder's pictures."""
     rows = [row for row in rows if "/" in row.picture]
     folders = [_folders(row.picture)[-1] for row in rows]
     labels = {row.label for row in rows}
@@ -153,6 +153,7 @@ def _with_parts_of_classes(source: Source, rows: Sequence[Row], lists: Lists) ->
     if not lists.classes:
         return [*rows]
     labels = {row.label for row in rows}
+    # A list may name a class "wren" whose label is "birds/wren", below a group folder.
     by_end: Mapping[str, str] = {label.rpartition("/")[2]: label for label in labels}
     named = {name if name in labels else by_end.get(name): of for name, of in lists.classes.items()}
     for name, (_part, place) in lists.classes.items():
@@ -161,10 +162,10 @@ def _with_parts_of_classes(source: Source, rows: Sequence[Row], lists: Lists) ->
     if named.keys() == {None}:
         member = next(iter(lists.classes.values()))[1].rpartition(":")[0]
         raise DataError(f"{member}: names none of the classes, which are {', '.join(sorted(labels)[:5])}, ...")
-    found = []
+    divided = []
     for row in rows:
         part, place = named.get(row.label, (None, ""))
         if part is not None and row.part not in (None, part):
             raise DataError(f"{place}: class {row.label!r} is in {part}, but in {row.part} in {row.place}")
-        found.append(row._replace(part=part or row.part, place=place or row.place))
-    return found
+        divided.append(row._replace(part=part or row.part, place=place or row.place))
+    return divided

@@ -1,4 +1,4 @@
-"""Lists of pictures: csv and tsv files that say what class each picture is of, and perhaps in which part it is."""
+"""Reads lists of pictures: csv and tsv files with the class of each picture, and perhaps its part."""
 
 import json
 import posixpath
@@ -22,6 +22,7 @@ _LABEL_COLUMNS = (
     "species", "breed", "kind",
 )  # fmt: skip
 _PART_COLUMNS = ("split", "part", "partition", "dataset_split", "data_split")
+# Words of columns in a file of answers, such as `finetune --csv` writes; its classes must not become true labels.
 _PREDICTED = {"predicted", "prediction", "predictions", "pred", "probability", "probabilities", "prob", "confidence"}
 _EXPECTED = (
     "expected a first line that names a column for the file (filename, file, image, path, ...) and one for its class "
@@ -152,7 +153,7 @@ def _rows(found: _List, names: Names, file: str, columns: _Columns) -> list[Row]
         if not name or not can_be_a_name(name):
             raise DataError(f"{place}: {picture!r} has no {columns.label} that can be printed")
         rows.append(Row(known[0], name, _part(found, place, columns.part, part), place))
-    if missing and rows:
+    if missing and rows:  # a list that names some pictures is surely meant, so a line that names none is a mistake
         raise DataError(missing)
     if missing:
         why = f"none of its {len(found.sheet.lines)} lines names a picture: {missing}"
@@ -196,7 +197,7 @@ def _class_parts(found: _List, columns: _Columns) -> dict[str, tuple[Part, str]]
 
 
 def _renamed(source: Source, member: str) -> tuple[str, ...]:
-    """What Meta-Album's info.json says the columns of file and class are called, if there is one."""
+    """The names of the columns for file and class in Meta-Album's info.json beside the list; () if there is none."""
     about = posixpath.join(posixpath.dirname(member), "info.json")
     if about not in source.members:
         return ()

@@ -1,6 +1,6 @@
-"""What a table of numbers is: which column is what, who is in which part, and how a row becomes a network's input.
+"""The description of a table of numbers: roles of columns, parts, and how a row becomes a network's input.
 
-Legend: N rows, V values of a row, C channels and L steps of a series.
+Legend: N rows, V raw values of a row, C channels and L steps of a series.
 """
 
 import math
@@ -12,7 +12,8 @@ from pydantic import Field, StringConstraints
 from metalearn_cli.settings import Settings, Size
 
 Kind = Literal["classes", "labelled", "regression"]
-"""Which tasks a table gives: classes drawn for each; the same classes in each; values to predict."""
+"""The tasks of a table. "classes": each draws some of the classes; "labelled": the column `task` makes the tasks, and
+all have the same classes; "regression": the column `task` makes the tasks, and the targets are values."""
 
 Missing = Literal["error", "mean"]
 Standardise = Literal["training", "task", "none"]
@@ -22,7 +23,7 @@ MOST_INPUTS = 65_536
 
 
 class Roles(NamedTuple):
-    """The columns that a person named, "" and nothing where they named none."""
+    """The columns that a person named for each role ("" or () if none), and how cells become numbers."""
 
     label: str
     task: str
@@ -36,7 +37,7 @@ class Roles(NamedTuple):
 
 
 class Division(NamedTuple):
-    """How classes or tasks are shared out where no column says it: by a seed, or by name."""
+    """How classes or tasks are divided into parts if no column does it: by name, or else by a seed."""
 
     seed: int
     val_fraction: float
@@ -46,14 +47,14 @@ class Division(NamedTuple):
 
 
 Columns = Mapping[str, Sequence[str] | Sequence[float]]
-"""A table in memory: the cells of each column."""
+"""A table in memory: the cells of each column, by its name."""
 
 
 class Tabular(NamedTuple):
-    """A dataset of rows. `store` names the prepared folder, `settings` are what its bytes depend on.
+    """A dataset of rows. `store` is the name of the prepared folder; `settings` are those that change its bytes.
 
     `leave_out_small`: tasks and classes with too few rows are left out of training and tests instead of being an error.
-    `made`, if a program makes the rows: what gives them, always the same.
+    `made` (only `machines`): a function that generates the rows; it must always return the same.
     """
 
     store: str
@@ -66,12 +67,12 @@ class Tabular(NamedTuple):
 
 
 class Encoding(Settings):
-    """How a row becomes a network's input and a network's output a value; stored with data and every checkpoint.
+    """How a row becomes a network's input, and a network's output a value. Prepared tables and checkpoints store it.
 
-    `numeric` are the columns of numbers, in order, or with a `series` shape [C, L] or [C, ...] the channels of it.
-    Each becomes (value - mean) / std, a missing one having the value `fill`. After them comes each column of
-    `categorical`, as 0 or 1 for each value of the training part and one more for any other. `classes` are those of
-    every task, where they are the same in all. `targets` become (value - target_mean) / target_std.
+    `numeric` are the columns of numbers, in order; for a `series` of shape [C, L] or [C, ...] they are its channels.
+    Each becomes (value - mean) / std, and a missing value counts as `fill`. Behind them stand the columns of
+    `categorical`: one input of 0 or 1 for each word of the training part, and one for all other words. `classes`
+    (only kind "labelled") are the classes of every task. `targets` become (value - target_mean) / target_std.
     """
 
     kind: Kind
@@ -93,23 +94,23 @@ class Encoding(Settings):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of a row as a network sees it."""
+        """The shape of a row as a network reads it: `series`, or (F,) with F inputs."""
         if self.series is not None:
             return tuple(self.series)
         return (len(self.numeric) + sum(len(values) + 1 for values in self.categorical.values()),)
 
     @property
     def raw_shape(self) -> tuple[int, ...]:
-        """The shape of a row before that: a column each."""
+        """The shape of a row before encoding: `series`, or (V,) with one value for each column."""
         return self.input_shape if self.series is not None else (len(self.numeric) + len(self.categorical),)
 
     @property
     def values(self) -> int:
-        """How many numbers a stored row has."""
+        """The number of float32 values in a stored row: inputs and targets."""
         return math.prod(self.input_shape) + len(self.targets)
 
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """The first contradiction between the fields, for a message; "" if there is none."""
         if not len(self.numeric) == len(self.mean) == len(self.std) == len(self.fill):
             return f"mean: found {len(self.mean)} numbers, but there are {len(self.numeric)} columns"
         if not len(self.targets) == len(self.target_mean) == len(self.target_std):

@@ -1,11 +1,10 @@
-"""Which classes or tasks are for training, validation and test: as a column says, by name, or by a seed."""
+"""Divides classes or tasks into training, validation and test: by a column, by name, or by a seed."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-import numpy as np
-
 from metalearn_cli.datasets import PARTS, Part
+from metalearn_cli.datasets.layouts.classes import split_by_seed
 from metalearn_cli.datasets.tabular import Division
 from metalearn_cli.errors import DataError
 
@@ -15,11 +14,12 @@ Parts = dict[Part, list[str]]
 def divided(
     groups: Sequence[str], part_of: Mapping[str, Part], division: Division, kind: str, where: str
 ) -> Parts:  # fmt: skip
-    """The groups of each part, in order; `kind`, "class" or "task", and `where`, their table, are for messages.
+    """The groups of each part, sorted by name if a seed divides them, else in their own order.
 
-    `part_of` is what a column says, of every group or of none.
+    `part_of` is the part of every group if a column names it, else empty. Messages call a group a `kind` ("class" or
+    "task") of the table `where`.
 
-    Raises DataError for a column and names both, for a name that is no group's, and for a part without groups.
+    Raises DataError if both a column and names divide the groups, if a name is no group's, or if a part has no group.
     """
     named: dict[Part, tuple[str, ...]] = {"val": division.val, "test": division.test}
     if part_of:
@@ -54,19 +54,10 @@ def _by_name(groups: Sequence[str], named: Mapping[Part, Sequence[str]], kind: s
 
 
 def _by_seed(groups: Sequence[str], division: Division, kind: str, where: str) -> Parts:
-    names = sorted(groups)
-    if len(names) < len(PARTS):
-        plural = kind if len(names) == 1 else "classes" if kind == "class" else "tasks"
-        told = f"has {len(names)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test"
+    if len(groups) < len(PARTS):
+        plural = kind if len(groups) == 1 else "classes" if kind == "class" else "tasks"
+        told = f"has {len(groups)} {plural}; {len(PARTS)} or more are needed, one each for train, val and test"
         raise DataError(f"{where}: {told}")
-    val = max(1, round(division.val_fraction * len(names)))
-    test = max(1, min(round(division.test_fraction * len(names)), len(names) - val - 1))
-    if val + test >= len(names):
-        raise DataError(
-            f"nothing is left for train: dataset.val_fraction takes {val} of {len(names)} and "
-            f"dataset.test_fraction {test}; make them smaller"
-        )
-    order = np.random.Generator(np.random.Philox(key=[division.seed, 0])).permutation(len(names))
-    shuffled = [names[place] for place in order]
-    return {"val": sorted(shuffled[:val]), "test": sorted(shuffled[val : val + test]),
-            "train": sorted(shuffled[val + test :])}  # fmt: skip
+    parts = split_by_seed(groups, division.seed, division.val_fraction, division.test_fraction)
+    # The checksum of a prepared table depends on this order, and checkpoints remember the checksum.
+    return {"val": parts["val"], "test": parts["test"], "train": parts["train"]}

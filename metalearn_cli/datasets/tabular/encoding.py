@@ -1,6 +1,6 @@
-"""Rows as a network sees them, and a network's outputs as values: what an Encoding says, done.
+"""Applies an Encoding: raw rows become inputs of a network, and outputs of a network become values.
 
-Legend: n rows, F inputs, C channels, V raw values of a row.
+Legend: n rows, F inputs, C channels, V raw values of a row, P targets.
 """
 
 import math
@@ -14,12 +14,12 @@ from metalearn_cli.datasets.tabular import Encoding
 Raw = NDArray[np.float64]
 
 
-@np.errstate(over="ignore")  # a value that float32 cannot hold is infinite, and whoever asked looks for these
+@np.errstate(over="ignore")  # a value beyond float32 becomes infinite; the callers look for these and name the column
 def encoded(raw: Raw, encoding: Encoding) -> NDArray[np.float32]:
-    """Inputs [n, *input_shape] of raw rows [n, V]: numbers, then for each categorical column the place of its value.
+    """Inputs [n, *input_shape] of raw rows [n, V]; the arithmetic is in float64.
 
-    NaN stands for a missing number; one too large for float32 becomes infinite. For a word there
-    stands its place, for a word that is not known any place beyond.
+    In `raw`, NaN stands for a missing number, and a word is its place in the encoding's list, or any higher number if
+    the list does not have it. A value beyond float32 becomes infinite.
 
     >>> columns = Encoding(kind="classes", numeric=["a"], mean=[1.0], std=[2.0], fill=[1.0], categorical={"b": ["u"]})
     >>> encoded(np.array([[5.0, 0.0], [np.nan, 1.0]]), columns).tolist()
@@ -36,34 +36,37 @@ def encoded(raw: Raw, encoding: Encoding) -> NDArray[np.float32]:
     parts = [((np.where(np.isnan(numbers), fill, numbers) - mean) / std).astype(np.float32)]
     for place, values in enumerate(encoding.categorical.values(), len(mean)):
         codes = raw[:, place].astype(np.int64)
+        # A row of the identity matrix has its 1 at the code; all unknown words share the last one.
         parts.append(np.eye(len(values) + 1, dtype=np.float32)[np.minimum(codes, len(values))])
     return np.concatenate(parts, 1)
 
 
 @np.errstate(over="ignore")
 def encoded_targets(values: Raw, encoding: Encoding) -> NDArray[np.float32]:
-    """Targets [n, targets] as a network learns them."""
+    """Targets [n, P] in their own units, standardised as a network learns them: (value - mean) / std."""
     mean, std = np.array(encoding.target_mean), np.array(encoding.target_std)
     found: NDArray[np.float32] = ((values - mean) / std).astype(np.float32)
     return found
 
 
 def in_own_unit(outputs: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float32]:
-    """A network's outputs [n, targets] as values in the units of the targets."""
+    """A network's outputs [n, P] as values in the targets' own units: output * std + mean."""
     mean, std = np.array(encoding.target_mean), np.array(encoding.target_std)
     found: NDArray[np.float32] = (outputs.astype(np.float64) * std + mean).astype(np.float32)
     return found
 
 
 def place_of(word: str, values: Sequence[str]) -> int:
-    """The place of a categorical value among those known, or the one behind them."""
+    """The place of a word among the known `values`, or the place behind the last for an unknown word."""
     return values.index(word) if word in values else len(values)
 
 
 def with_support_moments(encoding: Encoding, inputs: NDArray[np.float32]) -> Encoding:
-    """The encoding whose numbers also lose the mean of encoded support `inputs` [n, ...], by their standard deviation.
+    """The encoding that standardises numbers a second time, by the mean and std of encoded support `inputs` [n, ...].
 
-    A number that hardly varies there keeps its scale: five equal rows say nothing of the sixth.
+    Only `dataset.standardise=task` uses it. With x = (v - m) / s, (x - mean) / std is (v - (m + mean s)) / (s std), so
+    the result is again one subtraction and one division. A number that hardly varies in the support set keeps its
+    scale: five equal rows say nothing of the sixth.
     """
     rows = np.asarray(inputs, np.float64)
     channels = len(encoding.numeric)
@@ -76,13 +79,13 @@ def with_support_moments(encoding: Encoding, inputs: NDArray[np.float32]) -> Enc
 
 
 LEAST_SPREAD = 1e-3
-"""Spread of a number in a support set, in standard deviations of the training part, below which it keeps its scale."""
+"""A number keeps its scale if its std in a support set is below this, in units of its std in the training part."""
 
 
 def cells(inputs: NDArray[np.float32], encoding: Encoding) -> list[list[str]]:
-    """Inputs [n, *input_shape] as the cells of a table again, a row each: numbers in their own units, and words.
+    """Encoded inputs [n, *input_shape] as the cells of a table: numbers in their own units, then words.
 
-    A number that was missing is the one that took its place. A series has no cells.
+    The cell of a missing number shows the value that it was given (`fill`). The rows of a series are empty.
 
     >>> columns = Encoding(kind="classes", numeric=["a"], mean=[1.0], std=[2.0], fill=[1.0], categorical={"b": ["u"]})
     >>> cells(np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), columns)
@@ -102,7 +105,7 @@ def cells(inputs: NDArray[np.float32], encoding: Encoding) -> list[list[str]]:
 
 
 def size_in_words(encoding: Encoding) -> str:
-    """What rows a network sees: 12 inputs, or series of 12 channels and 29 steps."""
+    """The size of a row for a message: "12 inputs", or "arrays of 12 x 29" for a series."""
     if encoding.series is None:
         return f"{math.prod(encoding.input_shape)} inputs"
     return f"arrays of {' x '.join(map(str, encoding.series))}"

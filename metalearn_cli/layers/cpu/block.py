@@ -1,9 +1,14 @@
 """Convolution, batch norm and ReLU of many tasks as one function that can be differentiated twice, on a CPU.
 
+With the patches P [M, S] of inputs x, a weight W [O, S] and the activation a:
+
+    c = P W^T,    y = a(scale * (c - [c]) * root + shift),    root = ([c^2] - [c]^2 + eps)^(-1/2)
+
 A few tasks (a tile) go through all three at a time, so the output of one part is still in the cache when the next part
 reads it.
 
-Legend: T tasks, N examples, C channels in, O channels out, H x W input size, S values in a patch, M patches of a task.
+Legend: T tasks, t of them in a tile, N examples, C channels in, O channels out, H x W input size, S values in a patch,
+M patches of a task, [.] mean over M.
 """
 
 from typing import Any, NamedTuple
@@ -55,10 +60,11 @@ def block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Ki
 
 
 class _Block(Function):
-    """(outputs, outputs of the convolution).
+    """The block's outputs y, and the convolution's outputs c.
 
-    The second result is returned so that autograd has a place for the part of the second derivative that goes through
-    the convolution's outputs: it arrives here as `of_convolved`, in an ordinary backward pass.
+    The first derivatives depend on c, so the second derivative has a part that goes through c. Because c is a result of
+    this function, autograd brings that part here as `of_convolved`, and an ordinary backward pass takes it on to inputs
+    and weight.
     """
 
     @staticmethod
@@ -74,7 +80,7 @@ class _Block(Function):
             normalise(known, scale[tile], shift[tile], kind.eps, out := outputs[tile])
             activate_(out, kind.slope)
         ctx.kind = kind
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)  # absent gradients arrive as None, and no work is done for zeros
         ctx.save_for_backward(*Passed(inputs, weight, scale, outputs, convolved, mean=mean, root=root))
         return outputs, convolved
 
@@ -83,7 +89,7 @@ class _Block(Function):
         if gradient is None and of_convolved is None:
             return (None,) * 5
         passed, down = Passed(*ctx.saved_tensors), ctx.needs_input_grad[0]
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():  # create_graph=False: nobody will differentiate these gradients
             return *_gradients(gradient, of_convolved, passed, ctx.kind, down), None
         if gradient is None or of_convolved is not None:
             raise RuntimeError("a block can be differentiated twice, not three times")
@@ -100,17 +106,21 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients for inputs (None unless `down`), weight, scale and shift.
 
+    With g = dL/dy: through = a'(y) g; back = dL/dc is the norm's derivative of `through` (plus `more`); then
+    dL/dW = back^T P, and dL/dx adds the rows of back W to the pixels from which the patches came.
+
     `more` is a gradient for the convolution's outputs that does not come through the norm. If `keep` is given, each
-    tile's gradient for the convolution's outputs is appended to it.
+    tile's `back` is appended to it.
     """
     here = forms(passed.inputs.shape, passed.inputs.element_size(), kind.window)
     of_inputs = torch.empty_like(passed.inputs) if down else None
-    of_weight, of_scale, of_shift = (one.new_empty(one.shape) for one in (passed.weight, passed.scale, passed.scale))
+    like = (passed.weight, passed.scale, passed.scale)
+    of_weight, of_scale, of_shift = (tensor.new_empty(tensor.shape) for tensor in like)
     gradient = torch.zeros_like(passed.outputs) if gradient is None else gradient.contiguous()
     for tile in here.tiles:
         through = let_through(gradient[tile], passed.outputs[tile], kind.slope)
-        found = gradients(through, passed.scale[tile], passed.known(tile), kind.eps)
-        back, of_scale[tile], of_shift[tile] = found
+        of_norm = gradients(through, passed.scale[tile], passed.known(tile), kind.eps)
+        back, of_scale[tile], of_shift[tile] = of_norm
         if more is not None:
             back.add_(more[tile])
         here.see(passed.inputs[tile]).to_weight(back, of_weight[tile])
@@ -129,11 +139,11 @@ class _Gradients(Function):
         *tensors, kind, down = arguments
         passed = Passed(*tensors)
         backs: list[Tensor] = []
-        found = _gradients(gradient, None, passed, kind, down, keep=backs)
+        results = _gradients(gradient, None, passed, kind, down, keep=backs)
         ctx.kind = kind
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(gradient.contiguous(), *found[2:], *passed, *backs)
-        return found
+        ctx.save_for_backward(gradient.contiguous(), *results[2:], *passed, *backs)
+        return results
 
     @staticmethod
     def backward(ctx: Any, u: Tensor | None, v: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -142,8 +152,9 @@ class _Gradients(Function):
         gradient, of_scale, of_shift, *tensors = ctx.saved_tensors
         passed, backs = Passed(*tensors[: len(Passed._fields)]), tensors[len(Passed._fields) :]
         here = forms(passed.inputs.shape, passed.inputs.element_size(), ctx.kind.window)
-        v_scale, v_shift = (torch.zeros_like(passed.scale) if one is None else one for one in others)
-        of_gradient, of_convolved, again = (one.new_empty(one.shape) for one in (gradient, gradient, passed.scale))
+        v_scale, v_shift = (torch.zeros_like(passed.scale) if cotangent is None else cotangent for cotangent in others)
+        like = (gradient, gradient, passed.scale)
+        of_gradient, of_convolved, again = (tensor.new_empty(tensor.shape) for tensor in like)
         of_weight = None if u is None else passed.weight.new_empty(passed.weight.shape)
         of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[1] and v is not None else None
         u = None if u is None else u.contiguous()
@@ -162,6 +173,8 @@ class _Gradients(Function):
                 out=of_convolved[tile],
             )
             of_gradient[tile] = let_through(of_through, passed.outputs[tile], ctx.kind.slope)
+        # In the order of the arguments: gradient, then `Passed`. Mean and root get None: `second_gradients` counts them
+        # as functions of c, in `of_convolved`.
         return of_gradient, of_inputs, of_weight, again, None, of_convolved, *(None,) * 4
 
 
@@ -175,10 +188,10 @@ def _pushed(
     of_weight: Tensor | None,
     of_inputs: Tensor | None,
 ) -> Tensor:
-    """The derivative [t, M, O] for `back`, the gradient at the convolution's outputs, of both gradients made from it.
+    """The derivative [t, M, O] with respect to `back` = dL/dc, through both gradients that are made from it.
 
-    u is the cotangent of the gradient for the inputs, v that of the gradient for the weight. The derivatives for weight
-    and inputs are written into `of_weight` and `of_inputs`.
+    u is the cotangent of dL/dx, v that of dL/dW. The scalar <u, dL/dx(back, W)> + <v, dL/dW(back, x)> is bilinear:
+    its derivative for `back` is conv(u, W) + conv(x, v); for W it is written into `of_weight`, for x into `of_inputs`.
     """
     pushed = torch.zeros_like(back) if u is None else torch.empty_like(back)
     if u is not None and of_weight is not None:

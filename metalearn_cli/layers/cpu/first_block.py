@@ -44,7 +44,7 @@ def first_block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ki
     """
     with torch.no_grad():
         patches = _centred_patches(inputs, kind.window)
-        covariance = torch.stack([_covariance(one[:-1]) for one in patches])
+        covariance = torch.stack([_covariance(of_task[:-1]) for of_task in patches])  # without the row of ones
     # In float64, because w [P P^T] w^T can cancel almost completely (see `_covariance`).
     exact = weight.double()
     variance = ((exact @ covariance) * exact).sum(-1).clamp(min=0)
@@ -61,6 +61,8 @@ def _centred_patches(inputs: Tensor, window: Window) -> Tensor:
     tasks, examples, channels = inputs.shape[:3]
     h, w = window.steps(*inputs.shape[3:])
     task, example, channel, row, column = padded.stride()
+    # A view [k, l, C, N, h, w] of each task: the value at offset (k, l) of the window that starts at (h, w) times the
+    # stride. Copied, it is a matrix with a row for each of the S values and a column for each of the M places.
     size, places = (k, l, channels, examples, h, w), (row, column, channel, example, down * row, right * column)
     patches = inputs.new_empty(tasks, channels * k * l + 1, examples * h * w)
     seen = patches[:, :-1]
@@ -79,9 +81,10 @@ def _covariance(patches: Tensor) -> Tensor:
     """
     values, places = patches.shape
     full = places // _PLACES_AT_ONCE
-    each = patches.as_strided((full, values, _PLACES_AT_ONCE), (_PLACES_AT_ONCE, patches.stride(0), 1))
+    # [S, M] seen as pieces [M / 512, S, 512], without a copy.
+    pieces = patches.as_strided((full, values, _PLACES_AT_ONCE), (_PLACES_AT_ONCE, patches.stride(0), 1))
     rest = patches[:, full * _PLACES_AT_ONCE :]
-    return ((each @ each.mT).sum(0, dtype=torch.float64) + (rest @ rest.mT).double()) / places
+    return ((pieces @ pieces.mT).sum(0, dtype=torch.float64) + (rest @ rest.mT).double()) / places
 
 
 class _Activated(Function):
@@ -103,7 +106,11 @@ class _Activated(Function):
 
 
 class _ToKernel(Function):
-    """The derivative of sum(gradient * outputs) for the kernel; linear in the gradient [T, M, O]."""
+    """The derivative of sum(gradient * outputs) for the kernel K [T, O, S + 1]: (a'(y) * gradient)^T P^T.
+
+    It is linear in the gradient [T, M, O], so its own derivative is its adjoint `_LetThrough`, whose adjoint is this
+    function again. That is why a first block can be differentiated any number of times.
+    """
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, outputs: Tensor, patches: Tensor, slope: float) -> Tensor:
@@ -121,17 +128,17 @@ class _ToKernel(Function):
 
 
 class _LetThrough(Function):
-    """kernel times patches, passed through the activation's derivative at `outputs`; linear in the kernel."""
+    """a'(y) * (P^T K^T) for a kernel K, [T, M, O], with the activation's derivative a' at `outputs` y; linear in K."""
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor, outputs: Tensor, patches: Tensor, slope: float) -> Tensor:
-        found = torch.empty_like(outputs)
+        products = torch.empty_like(outputs)
         for tile in _tiles(outputs):
-            torch.bmm(patches[tile].mT, kernel[tile].mT, out=(out := found[tile]))
+            torch.bmm(patches[tile].mT, kernel[tile].mT, out=(out := products[tile]))
             let_through_(out, outputs[tile], slope)
         ctx.slope = slope
         ctx.save_for_backward(outputs, patches)
-        return found
+        return products
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None, None]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 _FEW_VALUES = 8192
-"""For tasks with fewer values, the calls of one task after the other would cost more than the arithmetic."""
+"""The values of a task below which one call for each task would cost more time than the arithmetic in it."""
 
 
 class Known(NamedTuple):
@@ -44,18 +44,21 @@ def gradients(gradient: Tensor, weight: Tensor, known: Known, eps: float) -> tup
         return _gradients_of_all(gradient, weight, known)
     weight = weight.contiguous()
     backward = torch.ops.aten.native_batch_norm_backward.default
-    each = [
+    by_task = [
         backward(g, x, w, None, None, save_mean=m, save_invstd=s, train=True, eps=eps, output_mask=[True, True, True])
         for g, w, x, m, s in zip(
             _pictures(gradient), weight, _pictures(known.inputs), known.mean, known.scale, strict=True
         )
     ]
-    of_inputs, of_weight, of_bias = (_stacked(one) for one in zip(*each, strict=True))
+    of_inputs, of_weight, of_bias = (_stacked(tensors) for tensors in zip(*by_task, strict=True))
     return of_inputs.reshape(gradient.shape), of_weight, of_bias
 
 
 def _gradients_of_all(gradient: Tensor, weight: Tensor, known: Known) -> tuple[Tensor, Tensor, Tensor]:
-    """`gradients` by plain operations on all tasks at once, which needs fewer calls."""
+    """`gradients` by plain operations on all tasks at once, which needs fewer calls.
+
+    With d = x - [x], x' = s d and dL/dw = sum(g x'), P(g) is g + d * (-dL/dw s / M) - dL/db / M.
+    """
     size = gradient.shape[1]
     centred = known.inputs - known.mean.unsqueeze(1)
     of_bias = gradient.sum(1)
@@ -89,7 +92,8 @@ def second_gradients(
     mean_ux, mean_u, mean_gx, mean_g = ((value / size).unsqueeze(1) for value in (*sums, *found))
     w, mean, s, v, z = (value.unsqueeze(1) for value in (weight, known.mean, known.scale, *cotangents[1:]))
     q = (u * g).sum(1, keepdim=True) / size - mean_u * mean_g - mean_ux * mean_gx
-    # In each channel, every result is a linear combination of g, u, x and 1, so one pass over memory computes it.
+    # mean_ux is [u x'], mean_gx is [g x']. In each channel, every result is a linear combination of g, u, x and 1, so
+    # one pass over memory computes it: d/dx = of_g (g - [g]) + of_u (u - [u]) + of_x (x - [x]).
     vs, ws = v * s, w * s
     of_g, of_u = vs - ws * s * mean_ux, -ws * s * mean_gx
     of_x = -s * (of_g * mean_gx + of_u * mean_ux + ws * s * q)
@@ -98,8 +102,8 @@ def second_gradients(
     return d_g, (s * q * size).squeeze(1)
 
 
-def _stacked(each: tuple[Tensor, ...]) -> Tensor:
-    return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
+def _stacked(tensors: tuple[Tensor, ...]) -> Tensor:
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)  # a view in place of a copy
 
 
 def _pictures(rows: Tensor) -> Tensor:

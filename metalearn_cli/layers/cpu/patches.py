@@ -66,7 +66,7 @@ class Forms:
         if self.by_patches:
             self._put_back(torch.bmm(gradient, weight), out)
         else:
-            like = out[0].permute(0, 3, 1, 2)
+            like = out[0].permute(0, 3, 1, 2)  # [N, H, W, C] seen as torch's [N, C, H, W]; a view, so `out` is written
             like.copy_(self.derivative(gradient, like, self.kernels(weight), of=0))
 
     def padded(self) -> tuple[int, int]:
@@ -103,11 +103,12 @@ class Forms:
 
     def derivative(self, gradient: Tensor, inputs: Tensor, weight: Tensor, of: int) -> Tensor:
         """The derivative of one task's convolution in torch's layout: for its inputs (`of` 0) or for its weight (1)."""
+        # [1, M, O] -> [N, h, w, O] -> [N, O, h, w].
         pictures = gradient.reshape(self.examples, self.h, self.w, -1).permute(0, 3, 1, 2)
         wanted = [of == 0, of == 1, False]
         rest = (self.window.stride, self.window.padding, (1, 1), False, (0, 0), 1, wanted)
-        found: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]
-        return found
+        derivative: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]
+        return derivative
 
     def kernels(self, weight: Tensor) -> Tensor:
         """One task's weight [1, O, S] in torch's layout [O, C, k, l], channels last in memory."""
@@ -165,7 +166,7 @@ class _Direct:
     def forward(self, weight: Tensor, out: Tensor, add: bool = False) -> None:
         window = self._of.window
         outputs = torch.conv2d(self._inputs, self._of.kernels(weight), None, window.stride, window.padding)
-        rows = outputs.permute(0, 2, 3, 1).reshape(out.shape)
+        rows = outputs.permute(0, 2, 3, 1).reshape(out.shape)  # [N, O, h, w] -> [N, h, w, O] -> [1, M, O]
         out.add_(rows) if add else out.copy_(rows)
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:

@@ -14,7 +14,7 @@ CHANCES = 6
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 _STRENGTH = 0.4
-_REACH = 8
+_REACH = 8  # a picture moves by up to 1 / 8 of its side
 
 
 def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tensor:
@@ -59,7 +59,8 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 def _jittered(pictures: Tensor, factors: Tensor) -> Tensor:
-    brightness, contrast, saturation = factors.T[..., None, None, None]
+    """Pictures with brightness, contrast and saturation multiplied by `factors` [N, 3]."""
+    brightness, contrast, saturation = factors.T[..., None, None, None]  # [N, 3] -> three times [N, 1, 1, 1]
     pictures = (pictures * brightness).clamp(0, 1)
     bright = grey(pictures) if pictures.shape[1] == 3 else pictures
     middle = bright.mean((1, 2, 3), keepdim=True)
@@ -80,10 +81,12 @@ def _moved(pictures: Tensor, chances: Tensor, crop: bool, flip: bool) -> Tensor:
         rows = (rows + _shift(chances[:, 0:1], height)).clamp(0, height - 1)
         columns = (columns + _shift(chances[:, 1:2], width)).clamp(0, width - 1)
     places = torch.arange(number, device=pictures.device)
+    # One gather for all pictures, each with its own rows and columns. Index tensors on both sides of the slice put the
+    # channels last, [N, H, W, C], so they are moved back.
     return pictures[places[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def _shift(chance: Tensor, extent: int) -> Tensor:
-    """A whole number of pixels, from -extent/8 to extent/8."""
+    """For random numbers in 0..1, whole numbers of pixels from -extent / 8 to extent / 8, all equally likely."""
     most = extent // _REACH
     return (chance * (2 * most + 1)).floor().long() - most

@@ -1,4 +1,4 @@
-"""Pictures through a frozen extractor: what an experiment's `dataset.features` names, built once, and its answers.
+"""Builds the extractor that an experiment's `dataset.features` names, and computes the features of pictures with it.
 
 Legend: N pictures, H height, W width, C channels, F features.
 """
@@ -21,24 +21,28 @@ from metalearn_cli.runtime.data.torch_threads import torch_alone
 from metalearn_cli.settings import Choice
 
 _AT_ONCE = 4
-"""Pictures that one thread takes at a time: what they become on their way stays near its cache."""
+"""Pictures that one CPU thread takes at a time, so few that the outputs of the layers fit into its cache."""
 _AT_ONCE_ELSEWHERE = 64
+"""Pictures that a GPU takes at a time."""
 
 
 def asked_features(dataset: Choice) -> Choice | None:
-    """The extractor that a dataset's settings name; of a mixture that of its members, which have the same."""
-    found: Choice | None = getattr(dataset, EXTRACTED, None)
+    """The settings of a dataset's extractor, or None if learners read pixels.
+
+    Raises ConfigError if the members of a mixture have different extractors.
+    """
+    own: Choice | None = getattr(dataset, EXTRACTED, None)
     members: tuple[Choice, ...] = getattr(dataset, "of", ())
     if not members:
-        return found
-    each = [asked_features(member) for member in members]
-    if any(one != each[0] for one in each):
+        return own
+    asked = [asked_features(member) for member in members]
+    if any(settings != asked[0] for settings in asked):
         raise ConfigError("dataset.of: some have other `features` than others; expected the same for all, or none")
-    return each[0]
+    return asked[0]
 
 
 def extractor_for(settings: Choice) -> Extractor:
-    """The extractor of these settings, with its weights; it is built once.
+    """The extractor of these settings, with its weights; a second call with equal settings returns the same object.
 
     Raises ConfigError if its library or its weights are missing or wrong.
     """
@@ -59,17 +63,17 @@ def _built(config: type[Choice], values: str) -> Extractor:
 
 
 def extracted_features(pictures: NDArray[np.uint8], extractor: Extractor, device: torch.device = CPU) -> Tensor:
-    """The features [N, F] of pictures [N, H, W, C] that are as the extractor's preprocessing stores them."""
+    """The features [N, F] of pictures uint8 [N, H, W, C] in the size and colours of the extractor's preprocessing."""
     module, seen = extractor.module.to(device), extractor.preprocessing
     mean, std = (per_channel(tuple(values), device) for values in (seen.mean, seen.std))
     size = _AT_ONCE if device.type == "cpu" else _AT_ONCE_ELSEWHERE
 
     def part(start: int) -> Tensor:
-        # Moved and not copied: the convolutions of a CPU are faster where channels lie side by side.
+        # permute changes only the strides, so channels still lie side by side; convolutions on a CPU are faster so.
         pixels = torch.from_numpy(pictures[start : start + size]).to(device).permute(0, 3, 1, 2)
         with torch.no_grad():
-            found: Tensor = module((pixels.to(torch.float32) / 255 - mean) / std).float()
-        return found
+            features: Tensor = module((pixels.to(torch.float32) / 255 - mean) / std).float()
+        return features
 
     starts = range(0, len(pictures), size)
     if not starts:
@@ -81,17 +85,17 @@ def extracted_features(pictures: NDArray[np.uint8], extractor: Extractor, device
 
 
 def views_of(pictures: NDArray[np.uint8], numbers: range, views: int, augmentation: list[str]) -> NDArray[np.uint8]:
-    """Each picture [N, H, W, C] and its changed copies after it, [N * views, H, W, C].
+    """The `views` versions of each picture [N, H, W, C], behind one another, [N * views, H, W, C]; first the picture.
 
-    A copy depends on the picture's number in the dataset and on its own place alone.
+    The random changes of a copy depend only on the picture's number in the dataset (`numbers`) and on the copy's place.
     """
     if views == 1:
         return pictures
     plain = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(torch.float32) / 255
-    every = [plain]
+    versions = [plain]
     for view in range(1, views):
         chances = [generator_for(view, "views", 0, number).random(CHANCES, dtype=np.float32) for number in numbers]
-        every.append(augmented(plain, torch.from_numpy(np.stack(chances)), augmentation))
-    changed = torch.stack(every, 1).flatten(0, 1).mul(255).round().clamp(0, 255).to(torch.uint8)
-    found: NDArray[np.uint8] = changed.permute(0, 2, 3, 1).contiguous().numpy()
-    return found
+        versions.append(augmented(plain, torch.from_numpy(np.stack(chances)), augmentation))
+    changed = torch.stack(versions, 1).flatten(0, 1).mul(255).round().clamp(0, 255).to(torch.uint8)
+    stored: NDArray[np.uint8] = changed.permute(0, 2, 3, 1).contiguous().numpy()
+    return stored

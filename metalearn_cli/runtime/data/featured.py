@@ -1,4 +1,4 @@
-"""A prepared dataset with the features of its pictures beside them, computed where they are not there yet.
+"""Opens the features beside the pictures of a prepared dataset, and computes them if they are not stored yet.
 
 Legend: N pictures, V views, H height, W width, C channels, F features.
 """
@@ -33,20 +33,20 @@ from metalearn_cli.storage.prepared.features import (
 from metalearn_cli.storage.prepared.originals import Originals, originals
 
 _SECONDS_BETWEEN_LOOKS = 0.2
-_DECODERS = 4
+_DECODERS = 4  # threads that decode pictures while the extractor computes
 
 
 def features_beside(
     settings: Choice, dataset: Archive | Generated, prepared: Prepared, folder: Path, progress: Progress,
     device: torch.device = CPU,
 ) -> Stored:  # fmt: skip
-    """The features of all pictures of the prepared dataset in `folder` by the extractor of its `settings`.
+    """The features of all pictures of the prepared dataset in `folder`, by the extractor that its `settings` name.
 
-    Those that are not there are computed, by one process while others wait, from the original pictures at the
-    extractor's own size where their source is still where it was, else from the stored pictures.
+    If they are not stored, one process computes them while others wait. It reads the original pictures in the
+    extractor's own size if their source is unchanged, and otherwise the stored pictures.
 
-    Raises ConfigError if the extractor cannot be had, DataError for features that are damaged or pictures that cannot
-    be read, RunError if the disk refuses.
+    Raises ConfigError if the extractor is missing, DataError if features are damaged or pictures cannot be read,
+    RunError if the disk refuses.
     """
     asked, extractor = asked_of(settings, prepared)
     views, augmentation = asked.views, list(asked.augmentation)
@@ -81,9 +81,9 @@ def features_beside(
 
 
 def asked_of(settings: Choice, prepared: Prepared) -> tuple[Asked, Extractor]:
-    """What the features that a dataset's settings ask for depend on, and their extractor.
+    """The key of the features that a dataset's settings name (everything on which they depend), and their extractor.
 
-    Raises ConfigError if that cannot be had.
+    Raises ConfigError if the extractor is missing.
     """
     chosen: Choice = settings.features  # type: ignore[attr-defined]
     augmentation: list[str] = list(settings.augmentation)  # type: ignore[attr-defined]
@@ -92,12 +92,14 @@ def asked_of(settings: Choice, prepared: Prepared) -> tuple[Asked, Extractor]:
 
 
 def _originals(source: Originals, extractor: Extractor) -> Callable[[int], NDArray[np.uint8]]:
-    """From the number of a picture to its original, in the extractor's size."""
+    """A function from the number of a picture to its original, in the extractor's size."""
     members = source.stored()
     return lambda number: source.read(members[number], number, extractor.preprocessing)
 
 
 def _stored(prepared: Prepared, extractor: Extractor) -> Callable[[int], NDArray[np.uint8]]:
+    """A function from the number of a picture to the stored picture, resized to the extractor's size."""
+
     def read(number: int) -> NDArray[np.uint8]:
         return decode(prepared.images.picture(number), extractor.preprocessing, f"picture {number}")
 

@@ -1,4 +1,4 @@
-"""What a network sees and gives, and the tasks that it gets: facts of an opened dataset, whichever it is."""
+"""The form of an opened dataset, the same for pictures, rows and functions: a network's interface, and samplers."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypedDict
@@ -12,11 +12,11 @@ from metalearn_cli.runtime.data.whole_parts import Passes
 
 
 class Interface(NamedTuple):
-    """What a network sees and gives: input shape (C, H, W) or (F,), number of outputs, and how they are judged.
+    """The inputs and outputs of a network: input shape (C, H, W) or (F,), number of outputs, and their objective.
 
-    `preprocessing` is None where inputs are not pictures. `view` says which features of a picture are seen, and then
-    `preprocessing` is the extractor's; it is None where pixels are seen. `table` says how the rows of a table become
-    inputs; it is None where inputs are not rows.
+    `preprocessing`: that of the pictures; None if inputs are not pictures. `view`: the features of pictures that the
+    network reads, and `preprocessing` is then the extractor's; None if it reads pixels. `table`: the encoding of rows;
+    None if inputs are not rows of a table.
     """
 
     input_shape: tuple[int, ...]
@@ -28,20 +28,19 @@ class Interface(NamedTuple):
 
     @property
     def tells_classes_apart(self) -> bool:
-        """Whether it is judged by accuracy, and not by squared error."""
+        """Whether outputs are classes, judged by accuracy, and not values, judged by squared error."""
         return self.objective is classification
 
 
 class Data(NamedTuple):
-    """An experiment's dataset, ready to draw from: `sampler(part, spec, seed)`; `sha256` names its contents.
+    """An experiment's dataset, ready to draw tasks with `sampler(part, spec, seed)`. `sha256` identifies its contents.
 
-    `classes(part)` are the names of a part's classes, `names(part, spec, seed)` those in each task that the sampler
-    draws; a distribution of tasks has none. `numbered(spec, seed, most)` draws training tasks by class number, of
-    `most` classes or fewer; None where classes have no numbers. `passes()` are all pictures of the training classes.
-    `strangers(part, spec, seed)` draws pictures of the classes that each task has not; None where there are no others.
-    `pictured` has, where the sampler draws features, the
-    pictures of the same tasks, to be shown to a person. `left_out(part, spec)` is a line on what is not drawn from, as
-    it has too few rows; "" if nothing is left out.
+    `classes(part)`: the names of a part's classes, and `names(part, spec, seed)` those in each task of the sampler; a
+    distribution of tasks has none. `numbered(spec, seed, most)`: training tasks whose targets are the numbers of
+    training classes, at most `most` of them (only the baselines); None for a mixture. `passes()`: all pictures of the
+    training classes. `strangers(part, spec, seed)`: pictures of the classes that a task does not have; None if a part
+    has no other classes. `pictured` (only for features): the pictures of the same tasks, for a person to see.
+    `left_out(part, spec)`: a line on classes or tasks with too few rows; "" if there are none.
     """
 
     interface: Interface
@@ -57,21 +56,23 @@ class Data(NamedTuple):
 
 
 class Pictured(NamedTuple):
-    """Tasks as pictures, for a person: `sampler(part, spec, seed)` draws them, as inputs that were `seen` so."""
+    """Tasks as pictures, for a person: `sampler(part, spec, seed)` draws them, `seen` is their preprocessing."""
 
     sampler: Callable[[Part, TaskSpec, int], Sampler]
     seen: Preprocessing
 
 
 class ShownAs(TypedDict):
-    """How tasks are shown to a person: the preprocessing of their pictures, and a sampler of these for features."""
+    """Keyword arguments for showing tasks to a person: the preprocessing of pictures; for features, their sampler."""
 
     seen: Preprocessing | None
     pictures: Sampler | None
 
 
 def shown_as(data: Data, seen: Preprocessing | None, part: Part, spec: TaskSpec, seed: int) -> ShownAs:
-    """How the tasks of a part are shown to a person: as the network's inputs, or as the pictures behind features."""
+    """How to show the tasks of a part: as the network's inputs (with preprocessing `seen`), or, if these are features,
+    as the pictures behind them.
+    """
     if data.pictured is None:
         return {"seen": seen, "pictures": None}
     return {"seen": data.pictured.seen, "pictures": data.pictured.sampler(part, spec, seed)}

@@ -19,17 +19,18 @@ def common_preprocessing(mixture: Mixture, members: Sequence[tuple[Manifest, str
     channels, height, width = mixture.shape
     chosen = [manifest.preprocessing_for(split, mixture.normalisation, channels) for manifest, split in members]
     shares = np.array(mixture.weights) / sum(mixture.weights)
-    mean = shares @ np.array([one.mean for one in chosen])
-    square = shares @ np.array([np.square(one.std) + np.square(one.mean) for one in chosen])
+    mean = shares @ np.array([member.mean for member in chosen])
+    # The variance of a mixture is E[x^2] - E[x]^2, and a member's E[x^2] is std^2 + mean^2.
+    square = shares @ np.array([np.square(member.std) + np.square(member.mean) for member in chosen])
     std = np.sqrt(square - np.square(mean))
     return Preprocessing(
-        channels=channels, height=height, width=width, invert=all(one.invert for one in chosen),
+        channels=channels, height=height, width=width, invert=all(member.invert for member in chosen),
         mean=tuple(mean.round(4).tolist()), std=tuple(std.round(4).tolist()),
     )  # fmt: skip
 
 
 def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part: Part, seed: int) -> Sampler:
-    """A Sampler whose task i of step s comes from one of the `samplers`; s and i choose which, by the `weights`."""
+    """A Sampler whose task i of step s comes from one of the `samplers`, which s and i draw by the `weights`."""
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         choices = [_member(weights, part, seed, step, number) for number in numbers]
@@ -39,10 +40,10 @@ def mixture_sampler(samplers: Sequence[Sampler], weights: Sequence[float], part:
     return sampler
 
 
-def _together(each: Sequence[Examples]) -> Examples:
-    inputs, targets = (torch.cat(values) for values in ([one.inputs for one in each], [one.targets for one in each]))
-    keys = [one.keys for one in each if one.keys is not None]
-    return Examples(inputs, targets, each[0].ways, torch.cat(keys) if keys else None)
+def _together(parts: Sequence[Examples]) -> Examples:
+    inputs, targets = torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
+    keys = [part.keys for part in parts if part.keys is not None]
+    return Examples(inputs, targets, parts[0].ways, torch.cat(keys) if keys else None)
 
 
 def mixture_names(members: Sequence[tuple[str, Names]], weights: Sequence[float], part: Part, seed: int) -> Names:

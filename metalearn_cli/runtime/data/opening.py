@@ -121,7 +121,7 @@ class _Stored(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The name of its contents."""
+        """The SHA-256 of its contents."""
         return self.prepared.manifest.sha256
 
     def classes(self, part: Part) -> frozenset[str]:
@@ -164,7 +164,7 @@ def _opened(stored: _Stored, ways: int, seen: Preprocessing | None, device: torc
 
 
 def _opened_features(stored: _Stored, ways: int, progress: Progress, device: torch.device) -> Data:
-    """The same tasks as `_opened` gives, of features: the same classes and pictures for the same numbers."""
+    """As `_opened`, with features as inputs; task i of step s has the same classes and pictures."""
     dataset = dataset_of(stored.settings)
     assert isinstance(dataset, Archive | Generated)
     found = features_beside(stored.settings, dataset, stored.prepared, stored.folder, progress, device=device)
@@ -184,14 +184,14 @@ def _opened_features(stored: _Stored, ways: int, progress: Progress, device: tor
 
 
 def _ink(stored: _Stored, view: View) -> tuple[float, float] | None:
-    """How bright the pictures are that the extractor sees: the originals of inverted ones are not inverted."""
+    """The brightness of the pictures that the extractor reads. Stored pictures may be inverted; originals are not."""
     ink = stored.preprocessing.ink
     inverted = view.first is None and stored.preprocessing.invert
     return (round(1 - ink[0], 4), ink[1]) if ink is not None and inverted else ink
 
 
 def _drawn_from(pool: Callable[[Part], Pool], stored: _Stored, interface: Interface, sha256: str) -> Data:
-    """The data whose parts are these pools."""
+    """The Data of a stored dataset whose parts are the pools `pool(part)`."""
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
         check(classes := pool(part), spec, stored.name)
@@ -223,7 +223,8 @@ def _mixed(
     if asked_features(mixture.of[0]) is not None:
         opened = [_opened_features(stored, ways, progress, device) for stored in members]
     else:
-        common = seen or common_preprocessing(mixture, [(one.prepared.manifest, one.sampling.split) for one in members])
+        manifests = [(stored.prepared.manifest, stored.sampling.split) for stored in members]
+        common = seen or common_preprocessing(mixture, manifests)
         opened = [_opened(stored, ways, common, device) for stored in members]
 
     def sampler(part: Part, spec: TaskSpec, seed: int) -> Sampler:
@@ -236,13 +237,12 @@ def _mixed(
         return frozenset().union(*(data.classes(part) for data in opened))
 
     def names(part: Part, spec: TaskSpec, seed: int) -> Names:
-        each = [(one.name, data.names(part, spec, seed)) for one, data in zip(members, opened, strict=True)]
-        return mixture_names(each, mixture.weights, part, seed)
+        by_dataset = [(stored.name, data.names(part, spec, seed)) for stored, data in zip(members, opened, strict=True)]
+        return mixture_names(by_dataset, mixture.weights, part, seed)
 
     def strangers(part: Part, spec: TaskSpec, seed: int) -> Sampler | None:
-        each = [data.strangers(part, spec, seed) for data in opened]
-        samplers = [sampler for sampler in each if sampler is not None]
-        return mixture_sampler(samplers, mixture.weights, part, seed) if len(samplers) == len(each) else None
+        samplers = [sampler for data in opened if (sampler := data.strangers(part, spec, seed)) is not None]
+        return mixture_sampler(samplers, mixture.weights, part, seed) if len(samplers) == len(opened) else None
 
     passes = partial(numbered_after, [data.passes for data in opened if data.passes is not None])
     return Data(opened[0].interface, sha256, sampler, classes, names, passes=passes, strangers=strangers)

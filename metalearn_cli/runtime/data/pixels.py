@@ -20,13 +20,14 @@ from metalearn_cli.storage.prepared.rows import Rows
 CPU = torch.device("cpu")
 _SHARE = 0.5
 """The share of a device's free memory that a dataset may take; the rest is for the computation."""
-_SMALL, _ROWS_AT_ONCE = 64 << 20, 4096
+_SMALL = 64 << 20  # bytes
+_ROWS_AT_ONCE = 4096
 
 
 class Pixels:
-    """Pictures uint8 [N, H, W, C] of a store, or features float16 [N, F] of them, to be taken by number to a device.
+    """Pictures uint8 [N, H, W, C] of a store, or their features float16 [N, F]; each call brings some to a device.
 
-    They are in memory, or read from their file.
+    They are either in memory, or are read from their file.
     """
 
     def __init__(self, stored: Tensor | Rows, device: torch.device) -> None:
@@ -45,11 +46,11 @@ class Pixels:
         """
         wanted = numbers.flatten()
         if isinstance(self._stored, Rows):
-            found = torch.from_numpy(self._stored.taken(wanted.numpy()))
+            rows = torch.from_numpy(self._stored.taken(wanted.numpy()))
         else:
-            found = self._stored.index_select(0, sent(wanted, self.device) if self.resident else wanted)
-        found = sent(found, self.device)
-        return found.view(*numbers.shape, *found.shape[1:])
+            rows = self._stored.index_select(0, sent(wanted, self.device) if self.resident else wanted)
+        rows = sent(rows, self.device)
+        return rows.view(*numbers.shape, *rows.shape[1:])
 
 
 def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
@@ -60,14 +61,14 @@ def pixels_on(rows: Rows, device: torch.device = CPU) -> Pixels:
     """
     if device.type != "cuda":
         return Pixels(_in_memory(rows, device) if rows.nbytes <= _SMALL else rows, device)
-    numbered = torch.empty(0, device=device).device
+    numbered = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", as tensors on it say
     if fits_gpu(rows.nbytes, numbered):
         return Pixels(_in_memory(rows, numbered), numbered)
     return Pixels(rows, numbered)
 
 
 def _in_memory(rows: Rows, device: torch.device) -> Tensor:
-    """All rows on a device; never more than a few at once on their way there."""
+    """All rows on a device. They go there in blocks, so that the host never holds all of them."""
     stored = torch.empty(rows.shape, dtype=torch.from_numpy(np.empty(0, rows.dtype)).dtype, device=device)
     for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
         numbers = np.arange(start, min(start + _ROWS_AT_ONCE, rows.shape[0]))
@@ -81,30 +82,31 @@ def fits_gpu(size: int, device: torch.device) -> bool:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """The same values on a device; the copy to a GPU does not wait for its end."""
-    if values.device.type == "cpu" and device.type == "cuda":
+    """The same values on a device; this call does not wait for the end of a copy to a GPU."""
+    if values.device.type == "cpu" and device.type == "cuda":  # without pinned memory, non_blocking would wait
         return values.contiguous().pin_memory().to(device, non_blocking=True)
     return values.to(device)
 
 
 def turned(pixels: Tensor, turns: NDArray[np.int64]) -> Tensor:
     """Pixels [T, W, E, H, W, C], with each class turned in place by `turns` [T, W] times 90 degrees."""
-    each = pixels.flatten(0, 1)
+    by_class = pixels.flatten(0, 1)  # a view of the same memory
     for quarters in (1, 2, 3):
         if len(places := np.flatnonzero(turns == quarters)):
             these = sent(torch.from_numpy(places), pixels.device)
-            each.index_copy_(0, these, each.index_select(0, these).rot90(quarters, (2, 3)))
+            by_class.index_copy_(0, these, by_class.index_select(0, these).rot90(quarters, (2, 3)))
     return pixels
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels uint8 [..., H, W, C] as network inputs (pixel / 255 - mean) / std, float32 [..., C, H, W]."""
     inputs = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    # (p / 255 - mean) / std = p * scale + shift: two passes in place instead of three new tensors.
     scale = tuple(1 / (255 * deviation) for deviation in std)
     shift = tuple(-average / deviation for average, deviation in zip(mean, std, strict=True))
     return inputs.mul_(per_channel(scale, pixels.device)).add_(per_channel(shift, pixels.device))
 
 
 def inputs_of_stored(pictures: Sequence[NDArray[np.uint8]], seen: Preprocessing) -> Tensor:
-    """Pictures [H, W, C] in the form in which `prepare` stores them, as network inputs [N, C, H, W] on the CPU."""
+    """Stored pictures uint8 [H, W, C] as network inputs [N, C, H, W] on the CPU."""
     return normalised(torch.from_numpy(np.stack(pictures)), seen.mean, seen.std)

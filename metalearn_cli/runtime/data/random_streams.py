@@ -16,6 +16,8 @@ from metalearn_cli.datasets import Part
 
 def generator_for(seed: int, part: str, step: int, number: int) -> np.random.Generator:
     """A generator of the random numbers of task `number` of meta-batch `step`."""
+    # Philox is counter-based: it needs no warm-up, and streams of different keys are independent (Salmon et al. 2011).
+    # A meta-batch has fewer than 2^20 tasks, so the second half of the key is another for every task.
     return np.random.Generator(np.random.Philox(key=[_stream(seed, part), step << 20 | number]))
 
 
@@ -31,4 +33,5 @@ def keys_for(seed: int, part: Part, step: int, numbers: Sequence[int]) -> Tensor
 
 @lru_cache
 def _stream(seed: int, part: str) -> int:
+    """The first half of the key. A hash, so that neighbouring seeds and parts give unrelated keys in every process."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest(), "little")

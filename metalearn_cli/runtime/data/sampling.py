@@ -47,8 +47,8 @@ class Pool(NamedTuple):
     `turn_per_task`, each class of a task is turned by a random multiple of 90 degrees instead. Pictures are resized to
     `shape` (C, H, W), changed by the `augmentation`s, and then normalised: (pixel / 255 - mean) / std.
 
-    With `shape` (F,) the images are stored features, `views` of each picture one after the other, of which training
-    draws one and the other parts take the first, that of the picture itself.
+    With `shape` (F,) the images are stored features: `views` rows for each picture, the first one of the picture
+    itself. Training draws one of them; validation and test take the first.
     """
 
     part: Part
@@ -66,9 +66,10 @@ class Pool(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """The pictures of one task: image numbers [W, E] (shots first), turns [W] in units of 90 degrees, and the random
-    numbers [W, E, CHANCES] for the augmentation of each image, or the stored view to take of each [W, E] (None: the
-    first).
+    """The pictures of one task: image numbers [W, E] (shots first), and turns [W] in units of 90 degrees.
+
+    `chances` [W, E, CHANCES]: random numbers for the augmentation of each image. `view` [W, E] (only for features): the
+    stored version to take of each image; None takes the first.
     """
 
     images: NDArray[np.int64]
@@ -77,7 +78,7 @@ class Draw(NamedTuple):
     view: NDArray[np.int64] | None = None
 
     def rows(self, views: int) -> NDArray[np.int64]:
-        """The rows [W, E] of a store with so many views of each image, one after the other."""
+        """The numbers [W, E] of the rows in a store that has `views` rows for each image."""
         return self.images * views + (0 if self.view is None else self.view)
 
 
@@ -147,7 +148,7 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
 
 
 def classes_of(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The places in the pool of a task's classes [W]: what its generator is asked for first."""
+    """The places [W] of a task's classes in the pool. They are the first numbers drawn from the task's generator."""
     return generator.choice(len(pool.starts), spec.ways, replace=False)
 
 
@@ -157,8 +158,8 @@ def gather(pool: Pool, spec: TaskSpec, draws: Sequence[Draw]) -> Task:
     Shapes: support.inputs [T, W * shots, C, H, W], query.inputs [T, W * queries, C, H, W], class after class;
     targets 0..W-1 as int64. Inputs are float32.
     """
-    pixels = pool.images.taken(torch.from_numpy(np.stack([one.rows(pool.views) for one in draws])))
-    inputs = _seen(pool, turned(pixels, np.stack([one.turns for one in draws])), draws)
+    pixels = pool.images.taken(torch.from_numpy(np.stack([task.rows(pool.views) for task in draws])))
+    inputs = _seen(pool, turned(pixels, np.stack([task.turns for task in draws])), draws)
     return Task(_examples(inputs[:, :, : spec.shots]), _examples(inputs[:, :, spec.shots :]))
 
 
@@ -173,7 +174,7 @@ def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
     plain = normalised(pixels, (0.0,) * stored[0], (1.0,) * stored[0])
     pictures = resized_to(plain.flatten(0, 2), (pool.shape[0], height, width))
     if pool.augmentation:
-        chances = torch.from_numpy(np.stack([one.chances for one in draws if one.chances is not None]))
+        chances = torch.from_numpy(np.stack([task.chances for task in draws if task.chances is not None]))
         pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)
     mean, std = (per_channel(tuple(values), pixels.device) for values in (pool.mean, pool.std))
     return ((pictures - mean) / std).reshape(*plain.shape[:3], *pool.shape)
@@ -207,9 +208,10 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
     tasks = picture_sampler(pool, spec, seed)
 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
-        each = [classes_of(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
+        places = [classes_of(pool, spec, generator_for(seed, pool.part, step, number)) for number in numbers]
         drawn = tasks(step, numbers)
-        chosen = sent(torch.from_numpy(np.stack(each)), drawn.support.targets.device)
+        chosen = sent(torch.from_numpy(np.stack(places)), drawn.support.targets.device)
+        # chosen [T, W] maps the targets 0..W-1 of a task to the numbers of its classes in the pool.
         return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in drawn))
 
     return sampler
@@ -221,8 +223,7 @@ def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) 
     def sampler(step: int, numbers: Sequence[int]) -> Task:
         examples = spec.shots + spec.queries
         drawn = [source.draw(generator_for(seed, part, step, number), examples) for number in numbers]
-        inputs = torch.from_numpy(np.stack([one[0] for one in drawn]))
-        targets = torch.from_numpy(np.stack([one[1] for one in drawn]))
+        inputs, targets = (torch.from_numpy(np.stack(values)) for values in zip(*drawn, strict=True))
         keys = keys_for(seed, part, step, numbers)
         return Task(
             Examples(inputs[:, : spec.shots], targets[:, : spec.shots], keys=keys),

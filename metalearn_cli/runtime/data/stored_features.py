@@ -1,4 +1,4 @@
-"""The features that lie beside the pictures of a run which sees pixels, if there are any."""
+"""Finds stored features for a run that was trained on pixels, so that both can be compared."""
 
 import torch
 
@@ -19,9 +19,9 @@ def _silent(_label: str, _done: int, _total: int) -> None:
 
 
 def beside_pixels(experiment: Experiment, device: torch.device) -> Data | None:
-    """The same tasks as vectors: features of the usual extractor, if `prepare --features` has stored them.
+    """The data of the same tasks with features of efficientnet_lite as inputs, if `prepare --features` stored them.
 
-    None where they are not there, cannot be read, or the extra `photos` is not installed: nothing is computed.
+    None if they are not stored or cannot be read, or if the extra `photos` is not installed. No feature is computed.
     """
     featured = with_overrides(experiment, [_USUAL, "dataset.augmentation=[]"])
     dataset = dataset_of(featured.dataset)

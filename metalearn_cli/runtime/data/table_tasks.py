@@ -28,11 +28,11 @@ from metalearn_cli.storage.prepared.preparation import data_folder
 from metalearn_cli.storage.tabular.preparing import open_or_explain_table
 from metalearn_cli.storage.tabular.stored import FloatRows, Table
 
-_SMALL = 64 << 20
+_SMALL = 64 << 20  # bytes
 
 
 class Values:
-    """Rows float32 [N, V] of a table, to be taken by number to a device: in memory, or read from their file."""
+    """Rows float32 [N, V] of a table, in memory or read from their file; each call brings some to a device."""
 
     def __init__(self, rows: FloatRows, device: torch.device) -> None:
         device = torch.empty(0, device=device).device
@@ -41,17 +41,17 @@ class Values:
         self._held = torch.from_numpy(rows.all_floats()).to(device) if stays else None
 
     def taken(self, numbers: NDArray[np.int64]) -> Tensor:
-        """The rows of these numbers [...], on the device: [..., V]. Raises DataError if their file has changed."""
+        """The rows with these `numbers` [...], on the device: [..., V]. Raises DataError if their file has changed."""
         wanted = numbers.ravel()
         if self._held is None:
-            found = sent(torch.from_numpy(self._rows.floats(wanted)), self.device)
+            rows = sent(torch.from_numpy(self._rows.floats(wanted)), self.device)
         else:
-            found = self._held.index_select(0, sent(torch.from_numpy(wanted), self.device))
-        return found.view(*numbers.shape, -1)
+            rows = self._held.index_select(0, sent(torch.from_numpy(wanted), self.device))
+        return rows.view(*numbers.shape, -1)
 
 
 class Bins(NamedTuple):
-    """The rows of a part's groups: of each class, or task, `counts` [G, 1] from `starts` on; or [G, classes]."""
+    """The rows of a part's G groups: `counts` from number `starts` on, both [G, 1], or [G, classes] if "labelled"."""
 
     part: Part
     names: list[str]
@@ -60,7 +60,7 @@ class Bins(NamedTuple):
 
 
 class TableData(NamedTuple):
-    """An opened table with what it is called: who may draw what from it."""
+    """An opened table, and the samplers of its tasks; `name` is the dataset's name for messages."""
 
     name: str
     table: Table
@@ -69,7 +69,7 @@ class TableData(NamedTuple):
 
     @property
     def encoding(self) -> Encoding:
-        """How its rows are encoded."""
+        """The encoding of its rows."""
         return self.table.manifest.encoding
 
     def bins(self, part: Part) -> Bins:
@@ -83,7 +83,7 @@ class TableData(NamedTuple):
         return Bins(part, names, starts[chosen], counts[chosen])
 
     def left_out(self, part: Part, spec: TaskSpec) -> str:
-        """What `usable` leaves out of a part, in a line; nothing if it leaves out nothing."""
+        """A line on the groups that `usable` leaves out of a part; "" if it leaves out none."""
         bins, needed = self.bins(part), spec.shots + spec.queries
         small = [name for name, counts in zip(bins.names, bins.counts, strict=True) if counts.min() < needed]
         kind = "classes" if self.encoding.kind == "classes" else "tasks"
@@ -92,16 +92,16 @@ class TableData(NamedTuple):
         return told if small else ""
 
     def usable(self, part: Part, spec: TaskSpec) -> Bins:
-        """The groups of a part that are large enough.
+        """The groups of a part that have enough rows for a task.
 
-        Raises ConfigError or DataError, which counts and names them, where some are not and none is to be left out.
+        Raises DataError if others are not to be left out, or none is large enough; ConfigError for too few classes.
         """
         bins, needed = self.bins(part), spec.shots + spec.queries
         large: NDArray[np.bool_] = np.all(bins.counts >= needed, axis=1)
         if not large.all():
             self._require_left_out(bins, large, spec)
             chosen = np.flatnonzero(large)
-            bins = Bins(part, [bins.names[one] for one in chosen], bins.starts[chosen], bins.counts[chosen])
+            bins = Bins(part, [bins.names[group] for group in chosen], bins.starts[chosen], bins.counts[chosen])
         if self.encoding.kind == "classes" and spec.ways > len(bins.names):
             found = f"{spec.ways} asked, but part '{part}' of {self.name} has {len(bins.names)} classes"
             raise ConfigError(f"task.ways: {found}{'' if large.all() else f' of {needed} rows or more'}")
@@ -121,14 +121,14 @@ class TableData(NamedTuple):
             raise DataError(f"{self.name}: {told}, so none is left; {some}; take smaller tasks")
 
     def sampler(self, part: Part, spec: TaskSpec, seed: int) -> Sampler:
-        """Tasks of a part. Raises as `usable` does."""
+        """A Sampler of the tasks of a part. Raises as `usable` does."""
         require_ways(self.encoding, spec.ways, self.name)
         bins = self.usable(part, spec)
 
         def sampler(step: int, numbers: Sequence[int]) -> Task:
-            chosen = [drawn_rows(bins, self.encoding, spec, generator_for(seed, part, step, one)) for one in numbers]
+            generators = (generator_for(seed, part, step, number) for number in numbers)
+            taken = self.values.taken(np.stack([drawn_rows(bins, self.encoding, spec, one) for one in generators]))
             keys = keys_for(seed, part, step, numbers)
-            taken = self.values.taken(np.stack(chosen))
             halves = taken[:, :, : spec.shots], taken[:, :, spec.shots :]
             task = Task(*(_examples(half, self.encoding, keys) for half in halves))
             return by_support(task, self.encoding) if self.encoding.standardise == "task" else task
@@ -136,9 +136,9 @@ class TableData(NamedTuple):
         return sampler
 
     def numbered(self, spec: TaskSpec, seed: int, most: int) -> Sampler:
-        """Training tasks whose targets are the numbers of their classes.
+        """A Sampler of training tasks whose targets are numbers of training classes (only the baselines).
 
-        Raises ConfigError if there are more than `most`.
+        Raises ConfigError for more than `most` classes, or for a regression.
         """
         if self.encoding.kind == "regression":
             raise ConfigError(f"algorithm.name: needs classes, and {self.name} has targets")
@@ -152,14 +152,14 @@ class TableData(NamedTuple):
             task = tasks(step, numbers)
             if not own:
                 return Task(*(half._replace(ways=most) for half in task))
-            each = [_groups(bins, spec, generator_for(seed, "train", step, one)) for one in numbers]
-            chosen = sent(torch.from_numpy(np.stack(each)), task.support.targets.device)
+            places = [_groups(bins, spec, generator_for(seed, "train", step, number)) for number in numbers]
+            chosen = sent(torch.from_numpy(np.stack(places)), task.support.targets.device)
             return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in task))
 
         return sampler
 
     def names(self, part: Part, spec: TaskSpec, seed: int) -> Names:
-        """The classes in the tasks of `sampler`; none where values are predicted."""
+        """The names of the classes in each task of `sampler`; [] for a regression."""
         if self.encoding.kind != "classes":
             return lambda _step, _number: list(self.encoding.classes)
         bins = self.usable(part, spec)
@@ -168,20 +168,20 @@ class TableData(NamedTuple):
         ]
 
     def classes(self, part: Part) -> frozenset[str]:
-        """The names of a part's classes; none where all tasks have the same."""
+        """The names of a part's classes; empty unless each task draws its own (kind "classes")."""
         return frozenset(self.table.manifest.parts[part] if self.encoding.kind == "classes" else ())
 
 
 def open_rows(
     name: str, tabular: Tabular, data_dir: Path | None, progress: Progress, device: torch.device
 ) -> TableData:
-    """The prepared table, to be worked on by a device. Raises DataError as `open_or_explain_table` does."""
+    """Open the prepared table for computation on a device. Raises DataError as `open_or_explain_table` does."""
     table = open_or_explain_table(name, tabular, data_folder(data_dir), progress)
     return TableData(name, table, Values(table.rows, device or CPU), tabular.leave_out_small)
 
 
 def require_ways(encoding: Encoding, ways: int, name: str) -> None:
-    """Raise ConfigError for a number of classes that the tasks of a table cannot have."""
+    """Raise ConfigError if the tasks of a table cannot have `ways` classes."""
     if encoding.kind == "regression" and ways != 1:
         raise ConfigError(f"task.ways: found {ways}, but {name} has targets and no classes; set it to 1")
     if encoding.kind == "labelled" and ways != len(encoding.classes):
@@ -192,17 +192,17 @@ def require_ways(encoding: Encoding, ways: int, name: str) -> None:
 
 
 def outputs_of(encoding: Encoding, ways: int) -> int:
-    """How many outputs a network needs."""
+    """The number of outputs of a network for the tasks of a table."""
     return len(encoding.targets) if encoding.kind == "regression" else len(encoding.classes) or ways
 
 
-@cache
+@cache  # an Objective's functions compare by identity, so equal units must give the same object
 def _regression(units: tuple[float, ...]) -> Objective:
     return regression_in(units)
 
 
 def objective_of(encoding: Encoding) -> Objective:
-    """How a network's answers are judged: errors are in the targets' own units."""
+    """The objective of a table's tasks; a regression's errors are in the targets' own squared units."""
     return _regression(tuple(encoding.target_std)) if encoding.kind == "regression" else classification
 
 
@@ -211,12 +211,12 @@ def _groups(bins: Bins, spec: TaskSpec, generator: np.random.Generator) -> NDArr
 
 
 def drawn_rows(bins: Bins, encoding: Encoding, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The rows [W, E] of one task: distinct ones of distinct classes, or of one task."""
+    """The numbers [W, E] of the rows of one task, all different; they come from W classes, or from one group."""
     if encoding.kind == "classes":
         places = [(group, 0) for group in _groups(bins, spec, generator)]
     else:
         group = int(generator.integers(len(bins.names)))
-        places = [(group, one) for one in range(bins.counts.shape[1])]
+        places = [(group, column) for column in range(bins.counts.shape[1])]
     examples = spec.shots + spec.queries
     return np.stack(
         [bins.starts[place] + generator.choice(bins.counts[place], examples, replace=False) for place in places]
@@ -224,20 +224,21 @@ def drawn_rows(bins: Bins, encoding: Encoding, spec: TaskSpec, generator: np.ran
 
 
 def _examples(values: Tensor, encoding: Encoding, keys: Tensor | None) -> Examples:
-    """Rows [T, W, E, V] as examples, class after class."""
-    tasks, ways, each = values.shape[:3]
+    """Rows [T, W, E, V] as examples [T, W * E, ...], class after class."""
+    tasks, ways, count = values.shape[:3]
     split = math.prod(encoding.input_shape)
-    inputs = values[..., :split].reshape(tasks, ways * each, *encoding.input_shape)
+    inputs = values[..., :split].reshape(tasks, ways * count, *encoding.input_shape)
     if encoding.kind == "regression":
-        return Examples(inputs, values[..., split:].reshape(tasks, each, -1), keys=keys)
-    targets = torch.arange(ways, device=values.device).repeat_interleave(each).expand(tasks, -1)
+        return Examples(inputs, values[..., split:].reshape(tasks, count, -1), keys=keys)
+    targets = torch.arange(ways, device=values.device).repeat_interleave(count).expand(tasks, -1)
     return Examples(inputs, targets, ways, keys)
 
 
 def by_support(task: Task, encoding: Encoding) -> Task:
-    """The tasks whose numbers lose the mean of their support sets, by their standard deviation there."""
+    """The tasks with (inputs - mean) / std of their own support sets in place of numbers; words stay 0 or 1."""
     channels = len(encoding.numeric)
     shown = task.support.inputs
+    # Both forms are [T, E, channels, steps]; the moments of a channel are over examples and steps, [T, channels].
     rows = shown.flatten(3) if encoding.series is not None else shown[:, :, :channels, None]
     mean, std = rows.mean((1, 3)), rows.std((1, 3), correction=0)
     std = torch.where(std > LEAST_SPREAD, std, torch.ones_like(std))

@@ -6,7 +6,7 @@ from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.runtime.data.interface import Interface
 
-_CLASSES, _LEAST = 5, 4
+_CLASSES, _LEAST = 5, 4  # a batch norm needs several examples for its variance
 
 
 def tiny_tasks(interface: Interface) -> Task:

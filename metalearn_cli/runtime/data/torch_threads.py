@@ -1,4 +1,4 @@
-"""Torch without threads of its own, for work that is small or that threads of ours share out."""
+"""Keeps torch to one thread, for small work, or for work that several threads of this package share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def torch_alone() -> Iterator[int]:
-    """Torch uses one thread inside; how many it has otherwise.
+    """Inside the block torch uses one thread; the block gets the number of threads that torch has otherwise.
 
-    Its threads wait for each other after every operation, and do so by turning in a circle. For a layer of a picture or
-    some small matrices that takes more of the processors than the work, and on a busy machine ten times as long.
+    Torch's threads wait for each other after every operation in a busy loop. For one picture or a few small matrices
+    this takes more processor time than the work itself, and on a busy machine ten times as long.
     """
     own = torch.get_num_threads()
     torch.set_num_threads(1)

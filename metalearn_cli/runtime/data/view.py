@@ -1,4 +1,4 @@
-"""Features in the place of pixels: which they are, and how far those of other pictures are from them.
+"""The features that a learner reads instead of pixels, and how far those of other pictures are from the usual ones.
 
 Legend: N pictures, F features.
 """
@@ -21,13 +21,15 @@ from metalearn_cli.settings import Choice, Settings
 from metalearn_cli.storage.prepared.dataset import Prepared
 from metalearn_cli.storage.prepared.features import Stored
 
-_MOST = 1000
+_MOST = 1000  # pictures; their features give the mean and its usual distance
 _LEAST_DEVIATION = 0.05
 
 
 class Typical(Settings):
-    """Where the features of some pictures lie: their mean [F], how far a picture is from it (one minus the cosine of
-    their angle, which tells kinds of pictures apart better than a distance), and that distance's standard deviation.
+    """The place of some pictures in feature space: their mean [F], the mean of their distances from it, and the
+    distances' standard deviation.
+
+    The distance is 1 - cos(features, mean), which separates kinds of pictures better than a Euclidean one.
     """
 
     mean: tuple[float, ...] = Field(max_length=65_536)
@@ -35,16 +37,16 @@ class Typical(Settings):
     deviation: float = Field(ge=0)
 
     def distances(self, features: Tensor) -> Tensor:
-        """How many deviations the distance [N] of each of these features [N, F] from the mean is above the usual."""
+        """For features [N, F]: (distance from the mean - usual distance) / deviation, [N]."""
         distance = 1 - torch.cosine_similarity(features.cpu(), torch.tensor(self.mean).unsqueeze(0))
         return (distance - self.distance) / max(self.deviation, _LEAST_DEVIATION)
 
 
 class View(NamedTuple):
-    """The extractor of these `settings`, with the identity that it had when features were computed or first needed.
+    """The features of an extractor: its `settings`, and its identity when the features were computed.
 
-    `first` is what pictures are stored as before the extractor sees them, None where it sees the originals; `typical`
-    is None where nothing was trained.
+    `first`: the preprocessing of stored pictures, if the extractor reads those; None if it reads the originals.
+    `typical` describes the training pictures; None for a learner without training.
     """
 
     settings: Choice
@@ -54,14 +56,14 @@ class View(NamedTuple):
     typical: Typical | None = None
 
     def extractor(self) -> Extractor:
-        """The extractor. Raises ConfigError if it cannot be had, CheckpointError if it is another one now."""
-        found = extractor_for(self.settings)
-        if found.identity != self.identity:
+        """The extractor. Raises ConfigError if it is missing, CheckpointError if its identity is another one now."""
+        extractor = extractor_for(self.settings)
+        if extractor.identity != self.identity:
             raise CheckpointError(
                 f"dataset.features: learned from features of {self.about} with identity {self.identity[:16]}; "
-                f"{self.settings.name} has other weights here, or sees pictures otherwise ({found.identity[:16]})"
+                f"{self.settings.name} has other weights here, or sees pictures otherwise ({extractor.identity[:16]})"
             )
-        return found
+        return extractor
 
     def require_same(self, other: "View | None", path: Path) -> None:
         """Raise CheckpointError unless the features that are stored now are of the same extractor."""
@@ -73,14 +75,14 @@ class View(NamedTuple):
 
     @property
     def told(self) -> str:
-        """What is seen of a picture, in words."""
+        """The features and the pictures from which they are computed, in words."""
         if self.first is None:
             return f"{self.about}, from the original pictures"
         return f"{self.about}, from pictures of {self.first.width} x {self.first.height}"
 
 
 def view_of(settings: Choice, stored: Stored, prepared: Prepared, split: str) -> View:
-    """The view that stored features are, and how typical ones of the split's training pictures look."""
+    """The View of stored features, with the Typical of the split's training pictures."""
     chosen, manifest = asked_features(settings), stored.manifest
     assert chosen is not None
     first = prepared.manifest.preprocessing if manifest.read_from == "stored" else None
@@ -99,7 +101,7 @@ def _typical(stored: Stored, prepared: Prepared, split: str) -> Typical | None:
 
 
 def typical_of(features: Tensor) -> Typical:
-    """What is typical of features [N, F]."""
+    """The Typical of some features [N, F]."""
     mean = features.mean(0)
     distances = 1 - torch.cosine_similarity(features, mean.unsqueeze(0))
     deviation = float(distances.std()) if len(distances) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Pictures beside those of tasks: every one of a part's, once; and some of the classes that a task does not have."""
+"""Draws pictures other than those of tasks: every picture of a part once, and pictures of classes outside a task."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,10 +27,10 @@ def every_picture(pool: Pool) -> Iterator[Examples]:
             yield Examples(batch.inputs, torch.full_like(batch.targets, number), classes)
 
 
-def numbered_after(each: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator[Examples]:
-    """The pictures of several pools one after the other, the classes of each numbered after those before."""
+def numbered_after(pools: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator[Examples]:
+    """The pictures of several pools; the class numbers of each pool continue after those of the pool before."""
     before = 0
-    for passes in each:
+    for passes in pools:
         classes = 0
         for batch in passes():
             classes = batch.ways or 0
@@ -39,24 +39,24 @@ def numbered_after(each: Sequence[Callable[[], Iterator[Examples]]]) -> Iterator
 
 
 def draw_strangers(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
-    """Draw pictures [W * queries, 1] of classes that task `number` of meta-batch `step` of `picture_sampler` has not.
+    """Draw pictures [W * queries, 1] of classes that task `number` of meta-batch `step` does not have.
 
-    They are as many as that task has queries; of every class that is left as many as of any other, or one more.
+    The task is that of `picture_sampler`. Its other classes get equally many pictures, or one more than another.
     """
     own = classes_of(pool, spec, generator_for(seed, pool.part, step, number))
     others = np.setdiff1d(np.arange(len(pool.counts)), own)
     generator = generator_for(seed, f"{pool.part} strangers", step, number)
     count = spec.ways * spec.queries
-    chosen = np.resize(generator.permutation(others), count)
+    chosen = np.resize(generator.permutation(others), count)  # repeats the permutation until there are enough
     images = pool.starts[chosen] + generator.integers(0, pool.counts[chosen])
     turns = generator.integers(0, 4, count) if pool.turn_per_task else pool.turns[chosen]
     return Draw(images[:, None], turns)
 
 
 def stranger_sampler(pool: Pool, spec: TaskSpec, seed: int) -> Sampler:
-    """A Sampler whose task i has, as its support set, the pictures of `draw_strangers` for task i.
+    """A Sampler whose task i has the pictures of `draw_strangers` as its support set.
 
-    Their targets mean nothing, and the query set is empty.
+    Their targets have no meaning, and the query set is empty.
     """
     plain = pool._replace(augmentation=())
 

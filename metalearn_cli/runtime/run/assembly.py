@@ -37,7 +37,7 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
     with _seeded(experiment.seed):
         require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
         network = Network(backbone(experiment.backbone, *shape), one_by_one=experiment.execution.mode == "loop")
-        drawn = torch.get_rng_state()
+        drawn = torch.get_rng_state()  # the algorithm may draw numbers too, such as those of a head
         problem = Problem(network, interface.objective, statistics, ways)
         learner: Learner = algorithm(experiment.algorithm, problem)
         way, remarks = _tried(experiment, network, learner, interface)
@@ -138,7 +138,7 @@ def device_named(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device).add(1).item()
+        torch.empty(1, device=device).add(1).item()  # a GPU that torch's build does not support fails only in a kernel
     except (RuntimeError, AssertionError, NotImplementedError):
         raise DeviceError(f"--device {name}: no such device here; use --device cpu or --device auto") from None
     return device

@@ -23,11 +23,11 @@ from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint, save
 
 Tick = Callable[[int, int], None]
-"""Hears how many of how many episodes are done."""
+"""A function that receives the number of episodes done and the number of all episodes."""
 
 
 class Judge(NamedTuple):
-    """A learner that answers each query independently, its Meta, its number of inner steps, and the runner."""
+    """A learner that answers each query independently (support statistics), with its Meta, inner steps and runner."""
 
     learner: Answering
     meta: Meta
@@ -36,9 +36,9 @@ class Judge(NamedTuple):
 
 
 def sizes(experiment: Experiment, data: Data) -> list[TaskSpec]:
-    """The sizes of tasks for which an experiment asks calibration, if the validation part is large enough for them.
+    """The task sizes of `eval.calibrate_shots` (1, 5 and task.shots by default) that the validation part allows.
 
-    With many shots there are fewer queries: as many as the classes have pictures left.
+    If many shots leave too few pictures of a class, a size has five queries or one in place of `eval.queries`.
     """
     spec = evaluation_spec(experiment)
     asked = experiment.eval.calibrate_shots
@@ -59,7 +59,7 @@ def _possible(data: Data, spec: TaskSpec, experiment: Experiment) -> TaskSpec | 
 def calibrations(
     experiment: Experiment, data: Data, judge: Judge, tick: Tick = lambda _done, _all: None
 ) -> list[Calibration]:
-    """A Calibration for each size of tasks, from `eval.val_episodes` validation tasks; none without classes."""
+    """A Calibration for each of the `sizes`, from `eval.val_episodes` validation tasks; [] for a regression."""
     if not data.interface.tells_classes_apart:
         return []
     found, count = [], experiment.eval.val_episodes
@@ -77,11 +77,13 @@ def calibrations(
 def kept_promises(
     known: Sequence[Calibration], data: Data, part: Part, judge: Judge, seed: int, episodes: int
 ) -> Iterator[Promise]:
-    """Each Calibration measured in `episodes` tasks of a part; those for which the part is too small are left out."""
-    for one in known:
-        spec = TaskSpec(one.ways, one.shots, one.queries)
+    """The measurement of each Calibration in `episodes` tasks of a part; sizes for which the part is too small are
+    left out.
+    """
+    for calibration in known:
+        spec = TaskSpec(calibration.ways, calibration.shots, calibration.queries)
         try:
-            yield measured_promise(one, observe(judge, data, part, spec, seed, episodes=episodes))
+            yield measured_promise(calibration, observe(judge, data, part, spec, seed, episodes=episodes))
         except (ConfigError, DataError):
             continue
 
@@ -90,7 +92,7 @@ def observe(
     judge: Judge, data: Data, part: Part, spec: TaskSpec, seed: int, episodes: int,
     tick: Callable[[int], None] = lambda _done: None,
 ) -> Observed:  # fmt: skip
-    """The outputs of a learner in tasks 0, 1, ... of a part: for their queries, and for pictures of other classes."""
+    """The outputs of a learner in tasks 0, 1, ... of a part, for their queries and for pictures of other classes."""
     sampler, others = data.sampler(part, spec, seed), data.strangers(part, spec, seed)
     device = next(iter(judge.meta.params.values())).device
     parts, targets, queries = [], [], spec.ways * spec.queries
@@ -110,13 +112,13 @@ def observe(
         targets.append(tasks.query.targets.cpu())
         tick(numbers.stop)
     rows = torch.cat(parts)
-    rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)
+    rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)  # equal outputs: such a learner prefers no class
     strangers = None if others is None else rows[:, queries:]
     return Observed(rows[:, :queries], torch.cat(targets), strangers, _classes(data, part, spec, seed, tasks=episodes))
 
 
 def _classes(data: Data, part: Part, spec: TaskSpec, seed: int, *, tasks: int) -> Tensor:
-    """The classes in tasks 0, 1, ... of a part [E, W], numbered as they come."""
+    """The classes [E, W] of tasks 0, 1, ... of a part, as numbers in order of first appearance."""
     numbers, names = dict[str, int](), data.names(part, spec, seed)
     return torch.tensor([[numbers.setdefault(name, len(numbers)) for name in names(0, task)] for task in range(tasks)])
 
@@ -124,7 +126,8 @@ def _classes(data: Data, part: Part, spec: TaskSpec, seed: int, *, tasks: int) -
 def calibrate_best(session: Session, tick: Tick = lambda _done, _all: None) -> list[Calibration]:
     """Calibrate the best checkpoint of a run, write the Calibrations into it, and return them.
 
-    A checkpoint that has them already stays as it is. Empty without a best checkpoint or a size to calibrate for.
+    If the checkpoint has Calibrations already, it stays as it is. The list is empty if the run has no best checkpoint,
+    or no size can be calibrated.
     """
     path, experiment = session.folder.best, session.experiment
     if not path.exists():
@@ -132,7 +135,7 @@ def calibrate_best(session: Session, tick: Tick = lambda _done, _all: None) -> l
     checkpoint = read_checkpoint(path)
     if known := training_header(checkpoint, path).calibration:
         return known
-    # What answers each picture by itself, as `finetune` does, whatever validations measured.
+    # Support statistics, because `finetune` answers each picture by itself; validations may have been transductive.
     learner = learner_for(experiment, session.data.interface, "support")
     meta, steps = meta_of(checkpoint, path, learner, session.device), evaluation_steps(experiment, learner)
     with running(session.plan, precision=experiment.execution.precision) as runner:

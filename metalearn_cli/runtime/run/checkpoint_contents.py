@@ -40,7 +40,8 @@ _LARGEST_MAP = 1 << 26
 512 x 512 pixels."""
 
 _FEW = 1 << 21
-"""So many values of a support set, 99 pictures of 84 x 84 in colour, cost less to run than to outline."""
+"""A support set with fewer values (99 pictures of 84 x 84 in colour) takes less time to run than to outline."""
+# The names of torch's optimizer state. exp_avg_sq, a mean of squared gradients, may overflow to infinity in float32.
 _SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 _SCALAR, _NOT_NEGATIVE, _MAY_OVERFLOW = "step", ("step", "exp_avg_sq"), ("exp_avg_sq",)
 
@@ -56,7 +57,7 @@ class Trained(NamedTuple):
 class AdaptedTo(NamedTuple):
     """An adapted classifier's header, experiment, network interface, and support inputs [N, ...].
 
-    `targets` [N] are their classes; None if it cannot grow.
+    `targets` [N] are their classes; None if the classifier was saved without what it needs to learn more.
     """
 
     header: AdaptedHeader
@@ -124,7 +125,7 @@ def adapted_in(checkpoint: Checkpoint, path: Path) -> AdaptedTo:
 
 
 def _are_of_classes(targets: Tensor, interface: Interface) -> bool:
-    """Whether every class has an example; of a table whose tasks all have the same classes, some may have none."""
+    """Whether every class has an example; in a table of kind "labelled", a task's rows may lack some classes."""
     found, every = set(targets.tolist()), set(range(interface.outputs))
     return found == every or (interface.table is not None and bool(interface.table.classes) and found <= every)
 
@@ -155,7 +156,7 @@ def _adapted(learner: Learner, inputs: Tensor, interface: Interface) -> Tensors:
 
 
 def like_a_support_set(inputs: Tensor, interface: Interface) -> Examples:
-    """Inputs [1, N, ...] with targets of no meaning, but of the kind that the interface has."""
+    """Inputs [1, N, ...] as a support set with arbitrary targets: zeros for a regression, else 0, 1, ... in turn."""
     if not interface.tells_classes_apart:
         return Examples(inputs, inputs.new_zeros(1, inputs.shape[1], interface.outputs))
     ways = interface.outputs
@@ -174,7 +175,7 @@ def _outline(path: Path, experiment: Experiment, interface: Interface) -> Learne
 
 
 def _may_enlarge(backbone: str) -> bool:
-    """Whether the network may make larger maps than its inputs and parameters say: as `layers`, or one from outside."""
+    """Whether a layer may give far more values than inputs and parameters suggest (`layers`, or a foreign network)."""
     return backbone == "layers" or "." in backbone
 
 

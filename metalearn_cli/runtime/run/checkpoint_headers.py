@@ -110,7 +110,7 @@ class AdaptedHeader(_Header):
     temperature: Annotated[float, Field(ge=1e-5, le=1e7)] = 1.0
 
     def mistake(self) -> str:
-        """What cannot be true of it, or nothing."""
+        """The first field with an impossible value, in words; "" if there is none."""
         if self.calibration is not None and self.calibration.mistake:
             return f"calibration.{self.calibration.mistake}"
         if self.calibration is not None and self.temperature != self.calibration.temperature:
@@ -153,7 +153,7 @@ def _read(checkpoint: Checkpoint, kind: str, model: type[Header], path: Path) ->
 
 
 def not_written(path: Path, mistake: ConfigError | str) -> CheckpointError:
-    """The error for a checkpoint with this mistake in its header; of several mistakes it names the first."""
+    """The error for a checkpoint with a mistake in its header; if there are several, it names only the first."""
     first = str(mistake).partition("\n")[0].removeprefix(f"{path}: ")
     return CheckpointError(f"{path}: its header has no usable {first}; metalearn did not write it")
 

@@ -1,4 +1,4 @@
-"""What is fitted to the training classes in closed form, before the first meta-step."""
+"""Fits a learner to the training classes in closed form, before the first meta-step (`metaqda` and `prototypes`)."""
 
 from collections.abc import Iterator
 
@@ -14,16 +14,15 @@ from metalearn_cli.runtime.run.assembly import evaluation_spec
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
 
 EPISODES = 100
-"""How many validation tasks choose the settings of a fit: more changes which by less than their grid does."""
+"""The most validation tasks that choose the settings of a fit. With more, the choice moved by less than a grid step."""
 
 
 def first_meta(experiment: Experiment, learner: Learner, data: Data, device: torch.device) -> Meta:
-    """The meta-parameters before the first meta-step, on a device: those of `init`, fitted where the learner can be.
+    """The meta-parameters before the first meta-step, on a device: those of `init`, after the learner's fit if any.
 
-    Every picture of the training classes is seen once, and as many validation tasks as `eval.val_episodes`, at most
-    100.
+    A fit reads every picture of the training classes once, and `eval.val_episodes` validation tasks, at most 100.
 
-    Raises ConfigError for training data without pictures.
+    Raises ConfigError if the learner has a fit and the dataset has no classes.
     """
     meta = Meta(*({name: value.to(device) for name, value in part.items()} for part in learner.init()))
     if learner.fit is None:

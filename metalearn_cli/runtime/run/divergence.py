@@ -16,7 +16,7 @@ from metalearn_cli.storage.runs.run_folder import RunFolder
 MOST_IN_A_ROW = 100
 """With `on_nonfinite: skip`, so many skipped steps in a row end the run, because it no longer learns anything."""
 
-_SHOWN = 10
+_SHOWN = 10  # task numbers in a message
 
 
 def finite(*tensors: Tensor) -> Tensor:

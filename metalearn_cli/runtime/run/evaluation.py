@@ -17,14 +17,14 @@ from metalearn_cli.runtime.data.sampling import Sampler
 from metalearn_cli.runtime.machine.distributed import ALONE, Group
 from metalearn_cli.runtime.machine.execution import Runner, joined_scores
 
-EPISODES_AT_ONCE = 32
+EPISODES_AT_ONCE = 32  # for each process; `enough` is asked after each such block
 
 
 class Step(NamedTuple):
     """The result after `step` inner steps: mean score, half-width of its 95 % interval, mean loss and median score.
 
-    All are over episodes. `diverged` is the share of episodes whose loss is not finite, or larger than before the first
-    step.
+    Means and median are over episodes. `diverged` is the share of episodes whose loss is not finite, or is larger than
+    before the first step.
     """
 
     step: int
@@ -51,7 +51,7 @@ def scores_of(
     learner. The processes of `group` share the episodes, and each returns all scores. `meta` does not change.
     """
     device = next(iter(meta.params.values())).device
-    one = partial(scores_per_step, learner, steps)
+    score_task = partial(scores_per_step, learner, steps)
     collected: list[Scores] = []
     at_once = EPISODES_AT_ONCE * group.size
     for start in range(0, episodes, at_once):
@@ -59,8 +59,8 @@ def scores_of(
         # A process without a share of the block runs its last episode as well, so that all processes take part in the
         # exchange; that copy is not counted.
         mine = group.share(block) or block[-1:]
-        found = runner.each(one, meta, on_device(sampler(0, mine), device))
-        collected.append(group.gathered(found, len(block)))
+        scores = runner.each(score_task, meta, on_device(sampler(0, mine), device))
+        collected.append(group.gathered(scores, len(block)))
         if enough(joined_scores(collected)):
             break
     return joined_scores(collected)
@@ -82,8 +82,8 @@ def lost(scores: Scores) -> list[int]:
 
     In such an episode, answers that are not finite count as wrong in the accuracy; the squared error is NaN.
     """
-    found: list[int] = (~scores.loss.isfinite()).sum(0).tolist()
-    return found
+    counts: list[int] = (~scores.loss.isfinite()).sum(0).tolist()
+    return counts
 
 
 def narrow(width: float) -> Callable[[Scores], bool]:

@@ -18,7 +18,7 @@ from metalearn_cli.runtime.run.state import fresh
 _STEPS, _SECONDS = 5, 10.0
 """The largest number of meta-steps that are timed, and the seconds after which no further one begins."""
 _INNER_STEPS = 20
-"""So many inner steps of one episode are timed first: an experiment may ask for a validation that takes days."""
+"""The most inner steps that are timed first, in one episode: a whole validation may take days."""
 
 
 class Forecast(NamedTuple):
@@ -80,7 +80,10 @@ def forecast(session: Session) -> Forecast:
 
 
 def _of_validation(measure: Callable[[int, int], None], inner_steps: int, episodes: int) -> float:
-    """The seconds of a validation, from as many episodes as run at once, or from the first inner steps of one."""
+    """The seconds of a validation, estimated from a block of episodes, or from the first inner steps of one episode.
+
+    `half` and `whole` are the times of n / 2 and n steps, so (whole - half) / (n / 2) is the time of each further step.
+    """
     few, first = min(episodes, EPISODES_AT_ONCE), min(inner_steps, _INNER_STEPS)
     measure(first // 2, 1)  # libraries set themselves up
     half, whole = (_seconds(partial(measure, steps, 1)) for steps in (first // 2, first))

@@ -19,10 +19,10 @@ from metalearn_cli.runtime.run.assembly import learner_for, plan_of
 from metalearn_cli.runtime.run.network_trial import default_type
 from metalearn_cli.runtime.run.outer_step import learned, leaves
 
-_PARALLEL_TOLERANCE = 1e-9
-_ORDER_TOLERANCE = 1e-4
+_PARALLEL_TOLERANCE = 1e-9  # relative; both sides differ only in the order of float64 sums
+_ORDER_TOLERANCE = 1e-4  # relative; finite differences have rounding errors, and larger ones across kinks (ReLU)
 _GOOD_ENOUGH = 1e-6
-_SMALL_SIDE = 32
+_SMALL_SIDE = 32  # pixels
 
 Say = Callable[[str], None]
 
@@ -132,8 +132,8 @@ def _shapes(learner: Learner) -> dict[str, torch.Size]:
 
 def _alone(learner: Learner, meta: Meta, tasks: Task) -> tuple[list[dict[str, Tensor]], Tensor]:
     """The meta-gradient of each task alone, and the query losses [T] that come with them."""
-    found = [learner.meta_gradient(meta, tasks_between(tasks, i, i + 1)) for i in range(count(tasks))]
-    return [leaves(gradient) for gradient, _ in found], torch.cat([scores.loss for _, scores in found])
+    pairs = [learner.meta_gradient(meta, tasks_between(tasks, i, i + 1)) for i in range(count(tasks))]
+    return [leaves(gradient) for gradient, _ in pairs], torch.cat([scores.loss for _, scores in pairs])
 
 
 def _parallel_error(
@@ -143,15 +143,17 @@ def _parallel_error(
         return 0.0
     errors = [_distance(leaves(runner.total(learner.meta_gradient, meta, tasks)[0]), alone)]
     if learner.phase(0) != learner.phase(LAST):
-        begun, alone_then = (partial(one.meta_gradient, iteration=0) for one in (learner, reference))
-        each = (tasks_between(tasks, i, i + 1) for i in range(count(tasks)))
-        others = [leaves(alone_then(meta, task)[0]) for task in each]
-        errors.append(_distance(leaves(runner.total(begun, meta, tasks)[0]), others))
+        # Some algorithms (MAML++) have another meta-gradient in the first iterations; it is compared too.
+        at_first, alone_at_first = (partial(each.meta_gradient, iteration=0) for each in (learner, reference))
+        single = (tasks_between(tasks, i, i + 1) for i in range(count(tasks)))
+        others = [leaves(alone_at_first(meta, task)[0]) for task in single]
+        errors.append(_distance(leaves(runner.total(at_first, meta, tasks)[0]), others))
     return max(errors)
 
 
 def _distance(together: dict[str, Tensor], alone: list[dict[str, Tensor]]) -> float:
-    summed = {name: sum((one[name] for one in alone[1:]), value) for name, value in alone[0].items()}
+    """The largest difference between a gradient and the sum of those `alone`, relative to the largest element."""
+    summed = {name: sum((task[name] for task in alone[1:]), value) for name, value in alone[0].items()}
     scale = max(float(value.abs().max()) for value in summed.values()) or 1.0
     return max(float((together[name] - value).abs().max()) for name, value in summed.items()) / scale
 
@@ -159,8 +161,8 @@ def _distance(together: dict[str, Tensor], alone: list[dict[str, Tensor]]) -> fl
 def _evaluation_error(learner: Learner, runner: Runner, meta: Meta, tasks: Task, reported: Tensor) -> float | None:
     if learner.traits.classes is not None:
         return None
-    found = runner.each(partial(scores_per_step, learner, learner.traits.inner_steps), meta, tasks).loss[:, -1]
-    return float((found - reported).abs().max()) / (float(found.abs().max()) or 1.0)
+    losses = runner.each(partial(scores_per_step, learner, learner.traits.inner_steps), meta, tasks).loss[:, -1]
+    return float((losses - reported).abs().max()) / (float(losses.abs().max()) or 1.0)
 
 
 def _order_error(learner: Learner, runner: Runner, meta: Meta, task: Task, gradient: dict[str, Tensor]) -> float:

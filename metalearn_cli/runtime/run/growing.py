@@ -1,4 +1,4 @@
-"""What a classifier keeps so that it can learn more: what it was adapted from, and the class of each picture.
+"""The tensors that a saved classifier needs to learn more: the learner before adaptation, and its support's classes.
 
 Legend: N pictures.
 """
@@ -16,16 +16,16 @@ TARGETS = "targets"
 
 
 def as_trained(interface: Interface, experiment: Experiment) -> Interface:
-    """What the learner before it was adapted sees and gives: as many outputs as a training task has classes."""
+    """The interface of the learner before adaptation: it has as many outputs as a training task has classes."""
     return interface._replace(outputs=experiment.task.ways)
 
 
 class BeforeAdaptation(NamedTuple):
-    """The learner before it was adapted, and the place [N] in its classes of each support picture."""
+    """The meta-parameters before adaptation, and for each support picture the index of its class, int64 [N]."""
 
     meta: Meta
     targets: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a file keeps of it, by name."""
+        """These tensors under the names that they have in a checkpoint."""
         return leaves(self.meta) | {TARGETS: self.targets}

@@ -1,4 +1,7 @@
-"""Whether what a network sees and gives can be that of an experiment: asked of a file, which may say anything."""
+"""Checks that the interface in a checkpoint (inputs and outputs of its network) fits the experiment in the same file.
+
+A forged file can contain any combination of the two.
+"""
 
 from metalearn_cli.datasets import Mixture, Preprocessing, TaskSource
 from metalearn_cli.datasets.tabular import Tabular
@@ -11,7 +14,10 @@ from metalearn_cli.runtime.data.table_tasks import outputs_of
 
 
 def unlike_experiment(interface: Interface, experiment: Experiment, training: bool) -> str:
-    """What of an interface cannot be that of the experiment; nothing if all can."""
+    """The first field of an interface that the experiment cannot have, with the reason; "" if all fit.
+
+    `training` is false for an adapted classifier, which may have any number of classes.
+    """
     try:
         dataset = dataset_of(experiment.dataset)
     except ConfigError as error:
@@ -43,7 +49,7 @@ def unlike_experiment(interface: Interface, experiment: Experiment, training: bo
 
 
 def _unlike_table(interface: Interface, experiment: Experiment, training: bool) -> str:
-    """What of an interface cannot be that of a table; nothing if all can."""
+    """As `unlike_experiment`, for an experiment on a table."""
     encoding, name = interface.table, experiment.dataset.name
     if encoding is None or interface.preprocessing is not None or interface.view is not None:
         return f"table: found none, but {name} has columns"
@@ -56,7 +62,7 @@ def _unlike_table(interface: Interface, experiment: Experiment, training: bool) 
 
 
 def _unlike_features(interface: Interface, outputs: int) -> str:
-    """What of an interface cannot be that of features; nothing if all can."""
+    """As `unlike_experiment`, for an experiment on the features of pictures."""
     view, shape = interface.view, interface.input_shape
     if interface.preprocessing is None or not interface.tells_classes_apart:
         return "preprocessing: found none, but features are of pictures"
@@ -68,4 +74,5 @@ def _unlike_features(interface: Interface, outputs: int) -> str:
 
 
 def _stored(pictures: Preprocessing) -> tuple[int, int, int]:
+    """The shape (C, H, W) of a prepared picture."""
     return (pictures.channels, pictures.height, pictures.width)

@@ -37,10 +37,10 @@ def require_whole(values: list[Tensor]) -> None:
 
 def culprit(network: Network, params: Params, shape: tuple[int, ...], order: int) -> tuple[str, nn.Module] | None:
     """The first innermost layer, with its name, that alone has no derivatives up to `order` for its own inputs."""
-    module, came = network.copied(), dict[str, tuple[nn.Module, tuple[object, ...]]]()
+    module, entered = network.copied(), dict[str, tuple[nn.Module, tuple[object, ...]]]()
 
     def note(layer: nn.Module, inputs: tuple[object, ...]) -> None:
-        came.setdefault(names[layer], (layer, inputs))
+        entered.setdefault(names[layer], (layer, inputs))
 
     names = {layer: name for name, layer in module.named_modules()}
     for layer in names:
@@ -49,25 +49,26 @@ def culprit(network: Network, params: Params, shape: tuple[int, ...], order: int
     try:
         functional_call(module, own, (torch.rand(EXAMPLES, *shape),))
     except (Exception, SystemExit):
-        name, (layer, _) = list(came.items())[-1]  # the last layer that was entered raised the error
+        name, (layer, _) = list(entered.items())[-1]  # the last layer that was entered raised the error
         return name.removeprefix("body."), layer
-    for name, (layer, inputs) in came.items():
+    for name, (layer, inputs) in entered.items():
         if not list(layer.children()) and not _differentiable(layer, inputs, order):
             return name.removeprefix("body."), layer
     return None
 
 
 def _differentiable(layer: nn.Module, inputs: tuple[object, ...], order: int) -> bool:
-    came = [_leaf(one) for one in inputs]
-    at = [one for one in came if isinstance(one, Tensor) and one.requires_grad]
+    arguments = [_leaf(value) for value in inputs]
+    at = [value for value in arguments if isinstance(value, Tensor) and value.requires_grad]
     at += [value for value in layer.parameters() if value.requires_grad]
     try:
         with PlainAttention():
-            outputs = layer(*came)
+            outputs = layer(*arguments)
         total = (outputs if isinstance(outputs, Tensor) else outputs[0]).square().sum()
         for _ in range(order):
-            first = torch.autograd.grad(total, at, create_graph=True, allow_unused=True)
-            total = torch.stack([one.square().sum() for one in first if one is not None]).sum()
+            # The squared length of the gradient is a scalar again, whose gradient contains the next derivative.
+            gradients = torch.autograd.grad(total, at, create_graph=True, allow_unused=True)
+            total = torch.stack([value.square().sum() for value in gradients if value is not None]).sum()
         require_whole([total])
     except Exception:
         return False

@@ -170,7 +170,7 @@ def _purpose(session: "Session", promised: Sequence[Calibration]) -> str:
 
 
 def _promises(promised: Sequence[Calibration]) -> str:
-    """What the best checkpoint was calibrated for."""
+    """A paragraph on the task sizes for which the best checkpoint was calibrated."""
     if not promised:
         return (
             "Its probabilities are not calibrated, and it is not made to say that a picture shows none of the classes."

@@ -22,7 +22,7 @@ from metalearn_cli.layers.passing import Params, Pass
 from metalearn_cli.references import first_line
 from metalearn_cli.runtime.run.missing_derivatives import EXAMPLES, culprit, require_whole
 
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # relative; a wrong derivative is off by far more
 _ATTENTION = "scaled_dot_product"
 
 
@@ -102,9 +102,9 @@ def _some(names: list[str]) -> str:
 def _require_right(network: Network, params: Params, asked: Requirements) -> list[str]:
     """The names of parameters that no output depends on, after the trial of one form.
 
-    Raises whatever torch raises, or RuntimeError if two tasks at once differ from one task at a time. The trial runs in
-    float32, because training does and some kernels exist only for it, and in float64, which can tell a wrong gradient
-    from a rounded one; it leaves float64 out for a network that only runs in float32.
+    Raises any error of torch or of the network, or RuntimeError if two tasks at once differ from one at a time. The
+    trial runs in float32, because training does and some kernels exist only for it, and in float64, which can tell a
+    wrong gradient from a rounded one; it leaves float64 out for a network that only runs in float32.
     """
     single = _outcomes(network, params, asked, torch.float32)
     kind = torch.float64
@@ -114,8 +114,8 @@ def _require_right(network: Network, params: Params, asked: Requirements) -> lis
         kind, found_at_once = torch.float32, single
     alone = network.one_by_one()
     expected = found_at_once if network.runs_one_by_one else _outcomes(alone, params, asked, kind)
-    for what, found in found_at_once.items():
-        off = _distance(found, expected[what])
+    for what, outcome in found_at_once.items():
+        off = _distance(outcome, expected[what])
         if not off < _TOLERANCE[kind]:
             raise RuntimeError(f"{what} of two tasks at once are {off:.0e} off those of one at a time")
     gradients = expected.get("first derivatives", {})
@@ -153,15 +153,15 @@ def _outcomes(network: Network, params: Params, asked: Requirements, kind: torch
 
 def _distance(found: Outcome, expected: Outcome) -> float:
     scale = max((float(value.abs().max()) for value in expected.values() if value is not None), default=0.0) or 1.0
-    off = [_zero_for(value, found[name]) for name, value in expected.items()]
-    return max((float(one.abs().max()) for one in off if one is not None), default=0.0) / scale
+    off = [_difference(value, found[name]) for name, value in expected.items()]
+    return max((float(value.abs().max()) for value in off if value is not None), default=0.0) / scale
 
 
-def _zero_for(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """The difference of two tensors; None stands for zeros."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one - other
+def _difference(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """The difference of two tensors, up to its sign; None stands for zeros."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first - second
 
 
 def _two_of_each(network: Network) -> Params:

@@ -71,6 +71,7 @@ def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient
     """
     grads, tensors = clipped(settings, learned(gradient)), learned(meta)
     still = {name: value.clone() for name, value in tensors.items() if name not in grads}
+    # Zeros and not None: the optimizer's state must have the same tensors in every checkpoint.
     for name, value in tensors.items():
         value.grad = grads[name] if name in grads else torch.zeros_like(value)
     for group in optimizer.param_groups:
@@ -78,5 +79,6 @@ def move(settings: Outer, optimizer: torch.optim.Optimizer, meta: Meta, gradient
     optimizer.step()
     for name, value in still.items():
         tensors[name].copy_(value)
+    # The "gradient" of a running statistic is its distance to the batch's moment: a moving average, no optimizer.
     for name, away in gradient.statistics.items():
         meta.statistics[name].sub_(SHARE * away)

@@ -39,10 +39,11 @@ def train(
 ) -> Iterator[Report]:
     """Trains an experiment into a run folder and yields a Report after every validation.
 
-    This is all that the command `metalearn train` does, but for what it prints: config.yaml, metrics.jsonl, the
-    checkpoints last.pt and best.pt and a model card are written to `folder` (by default runs/NAME). Checkpoints are
-    written before each yield, so a loop may be left at any report and taken up again with `resume=True`. Nothing
-    happens before the first report is asked for. Warnings go to the logger "metalearn_cli", or to `watch.say`.
+    The command `metalearn train` calls this function and prints the reports. It writes config.yaml, metrics.jsonl, the
+    checkpoints last.pt and best.pt and a model card to `folder` (by default runs/NAME). Checkpoints are written before
+    each yield, so you can leave the loop at any report and continue later with `resume=True`. The function is a
+    generator: it does nothing before you ask for the first report. Warnings go to the logger "metalearn_cli", or to
+    `watch.say`.
 
     >>> from metalearn_cli import load_experiment, train
     >>> experiment = load_experiment("quickstart", "outer.iterations=4", "eval.every=2", "eval.val_episodes=8")
@@ -54,10 +55,10 @@ def train(
     >>> next(train(longer, "runs/second")).iteration
     6
 
-    With `execution.processes` above 1 it starts further processes, of which a Python process can lead one run only.
+    With `execution.processes` above 1 it starts further processes; a Python process can do this for only one run.
 
-    Raises ConfigError or DataError for what cannot be trained, RunError if the folder holds a run and `resume` is
-    false, and DivergedError at the first step that is not finite.
+    Raises ConfigError or DataError if the experiment cannot be trained, RunError if the folder holds a run and `resume`
+    is false, and DivergedError at the first step that is not finite.
     """
     path = Path("runs") / experiment.name if folder is None else Path(folder)
     watch, place = watch or Watch(say=_log.warning), distributed.own_device(device_named(device))
@@ -69,7 +70,7 @@ def train(
 
 
 def _arguments(experiment: Experiment, path: Path, device: str, resume: bool, shared: Path) -> Sequence[str]:
-    """What the other processes of a run are called with; they read the experiment from a file in their folder."""
+    """The command line of the other processes of a run. They read the experiment from a file in the folder `shared`."""
     config = shared / "experiment.yaml"
     config.write_text(to_yaml(experiment))
     given = ["train", str(config), "--run-dir", str(path), "--device", device, "--quiet"]
@@ -80,8 +81,8 @@ def _in_group(
     experiment: Experiment, path: Path, resume: bool, place: torch.device, *, group: Group, watch: Watch
 ) -> Iterator[Report]:
     say = watch.say if group.leads else _unheard
-    openers = sinks.sink_openers(experiment.sinks)
-    with group.leader_first():
+    openers = sinks.sink_openers(experiment.sinks)  # a sink that does not exist is an error before the data are read
+    with group.leader_first():  # it prepares a generated dataset, and the others find it
         data = open_data(experiment, None, watch.stages, device=place)
     resume |= ranks.restarted()
     with run_folder.open_run(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
@@ -99,7 +100,7 @@ def _in_group(
 
 
 def _calibrated(session: Session, state: State, watch: Watch) -> Sequence[Calibration]:
-    """What the learner may promise, which the best checkpoint of a finished run holds; nothing without time for it."""
+    """The Calibrations of the best checkpoint of a finished run; [] if the run is not finished or its time is over."""
     if state.reported < session.experiment.outer.iterations or watch.stop():
         return []
     begun = time.monotonic()
@@ -115,7 +116,7 @@ def _calibrated(session: Session, state: State, watch: Watch) -> Sequence[Calibr
 
 
 def _reports(session: Session, state: State, watch: Watch) -> Iterator[Report]:
-    """The reports of the loop; the sinks see an episode before the first, and the result after the last."""
+    """The reports of the loop. Sinks get a picture of an episode before the first report, and the result at the end."""
     execution, last = session.experiment.execution, None
     show_episode(session, state.iteration, watch.sinks)
     record = record_for(session.device, execution)
@@ -128,4 +129,4 @@ def _reports(session: Session, state: State, watch: Watch) -> Iterator[Report]:
 
 
 def _unheard(_line: str) -> None:
-    """What every process would say is said by the one that leads."""
+    """Drop a message: only the leading process prints it, and the others would repeat it."""

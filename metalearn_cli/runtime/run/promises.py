@@ -18,25 +18,24 @@ from metalearn_cli.core.calibration import SCORES, Reliability, Score, half_widt
 from metalearn_cli.settings import Settings, Size, Steps
 
 LEVELS = tuple(percent / 100 for percent in range(50, 100))
-"""The coverages that a threshold is kept for; others take that of the next higher one."""
+"""The coverages with a threshold of their own, 0.50 to 0.99; any other uses the threshold of the next higher one."""
 COVERAGES = (0.8, 0.9, 0.95)
-"""Those that are measured."""
+"""The coverages that `eval` measures."""
 KEPT = 0.95
-"""The share of pictures of a task's own classes that are not to be turned away as none of these."""
+"""The share of pictures of a task's own classes that should not be turned away as strangers."""
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Calibration(Settings):
-    """What was found on validation tasks of one size. It is true of new tasks of that size, learned by as many steps.
+    """A calibration on validation tasks of one size. It holds for new tasks of that size and number of inner steps.
 
-    `episodes`, `classes`: how many tasks there were, and of how many classes they were drawn. New classes differ from
-        these as these do among themselves, so that with few of them a promise is less sure than its tasks make it look.
-    `temperature`: outputs are divided by it before they become probabilities.
-    `floors`: for each of `LEVELS` the least probability of a class in a set; zero, by which all are in it.
-    `score`: what tells pictures of other classes; null where the validation part has no other classes.
-    `least`: the least score, of outputs after division by the temperature, of a picture that is not turned away; null
-        keeps all.
+    `episodes`, `classes`: the number of tasks, and of the classes from which they were drawn. A promise for new classes
+        depends on how much classes differ, so few classes make it less certain than the number of tasks suggests.
+    `temperature`: outputs are divided by it before the softmax makes them probabilities.
+    `floors`: for each of `LEVELS`, the smallest probability of a class in a set; 0 puts all classes into it.
+    `score`: the kind of score that detects pictures of other classes; null if the validation part has no other classes.
+    `least`: a picture with a smaller score (of outputs divided by the temperature) is turned away; null keeps all.
     """
 
     ways: Size
@@ -52,7 +51,7 @@ class Calibration(Settings):
 
     @property
     def size(self) -> str:
-        """The size of its tasks: 5-way 1-shot."""
+        """The size of its tasks in words: "5-way 1-shot"."""
         return f"{self.ways}-way {self.shots}-shot"
 
     @property
@@ -65,26 +64,26 @@ class Calibration(Settings):
         return ""
 
     def floor(self, coverage: float) -> float:
-        """The least probability of a class in a set with this coverage; above 0.99 every class is in it."""
+        """The smallest probability of a class in a set with this coverage; 0 (all classes) for coverages above 0.99."""
         return next((floor for level, floor in zip(LEVELS, self.floors, strict=True) if level >= coverage - 1e-9), 0.0)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """The probabilities [..., W] that outputs [..., W] mean."""
+        """Probabilities [..., W] of outputs [..., W]: softmax(outputs / temperature)."""
         return (outputs / self.temperature).softmax(-1)
 
     def fit(self, outputs: Tensor) -> Tensor:
-        """How well pictures fit into the task [...]; larger is better."""
+        """The score [...] of pictures with outputs [..., W]; a larger score fits the task's classes better."""
         return found_by.fit_of(outputs.double() / self.temperature, self.score or "probability")
 
     def strangers(self, outputs: Tensor) -> Tensor:
-        """Which pictures are none of the classes [...]."""
+        """Whether each picture [...] is turned away as a stranger: its score is below `least`."""
         if self.least is None:
             return torch.zeros(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
         return self.fit(outputs) < self.least
 
 
 class TaskSize(NamedTuple):
-    """The size of tasks, by how many inner steps they were learned, and of how many classes they were drawn."""
+    """The size of tasks, the inner steps with which they were learned, and the number of classes to draw them from."""
 
     ways: int
     shots: int
@@ -132,10 +131,10 @@ def _telling(outputs: Tensor, strangers: Tensor) -> Score:
 
 
 class Sets(NamedTuple):
-    """Measured sets: the share that was to hold the right class (`target`), the share that did (`coverage`) with its
-    95 % half-widths over tasks of these classes and over classes, their mean number of classes, and the share of empty
-    ones. With few classes the half-width over classes is the larger one by far, and the one that speaks of new classes;
-    None where all tasks have the same classes.
+    """A measurement of sets of classes: `target`, the share that should contain the right class; `coverage`, the share
+    that did; `ci95`, its 95 % half-width over tasks of these classes; `ci95_classes`, that over classes (None if all
+    tasks have the same), which is much larger for few classes and is the one for new classes; `size`, the mean number
+    of classes; `empty`, the share of empty sets.
     """
 
     target: float
@@ -147,7 +146,7 @@ class Sets(NamedTuple):
 
 
 class Strangers(NamedTuple):
-    """The share of strangers that was turned away, with its 95 % half-width over tasks, and the share of members kept.
+    """The share of strangers that were turned away, with its 95 % half-width over tasks, and of members that were kept.
 
     `auroc`: the share of pairs in which the member has the better score than the stranger.
     """
@@ -194,7 +193,7 @@ def _sets(
     drawn = classes.gather(1, targets).flatten() if int(classes.max()) >= classes.shape[1] else None
     sizes = sets.sum(-1).double()
     return Sets(
-        coverage, float(held.mean()), _ci95(held.mean(1)),
+        coverage, float(held.mean()), half_width(held.mean(1)),
         None if drawn is None else half_width_over_groups(held.flatten(), drawn), float(sizes.mean()),
         empty=float((sizes == 0).double().mean()),
     )  # fmt: skip
@@ -204,18 +203,19 @@ def _strangers(calibration: Calibration, outputs: Tensor, strangers: Tensor) -> 
     away = calibration.strangers(strangers).double().mean(1)
     kept = 1 - float(calibration.strangers(outputs).double().mean())
     auroc = found_by.area_under_curve(calibration.fit(outputs), calibration.fit(strangers))
-    return Strangers(calibration.score or "probability", float(away.mean()), _ci95(away), kept, auroc)
+    return Strangers(calibration.score or "probability", float(away.mean()), half_width(away), kept, auroc)
 
 
-def _ci95(each: Tensor) -> float:
-    """The half-width of the 95 % interval of a mean over tasks [E]."""
-    return float(1.96 * each.std() / math.sqrt(len(each))) if len(each) > 1 else math.inf
+def half_width(values: Tensor) -> float:
+    """The half-width of the 95 % interval of a mean over tasks [E]: 1.96 s / sqrt(E); infinite for one task."""
+    return float(1.96 * values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
 def nearest(calibrations: Sequence[Calibration], ways: int, shots: float) -> Calibration | None:
     """The Calibration whose tasks are nearest in ways and shots; None if there is no Calibration."""
 
-    def away(one: Calibration) -> float:
-        return 2 * abs(math.log(one.ways / ways)) + abs(math.log(one.shots / shots))
+    def distance(calibration: Calibration) -> float:
 
-    return min(calibrations, key=away, default=None)
+        return 2 * abs(math.log(calibration.ways / ways)) + abs(math.log(calibration.shots / shots))
+
+    return min(calibrations, key=distance, default=None)

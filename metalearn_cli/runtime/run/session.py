@@ -1,4 +1,4 @@
-"""What a run works with, where it starts, and how it is kept."""
+"""Opens the session of a run (learner, data, plan), starts or resumes its state, and writes its checkpoints."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,9 +36,10 @@ from metalearn_cli.storage.runs.run_folder import RunFolder
 
 
 class Session(NamedTuple):
-    """What a run works with; nothing here changes while it runs.
+    """The fixed parts of a run; nothing here changes while it runs.
 
-    `measured` is how validations are, `trained` how the training loss is.
+    `validator`: the learner with the statistics of validations; `learner` has those of training. `trained`: the
+    protocol of the training loss; `measured`: that of validations.
     """
 
     experiment: Experiment
@@ -61,13 +62,14 @@ def open_session(
     group: Group = ALONE,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Session:
-    """The learner, the plan and all else that a run of the experiment needs; `say` hears what is special about it.
+    """The session of a run of the experiment; `say` gets remarks on the learner and on data that are left out.
 
-    Raises ConfigError or DataError, before anything is trained, for tasks that cannot be drawn or shared out.
+    Raises ConfigError or DataError if tasks cannot be drawn, or not be shared out to the processes of the group.
     """
     _require_shares(experiment, group)
     group.require_same("data", data.sha256)
     spec, interface = training_spec(experiment), data.interface
+    # These samplers are made only for their errors, so that a mistake is known before hours of training.
     data.sampler("train", spec, experiment.seed)
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     for line in filter(None, (data.left_out("train", spec), data.left_out("val", evaluation_spec(experiment)))):
@@ -121,9 +123,10 @@ def session_for(
 
 
 def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sampler:
-    """The tasks that a run trains on, by class number where the learner tells all training classes apart.
+    """The sampler of training tasks. For a learner that trains without tasks (only the baselines) its targets are
+    numbers of training classes.
 
-    Raises ConfigError or DataError if they cannot be drawn so.
+    Raises ConfigError or DataError if such tasks cannot be drawn from the data.
     """
     spec = training_spec(experiment)
     tasks = data.sampler("train", spec, experiment.seed)
@@ -137,12 +140,12 @@ def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sa
 def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _line: None) -> State:
     """The state to train from: a new one, or with `resume` that of the run's newest whole checkpoint, if it has one.
 
-    `say` hears of a checkpoint that is damaged, and of a machine whose sums are rounded otherwise than before.
+    `say` gets a line if a checkpoint is damaged, or if this machine may round sums differently than the one before.
 
     Raises ConfigError or CheckpointError if the checkpoint does not fit the session, RunError if the disk is full.
     """
     folder, experiment, group = session.folder, session.experiment, session.group
-    with group.leader_first():
+    with group.leader_first():  # it may rename a damaged last.pt, and the others must see the result
         found = newest(folder, say) if resume else None
     if found is None:
         meta = first_meta(experiment, session.learner, session.data, session.device)
@@ -156,25 +159,26 @@ def start(session: Session, resume: bool, say: Callable[[str], None] = lambda _l
     group.require_same("checkpoints", state.iteration)
     if group.leads:
         folder.forget_after(state.iteration)
-        folder.keep_only([one.iteration for one in state.kept])
-        checkpoint_bytes = 3 * sum(value.nbytes for value in leaves(state.meta).values())
+        folder.keep_only([checkpoint.iteration for checkpoint in state.kept])
+        checkpoint_bytes = 3 * sum(value.nbytes for value in leaves(state.meta).values())  # Adam has two more of each
         folder.require_room(checkpoint_bytes, experiment.checkpoint.keep_best)
     return state
 
 
 def keep_last(session: Session, state: State) -> None:
-    """last.pt is the state; the one before it stays as previous.pt. The process that leads writes."""
+    """Write the state to last.pt, whose old content becomes previous.pt. Only the leading process writes."""
     if session.group.leads:
         with _told(session.folder):
             save(session.folder.last, _checkpoint(session, state), predecessor=session.folder.previous)
 
 
 def keep_report(session: Session, report: Report, state: State) -> None:
-    """The report is on disk, and so is the state: as best.pt too if it is the best, and by its iteration if it is kept.
+    """Write the report to metrics.jsonl and the state to last.pt; also to best.pt if it is the best so far, and to
+    best-ITERATION.pt if it is among `state.kept`. Only the leading process writes.
 
-    One that is kept no longer goes only when last.pt does not name it any more. The process that leads writes.
+    Files of checkpoints that are no longer kept are deleted last, so that last.pt never names a file that is missing.
     """
-    folder, kept = session.folder, [one.iteration for one in state.kept]
+    folder, kept = session.folder, [checkpoint.iteration for checkpoint in state.kept]
     if session.group.leads:
         with _told(folder):
             folder.append(row(report))
@@ -190,7 +194,7 @@ def keep_report(session: Session, report: Report, state: State) -> None:
 
 @contextmanager
 def _told(folder: RunFolder) -> Iterator[None]:
-    """An error of the disk inside the block also says what is left of the run."""
+    """Inside the block, the message of a RunError also names the checkpoint from which the run can continue."""
     try:
         yield
     except RunError as error:

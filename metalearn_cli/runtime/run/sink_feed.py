@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.run.reports import Report
     from metalearn_cli.runtime.run.session import Session
 
-_GAP = 2
+_GAP = 2  # pixels
 _GREY = 128
 
 
 def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> None:
-    """Every sink has seen the pictures of the first validation task, as the network sees them."""
+    """Send every sink the pictures of the first validation task, as the network reads them."""
     data, seed = session.data, session.experiment.eval.seed
     spec = evaluation_spec(session.experiment)
     shown = shown_as(data, data.interface.preprocessing, "val", spec, seed)
@@ -41,7 +41,7 @@ def show_episode(session: "Session", iteration: int, sinks: Sequence[Sink]) -> N
 
 
 def tell_result(state: State, last: "Report", sinks: Sequence[Sink]) -> None:
-    """Every sink has the numbers of the run's last report, and the best validation score of the whole run."""
+    """Send every sink the numbers of the run's last report, and the best validation score of the whole run."""
     metrics = {"result/iterations": float(last.iteration), "result/val": last.val[-1].score, "result/loss": last.loss}
     if state.best is not None:
         metrics["result/best val"] = state.best
@@ -55,9 +55,9 @@ def task_picture(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8
 
     def rows(inputs: Tensor) -> NDArray[np.uint8]:
         pixels = ((inputs[0].cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-        each = pixels.reshape(ways, -1, *pixels.shape[1:])
+        by_class = pixels.reshape(ways, -1, *pixels.shape[1:])
         # [W, N, C, H, W'] -> [W, H, N, W', C] -> one row of N pictures for each class.
-        tall: NDArray[np.uint8] = each.transpose(0, 3, 1, 4, 2).reshape(ways * seen.height, -1, seen.channels)
+        tall: NDArray[np.uint8] = by_class.transpose(0, 3, 1, 4, 2).reshape(ways * seen.height, -1, seen.channels)
         return tall
 
     support, query = rows(task.support.inputs), rows(task.query.inputs)

@@ -30,6 +30,7 @@ from metalearn_cli.runtime.run.outer_step import learned, leaves, optimizer_for
 from metalearn_cli.runtime.run.stored_tensors import laid_out, meta_of
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
+# A resumed run may change these: all steps before it would have been the same.
 _MAY_CHANGE = {
     ("name",),
     ("sinks",),
@@ -46,7 +47,7 @@ _MAY_CHANGE = {
     *(("dataset", key) for key in PREPARATION_ONLY),
 }
 _SCHEDULE_READS = ("outer", "iterations")
-_READ_THE_END = ("cosine", "linear")
+_READ_THE_END = ("cosine", "linear")  # their rate depends on the last iteration, so it may not change
 
 
 class Averages(NamedTuple):
@@ -114,8 +115,8 @@ class State:
         if most == 1 or not math.isfinite(score):
             return self.kept
         sign = -1 if objective is classification else 1
-        found = [*self.kept, Kept(self.iteration, score)]
-        return sorted(found, key=lambda one: (sign * one.score, one.iteration))[:most]
+        candidates = [*self.kept, Kept(self.iteration, score)]
+        return sorted(candidates, key=lambda kept: (sign * kept.score, kept.iteration))[:most]
 
 
 def fresh(experiment: Experiment, meta: Meta, plan: Plan) -> State:
@@ -132,7 +133,7 @@ def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapp
         "data_sha256": data.sha256,
         "iteration": state.iteration,
         "best": state.best,
-        "kept": [list(one) for one in state.kept],
+        "kept": [list(kept) for kept in state.kept],
         "window": list(state.window),
         "reported": state.reported,
         "plan": list(state.plan[:2]),
@@ -143,6 +144,7 @@ def checkpoint_of(experiment: Experiment, data: Data, state: State, ground: Mapp
         "versions": versions(),
     }
     tensors = leaves(state.meta)
+    # torch numbers the optimizer's tensors; a file has their names, so that no order of parameters is relied on.
     slots_of = state.optimizer.state_dict()["state"]
     for number, name in enumerate(learned(state.meta)):
         slots = slots_of.get(number, {}).items()
@@ -181,13 +183,14 @@ def restored(
     require_meta(checkpoint, path, trained, interface_of(header, trained, path))
     meta = meta_of(checkpoint, path, learner, device)
     optimizer = _optimizer_in(checkpoint, experiment, meta)
+    # The chunks decide the order of sums. On another kind of device the last bits differ in any case.
     if header.plan is not None and header.ground.get("device", device.type) == device.type:
         plan = Plan(*header.plan, plan.threads)
     return State(
         header.iteration, meta, optimizer, plan,
         best=header.best,
         window=Averages(*header.window),
-        kept=[Kept(*one) for one in header.kept],
+        kept=[Kept(*pair) for pair in header.kept],
         reported=header.reported,
         skipped=header.skipped,
         skipped_in_a_row=header.skipped_in_a_row,
@@ -200,6 +203,7 @@ def _optimizer_in(checkpoint: Checkpoint, experiment: Experiment, meta: Meta) ->
     numbers = {name: number for number, name in enumerate(learned(meta))}
     for name, value in checkpoint.below("optimizer.").items():
         slot, leaf = name.split(".", 1)
+        # Adam's `step` is a scalar; its moments must lie in memory as the parameters do, see `laid_out`.
         slots.setdefault(numbers[leaf], {})[slot] = value if value.dim() == 0 else laid_out(value, leaves(meta)[leaf])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return optimizer

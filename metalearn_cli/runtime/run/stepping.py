@@ -1,7 +1,7 @@
-"""One iteration of training: draw its tasks, sum their meta-gradient, and move the state against the mean of it.
+"""One iteration of training: draws its tasks, sums their meta-gradients, and moves the state by the mean.
 
-Here every step is known to be finite before the next one begins. On a GPU that would be a wait in every step, so
-`unread.LateStepper` asks later; the loop (runtime/run/training.py) does not know which of the two it has.
+`Stepper` checks each step for NaN and Inf before the next one begins. On a GPU this check would wait for the device in
+every step, so `unread_losses.LateStepper` checks later. The loop (runtime/run/training.py) can use either of them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,9 @@ from metalearn_cli.runtime.run.state import State
 
 
 class Batch(NamedTuple):
-    """The meta-batch of an iteration: this process's tasks [T] and their query scores [T], then the means over all."""
+    """The meta-batch of an iteration: this process's T tasks and their query scores [T], and the mean gradient, loss
+    and score over the tasks of all processes.
+    """
 
     tasks: Task
     query: Scores
@@ -31,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class Stepper:
-    """Computes the iterations of one run and takes their steps; `say` hears of the first one that is left out."""
+    """Computes the iterations of one run and takes their steps; `say` gets a line for the first skipped step."""
 
     def __init__(self, session: Session, runner: Runner, state: State, say: Callable[[str], None]) -> None:
         self.session, self.runner, self.state, self.say = session, runner, state, say
@@ -43,15 +45,15 @@ class Stepper:
         return on_device(self._sampler(iteration, self._own), self.session.device)
 
     def total(self, tasks: Task, iteration: int) -> tuple[Meta, Scores]:
-        """The meta-gradient of an iteration, summed over tasks; a GPU replays it as long as the phase is the same."""
+        """The meta-gradient of an iteration, summed over tasks. A GPU replays its recording while the phase stays."""
         learner = self.session.learner
         key = ("meta-gradient", learner.phase(iteration))
         return self.runner.total(partial(learner.meta_gradient, iteration=iteration), self.state.meta, tasks, key)
 
     def take(self, batch: Batch) -> None:
-        """The state has taken the step, or left it out as it is not finite, and is one iteration further.
+        """Move the state by one iteration; a step that is not finite is skipped.
 
-        Raises DivergedError where such a step ends the run.
+        Raises DivergedError if such a step ends the run (`outer.on_nonfinite=stop`, or 100 skipped steps in a row).
         """
         session, state = self.session, self.state
         if finite(batch.loss, *leaves(batch.gradient).values()):
@@ -66,7 +68,7 @@ class Stepper:
         state.iteration, state.plan = state.iteration + 1, self.runner.plan
 
     def settle(self) -> None:
-        """The state's window holds the loss and score of every step so far; here it always does."""
+        """Bring the state's window up to date with all steps so far; for this stepper it always is."""
 
     def culprits(self, tasks: Task, query: Scores, iteration: int) -> list[int]:
         """The numbers of this process's tasks whose loss or gradient in an iteration is not finite."""
@@ -84,5 +86,5 @@ class Stepper:
 
 
 def broken_part(loss: Tensor) -> str:
-    """What of a step that is not finite is not: its loss, or where that is finite its gradient."""
+    """The part of a broken step that is not finite, for a message: "loss", or "gradient" if the loss is finite."""
     return "gradient" if finite(loss) else "loss"

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint as meta-parameters, checked against those of the learner that they are for."""
+"""Turns the tensors of a checkpoint into meta-parameters, after a check against those of the learner."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from metalearn_cli.storage.runs.checkpoints import Checkpoint
 
 
 def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.device) -> Meta:
-    """The meta-parameters in a checkpoint.
+    """The meta-parameters in a checkpoint, on a device.
 
-    Raises CheckpointError if their names or shapes are not the learner's.
+    Raises CheckpointError if their names or shapes differ from the learner's.
     """
     like = learner.init()
     parts = (
@@ -23,15 +23,15 @@ def meta_of(checkpoint: Checkpoint, path: Path, learner: Learner, device: torch.
 
 
 def tensors_like(stored: dict[str, Tensor], like: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors `stored` in a file, in the order and the memory layout of `like`, which a file does not keep.
+    """The `stored` tensors of a file, in the order and memory layout of `like`; a file keeps neither of them.
 
-    Raises CheckpointError if names or shapes are not those of `like`.
+    Raises CheckpointError if names or shapes differ from those of `like`.
     """
     for name in sorted(stored.keys() | like.keys()):
-        found, wanted = (part[name].shape if name in part else None for part in (stored, like))
-        if found != wanted:
+        there, wanted = (part[name].shape if name in part else None for part in (stored, like))
+        if there != wanted:
             raise CheckpointError(
-                f"{path}: does not fit the experiment: {name} is {_shape(found)} in the file, "
+                f"{path}: does not fit the experiment: {name} is {_shape(there)} in the file, "
                 f"{_shape(wanted)} in the learner; leave backbone and algorithm as they were in training"
             )
     return {name: laid_out(stored[name], value) for name, value in like.items()}

@@ -1,4 +1,4 @@
-"""The training loop: a generator of Reports, one screenful, in the order in which things happen."""
+"""The training loop: a generator of Reports."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,18 +23,20 @@ from metalearn_cli.storage.runs.sinks import Sink
 
 
 class Watch(NamedTuple):
-    """What the caller does while a run goes on: receive numbers, say when to stop, see each iteration pass.
+    """The functions by which a caller follows a run and stops it; each has a default that does nothing.
 
-    `say` hears what a person should know, `stages` how far the data are read, `begin` gets the session and the state
-    before the first step. Inside `abandonable()` a KeyboardInterrupt may come once `stop()` is true:
-    the step or validation at hand is then given up, as if it had not begun. `fits(seconds)` says whether there is still
-    time for something; validations, which may take long, run inside `within_time()`, which ends them when it is over.
-    When
-    a run has ended, `at_the_end` sees how far the work after its last step is, and `calibrated(found, seconds)` hears
-    what its best checkpoint may promise.
+    `sinks`: receive each report. `tick(iteration)`: is called after each iteration. `say(line)`: gets messages for a
+    person. `stages`: gets the progress of reading the data; `at_the_end`, that of the work after the last step.
+    `begin(session, state)`: is called before the first step. `calibrated(calibrations, seconds)`: is called when the
+    best checkpoint has been calibrated.
 
-    Only a run of several processes uses the last two: `signalled()` says that the others are no longer waited for, and
-    `before_the_end` gets the function that ends them at once.
+    `stop()`: whether the run should end after the current step. `abandonable()`: a block in which a KeyboardInterrupt
+    may be raised once `stop()` is true; the step in it is then given up as if it had not begun. `fits(seconds)`:
+    whether so much time is left. `within_time()`: a block that is ended in the same way when the time is over;
+    validations run in it.
+
+    Only runs of several processes: `signalled()` is true when this process should no longer wait for the others;
+    `before_the_end` gets a function that ends them at once.
     """
 
     sinks: Sequence[Sink] = ()
@@ -53,14 +55,14 @@ class Watch(NamedTuple):
 
 
 def loop(session: Session, runner: Runner, state: State, watch: Watch) -> Iterator[Report]:
-    """Trains `state` to the experiment's last iteration, yielding a Report whenever one is due.
+    """Trains `state` to the experiment's last iteration, and yields a Report whenever one is due.
 
-    Checkpoints are written before the yield, so an abandoned iterator loses nothing. When `watch.stop()` says so
-    the loop ends after the current step, with a checkpoint; a report that was due then is made by the next call. One
-    step is taken in any case; no other, and no validation, is begun that would not fit, as far as one can know.
+    Checkpoints are written before the yield, so an abandoned iterator loses nothing. When `watch.stop()` is true, the
+    loop ends after the current step and writes a checkpoint; a report that was due is then made by the next call. The
+    first step is always taken; a further step or a validation begins only if one as long as the last would fit.
 
-    Raises DivergedError at the first loss or gradient that is not finite, unless these are to be skipped; the
-    checkpoints stay those before it (on a GPU it is known later: runtime/run/unread_losses.py).
+    Raises DivergedError at the first loss or gradient that is not finite, unless such steps are skipped. No checkpoint
+    holds that step (on a GPU the loop learns of it later: runtime/run/unread_losses.py).
     """
     outer, keeping = session.experiment.outer, session.experiment.checkpoint
     clock = Clock(keeping.minutes)
@@ -94,12 +96,12 @@ def loop(session: Session, runner: Runner, state: State, watch: Watch) -> Iterat
 
 
 def _within_time(watch: Watch, clock: Clock) -> Watch:
-    """The watch, which also stops where another step as long as the last would not fit."""
+    """The watch, whose `stop` is also true if another step as long as the last would not fit."""
     return watch._replace(stop=lambda: watch.stop() or not watch.fits(clock.step_seconds))
 
 
 def _step(session: Session, stepper: Stepper, watch: Watch) -> bool:
-    """The state is one iteration further; whether any process wants to stop."""
+    """Move the state by one iteration, and return whether any process wants to stop."""
     iteration = stepper.state.iteration
     with _abandonable(session, watch, watch.abandonable):
         tasks = stepper.tasks(iteration)
@@ -110,9 +112,10 @@ def _step(session: Session, stepper: Stepper, watch: Watch) -> bool:
 
 
 def _mean(session: Session, tasks: Task, sums: Meta, query: Scores, stop: bool) -> tuple[Batch, bool]:
-    """The means over the meta-batch, whichever process did its tasks, and whether any process wants to stop.
+    """The means over the meta-batch of all processes, and whether any process wants to stop.
 
-    Asked once and answered alike everywhere, so that no process goes on without the others.
+    The wish to stop is summed together with the gradient, so that all processes get the same answer after the same
+    step; a process that went on alone would wait for the others forever.
     """
     count, group = session.experiment.outer.meta_batch_size, session.group
     flat, tree = pytree.tree_flatten(sums)
@@ -125,7 +128,7 @@ def _mean(session: Session, tasks: Task, sums: Meta, query: Scores, stop: bool) 
 
 
 def report_is_due(session: Session, state: State) -> bool:
-    """Whether there is something to report, and it is time to; still so after a stop that came before the report."""
+    """Whether the state has reached a validation and its report is not made; also on resume after a stop in between."""
     experiment, done = session.experiment, state.iteration
     at_end = done == experiment.outer.iterations
     return done > state.reported and (at_end or experiment.eval.validates(done))
@@ -136,14 +139,14 @@ def _is_round(iteration: int, every: int | None) -> bool:
 
 
 class _Abandoned(Exception):  # noqa: N818
-    """A step or a validation was given up for a stop that could not wait; the state is that before it."""
+    """A step or a validation was given up, because a stop could not wait; the state is the one before it."""
 
 
 @contextmanager
 def _abandonable(session: Session, watch: Watch, until: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    """Inside the block nothing of the state changes, so a stop that cannot wait may end it.
+    """A block that may be given up when a stop cannot wait; nothing inside it may change the state.
 
-    Not where others wait for this process: they stop together, after the step.
+    With several processes it is never given up: the others wait for this one, and all stop together after the step.
     """
     try:
         with until() if session.group.size == 1 else nullcontext():
@@ -155,8 +158,12 @@ def _abandonable(session: Session, watch: Watch, until: Callable[[], AbstractCon
 
 
 def _report(session: Session, runner: Runner, state: State, clock: Clock, watch: Watch) -> Report | None:
-    """Validate, remember the best, and put it all on disk; None if there was no time, or a stop: it is for later."""
+    """Validate the state, update its best score, and write report and checkpoints.
+
+    None if time or a stop did not allow the validation; the next call of `loop` then makes the report.
+    """
     speed, seconds = clock.tasks_per_second, clock.seconds
+    # All processes validate or none does; each process asked alone could answer differently.
     if session.group.any(not watch.fits(clock.validation_seconds), session.device):
         return None
     val = _validated(session, runner, state, watch)

@@ -1,10 +1,10 @@
-"""Steps whose numbers stay on the device until somebody has to know them.
+"""Steps whose losses stay on the GPU until a report or a checkpoint needs them.
 
-To read a number from a GPU is to wait for all that was asked of it before, and meanwhile it gets nothing new to do. So
-losses stay there, and so does the answer to whether a step was finite.
+To read a number from a GPU, the program waits until the GPU has done all its work, and the GPU then idles until it gets
+more. So losses stay there, and so does the answer to the question whether a step was finite.
 
-If a step gives NaN or Inf, the device itself puts the learner back, after that step and after every later one, so that
-what led to it can be computed once more when it becomes known.
+If a step gives NaN or Inf, the GPU itself restores the learner after that step and after all later ones. When the
+program reads the answer, it can compute the broken step once more and name its tasks.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ MOST = 100
 
 
 class LateStepper(Stepper):
-    """A stepper that waits for the device only in `settle`, and after `MOST` steps without one."""
+    """A Stepper that waits for the device only in `settle`, which it also calls after `MOST` steps."""
 
     def __init__(self, session: Session, runner: Runner, state: State, say: Callable[[str], None]) -> None:
         super().__init__(session, runner, state, say)
@@ -33,7 +33,7 @@ class LateStepper(Stepper):
         self._sound: Tensor | None = None
 
     def take(self, batch: Batch) -> None:
-        """The state is one iteration further, and has taken the step if it and all before it were finite."""
+        """Move the state by one iteration; its learner changes only if this step and all before it were finite."""
         session, state = self.session, self.state
         gradient_is_finite = finite(batch.loss, *leaves(batch.gradient).values())
         self._sound = gradient_is_finite if self._sound is None else self._sound & gradient_is_finite
@@ -41,6 +41,7 @@ class LateStepper(Stepper):
         move(session.experiment.outer, state.optimizer, state.meta, batch.gradient, state.iteration)
         _put_back_unless(self._sound, state.meta, before)
         learner_is_finite = finite(*leaves(state.meta).values())
+        # One float64 row for all four, so that `settle` copies a single tensor from the device.
         row = (batch.loss, batch.score, gradient_is_finite, learner_is_finite)
         self.rows.append(torch.stack([value.double() for value in row]))
         state.iteration, state.plan = state.iteration + 1, self.runner.plan
@@ -48,9 +49,9 @@ class LateStepper(Stepper):
             self.settle()
 
     def settle(self) -> None:
-        """The state's window holds the loss and score of every step so far; waits for the device once.
+        """Wait for the device, and bring the state's window up to date with all steps so far.
 
-        Raises DivergedError for the first step that was not finite; the learner is then the one before it.
+        Raises DivergedError for the first step that was not finite; the learner is then the one before that step.
         """
         rows, state = torch.stack(self.rows).tolist() if self.rows else [], self.state
         self.rows, self._sound = [], None
@@ -64,7 +65,7 @@ class LateStepper(Stepper):
             state.window = state.window.plus(loss, score)
 
     def _diverged(self, iteration: int) -> Exception:
-        """The error for an iteration, which is computed once more to tell whose fault it is."""
+        """The error for a broken iteration, which is computed once more to find the tasks that caused it."""
         tasks = self.tasks(iteration)
         _, query = self.total(tasks, iteration)
         numbers = self.culprits(tasks, query, iteration)
@@ -72,12 +73,15 @@ class LateStepper(Stepper):
 
 
 def reads_later(session: Session) -> bool:
-    """Whether steps go on before it is known if the last was finite: where to read is to wait, and nobody need know."""
+    """Whether losses are read late: only on a GPU, with one process, and if a broken step ends the run.
+
+    Several processes exchange numbers in every step, and `outer.on_nonfinite=skip` must know before the next one.
+    """
     stops = session.experiment.outer.on_nonfinite == "stop"
     return session.device.type != "cpu" and session.group.size == 1 and stops
 
 
 def _put_back_unless(sound: Tensor, meta: Meta, before: dict[str, Tensor]) -> None:
-    """`meta` is as it was `before`, unless `sound`; which of the two only the device knows."""
+    """Restore `meta` from `before` unless `sound` (a bool tensor that stays on the device, so nothing waits for it)."""
     for name, value in leaves(meta).items():
         value.copy_(torch.where(sound, value, before[name]))

@@ -1,4 +1,4 @@
-"""Whether a checkpoint may be tested on a dataset: only on classes that it cannot have been trained on."""
+"""Refuses to test a checkpoint on classes that it may have been trained on."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from metalearn_cli.storage.runs import checkpoints
 def require_unseen(
     checkpoint: checkpoints.Checkpoint, path: Path, trained: Choice, asked: Choice, *, data: Data, part: Part
 ) -> None:
-    """Raise ConfigError or CheckpointError if a class of the part may have been trained on: that would be no test."""
+    """Raise ConfigError or CheckpointError if the checkpoint may have been trained on a class of the part.
+
+    `trained` is the dataset block of the checkpoint, `asked` that of the test. Members of a mixture are checked alone.
+    """
     suspicion = "it may have been trained on the classes that it would be tested on"
     if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
         for member in mixture.of:
@@ -29,7 +32,7 @@ def require_unseen(
                 f"such as {common[0]!r}; it cannot be tested on them"
             )
         return
-    if isinstance(opening.dataset_of(asked), TaskSource):  # no task of a distribution was seen before
+    if isinstance(opening.dataset_of(asked), TaskSource):  # its tasks are drawn anew, so none was trained on
         return
     before, after = trained.model_dump(), asked.model_dump()
     for key in sorted((before.keys() | after.keys()) - PREPARATION_ONLY):

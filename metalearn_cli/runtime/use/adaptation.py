@@ -1,5 +1,4 @@
-"""Adapts a learner to labelled pictures or rows; the result is a classifier for their classes, or a
-regressor.
+"""Adapts a learner to labelled pictures or rows; the result is a classifier for their classes, or a regressor.
 
 Legend: N examples, P targets, W classes, K inner steps, F features.
 """
@@ -34,7 +33,7 @@ from metalearn_cli.runtime.use.reopened import require_finite
 
 
 class Learned(NamedTuple):
-    """A learner with what it has learned, on its device; `source` is what a person calls it: a file, or a config."""
+    """A learner and its meta-parameters on their device; `source` is the file or configuration that messages name."""
 
     experiment: Experiment
     interface: Interface
@@ -46,12 +45,12 @@ class Learned(NamedTuple):
 
 
 def standardised_by_task(interface: Interface, experiment: Experiment) -> bool:
-    """Whether the numbers of each task lose the mean of its own support set, which more rows would move."""
+    """Whether each task is standardised by its own support set (`dataset.standardise=task`)."""
     return interface.table is not None and getattr(experiment.dataset, "standardise", None) == "task"
 
 
 class Adaptable:
-    """A meta-trained checkpoint, or one that needs no training, ready to learn classes or values from few examples."""
+    """A learner that is ready to learn classes or values from few examples: meta-trained, or in need of no training."""
 
     def __init__(self, learned: Learned) -> None:
         self.experiment, self.interface = learned.experiment, learned.interface
@@ -63,13 +62,13 @@ class Adaptable:
         return f"<Adaptable {self._learned.source!r}: {made_of}, {ways} classes, {size_of(self.interface)}>"
 
     def adapt(self, images: Pictures | RowsGiven, labels: Iterable[Any]) -> Classifier:
-        """A Classifier for the classes in `labels` [N], learned from `images` [N], pictures or rows of the table.
+        """A Classifier for the classes in `labels` [N], learned from `images` [N], which are pictures or rows.
 
-        Of a regression a Regressor, learned from targets [N] or [N, P] in their own units. The learner itself does not
-        change.
+        If the learner was trained on a regression, a Regressor for `labels` [N] or [N, P], which are then targets in
+        their own units. The learner itself does not change.
 
         Raises ConfigError if the learner can only learn another number of classes, DataError if examples and labels do
-        not match or there are none, DivergedError if the adapted learner's answers are not finite.
+        not match or are empty, DivergedError if the adapted learner's answers are not finite.
         """
         inputs = inputs_of(images, self.interface)
         if not self.interface.tells_classes_apart:
@@ -83,9 +82,9 @@ class Adaptable:
         return steps[-1]
 
     def classes_of(self, found: Sequence[Any]) -> Sequence[Any]:
-        """The classes to tell apart, for labels of these: of a table whose tasks all have the same, those.
+        """The classes of a task whose labels are `found`. For a table of kind "labelled" they are always all classes.
 
-        Raises DataError for a single class, and for one that is none of these.
+        Raises DataError if `found` is a single class, or has one that such a table does not know.
         """
         fixed = self.interface.table.classes if self.interface.table is not None else []
         unknown = [label for label in found if fixed and label not in fixed]
@@ -107,7 +106,7 @@ class Adaptable:
         They may have diverged; `reopened.require_finite` checks this.
         """
         interface, inputs = self._based(inputs)
-        shown, known = (one.to(self._learned.device).unsqueeze(0) for one in (inputs, values))
+        shown, known = (tensor.to(self._learned.device).unsqueeze(0) for tensor in (inputs, values))
         states = self._states(Examples(shown, known))
         make = partial(Regressor, self.experiment, interface, self._learned.learner, self._encoding.targets)
         return [make(state, step) for step, state in enumerate(states)]
@@ -115,28 +114,28 @@ class Adaptable:
     def classifiers(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
         """The classifiers after 0..K inner steps on prepared inputs [N, ...] with targets 0..W-1 [N].
 
-        They may have diverged; `reopened.require_finite` checks this. If nothing was trained, there are no validation
-        tasks: the temperature is then the best one for support pictures that are left out, and the answers are not
-        calibrated.
+        They may have diverged; `reopened.require_finite` checks this. A learner without training has no calibration on
+        validation tasks. It gets the temperature that fits support pictures best when they are left out, if each class
+        has two or more.
         """
         if not self._costs_nothing:
             return self.adapted(inputs, targets, classes)
         with torch_alone():
-            found = self.adapted(inputs, targets, classes)
-            if found[-1].calibration is None and self._has_spares(targets, classes):
-                found[-1].temperature = self._temperature(inputs, targets, classes)
-        return found
+            classifiers = self.adapted(inputs, targets, classes)
+            if classifiers[-1].calibration is None and self._has_spares(targets, classes):
+                classifiers[-1].temperature = self._temperature(inputs, targets, classes)
+        return classifiers
 
     def _has_spares(self, targets: Tensor, classes: Sequence[Any]) -> bool:
         return int(torch.bincount(targets, minlength=len(classes)).min()) > 1
 
     @property
     def _costs_nothing(self) -> bool:
-        """Whether it adapts in closed form to inputs as they are, so that leaving pictures out takes no time."""
+        """Whether adaptation is a closed form on raw inputs, so that adapting again for each fold takes no time."""
         return self._learned.learner.traits.inner_steps == 0 and all(map(is_head, self._learned.meta.params))
 
     def _temperature(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> float:
-        """The best temperature for what pictures are taken for that were left out, one of each class at a time."""
+        """The best temperature for the answers to support pictures that are left out, one of each class at a time."""
         outputs, known = list[Tensor](), list[Tensor]()
         for left_out, first in folds(targets):
             rest = others(targets, left_out)
@@ -147,7 +146,7 @@ class Adaptable:
         return best_temperature(torch.cat(outputs).cpu(), torch.cat(known))
 
     def adapted(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
-        """The same with nothing left out for a temperature."""
+        """As `classifiers`, without the temperature from left-out pictures."""
         experiment, _interface, learner, meta, device, _source, _calibrations = self._learned
         ways = learner.traits.ways
         if ways is not None and len(classes) != ways:
@@ -166,17 +165,16 @@ class Adaptable:
         )
         make = partial(Classifier, experiment, interface, learner, classes, origin=origin)
         fits = self._calibration(len(classes), len(targets))
-        found = [make(adapted=state, steps=step) for step, state in enumerate(states[:-1])]
-        return [*found, make(adapted=states[-1], steps=len(states) - 1, calibration=fits)]
+        # The calibration was measured after the last inner step, so earlier states have none.
+        earlier = [make(adapted=state, steps=step) for step, state in enumerate(states[:-1])]
+        return [*earlier, make(adapted=states[-1], steps=len(states) - 1, calibration=fits)]
 
     def _states(self, support: Examples) -> list[Adapted]:
         learner = self._learned.learner
         return learner.adapt(self._learned.meta, support, evaluation_steps(self.experiment, learner))
 
     def _based(self, inputs: Tensor) -> tuple[Interface, Tensor]:
-        """The interface of what is learned from these inputs, and they as it sees them: `standardise: task` takes
-        their own means.
-        """
+        """The interface and inputs [N, ...] for adaptation; with `standardise: task` both use the inputs' moments."""
         table = self.interface.table
         if table is None or table.standardise != "task":
             return self.interface, inputs
@@ -184,16 +182,19 @@ class Adaptable:
         return self.interface._replace(table=own), rebased(inputs, table, own)
 
     def _calibration(self, classes: int, pictures: int) -> Calibration | None:
-        """What was found on validation tasks most like this one, if they took as many inner steps."""
+        """The Calibration whose size is nearest to this task's, among those with as many inner steps; None if none."""
         steps = evaluation_steps(self.experiment, self._learned.learner)
-        alike = [one for one in self._learned.calibrations if one.inner_steps == steps]
+        alike = [calibration for calibration in self._learned.calibrations if calibration.inner_steps == steps]
         return nearest(alike, classes, pictures / classes)
 
 
 def labelled_classes(
     inputs: Tensor, labels: Sequence[Hashable], before: Sequence[Hashable], noun: str
 ) -> list[Hashable]:  # fmt: skip
-    """The different labels, after those that were there `before`."""
+    """The different labels, in order of appearance, behind the classes `before`. `noun` is for the message.
+
+    Raises DataError if inputs and labels differ in number.
+    """
     if len(inputs) != len(labels):
         raise DataError(f"{len(inputs)} {noun} and {len(labels)} labels; each {noun[:-1]} needs one label")
     return classes_in([*before, *labels])

@@ -37,15 +37,15 @@ from metalearn_cli.runtime.use.python_arguments import Pictures
 from metalearn_cli.storage.runs import checkpoints
 from metalearn_cli.storage.runs.classifier_forms import require_form
 
-_PICTURES_AT_ONCE = 256
+_PICTURES_AT_ONCE = 256  # bounds the memory; support statistics make the answers independent of it
 NOT_CALIBRATED = "validation tasks, on which a promise could be tried, belong to training, and its checkpoint has none"
 
 
 class Classifier:
     """A classifier for the classes of one support set, after `steps` inner steps.
 
-    `classes` are its labels, in the order of the probabilities; `adapted` is a batch of one task. Without a
-    `calibration` its probabilities are not calibrated. It grows from its `origin` (None: it cannot).
+    `classes` are its labels, in the order of the probabilities. `adapted` is a batch of one task. `calibration` is None
+    if the probabilities are not calibrated. `origin` is what it needs to learn more classes; None if it cannot.
     """
 
     def __init__(
@@ -83,36 +83,36 @@ class Classifier:
         return self.probabilities(inputs_of(images, self._interface))
 
     def probabilities(self, inputs: Tensor) -> NDArray[np.float32]:
-        """The same for pictures that `inputs_of` has prepared."""
-        found: NDArray[np.float32] = (self._answers(inputs) / self.temperature).softmax(-1).cpu().numpy()
-        return found
+        """As `predict_proba`, for inputs [N, ...] that `inputs_of` has prepared."""
+        rows: NDArray[np.float32] = (self._answers(inputs) / self.temperature).softmax(-1).cpu().numpy()
+        return rows
 
     def predict_sets(self, images: Pictures | RowsGiven, coverage: float = 0.9) -> list[list[Any]]:
-        """For each picture the labels of a set that holds the right one with a chance of `coverage` in a new task.
+        """For each picture a list of labels that contains the right one with probability `coverage` in a new task.
 
-        The most probable come first; a set may be empty. Raises ConfigError if it is not calibrated.
+        The most probable label comes first; a list may be empty. Raises ConfigError without a calibration.
         """
         rows = self.predict_proba(images)
         return [[self.classes[place] for place in places] for places in self.sets(rows, coverage)]
 
     def sets(self, rows: NDArray[np.float32], coverage: float) -> list[list[int]]:
-        """The same as places in `classes`, from probabilities [N, W]."""
+        """As `predict_sets`, from probabilities [N, W]; the sets hold places in `classes`."""
         if not 0 < coverage < 1:
             raise ConfigError(f"coverage: found {coverage}, expected a fraction between 0 and 1, such as 0.9 for 90 %")
         floor = self._promised().floor(coverage)
         return [[int(place) for place in (-row).argsort(kind="stable") if row[place] >= floor] for row in rows]
 
     def none_of_these(self, images: Pictures | RowsGiven) -> list[bool]:
-        """For each picture whether it fits into none of the classes, so that 95 % of those that belong are kept.
+        """For each picture whether it shows none of the classes. Of pictures that do show one, 95 % get False.
 
-        Raises ConfigError if it is not calibrated.
+        Raises ConfigError if the classifier is not calibrated.
         """
         return self.strangers(inputs_of(images, self._interface))
 
     def strangers(self, inputs: Tensor) -> list[bool]:
-        """The same for pictures that `inputs_of` has prepared."""
-        found: list[bool] = self._promised().strangers(self._answers(inputs)).tolist()
-        return found
+        """As `none_of_these`, for inputs [N, ...] that `inputs_of` has prepared."""
+        turned_away: list[bool] = self._promised().strangers(self._answers(inputs)).tolist()
+        return turned_away
 
     def _promised(self) -> Calibration:
         if self.calibration is None:
@@ -120,21 +120,21 @@ class Classifier:
         return self.calibration
 
     def _answers(self, inputs: Tensor) -> Tensor:
-        """Outputs [N, W] for prepared pictures. Raises DivergedError where they are not finite."""
+        """Outputs [N, W] for prepared pictures. Raises DivergedError if one is not finite."""
         outputs = self.outputs(inputs)
         if not bool(outputs.isfinite().all()):
             raise adaptation_diverged(self.steps, "answers")
         return outputs
 
     def places(self, inputs: Tensor) -> NDArray[np.int64]:
-        """The place in `classes` of the most probable class of each picture; NO_ANSWER where no output is finite."""
+        """For each picture the place in `classes` of the most probable class; NO_ANSWER if an output is not finite."""
         outputs = self.outputs(inputs)
-        found = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
-        answers: NDArray[np.int64] = found.cpu().numpy()
+        best = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
+        answers: NDArray[np.int64] = best.cpu().numpy()
         return answers
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """What the adapted learner says to prepared pictures, [N, W]."""
+        """The outputs [N, W] of the adapted learner for prepared pictures, before temperature and softmax."""
         inputs = inputs.to(self._adapted.support.device)
         starts = range(0, len(inputs), _PICTURES_AT_ONCE)
         parts = [inputs[start : start + _PICTURES_AT_ONCE] for start in starts]
@@ -189,7 +189,7 @@ class Classifier:
         if reads != "pixels":
             network = backbone_for(self._experiment, self._interface)
             if reads == "directions":
-                network.head = CosineHead(1, 1)
+                network.head = CosineHead(1, 1)  # only a placeholder; `plain` gives it the size of the parameters
             if self._learner.traits.head is not None:
                 network.head = self._learner.traits.head(under_prefix("head.", params))
                 params = {name: value for name, value in params.items() if name in dict(network.named_parameters())}

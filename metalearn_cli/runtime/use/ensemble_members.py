@@ -19,11 +19,17 @@ from metalearn_cli.storage.runs.checkpoints import Checkpoint, read_checkpoint
 from metalearn_cli.storage.runs.run_folder import kept_in, kept_name
 
 _TRAINED_ALIKE = ("dataset", "task", "backbone", "algorithm")
-_MAY_DIFFER = {"every", "episodes", "val_episodes", "calibrate_shots", *PREPARATION_ONLY}
+_MAY_DIFFER = {
+    "every",
+    "episodes",
+    "val_episodes",
+    "calibrate_shots",
+    *PREPARATION_ONLY,
+}  # keys without effect on tasks
 
 
 class EnsembleMember(NamedTuple):
-    """A checkpoint, the experiment it was trained with, the one it is measured with, and what its network sees."""
+    """A checkpoint: the experiment it was trained with, the one it is measured with, and its network's interface."""
 
     path: Path
     checkpoint: Checkpoint
@@ -34,7 +40,7 @@ class EnsembleMember(NamedTuple):
 
 
 def members(path: Path, overrides: Sequence[str]) -> list[EnsembleMember]:
-    """The checkpoint in a file; those in a folder, which are an ensemble, in the order of their names.
+    """The checkpoint in a file, or the members of the ensemble in a folder, sorted by name.
 
     In the folder of a run, the members are the checkpoints that `checkpoint.keep_best` kept; in any other folder they
     are all `*.pt` files.
@@ -83,7 +89,7 @@ def _opened(path: Path, overrides: Sequence[str]) -> EnsembleMember:
 
 
 def _require_as_trained(path: Path, trained: Experiment, asked: Experiment) -> None:
-    """Raise ConfigError if an override changes a setting of training: tables would then show what was not trained."""
+    """Raise ConfigError if an override changes network or algorithm: tables would name settings never trained."""
     for part in ("algorithm", "backbone"):
         before, after = getattr(trained, part).model_dump(), getattr(asked, part).model_dump()
         for key in sorted(before.keys() | after.keys()):
@@ -102,12 +108,15 @@ def _require_inputs(path: Path, interface: Interface, asked: Choice) -> None:
     chosen, view = asked_features(asked), interface.view
     trained_with = None if view is None else view.settings
     if chosen != trained_with:
-        found, wanted = (None if one is None else one.model_dump(mode="json") for one in (chosen, trained_with))
-        raise ConfigError(f"dataset.features: found {found}, but {path} was trained with {wanted}; set it so")
+        now, then = (settings and settings.model_dump(mode="json") for settings in (chosen, trained_with))
+        raise ConfigError(f"dataset.features: found {now}, but {path} was trained with {then}; set it so")
 
 
 def _require_alike(first: EnsembleMember, other: EnsembleMember) -> None:
-    """A mean of outputs means something only where all but weights, seeds and the training itself is the same."""
+    """Raise ConfigError unless two members differ only in weights, seeds and the course of their training.
+
+    The mean of outputs is a prediction only if all members solve the same task with the same network.
+    """
     pairs = [(block, getattr(first.trained, block), getattr(other.trained, block)) for block in _TRAINED_ALIKE]
     for block, wanted, found in [*pairs, ("eval", first.asked.eval, other.asked.eval)]:
         before, after = wanted.model_dump(), found.model_dump()

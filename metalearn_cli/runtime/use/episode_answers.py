@@ -21,15 +21,15 @@ from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
 
-MOST = 200
+MOST = 200  # episodes that a page looks at
 
 
 class Subject(NamedTuple):
-    """A trained learner, and the tasks that it was measured on, for a closer look at its answers.
+    """A trained learner and the tasks on which it was measured, for a closer look at its answers.
 
     `names(step, number)` returns the classes of a task. `seen` is the preprocessing of the pictures; None if inputs are
-    not pictures. Where inputs are features of pictures, `pictures` draws the pictures of the same tasks, `seen` so.
-    `table` is how the rows of a table became inputs.
+    not pictures. `pictures` (only if inputs are features) draws the pictures of the same tasks, with the preprocessing
+    `seen`. `table` (only for tables) is the encoding of their rows.
     """
 
     learner: Answering
@@ -87,7 +87,7 @@ class Answered(NamedTuple):
             queries.update(names[target] for target in targets)
             right.update(names[target] for target, answer in zip(targets, answers, strict=True) if target == answer)
         facts = [ClassFacts(name, drawn[name], queries[name], right[name]) for name in drawn]
-        return sorted(facts, key=lambda one: (one.right / max(1, one.queries), one.name))
+        return sorted(facts, key=lambda fact: (fact.right / max(1, fact.queries), fact.name))
 
     def confusions(self) -> list[Confusion]:
         """Every pair of classes that was confused, the most frequent first."""
@@ -99,8 +99,8 @@ class Answered(NamedTuple):
             times.update(
                 (names[target], names[answer]) for target, answer in pairs if answer not in (target, NO_ANSWER)
             )
-        found = [Confusion(*pair, count, queries[pair]) for pair, count in times.items()]
-        return sorted(found, key=lambda one: (-one.times, one.shown, one.taken_for))
+        pairs_confused = [Confusion(*pair, count, queries[pair]) for pair, count in times.items()]
+        return sorted(pairs_confused, key=lambda pair: (-pair.times, pair.shown, pair.taken_for))
 
     def telling(self) -> list[int]:
         """The numbers of the episodes with the lowest, the middle and the highest accuracy."""
@@ -130,8 +130,8 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
     with running(subject.plan) as runner:
         for start in range(0, episodes, EPISODES_AT_ONCE):
             tasks = subject.sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes)))
-            found = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
-            answers.append(found.argmax(-1).where(found.isfinite().all(-1), NO_ANSWER).cpu().numpy())
+            rows = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
+            answers.append(rows.argmax(-1).where(rows.isfinite().all(-1), NO_ANSWER).cpu().numpy())
             targets.append(tasks.query.targets.cpu().numpy())
             tick(min(start + EPISODES_AT_ONCE, episodes))
     names = [subject.names(0, number) for number in range(episodes)]
@@ -149,9 +149,9 @@ def episode_pictures(subject: Subject, number: int) -> Shown:
 def pixels(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
     """Network inputs [N, C, H, W] turned back into pictures, uint8 [N, H, W, C]."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
-    grey = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    found: NDArray[np.uint8] = grey.movedim(1, -1).contiguous().numpy()
-    return found
+    values = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    pictures: NDArray[np.uint8] = values.movedim(1, -1).contiguous().numpy()
+    return pictures
 
 
 def _device(meta: Meta) -> torch.device:

@@ -77,10 +77,10 @@ def write_program(path: Path, network: nn.Module, seen: Preprocessing, descripti
 
 
 def write_rows_program(path: Path, network: nn.Module, encoding: Encoding, description: Mapping[str, Any]) -> None:
-    """The same from rows float32 [N, F] to outputs, those of a regression in the targets' own units.
+    """As `write_program`, for a program from rows float32 [N, F] to outputs; a regression's are in the targets' units.
 
-    Numbers are in their own units, each categorical column is 0 or 1 for each of its values and for any other; none is
-    missing.
+    Numbers of a row are in their own units. A categorical column stands there as one 0 or 1 for each of its words and
+    one for all other words. No value may be missing.
     """
     module = RowsIn(network, encoding, description["temperature"])
     _write_exported(path, module, torch.zeros(2, *encoding.input_shape), description)
@@ -100,9 +100,11 @@ def _write_exported(path: Path, module: nn.Module, example: Tensor, description:
 
 
 class PixelNetwork(nn.Module):
-    """A network that takes plain pictures, uint8 [N, H, W, C]: inverts them if need be, normalises, and classifies.
+    """A network that takes pictures uint8 [N, H, W, C] and includes their preprocessing.
 
-    Its outputs are divided by a temperature.
+    Inputs are (p / 255 - mean) / std = p * scale + shift with scale = 1 / (255 std) and shift = -mean / std. For
+    inverted pictures, 255 - p in place of p, they are p * (-scale) + shift + 255 scale. Outputs are divided by a
+    temperature.
     """
 
     scale: Tensor
@@ -123,9 +125,9 @@ class PixelNetwork(nn.Module):
 
 
 class RowsIn(nn.Module):
-    """A network that takes rows [N, F] or series [N, C, L] in their own units, and gives values in theirs.
+    """A network that takes rows [N, F] or series [N, C, L] in their own units, and includes their standardisation.
 
-    Outputs for classes are divided by a temperature.
+    Outputs of a regression are turned into the targets' own units; outputs for classes are divided by a temperature.
     """
 
     mean: Tensor
@@ -137,7 +139,7 @@ class RowsIn(nn.Module):
         super().__init__()
         self.network = network
         first = encoding.input_shape[0]
-        mean, std = torch.zeros(first), torch.ones(first)
+        mean, std = torch.zeros(first), torch.ones(first)  # categorical inputs stand behind the numbers, as they are
         mean[: len(encoding.mean)], std[: len(encoding.std)] = torch.tensor(encoding.mean), torch.tensor(encoding.std)
         shape = (-1, *[1] * (len(encoding.input_shape) - 1))
         self.register_buffer("mean", mean.view(shape))

@@ -30,8 +30,8 @@ from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.inputs.folders import Folder, is_file
 from metalearn_cli.storage.inputs.sources import open_source
 
-_AT_ONCE = 64
-_THUMBNAIL = 84
+_AT_ONCE = 64  # pictures; an extractor turns them into features before the next ones are decoded
+_THUMBNAIL = 84  # pixels
 
 
 def _silent(_label: str, _done: int, _total: int) -> None:
@@ -42,8 +42,9 @@ class Labelled(NamedTuple):
     """Pictures from folders: network inputs [N, C, H, W] or [N, F] with their files and classes.
 
     `labels`: the class of each picture, or None if it is unknown. `left_out`: files of the same folders that were left
-    out. `remarks`: lines about the others for the user. `pictures`: what the network or its extractor sees, to be
-    shown. `digests` name each picture, and `brightness` is its mean, from 0 to 1.
+    out. `remarks`: lines about the others for the user. `pictures`: uint8 [H, W, C] each, for pages: the pictures that
+    the network reads, or small copies of those that its extractor reads. `digests` are equal for equal pictures;
+    `brightness` is the mean of each picture, from 0 to 1.
     """
 
     files: list[str]
@@ -69,9 +70,11 @@ class Labelled(NamedTuple):
 def support_in(
     path: Path, interface: Interface, least: int = 2, typical: Typical | None = None, progress: Progress = _silent
 ) -> Labelled:
-    """The pictures of a folder or zip of class folders, `least` of these or more.
+    """The pictures of a folder or zip that holds a folder for each class.
 
-    Raises DataError if there are fewer classes, one is in two folders, or a picture cannot be read.
+    `typical` describes the features that pictures should have, for a remark if they are of another kind.
+
+    Raises DataError if there are fewer than `least` classes, a class is in two folders, or a picture cannot be read.
     """
     found = _pictures(path, interface, classes=True, progress=progress)
     loose = [file for file, label in zip(found.files, found.labels, strict=True) if label is None]
@@ -95,8 +98,8 @@ def queries_in(
 ) -> Labelled:  # fmt: skip
     """The pictures in folders and files. A picture in a folder with the name of a class gets that class as its label.
 
-    If a label is a number, its folder has that number as its name. `typical` are the features that queries are
-    expected to be like.
+    If a label is a number, its folder has that number as its name. `typical` describes the features that pictures
+    should have, for a remark if they are of another kind.
     """
     named = {str(label): label for label in classes}
     parts = [_pictures(path, interface, classes=False, progress=progress) for path in paths]
@@ -107,8 +110,8 @@ def queries_in(
     bright = [mean for part in parts for mean in part.brightness]
     remarks += alien_remarks(PictureGroup("queries", files, inputs, bright), interface, typical)
     pictures, digests = (
-        [one for part in parts for one in part.pictures],
-        [one for part in parts for one in part.digests],
+        [picture for part in parts for picture in part.pictures],
+        [digest for part in parts for digest in part.digests],
     )
     found = Labelled(files, inputs, labels, left_out, remarks)
     return found._replace(pictures=pictures, digests=digests, brightness=bright)
@@ -183,6 +186,7 @@ def _pictures(path: Path, interface: Interface, classes: bool, progress: Progres
         files.append(file)
         labels.append(label)
         batch.append(decoded_picture(content, interface, file))
+        # Of the decoded pixels, and not of the file: a picture that was saved again without loss is the same picture.
         digests.append(hashlib.blake2b(batch[-1].tobytes(), digest_size=16).digest())
         bright.append(float(batch[-1].mean()) / 255)
         shown.append(batch[-1] if interface.view is None else _thumbnail(batch[-1]))

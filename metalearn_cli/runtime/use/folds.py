@@ -1,4 +1,4 @@
-"""Labelled pictures with one of each class left out, in turn: what tells how new ones would be answered.
+"""Folds of a support set, each without one picture of every class, to measure the answers to new pictures.
 
 Legend: N pictures, W classes.
 """
@@ -8,23 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_MOST_FOLDS = 200
+_MOST_FOLDS = 200  # each fold adapts the learner once more
 
 
 class Fold(NamedTuple):
-    """One picture of each class, to be left out together [W], and which of them were not left out before [W]."""
+    """The pictures to leave out together, one of each class, int64 [W]; `first` [W] is false for those that an earlier
+    fold has left out already.
+    """
 
     left_out: Tensor
     first: Tensor
 
 
 def folds(targets: Tensor) -> list[Fold]:
-    """Folds of labelled pictures [N], each of which takes one picture of every class away.
+    """Folds of labelled pictures [N]; each leaves out one picture of every class, so that classes keep their shares.
 
-    So every class keeps its share of the rest: without one picture of a single class, that class would be the
-    smallest, and its pictures the least likely to be told. There are as many folds as the largest class has pictures,
-    or 200, then spread evenly over it. A class that has fewer gives the same pictures again, in turn. Of a class with
-    at most 200 every picture is left out at least once.
+    Without a picture of a single class, that class would be the smallest, and its pictures the hardest to recognise.
+    The number of folds is the number of pictures of the largest class, at most 200; of a larger class the left-out
+    pictures are spread evenly. A smaller class starts again at its first picture.
     """
     places = [torch.nonzero(targets == way).flatten() for way in range(int(targets.max()) + 1)]
     count = min(max(map(len, places)), _MOST_FOLDS)
@@ -38,7 +39,7 @@ def folds(targets: Tensor) -> list[Fold]:
 
 
 def others(targets: Tensor, left_out: Tensor) -> Tensor:
-    """Which of the pictures [N] are not left out."""
+    """A mask, bool [N], that is true for the pictures that are not left out."""
     rest = torch.ones(len(targets), dtype=torch.bool)
     rest[left_out] = False
     return rest

@@ -1,4 +1,4 @@
-"""Rows of a table that a caller gives, as numbers; and inputs that change from one encoding to another.
+"""Reads rows of a table that a Python caller gives, and converts inputs from one encoding to another.
 
 Legend: N rows, V raw values of a row.
 """
@@ -16,13 +16,14 @@ from metalearn_cli.datasets.tabular.encoding import place_of
 from metalearn_cli.errors import DataError
 
 RowsGiven = NDArray[Any] | Tensor | Mapping[str, Any]
-"""Rows [N, V] or one row [V], in the order of the columns that were trained on; or the columns by name."""
+"""Rows [N, V] or one row [V], with the columns in the order of training; or a mapping from names to columns."""
 
 
 def raw_rows(given: object, encoding: Encoding) -> NDArray[np.float64]:
-    """Rows [N, V] as numbers: those of an array, or of columns by name (a mapping, or a data frame).
+    """Rows as numbers, float64 [N, V], from an array, or from columns by name (a mapping, or a data frame).
 
-    Raises DataError for anything else, for a missing column, and for a missing number where none may be.
+    Raises DataError for any other value, a missing column, or an infinite number; also for a missing number, unless
+    `dataset.missing` is "mean".
     """
     if hasattr(given, "keys") and hasattr(given, "__getitem__"):
         raw = _of_columns(given, encoding)
@@ -46,8 +47,8 @@ def _of_columns(given: Any, encoding: Encoding) -> NDArray[np.float64]:
             raise DataError(f"rows: column {name!r} holds something else than numbers") from None
     for name, values in encoding.categorical.items():
         columns.append(np.array([place_of(str(word), values) for word in given[name]], np.float64))
-    if len({len(one) for one in columns}) > 1:
-        raise DataError(f"rows: have columns of {', '.join(str(len(one)) for one in columns)} cells, expected as many")
+    if len(lengths := {len(column) for column in columns}) > 1:
+        raise DataError(f"rows: have columns of {', '.join(map(str, sorted(lengths)))} cells, expected equal lengths")
     return np.column_stack(columns)
 
 
@@ -76,7 +77,10 @@ def _names(encoding: Encoding) -> list[str]:
 
 
 def rebased(inputs: Tensor, before: Encoding | None, after: Encoding | None) -> Tensor:
-    """Inputs [N, ...] that were encoded one way, encoded the other way; the two differ in means and scales alone."""
+    """Inputs [N, ...] of the encoding `before` as those of `after`, which may differ only in means and scales.
+
+    With v = x std + mean, (v - new mean) / new std = x (std / new std) + (mean - new mean) / new std.
+    """
     if before is None or after is None or before == after:
         return inputs
     channels = len(before.numeric)

@@ -1,4 +1,4 @@
-"""A classifier that was adapted before learns more: new classes, or more examples of those that it has.
+"""Lets an adapted classifier learn more: new classes, or more examples of its classes.
 
 Legend: N examples.
 """
@@ -21,9 +21,10 @@ from metalearn_cli.runtime.use.reopened import require_finite
 
 
 def growable(classifier: Classifier, source: str) -> tuple[Adaptable, Tensor]:
-    """The learner that a classifier was adapted from, and the place [N] in its classes of each support picture.
+    """The learner from which a classifier was adapted, and for each support picture the index of its class, int64 [N].
 
-    Raises ConfigError if it is tied to its number of classes, or was saved before classifiers could grow.
+    Raises ConfigError if the classifier cannot grow: it is a regressor, is tied to its number of classes or to the
+    moments of its support set, or was saved by a version without growth.
     """
     origin = classifier.origin
     if isinstance(classifier, Regressor):
@@ -45,9 +46,9 @@ def growable(classifier: Classifier, source: str) -> tuple[Adaptable, Tensor]:
 
 
 def grown(classifier: Classifier, images: Pictures | RowsGiven, labels: Iterable[Hashable]) -> Classifier:
-    """The classifier with more examples of its classes, or of new ones: as if it had been adapted to all at once.
+    """The classifier after learning more examples, of its classes or of new ones.
 
-    New classes come after those that it has.
+    It equals a classifier that was adapted to all examples at once. New classes stand behind its old ones.
 
     Raises ConfigError if it cannot grow (`growable`), DataError or DivergedError as `Adaptable.adapt` does.
     """

@@ -1,4 +1,4 @@
-"""Loads what can be adapted, or was: a checkpoint, an experiment that needs no training, a saved classifier."""
+"""Loads a learner from a checkpoint or from an experiment that needs no training, and loads a saved classifier."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,9 +38,9 @@ def adaptable_in(
 
 
 def untrained(experiment: Experiment, device: torch.device, source: str) -> Adaptable:
-    """The learner of an experiment that needs no training: frozen features, and a head made of the support set.
+    """The learner of an experiment that needs no training: frozen features, and a head computed from the support set.
 
-    Raises ConfigError for any other experiment, or if the extractor cannot be had.
+    Raises ConfigError for any other experiment, or if the extractor is missing.
     """
     chosen = asked_features(experiment.dataset)
     to_train = f"--config {source}: {experiment.algorithm.name} with {experiment.backbone.name}"
@@ -61,7 +61,7 @@ def untrained(experiment: Experiment, device: torch.device, source: str) -> Adap
 def load(source: str | Path | Experiment, device: str = "cpu") -> Adaptable:
     """The meta-trained learner in the checkpoint `source`, on `device` ("cpu", "cuda", "cuda:1", ...).
 
-    In the place of a file an experiment will do whose learner needs no training: `load(load_experiment("photos"))`.
+    `source` may also be an experiment whose learner needs no training: `load(load_experiment("photos"))`.
 
     >>> import numpy as np
     >>> from metalearn_cli import load
@@ -74,7 +74,7 @@ def load(source: str | Path | Experiment, device: str = "cpu") -> Adaptable:
     True
 
     Raises CheckpointError if the file is damaged or holds something else, and ConfigError for an experiment that has to
-    be trained first or needs what is not installed.
+    be trained first or needs a package that is not installed.
     """
     if isinstance(source, Experiment):
         return untrained(source, device_named(device), source.name)

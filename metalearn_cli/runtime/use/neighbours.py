@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.use.classifier import Classifier
 
-_AT_ONCE = 256
+_AT_ONCE = 256  # pictures
 
 
 class Neighbours(NamedTuple):

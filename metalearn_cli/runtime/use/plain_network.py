@@ -17,7 +17,7 @@ from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
 from metalearn_cli.layers.drop_block import DropBlock
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-4  # relative; torch's layers round float32 in another order
 
 
 def without_body(inputs: int) -> nn.Module:
@@ -42,10 +42,10 @@ def plain(network: nn.Module, params: dict[str, Tensor], support: Tensor, output
             network.load_state_dict(params)
             statistics = _statistics(network, support)
             layers = _replaced(network, lambda layer: _plain_layer(layer, statistics)).eval()
-            found = layers(support)
+            own = layers(support)
         except RuntimeError as error:
             raise ConfigError(f"its backbone has no plain form: {str(error).splitlines()[0]}") from error
-    off = float((found - outputs).abs().max() / outputs.abs().max().clamp(min=1)) if found.shape == outputs.shape else 1
+    off = float((own - outputs).abs().max() / outputs.abs().max().clamp(min=1)) if own.shape == outputs.shape else 1
     if not off < _TOLERANCE:
         raise ConfigError(f"in plain layers it would answer otherwise (by {off:.0e}); only the form .pt can hold it")
     return layers
@@ -53,18 +53,19 @@ def plain(network: nn.Module, params: dict[str, Tensor], support: Tensor, output
 
 def _statistics(network: nn.Module, support: Tensor) -> dict[nn.Module, tuple[Tensor, Tensor, int]]:
     """For each TaskNorm: mean and variance [C] of its inputs for the support set, and the number of their axes."""
-    found: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
+    moments: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = inputs[0].movedim(1, -1).flatten(0, -2)
+        rows = inputs[0].movedim(1, -1).flatten(0, -2)  # [N, C, ...] -> [N * ..., C]
         mean = rows.mean(0)
-        found[layer] = mean, (rows - mean).square().mean(0), inputs[0].dim()
+        # The biased variance, as a norm computes it from its batch; torch's own running variance is the unbiased one.
+        moments[layer] = mean, (rows - mean).square().mean(0), inputs[0].dim()
 
-    hooks = [one.register_forward_pre_hook(note) for one in network.modules() if isinstance(one, TaskNorm)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in network.modules() if isinstance(layer, TaskNorm)]
     network(support)
     for hook in hooks:
         hook.remove()
-    return found
+    return moments
 
 
 def _replaced(module: nn.Module, layer: Callable[[nn.Module], nn.Module]) -> nn.Module:

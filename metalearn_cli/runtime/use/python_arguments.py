@@ -28,7 +28,7 @@ Pictures = Picture | Iterable[Picture]
 """One picture, several of them, or uint8 values [N, H, W, C] or [N, H, W] (grey)."""
 
 _CHANNELS = (1, 3, 4)
-_LONGEST_NUMBER = 1000
+_LONGEST_NUMBER = 1000  # digits; Python itself refuses to print a number of more than 4,300
 _EXPECTED = "expected uint8 [N, H, W, C], PIL pictures, or paths of picture files"
 
 
@@ -40,12 +40,12 @@ class GivenPicture(NamedTuple):
 
 
 def pictures_in(images: Pictures, channels: int) -> list[GivenPicture]:
-    """A list of the pictures, for a network with so many input channels; a single picture gives a list of one.
+    """A list of the pictures, for a network with `channels` input channels; a single picture gives a list of one.
 
     An array with three axes is one picture [H, W, C] if its last axis has 1, 3 or 4 entries; otherwise it is N grey
     pictures [N, H, W].
 
-    Raises DataError for anything else; the message names the value found and the forms that are accepted.
+    Raises DataError for any other value; the message names it and the forms that are accepted.
     """
     if isinstance(images, np.ndarray | Tensor):
         several: list[Any] = _in_array(_values(images, "pictures"), channels)
@@ -121,19 +121,19 @@ def labels_in(labels: Iterable[Hashable]) -> list[Hashable]:
 
 
 def targets_in(values: object, count: int, encoding: Encoding) -> Tensor:
-    """Targets [N] or [N, P] in their own units as a network learns them, float32 [N, P].
+    """Targets [N] or [N, P] in their own units, standardised as a network learns them, float32 [N, P].
 
-    Raises DataError for what are no `count` rows of finite numbers.
+    Raises DataError unless `values` are `count` rows of P finite numbers.
     """
     names = encoding.targets
     try:
-        found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-        numbers = found.astype(np.float64).reshape(len(found), -1)
+        given = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        numbers = given.astype(np.float64).reshape(len(given), -1)
     except (TypeError, ValueError):
         raise DataError(f"targets: found {_kind(values)}, expected numbers [N, {len(names)}]") from None
     if numbers.shape != (count, len(names)) or not np.isfinite(numbers).all():
         expected = f"finite numbers [{count}, {len(names)}]: {', '.join(names)}"
-        raise DataError(f"targets of shape {found.shape}; expected {expected}")
+        raise DataError(f"targets of shape {given.shape}; expected {expected}")
     return torch.from_numpy(encoded_targets(numbers, encoding))
 
 
@@ -150,8 +150,8 @@ def _label(label: Any) -> Hashable:
         raise DataError(f"a label is {reprlib.repr(label)}; expected a name or a number") from None
     if isinstance(label, Tensor):  # tensors hash by identity, so equal tensors would count as several classes
         raise DataError(f"a label is a tensor of shape {tuple(label.shape)}; expected a name or a number")
-    found: Hashable = label
-    return found
+    hashable: Hashable = label
+    return hashable
 
 
 def classes_in(labels: Iterable[Hashable]) -> list[Hashable]:

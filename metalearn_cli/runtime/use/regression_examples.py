@@ -1,5 +1,5 @@
-"""What there is to say of a regression besides its error: the share of the variance that is explained, the error by the
-number of examples, and functions of one input before and after every inner step.
+"""Measures a regression beyond its error: the explained share of the variance, the error for each number of examples,
+and the fitted functions of one input before and after inner steps.
 
 Legend: E episodes, T tasks, N examples, K inner steps.
 """
@@ -25,7 +25,7 @@ _MOST_COUNTS = 8
 class Fit(NamedTuple):
     """One regression task of one input: its points, and the outputs on a grid after each of some inner steps.
 
-    Everything is in the units of the data; `axes` are what the columns of a table are called.
+    All values are in the units of the data. `axes` are the names of input and output, for a table those of its columns.
     """
 
     support: tuple[list[float], list[float]]
@@ -37,9 +37,9 @@ class Fit(NamedTuple):
 
 
 def explained(objective: Objective, sampler: Sampler, scores: Tensor) -> list[float]:
-    """The median over episodes of R2 after each of 0..K inner steps, for their errors [E, K + 1].
+    """The median over episodes of R2 after each of 0..K inner steps, from their squared errors `scores` [E, K + 1].
 
-    R2 is 1 - error / variance, the variance being the error of an answer that is the mean of the query's own targets.
+    R2 = 1 - error / variance. The variance is the error of a guess that is the mean of the episode's query targets.
     """
     variances = []
     for start in range(0, len(scores), EPISODES_AT_ONCE):
@@ -51,16 +51,16 @@ def explained(objective: Objective, sampler: Sampler, scores: Tensor) -> list[fl
 
 
 def by_examples(subject: Subject, most: int, episodes: int) -> list[tuple[int, Step]]:
-    """The step after the last inner step for tasks that are learned from 1, 2, ... and all `most` of their examples."""
+    """The result after the last inner step, for up to nine numbers of support examples from 1 to `most`."""
     counts = sorted({max(1, round(most * place / min(most, _MOST_COUNTS))) for place in range(1, most + 1)} | {1, most})
-    found = []
+    results = []
     with running(subject.plan) as runner:
-        for count in [one for one in counts if one <= most]:
+        for count in [count for count in counts if count <= most]:
             sampler = _of_first(subject.sampler, count)
             given = subject.learner, runner, subject.meta, sampler, subject.steps
             scores = scores_of(*given, episodes=min(episodes, _MOST_EPISODES))
-            found.append((count, summary(scores)[-1]))
-    return found
+            results.append((count, summary(scores)[-1]))
+    return results
 
 
 def _of_first(sampler: Sampler, count: int) -> Sampler:
@@ -73,7 +73,7 @@ def _of_first(sampler: Sampler, count: int) -> Sampler:
 
 
 def fitted_functions(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
-    """What the learner makes of regression tasks of one input and one output, before and after its inner steps."""
+    """The functions that the learner fits to regression tasks `numbers` of one input and one output."""
     return [_fit(subject, number) for number in numbers]
 
 
@@ -87,18 +87,18 @@ def _fit(subject: Subject, number: int) -> Fit:
     table = subject.table
     support, query = ((_inputs(half.inputs, table), _outputs(half.targets, table)) for half in task)
     axes = ("input", "output") if table is None else (table.numeric[0], table.targets[0])
-    shown = [_outputs(one, table) for one in outputs]
+    shown = [_outputs(of_step, table) for of_step in outputs]
     return Fit(support, query, _inputs(grid, table), steps, outputs=shown, axes=axes)
 
 
 def grid_over(inputs: Sequence[Tensor]) -> Tensor:
-    """Inputs [101, 1] from the least to the largest of one-dimensional `inputs`, evenly."""
-    every = torch.cat([one.flatten() for one in inputs])
+    """101 evenly spaced inputs [101, 1], from the smallest to the largest of all one-dimensional `inputs`."""
+    every = torch.cat([values.flatten() for values in inputs])
     return torch.linspace(float(every.min()), float(every.max()), 101).view(-1, 1)
 
 
 def told_steps(steps: int) -> list[int]:
-    """The steps that a chart has room for: the first few, and the last."""
+    """The inner steps that a chart has room for: 0 to 3, and the last."""
     return sorted({*range(min(steps, 4)), steps})
 
 

@@ -1,4 +1,4 @@
-"""Rows in, values out: the regressor that an adapted learner of a table is.
+"""Regressor: an adapted learner that turns rows of a table into values.
 
 Legend: N rows, P targets.
 """
@@ -21,7 +21,7 @@ class Regressor(Classifier):
 
     @property
     def targets(self) -> list[str]:
-        """What it predicts, in the order of its values."""
+        """The names of the targets, in the order of the values [N, P]."""
         return self.classes
 
     @property
@@ -34,19 +34,19 @@ class Regressor(Classifier):
         return f"<Regressor of {', '.join(self.targets)} after {self.steps} inner steps on {rows}>"
 
     def predict(self, rows: RowsGiven) -> NDArray[np.float32]:  # type: ignore[override]
-        """The values of each row in the targets' own units: [N], or of several targets [N, P].
+        """The predicted values of each row in the targets' own units: [N] for one target, [N, P] for several.
 
-        Raises DivergedError if it answers with no finite numbers, DataError for what are no rows of the table's.
+        Raises DivergedError if a value is not finite, DataError if `rows` do not fit the table's columns.
         """
-        found = self.values(inputs_of(rows, self.interface))
-        if not np.isfinite(found).all():
+        values = self.values(inputs_of(rows, self.interface))
+        if not np.isfinite(values).all():
             raise adaptation_diverged(self.steps, "answers")
-        return found[:, 0] if len(self.targets) == 1 else found
+        return values[:, 0] if len(self.targets) == 1 else values
 
     def predict_proba(self, _rows: RowsGiven) -> NDArray[np.float32]:  # type: ignore[override]
-        """There are no classes. Raises ConfigError."""
+        """Raises ConfigError in any case, because a regressor has no classes."""
         raise ConfigError("a regressor has values and no probabilities; call predict")
 
     def values(self, inputs: Tensor) -> NDArray[np.float32]:
-        """The same for rows that `inputs_of` has prepared, [N, P]; what is not finite stays so."""
+        """Values [N, P] in the targets' own units, for rows that `inputs_of` has prepared; they may be NaN or Inf."""
         return in_own_unit(self.outputs(inputs).cpu().numpy(), self._encoding)

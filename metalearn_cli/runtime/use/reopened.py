@@ -1,4 +1,4 @@
-"""A classifier or regressor that was saved, and whether classifiers have answers at all."""
+"""Opens a saved classifier or regressor, and checks that classifiers give finite answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,14 @@ from metalearn_cli.storage.runs import checkpoints
 
 
 def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path: Path) -> Classifier:
-    """The adapted classifier in a checkpoint; of a regression the Regressor."""
+    """The adapted classifier in a checkpoint, or the Regressor if the learner was trained on a regression.
+
+    Raises CheckpointError if the checkpoint holds something else or does not fit its own header.
+    """
     header, experiment, interface, support, targets = adapted_in(checkpoint, path)
     learner = learner_for(experiment, interface, "support")
-    # What an adapted learner holds is the learner's own affair: so it says, for the same inputs of any classes.
+    # Each algorithm decides which tensors an adapted learner has. An adaptation in 0 steps to the same inputs gives
+    # their names and shapes.
     like = like_a_support_set(support.unsqueeze(0), interface)
     unadapted = {name: value[0] for name, value in learner.adapt(learner.init(), like, 0)[0].params.items()}
     stored = tensors_like(checkpoint.below("adapted."), unadapted, path)
@@ -30,13 +34,16 @@ def classifier_in(checkpoint: checkpoints.Checkpoint, device: torch.device, path
         before = learner_for(experiment, as_trained(interface, experiment), "support")
         origin = BeforeAdaptation(meta_of(checkpoint, path, before, device), targets)
     kind = Classifier if interface.tells_classes_apart else Regressor
-    found = kind(experiment, interface, learner, header.classes, adapted, steps=header.inner_steps, origin=origin)
-    found.calibration, found.temperature = header.calibration, header.temperature
-    return found
+    opened = kind(experiment, interface, learner, header.classes, adapted, steps=header.inner_steps, origin=origin)
+    opened.calibration, opened.temperature = header.calibration, header.temperature
+    return opened
 
 
 def require_finite(steps: Sequence[Classifier]) -> None:
-    """Raise DivergedError, with the first inner step that went wrong, unless the last of 0..K classifiers answers."""
+    """Raise DivergedError if the last of the classifiers after 0..K inner steps is not finite.
+
+    The message names the first inner step that went wrong.
+    """
     if steps[-1].lost:
-        first = next(one for one in steps if one.lost)
+        first = next(classifier for classifier in steps if classifier.lost)
         raise adaptation_diverged(first.steps, first.lost)

@@ -13,12 +13,12 @@ def remarks_on_repeats(support: Labelled | None, queries: Labelled | None) -> li
     if support is None:
         return []
     first: dict[bytes, int] = {}
-    pairs = [(place, first.setdefault(digest, place)) for place, digest in enumerate(_digests(support))]
+    pairs = [(place, first.setdefault(digest, place)) for place, digest in enumerate(support.digests)]
     alike = [(place, other) for place, other in pairs if place != other]
     remarks = [
         _twice(support, [pair for pair in alike if _one_class(support, pair) is same], same) for same in (True, False)
     ]
-    shown = [place for place, digest in enumerate(_digests(queries)) if digest in first] if queries is not None else []
+    shown = [place for place, digest in enumerate(queries.digests) if digest in first] if queries is not None else []
     if queries is not None and shown:
         remarks.append(
             f"{len(shown)} of {len(queries.files)} queries are support pictures too ({queries.files[shown[0]]}"
@@ -41,7 +41,3 @@ def _twice(support: Labelled, pairs: Sequence[tuple[int, int]], one_class: bool)
     harm = "an accuracy by leaving them out is too high" if one_class else "one of the classes is wrong"
     named = f"{support.files[place]} = {support.files[other]}{', ...' if len(pairs) > 1 else ''}"
     return f"{where} ({named}); {harm}"
-
-
-def _digests(pictures: Labelled) -> list[bytes]:
-    return [*pictures.digests]

@@ -1,4 +1,4 @@
-"""One experiment with several training seeds: how far their results spread."""
+"""Computes the spread of the results of one experiment with several training seeds."""
 
 from collections.abc import Sequence
 from math import isfinite, nan
@@ -21,10 +21,10 @@ class Spread(NamedTuple):
 
 
 def over_seeds(results: Sequence[Result]) -> Spread | None:
-    """The spread of checkpoints that differ in their seed and in nothing else; None for any others."""
-    seeds = [one.seed for one in results]
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({one.recipe for one in results}) > 1:
+    """The spread over checkpoints that differ only in their seed; None if they differ in anything else."""
+    seeds = [result.seed for result in results]
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds) or len({result.recipe for result in results}) > 1:
         return None
-    scores = [one.steps[-1].score for one in results]
+    scores = [result.steps[-1].score for result in results]
     std = stdev(scores) if all(map(isfinite, scores)) else nan
-    return Spread(seeds, mean(scores), std, mean(one.steps[-1].ci95 for one in results))
+    return Spread(seeds, mean(scores), std, mean(result.steps[-1].ci95 for result in results))

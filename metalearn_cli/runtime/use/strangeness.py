@@ -1,6 +1,6 @@
-"""Pictures unlike those that a checkpoint was trained on: inverted, or of another kind altogether.
+"""Warns about pictures unlike the training pictures: inverted, or of another kind altogether.
 
-A learner answers them all the same, and often with great confidence; so a person hears of it.
+A learner answers such pictures too, and often with high probabilities.
 
 Legend: N pictures, C channels, H height, W width, F features.
 """
@@ -16,14 +16,13 @@ from metalearn_cli.runtime.data.view import Typical
 from metalearn_cli.storage.prepared import brightness
 
 FAR = 3.0
-"""So many deviations: with EfficientNet-Lite0 the median picture of a grocery class that was not trained on is at most
-1.9 away, and of five classes from one picture of each 2.96; drawings are 3.9 away, noise 4.7."""
+"""The distance, in deviations of the training pictures, above which a picture is far. Measured with EfficientNet-Lite0:
+the median picture of a new grocery class is at most 1.9 away, of five classes with one picture each 2.96; drawings are
+3.9 away, noise 4.7."""
 
 
 class PictureGroup(NamedTuple):
-    """Pictures that came together: what a person calls them, their files, their inputs [N, C, H, W] or [N, F], and how
-    bright each is, from 0 to 1.
-    """
+    """Some pictures: `what` they are in messages, their files, inputs [N, C, H, W] or [N, F], and brightness 0 to 1."""
 
     what: str
     files: Sequence[str]
@@ -32,10 +31,9 @@ class PictureGroup(NamedTuple):
 
 
 def alien_remarks(batch: PictureGroup, interface: Interface, expected: Typical | None = None) -> list[str]:
-    """Remarks on pictures that are far from those that were trained on: much brighter or darker, or of other features.
+    """Remarks on pictures that are much brighter or darker than the training pictures, or have far other features.
 
-    Features are compared with the training pictures' or, where nothing was trained, with those that are `expected`;
-    with neither there is nothing to compare with.
+    A learner without training has no training pictures: its features are then compared with `expected`, if given.
     """
     told = [] if interface.preprocessing is None else _by_brightness(batch, interface.preprocessing)
     if interface.view is None:
@@ -46,7 +44,7 @@ def alien_remarks(batch: PictureGroup, interface: Interface, expected: Typical |
 
 
 def _by_features(batch: PictureGroup, typical: Typical, like: str) -> list[str]:
-    """A remark where most of the pictures are far away; single ones of a new class may be."""
+    """A remark if more than half of the pictures are far away; a few of a new class may be."""
     distances = typical.distances(batch.inputs)
     far = [number for number, distance in enumerate(distances.tolist()) if distance > FAR]
     if len(far) <= len(batch.files) // 2:

@@ -1,4 +1,4 @@
-"""Files of rows into support and query sets, and how far an adapted regressor's values are off.
+"""Reads files of rows as support and query sets, and measures the errors of adapted regressors.
 
 Legend: N rows, P targets, K inner steps.
 """
@@ -25,11 +25,11 @@ from metalearn_cli.runtime.use.regressor import Regressor
 from metalearn_cli.storage.tabular.given import GivenRows, rows_given
 
 Numbers = NDArray[np.float64]
-_MOST_FOLDS = 200
+_MOST_FOLDS = 200  # each fold adapts the learner once more
 
 
 class Valued(NamedTuple):
-    """Rows as inputs [N, ...], the places where they stand, and targets [N, P] in their own units, NaN if unknown."""
+    """Rows as inputs [N, ...], their places for messages, and targets [N, P] in their own units, NaN if unknown."""
 
     files: list[str]
     inputs: Tensor
@@ -38,15 +38,16 @@ class Valued(NamedTuple):
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Of which rows all targets are known [N]."""
-        found: NDArray[np.bool_] = np.all(np.isfinite(self.values), axis=1)
-        return found
+        """A mask [N] that is true for rows whose targets are all known."""
+        complete: NDArray[np.bool_] = np.all(np.isfinite(self.values), axis=1)
+        return complete
 
 
 class Errors(NamedTuple):
-    """Mean squared errors of N rows after 0..K inner steps, each target's [K + 1, P], in squared units.
+    """Mean squared errors of N rows for each target after 0..K inner steps, [K + 1, P], in the targets' squared units.
 
-    `variance` [P] is that of the known values, that of a guess which is their mean; `on` says what was judged.
+    `variance` [P] is the variance of the true values, which is the error of guessing their mean. `on` names the rows:
+    "query", "support, leaving one out" or "support".
     """
 
     on: str
@@ -55,58 +56,61 @@ class Errors(NamedTuple):
     variance: Numbers
 
     def explained(self, step: int) -> float | None:
-        """The share of the variance that the values explain (R2), the mean over targets; None if there is none."""
+        """R2 = 1 - mse / variance, the mean over targets that vary; None if none does."""
         varies = self.variance > 0
         return float((1 - self.mse[step, varies] / self.variance[varies]).mean()) if varies.any() else None
 
 
 def labelled_rows(paths: Sequence[Path], interface: Interface, support: bool, least: int = 2) -> Labelled:
-    """Rows and their classes, as pictures have them; those of a support set all have one.
+    """Rows of files as a support set or as queries; the class of a query may be unknown.
 
-    Raises DataError if a support set has rows without a class, or of fewer than `least` classes.
+    Raises DataError if a support set has a row without a class, rows of several tasks, or fewer than `least` classes.
     """
     encoding = _encoding(interface)
-    found = rows_given(paths, encoding)
+    rows = rows_given(paths, encoding)
     if support:
-        _require_one_task(paths[0], found)
-        if None in found.labels:
-            place = found.places[found.labels.index(None)]
+        _require_one_task(paths[0], rows)
+        if None in rows.labels:
+            place = rows.places[rows.labels.index(None)]
             raise DataError(f"{place}: column {encoding.label!r} is empty or missing, expected the row's class")
-        if len(classes := sorted({label for label in found.labels if label})) < least:
+        if len(classes := sorted({label for label in rows.labels if label})) < least:
             listed = ", ".join(map(repr, classes))
             raise DataError(f"{paths[0]}: has rows of {len(classes)} class ({listed}), two or more are needed")
-    return Labelled(found.places, _inputs(found, encoding), list(found.labels), found.left_out)
+    return Labelled(rows.places, _inputs(rows, encoding), list(rows.labels), rows.left_out)
 
 
 def valued_rows(paths: Sequence[Path], interface: Interface, support: bool) -> Valued:
-    """Rows and their targets; those of a support set all have them. Raises DataError if they have not."""
+    """Rows of files and their targets; a query's may be unknown.
+
+    Raises DataError if a support set has a row without a target, or rows of several tasks.
+    """
     encoding = _encoding(interface)
-    found = rows_given(paths, encoding)
-    valued = Valued(found.places, _inputs(found, encoding), found.targets, found.left_out)
+    rows = rows_given(paths, encoding)
+    valued = Valued(rows.places, _inputs(rows, encoding), rows.targets, rows.left_out)
     if support:
-        _require_one_task(paths[0], found)
+        _require_one_task(paths[0], rows)
         for row in np.flatnonzero(~valued.known)[:1]:
             listed = ", ".join(map(repr, encoding.targets))
-            raise DataError(f"{found.places[row]}: column {listed} is empty or missing, expected the value to learn")
+            raise DataError(f"{rows.places[row]}: column {listed} is empty or missing, expected the value to learn")
     return valued
 
 
-def _inputs(found: GivenRows, encoding: Encoding) -> Tensor:
-    """The rows as a network sees them. Raises DataError for a number that float32 cannot hold."""
-    inputs = torch.from_numpy(encoded(found.raw, encoding))
+def _inputs(rows: GivenRows, encoding: Encoding) -> Tensor:
+    """Rows encoded as inputs [N, ...]. Raises DataError, with the place, for a number beyond float32."""
+    inputs = torch.from_numpy(encoded(rows.raw, encoding))
     for row in np.flatnonzero(~inputs.flatten(1).isfinite().all(1).numpy())[:1]:
-        raise DataError(f"{found.places[row]}: has a number that is far larger than those of the training part")
+        raise DataError(f"{rows.places[row]}: has a number that is far larger than those of the training part")
     return inputs
 
 
-def _require_one_task(path: Path, found: GivenRows) -> None:
-    if len(found.tasks) > 1:
-        some = ", ".join(map(repr, sorted(found.tasks)[:3]))
-        raise DataError(f"{path}: has rows of {len(found.tasks)} tasks ({some}, ...); give the rows of one to learn it")
+def _require_one_task(path: Path, rows: GivenRows) -> None:
+    if len(rows.tasks) > 1:
+        some = ", ".join(map(repr, sorted(rows.tasks)[:3]))
+        raise DataError(f"{path}: has rows of {len(rows.tasks)} tasks ({some}, ...); give the rows of one to learn it")
 
 
 def regressors(learner: Adaptable, support: Valued) -> list[Regressor]:
-    """Regressors after 0..K inner steps on a support set."""
+    """The regressors after 0..K inner steps on a support set."""
     targets = encoded_targets(support.values, _encoding(learner.interface))
     return learner.regressors(support.inputs, torch.from_numpy(targets))
 
@@ -114,24 +118,24 @@ def regressors(learner: Adaptable, support: Valued) -> list[Regressor]:
 def judged(
     steps: Sequence[Regressor], queries: Valued | None, learner: Adaptable | None, support: Valued | None
 ) -> Errors | None:
-    """How far the values are off, on queries whose targets are known; without such, on support rows left out.
+    """The errors on queries with known targets; if there are none, on support rows that are left out one at a time.
 
-    A support set of one row is judged on itself. None if there is nothing to judge by.
+    A support set of one row is judged on itself. None if there are no known queries and no support set.
     """
     if queries is not None and queries.known.any():
         known = queries.known
         inputs, values = queries.inputs[torch.from_numpy(known)], queries.values[known]
-        return _errors("query", [one.values(inputs) for one in steps], values)
+        return _errors("query", [regressor.values(inputs) for regressor in steps], values)
     if learner is None or support is None:
         return None
     if len(support.values) > 1:
         return _leaving_one_out(learner, support)
     own = rebased(support.inputs, learner.interface.table, steps[-1].interface.table)
-    return _errors("support", [one.values(own) for one in steps], support.values)
+    return _errors("support", [regressor.values(own) for regressor in steps], support.values)
 
 
 def _leaving_one_out(learner: Adaptable, support: Valued) -> Errors:
-    """The errors for rows by regressors that were adapted to all others; of more than 200, of 200 spread evenly."""
+    """The errors on up to 200 rows, evenly spread, each by regressors that were adapted to all other rows."""
     count = len(support.values)
     places = [place * count // min(count, _MOST_FOLDS) for place in range(min(count, _MOST_FOLDS))]
     answers = []
@@ -140,18 +144,18 @@ def _leaving_one_out(learner: Adaptable, support: Valued) -> Errors:
         fewer = support._replace(inputs=support.inputs[torch.from_numpy(rest)], values=support.values[rest])
         steps = regressors(learner, fewer)
         left = rebased(support.inputs[place : place + 1], learner.interface.table, steps[-1].interface.table)
-        answers.append([one.values(left)[0] for one in steps])
-    by_step = np.array(answers).swapaxes(0, 1)
+        answers.append([regressor.values(left)[0] for regressor in steps])
+    by_step = np.array(answers).swapaxes(0, 1)  # [N, K + 1, P] -> [K + 1, N, P]
     return _errors("support, leaving one out", list(by_step), support.values[places])
 
 
 def _errors(on: str, answers: Sequence[NDArray[np.float32]], values: Numbers) -> Errors:
-    mse = np.stack([np.square(one.astype(np.float64) - values).mean(0) for one in answers])
+    mse = np.stack([np.square(of_step.astype(np.float64) - values).mean(0) for of_step in answers])
     return Errors(on, len(values), mse, values.var(0))
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """A number for JSON."""
+    """A number for JSON, which has no NaN and no Infinity."""
     return value if value is not None and math.isfinite(value) else None
 
 

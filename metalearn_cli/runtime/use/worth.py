@@ -1,9 +1,8 @@
-"""What training was worth: several learners on the same tasks, none of whose answers sees another query.
+"""Compares a run with simpler learners on the same tasks; each answer is independent of the other queries.
 
 Legend: E episodes.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -20,12 +19,11 @@ from metalearn_cli.runtime.data.interface import Data, Interface
 from metalearn_cli.runtime.data.sampling import Sampler, TaskSpec
 from metalearn_cli.runtime.data.stored_features import beside_pixels
 from metalearn_cli.runtime.machine.execution import Runner, running
-from metalearn_cli.runtime.run import assembly
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, kept_promises
 from metalearn_cli.runtime.run.closed_form_fit import first_meta
 from metalearn_cli.runtime.run.evaluation import scores_of
-from metalearn_cli.runtime.run.promises import Promise
+from metalearn_cli.runtime.run.promises import Promise, half_width
 from metalearn_cli.runtime.run.protocol import Protocol
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.stored_tensors import meta_of, on
@@ -41,9 +39,9 @@ _FROM_THE_CLASSES = "algorithm={name: prototypes}"
 
 
 class Contender(NamedTuple):
-    """A learner by the name that a person reads, with what it has learned and the inner steps that it takes.
+    """A learner in a comparison: its name for tables, its meta-parameters, and its number of inner steps.
 
-    `sampler` draws the tasks of a size as it sees them: pixels, or features.
+    `sampler(size)` draws the tasks of a size as this learner reads them: pixels, or features.
     """
 
     name: str
@@ -54,8 +52,8 @@ class Contender(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """The accuracy of a contender with the half-width of its 95 % interval over tasks, and how much more the last one
-    has on the same tasks, with the interval of that difference.
+    """The accuracy of a contender and its 95 % half-width over tasks; `difference`: the accuracy of the last contender
+    minus this one on the same tasks, with its own half-width.
     """
 
     name: str
@@ -66,7 +64,7 @@ class Worth(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Contenders on E tasks of one size, drawn from a part."""
+    """A comparison on `episodes` tasks of one size, drawn from a part."""
 
     part: Part
     ways: int
@@ -76,7 +74,7 @@ class Compared(NamedTuple):
 
 
 def nearest_pixels(experiment: Experiment, data: Data, part: Part, device: torch.device) -> Contender:
-    """The class whose mean picture is nearest, pixel by pixel, also where the run itself sees features."""
+    """The contender that answers with the class whose mean picture is nearest in pixels, also for runs on features."""
     names = ["algorithm.name=nearest", "backbone.name=identity"]
     plain = with_overrides(experiment, [*names, "task.running_statistics=false", "eval.statistics=support"])
     interface, sampler, seen = data.interface, data.sampler, None if data.pictured is None else data.pictured.seen
@@ -93,9 +91,10 @@ def _drawn(sampler: Callable[[Part, TaskSpec, int], Sampler], part: Part, seed: 
 
 
 def of_features(experiment: Experiment, data: Data, part: Part, device: torch.device) -> Iterator[Contender]:
-    """Class means of frozen features, with nothing learned and whitened by the training classes.
+    """Two contenders that answer with the nearest class mean of frozen features: as they are, and whitened by the
+    training classes.
 
-    None where the run sees pixels and no features were stored beside them, or the run is one of the two.
+    There are none if the run reads pixels and no features are stored beside them; one that equals the run is left out.
     """
     featured = data if data.interface.view is not None else beside_pixels(experiment, device)
     if featured is None:
@@ -115,31 +114,29 @@ def compared(
     contenders: Sequence[Contender], runner: Runner, spec: TaskSpec, part: Part, episodes: int,
     progress: Progress = lambda *_moved: None,
 ) -> Iterator[Compared]:  # fmt: skip
-    """The contenders on the same tasks of a part with 1 and with 5 shots, as far as there are such tasks."""
+    """Compare the contenders on the same tasks of a part, with 1 and with 5 shots if the part has enough pictures."""
     for place, shots in enumerate(SHOTS):
         size = spec._replace(shots=shots)
         try:
-            samplers = [one.sampler(size) for one in contenders]
+            samplers = [contender.sampler(size) for contender in contenders]
         except (ConfigError, DataError):
             continue
         scores = []
-        for number, (one, sampler) in enumerate(zip(contenders, samplers, strict=True), place * len(contenders)):
-            progress(f"comparing {one.name}", number, len(SHOTS) * len(contenders))
-            found = scores_of(one.learner, runner, one.meta, sampler, one.steps, episodes=episodes)
-            scores.append(found.score[:, -1].double())
+        for number, (rival, sampler) in enumerate(zip(contenders, samplers, strict=True), place * len(contenders)):
+            progress(f"comparing {rival.name}", number, len(SHOTS) * len(contenders))
+            result = scores_of(rival.learner, runner, rival.meta, sampler, rival.steps, episodes=episodes)
+            scores.append(result.score[:, -1].double())
+        # Differences task by task: their interval is much narrower than those of the two accuracies.
+        more = [scores[-1] - own for own in scores]
         rows = [
-            Worth(one.name, float(own.mean()), _ci95(own), float((scores[-1] - own).mean()), _ci95(scores[-1] - own))
-            for one, own in zip(contenders, scores, strict=True)
+            Worth(rival.name, float(own.mean()), half_width(own), float(gain.mean()), half_width(gain))
+            for rival, own, gain in zip(contenders, scores, more, strict=True)
         ]
         yield Compared(part, size.ways, shots, episodes, rows)
 
 
-def _ci95(each: torch.Tensor) -> float:
-    return float(1.96 * each.std() / math.sqrt(len(each))) if len(each) > 1 else math.inf
-
-
 def compares(experiment: Experiment) -> bool:
-    """Whether a run is compared with simpler learners: one on pictures of one's own."""
+    """Whether a run is compared with simpler learners: only on your own pictures (dataset `folder`)."""
     return experiment.dataset.name == "folder"
 
 
@@ -147,7 +144,7 @@ def against_others(
     experiment: Experiment, data: Data, own: Contender, runner: Runner, part: Part, episodes: int,
     progress: Progress = lambda *_moved: None,
 ) -> list[Compared]:  # fmt: skip
-    """What a run is worth beside nearest pixels and beside frozen features, on the same tasks of a part."""
+    """Compare a run with nearest pixels and with frozen features, on the same tasks of a part."""
     device = next(iter(own.meta.params.values())).device
     others = [nearest_pixels(experiment, data, part, device), *of_features(experiment, data, part, device)]
     return list(
@@ -156,7 +153,7 @@ def against_others(
 
 
 def of_best(session: Session, progress: Progress = lambda *_moved: None) -> list[Compared]:
-    """What the best checkpoint of a run is worth, on validation tasks; empty without one or for other datasets."""
+    """Compare the best checkpoint of a run on validation tasks; [] without a best checkpoint, or for other datasets."""
     experiment, data, best = session.experiment, session.data, session.folder.best
     if not compares(experiment) or not best.exists():
         return []
@@ -172,19 +169,20 @@ def answered_alone(
     opened: Sequence[EnsembleMember], subject: Subject, data: Data, protocol: Protocol,
     progress: Progress = lambda *_moved: None,
 ) -> tuple[list[Promise], list[Compared]]:  # fmt: skip
-    """The promises kept, and the comparison with simpler learners, by a learner that answers each query by itself.
+    """The measured promises, and the comparison with simpler learners.
 
-    That is how `finetune` answers, whatever statistics the accuracy is measured with.
+    Both use support statistics, with which `finetune` answers each query by itself, also if `eval.statistics` differs.
     """
     first, part = opened[0], protocol.part
     experiment = first.asked
-    alone = [assembly.learner_for(one.asked, one.interface, "support") for one in opened]
+    alone = [learner_for(member.asked, member.interface, "support") for member in opened]
     learner = Ensemble(tuple(alone)) if isinstance(subject.learner, Ensemble) else alone[0]
     few = min(protocol.episodes or 0, experiment.eval.val_episodes)
     with running(subject.plan, precision=experiment.execution.precision) as runner:
         judge = Judge(learner, subject.meta, protocol.inner_steps, runner)
         kept = first.header.calibration if len(opened) == 1 else []
-        known = [one for one in kept if one.inner_steps == judge.steps] or calibrations(experiment, data, judge)
+        fitting = [calibration for calibration in kept if calibration.inner_steps == judge.steps]
+        known = fitting or calibrations(experiment, data, judge)
         promises = list(kept_promises(known, data, part, judge, experiment.eval.seed, episodes=few))
         if not compares(experiment):
             return promises, []

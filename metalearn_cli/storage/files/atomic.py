@@ -29,10 +29,12 @@ _CURES = {
     errno.ENOENT: "the folder does not exist",
     errno.ELOOP: "a symbolic link stands there, and nothing is written through one; remove it",
 }
+# A disk may report that it is full or broken only when data is flushed; other errors of fsync mean "unsupported".
 _DATA_LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+# No link is followed, opening a pipe does not wait for its other end, and Windows does not translate line ends.
 _BY_NAME_ALONE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
-_ASIDE = re.compile(r"\..+\.[0-9a-f]{32}")
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # the names of files that write_file has not finished
 
 
 @contextmanager
@@ -101,6 +103,8 @@ def write_file(path: Path, content: bytes, predecessor: Path | None = None) -> N
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with disk_errors(path):
         _require_no_device(path)
+        # The order makes this safe: the content is flushed before the file gets its name, and the folder, which holds
+        # the name, after it. In the other order a power loss could leave the name on an empty file.
         try:
             _write(aside, os.O_EXCL, content)
             if _read_back(aside) != content:
@@ -168,7 +172,7 @@ def _give_name(path: Path, name: Path) -> None:
     except (OSError, NotImplementedError):  # a file system without links
         write_file(name, path.read_bytes())
     else:
-        aside.replace(name)
+        aside.replace(name)  # a link can only be made under a new name; the rename then replaces an old file at once
 
 
 def put_in_place(aside: Path, target: Path) -> None:

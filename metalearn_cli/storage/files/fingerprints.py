@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-_MOST_HASHED = 4 << 30
+_MOST_HASHED = 4 << 30  # bytes
 
 
 def checksum(file: Path) -> str:

@@ -8,8 +8,8 @@ from typing import TextIO
 
 from metalearn_cli.storage.files.atomic import disk_errors, open_to_write, warn_once
 
-_LONGEST_NAME = 200
-_held: set[TextIO] = set()
+_LONGEST_NAME = 200  # characters of the holder's own description that a message shows
+_held: set[TextIO] = set()  # read only by a forked child, see `_let_go`
 
 
 @contextmanager
@@ -33,6 +33,7 @@ def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
             file = os.fdopen(open_to_write(path, os.O_RDWR | os.O_APPEND), "r+", errors="replace")
         with file:
             try:
+                # flock and not lockf: a lock of lockf ends when this process closes any descriptor of the file.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 held(_holder(file))
@@ -50,6 +51,7 @@ def locked(path: Path, held: Callable[[str], None]) -> Iterator[None]:
             try:
                 yield
             finally:
+                # The file is deleted while it is still locked; otherwise the next holder's file could be deleted.
                 _held.discard(file)
                 with suppress(OSError):
                     path.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ from metalearn_cli.storage.inputs.spool import copied
 from metalearn_cli.storage.inputs.tars import Tar
 
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-_IS_UTF8, _UNICODE_PATH = 0x800, 0x7075
+_IS_UTF8, _UNICODE_PATH = 0x800, 0x7075  # a flag bit and an extra field of PKWARE's zip specification
 _COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
@@ -63,7 +63,7 @@ def _opened(what: str, file: BinaryIO, scratch: Path | None) -> Holder:
     file.seek(0)
     if what.lower().endswith(".zip"):
         return Zip(what, file, size, scratch)
-    start = file.read(2)
+    start = file.read(2)  # by content, because people rename archives
     file.seek(0)
     if start in _COMPRESSED:
         with file, _COMPRESSED[start](file) as stream:
@@ -102,7 +102,7 @@ class Zip:
         entries = self._zip.infolist()
         require_few(self._what, len(entries))
         for entry in entries:
-            kind = entry.external_attr >> 16 & 0o170000
+            kind = entry.external_attr >> 16 & 0o170000  # the file type of Unix; 0 if another system made the zip
             if kind not in (0, 0o100000) and not entry.is_dir():
                 raise DataError(f"{self._what}: member {entry.filename!r} is a link or a device; unpack it by hand")
             path = plain_path(self._what, self._name(entry, omissions))

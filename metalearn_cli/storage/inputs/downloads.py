@@ -18,10 +18,10 @@ from metalearn_cli.datasets import Download, Listing, Offer
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.files.atomic import disk_errors, make_folder, open_to_write
 
-_SECONDS = 30
-_PIECE = 1 << 18
-_MOST_LISTED = 16 << 20
-_NOTHING_BEYOND = 416
+_SECONDS = 30  # without an answer
+_PIECE = 1 << 18  # bytes
+_MOST_LISTED = 16 << 20  # bytes
+_NOTHING_BEYOND = 416  # HTTP status for a range that starts behind the end of the file
 
 Progress = Callable[[str, int, int], None]
 """`progress(label, done, total)` is called whenever a part of the work is done."""
@@ -133,9 +133,9 @@ def _receive(url: str, part: Path, download: Download, progress: Progress) -> No
             part.unlink()  # it is as long as the file or longer, but its checksum is wrong
         raise
     with opened as answer:
-        if "text/html" in answer.headers.get("Content-Type", ""):
+        if "text/html" in answer.headers.get("Content-Type", ""):  # a login page, or a page about an outage
             raise _WrongAnswerError("a web page came instead of the file")
-        if answer.status != 206:
+        if answer.status != 206:  # this mirror ignores the range and sends the whole file
             have = 0
         length = answer.headers.get("Content-Length", "")
         expected = download.size or (have + int(length) if length.isdecimal() else None)

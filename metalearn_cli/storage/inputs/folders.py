@@ -10,7 +10,7 @@ from metalearn_cli.errors import DataError, printable
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.inputs.holders import Member, is_leftover, read_all, require_name
 
-_DEEPEST = 100
+_DEEPEST = 100  # levels; each is a level of recursion in Python
 _LEADS_OUT = "it leads out of the folder; copy what it leads to (cp -rL follows links)"
 
 

@@ -16,8 +16,8 @@ from metalearn_cli.storage.inputs import leftovers
 MOST_BYTES = 64 << 20
 """The largest picture or list that is read, in bytes."""
 
-_ALWAYS_FINE = 1 << 30
-_HIGHEST_RATIO = 100
+_ALWAYS_FINE = 1 << 30  # bytes
+_HIGHEST_RATIO = 100  # zip bombs reach 1,000 and more
 _MOST_MEMBERS = 5_000_000
 
 

@@ -17,8 +17,8 @@ from metalearn_cli.errors import DataError, reason
 
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
-_DEEPEST_TUPLE = 16
-_MOST_NUMBERS = 5_000_000
+_DEEPEST_TUPLE = 16  # 2^16 steps to hash; see `_require_small`
+_MOST_NUMBERS = 5_000_000  # of all ranges together; a range of any length takes a few bytes in the file
 _RANGES = {("builtins", "range"), ("__builtin__", "range"), ("__builtin__", "xrange")}
 
 

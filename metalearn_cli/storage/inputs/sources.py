@@ -20,7 +20,7 @@ from metalearn_cli.storage.inputs.holders import Holder, require_name
 from metalearn_cli.storage.inputs.spool import Spool
 from metalearn_cli.storage.pictures.recognition import HEAD, PICTURE_SUFFIXES, FileKind, is_text, recognised
 
-_DEEPEST = 2
+_DEEPEST = 2  # levels of archives inside the source
 _SHOWN = 10
 
 

@@ -41,7 +41,7 @@ class Spool:
 
     def read(self, span: Span) -> bytes | NDArray[np.uint8]:
         """The bytes or the pixels at `span`."""
-        with self._lock:
+        with self._lock:  # another thread's seek must not come between this seek and this read
             assert self._file is not None
             self._file.seek(span.offset)
             content = self._file.read(span.size)

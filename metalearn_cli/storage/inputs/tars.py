@@ -31,7 +31,7 @@ class Tar:
             path = plain_path(self._what, decoded_name(raw, "cp1252", self._what, omissions))
             if not is_leftover(path, omissions):
                 yield Member(path + "/" if entry.isdir() else path, (entry.offset_data, entry.size))
-        with self._lock:
+        with self._lock:  # a tar ends in blocks of 512 zero bytes; tarfile takes the end of a cut file for the end, too
             self._file.seek(self._tar.offset)
             if self._file.read(512) != bytes(512):
                 raise DataError(f"{self._what}: is damaged or cut short: it has no end")

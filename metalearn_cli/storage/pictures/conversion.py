@@ -17,7 +17,7 @@ from metalearn_cli.storage.pictures.recognition import BY_SUFFIX, HEAD, READ, re
 # Pillow's warnings are either harmless (odd EXIF data) or errors here already, and would mix with our lines on stderr.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_MOST_PIXELS = 64_000_000
+_MOST_PIXELS = 64_000_000  # 256 MB in the four channels of RGBA
 _LONGEST_SIDE = 65_535  # the limit of JPEG; Pillow needs memory for each row, even if the picture is one pixel wide
 _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 274  # in EXIF
@@ -130,7 +130,7 @@ def from_array(pictures: NDArray[np.uint8]) -> Sequence[Image.Image]:
     shape: tuple[int, ...] = pictures.shape
     if pictures.dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,), (4,)):
         raise DataError(f"pictures of type {pictures.dtype} and shape {shape}; expected uint8 [N, H, W, C]")
-    return [Image.fromarray(one[..., 0] if shape[3:] == (1,) else one) for one in pictures]
+    return [Image.fromarray(pixels[..., 0] if shape[3:] == (1,) else pixels) for pixels in pictures]
 
 
 def _stored(picture: Image.Image, preprocessing: Preprocessing, name: str) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ _NO_PICTURE = "only pictures are looked at"
 
 
 class FileKind(NamedTuple):
-    """What a file is called, and why it is left out: "" for a picture that is read."""
+    """The name of a kind of file, and the reason why it is left out; the reason is "" for a picture that is read."""
 
     name: str
     why: str = ""
@@ -65,7 +65,7 @@ _RECOGNISED = [(re.compile(start, re.DOTALL), kind) for start, kind in _KINDS.it
 
 
 def recognised(name: str, head: bytes) -> FileKind:
-    """What the file called `name` is, which begins with `head` (at most HEAD bytes)."""
+    """The kind of the file called `name` whose content begins with `head` (at most HEAD bytes)."""
     if not head:
         return FileKind("empty file", _NO_PICTURE)
     if _RAW_SUFFIXES.search(name):  # most are TIFFs, in which Pillow would find the preview
@@ -83,7 +83,7 @@ def recognised(name: str, head: bytes) -> FileKind:
 
 
 def is_text(kind: FileKind) -> bool:
-    """Whether nobody would take a file of this kind for a picture."""
+    """Whether a file of this kind is plain text, which nobody takes for a picture."""
     return kind == _TEXT
 
 

@@ -17,8 +17,8 @@ from metalearn_cli.storage.prepared.dataset import ClassEntry
 _FAR = 6.0
 """The standard deviations from which on pictures are far. Of 37,881 pictures that were not trained on (Omniglot and
 photos), none was farther than 4.9."""
-_LEAST_SPREAD = 0.02
-_MOST = 1000
+_LEAST_SPREAD = 0.02  # training pictures may all have almost the same mean
+_MOST = 1000  # pictures
 
 Ink = tuple[float, float]
 """The mean and the standard deviation of the pictures' mean pixels."""

@@ -15,8 +15,8 @@ from metalearn_cli.storage.pictures.conversion import decode
 
 Classes = Mapping[str, Sequence[str]]
 
-_READERS = 4
-_AT_ONCE = 256
+_READERS = 4  # threads; hashing large blocks releases Python's lock
+_AT_ONCE = 256  # pictures between two lines of progress
 _SHOWN = 10
 
 
@@ -35,7 +35,7 @@ def without_copies(
     across: list[str] = []
     for same in _copies(source, [*class_of], progress):
         if not _is_readable(source, same[0], preprocessing):
-            continue  # unreadable pictures are left to the decoder, which reports all of them
+            continue  # the decoder reports all unreadable pictures together
         names = sorted({class_of[member] for member in same})
         if len({part_of[name] for name in names}) > 1:
             across.append(" = ".join(f"{member!r} ({part_of[class_of[member]]})" for member in same))

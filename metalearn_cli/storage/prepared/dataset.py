@@ -19,6 +19,7 @@ from metalearn_cli.storage.prepared.checking import AGAIN, manifest_fields, open
 from metalearn_cli.storage.prepared.rows import Rows
 
 FORMAT = 1
+# The fields that the first version of the format did not have; a manifest with none of them needs no checksum.
 _NEWER = {"moments", "sample", "partial", "damaged", "left_out", "remarks", "checksum"}
 _SINCE_CHECKSUM = ("left_out", "remarks")
 

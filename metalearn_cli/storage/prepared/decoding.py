@@ -22,7 +22,7 @@ from metalearn_cli.storage.pictures.conversion import decode
 from metalearn_cli.storage.prepared.writing import Chunk
 
 _SHOWN_FAILURES = 10
-_AT_ONCE = 32
+_AT_ONCE = 32  # pictures in a job
 # For small pictures most of the time is spent in Python's interpreter, which runs one thread at a time. Processes do
 # not have this limit, but take most of a second to start; so they are used from so many pictures on.
 _WORTH_PROCESSES = 4000

@@ -1,7 +1,7 @@
-"""Features beside the pictures that they are of: one array, float16, in a folder inside the prepared dataset.
+"""Stores the features of pictures: one float16 array in a folder inside the prepared dataset.
 
-They are computed in parts, each a file of its own until all are there; what is interrupted goes on with the first part
-that is missing.
+They are computed in parts. Each part is a file of its own until all are there, so that an interrupted call continues
+with the first missing part.
 
 Legend: N pictures, V views of a picture, F features.
 """
@@ -29,13 +29,13 @@ from metalearn_cli.version import own_version
 
 FORMAT = 1
 PART = 128
-"""Pictures of a part: some seconds of work, which is what an interruption costs."""
+"""The pictures of a part: an interruption loses at most the few seconds in which a part is computed."""
 
 Floats = NDArray[np.float16]
 
 
 class Asked(NamedTuple):
-    """What features depend on: the pictures (the SHA-256 of images.npy), the extractor's identity, and the views."""
+    """Everything on which features depend: the SHA-256 of images.npy, the extractor's identity, and the views."""
 
     pictures: str
     identity: str
@@ -44,15 +44,15 @@ class Asked(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Sixteen digits that are others for anything else."""
+        """Sixteen hexadecimal digits that differ if any of these values differs."""
         return hashlib.sha256(repr(self._replace(augmentation=[*self.augmentation])).encode()).hexdigest()[:16]
 
 
 class FeatureManifest(Settings):
-    """What features.npy holds: float16 [N * V, F], the V views of a picture one after the other, itself the first.
+    """The manifest of features.npy, float16 [N * V, F]: V views of each picture, the first of the picture itself.
 
-    `read_from` says whether the extractor saw the original pictures in its own size, or the stored ones, and `why` not
-    the originals. `sha256` and `bytes` are those of features.npy, `checksum` that of all the rest.
+    `read_from`: whether the extractor read the original pictures or the stored ones, and `why` not the originals.
+    `sha256` and `bytes` belong to features.npy, `checksum` to all other fields.
     """
 
     format: int
@@ -71,27 +71,27 @@ class FeatureManifest(Settings):
     checksum: str = ""
 
     def sealed(self) -> "FeatureManifest":
-        """The same with the checksum of all the rest."""
+        """The same manifest with its `checksum` filled in."""
         text = self.model_dump_json(exclude={"checksum"})
         return self.model_copy(update={"checksum": hashlib.sha256(text.encode()).hexdigest()})
 
 
 class Stored(NamedTuple):
-    """Opened features: their manifest and their rows, read on demand."""
+    """Opened features: their manifest, and their rows, which are read on demand."""
 
     manifest: FeatureManifest
     rows: Rows
 
 
 def features_folder(folder: Path, asked: Asked) -> Path:
-    """Where the features lie that belong to the prepared dataset in `folder`."""
+    """The folder of these features inside the `folder` of the prepared dataset."""
     return folder / f"features-{asked.key}"
 
 
 def open_features(place: Path, asked: Asked, progress: Callable[[str, int, int], None]) -> Stored | None:
-    """The features in `place`, as they were written; None if there are none yet.
+    """The features in `place`, after a check of their checksum; None if there are none yet.
 
-    Raises DataError if they are damaged or not what was asked for.
+    Raises DataError if they are damaged, or belong to other pictures or another extractor than `asked`.
     """
     if not (place / "features.json").exists():
         return None
@@ -104,24 +104,24 @@ def open_features(place: Path, asked: Asked, progress: Callable[[str, int, int],
 
 
 def verify_all(folder: Path, progress: Callable[[str, int, int], None]) -> list[FeatureManifest]:
-    """The manifests of all features of the prepared dataset in `folder`, after reading every byte of them.
+    """The manifests of all features of the prepared dataset in `folder`, after a check of every byte.
 
-    Raises DataError for what is not as it was written.
+    Raises DataError if a checksum differs.
     """
-    found = []
+    manifests = []
     for place in sorted(folder.glob("features-*")):
         stored = _opened(place)
         digest = stored.rows.sha256(lambda done, size=stored.rows.bytes: progress("checking features", done, size))  # type: ignore[misc]
         if digest != stored.manifest.sha256:
             raise DataError(f"{place / 'features.npy'}: is not as it was written; {_cure(place)}")
-        found.append(stored.manifest)
-    return found
+        manifests.append(stored.manifest)
+    return manifests
 
 
 class Work(NamedTuple):
-    """How the features of so many `pictures` are computed: `part(numbers)` are those of these numbers, [n * V, F].
+    """The computation of the features of all `pictures`: `part(numbers)` returns those of n of them, [n * V, F].
 
-    `facts` is what the manifest says besides what was asked; `label` names the work to whoever waits for it.
+    `facts` are the fields of the manifest that `Asked` does not have; `label` names the work in lines of progress.
     """
 
     pictures: int
@@ -131,11 +131,11 @@ class Work(NamedTuple):
 
 
 def write_features(place: Path, asked: Asked, work: Work, progress: Progress) -> Stored:
-    """`place` holds the features; until they are whole it is not there.
+    """Compute the features and write them to the folder `place`, which gets its name only when it is whole.
 
-    Parts that an interrupted call for the same has written are taken as they are.
+    Parts that an interrupted call with the same arguments has written are used and not computed again.
 
-    Raises DataError for pictures that cannot be read, RunError if the disk refuses.
+    Raises DataError if a picture cannot be read, RunError if the disk refuses.
     """
     key = hashlib.sha256(f"{asked} {sorted(work.facts.items())} {own_version()}".encode()).hexdigest()[:16]
     aside = place.with_name(f".{place.name}.{key}.unfinished")
@@ -164,9 +164,10 @@ def write_features(place: Path, asked: Asked, work: Work, progress: Progress) ->
 
 
 def _joined(aside: Path, parts: Sequence[Path], asked: Asked, work: Work) -> FeatureManifest:
-    """All parts as one file in `aside`, and what it is."""
+    """Join all parts to one file in `aside`, and return its manifest."""
     path, shape = aside / "features.npy", (work.pictures * asked.views, int(work.facts["features"]))
     with disk_errors(path):
+        # A map, because the array may be larger than the memory; nobody else has this file, so nobody can cut it.
         joined = np.lib.format.open_memmap(path, "w+", np.float16, shape)
         start = 0
         for file in parts:
@@ -182,13 +183,13 @@ def _joined(aside: Path, parts: Sequence[Path], asked: Asked, work: Work) -> Fea
 
 
 def _part_in(file: Path, rows: int, features: int) -> Floats | None:
-    """A part that an interrupted call has finished."""
+    """The part in `file`, if an interrupted call has finished it; else None."""
     if file.is_symlink():
         return None
     with suppress(OSError, ValueError, EOFError):
-        found: Floats = np.load(BytesIO(content_of(file)), allow_pickle=False)
-        if found.shape == (rows, features) and found.dtype == np.float16:
-            return found
+        part: Floats = np.load(BytesIO(content_of(file)), allow_pickle=False)
+        if part.shape == (rows, features) and part.dtype == np.float16:
+            return part
     return None
 
 

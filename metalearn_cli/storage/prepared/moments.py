@@ -27,6 +27,7 @@ def sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _sums(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
     channels = pictures.shape[3]
+    # Sums over pictures in float32, which is faster and exact here, and only then over pixels in float64.
     columns = pictures.reshape(len(pictures), math.prod(pictures.shape[1:])).astype(np.float32)
     total = columns.sum(0, dtype=np.float32).astype(np.float64).reshape(-1, channels).sum(0)
     squares = np.einsum("ij,ij->j", columns, columns).astype(np.float64).reshape(-1, channels).sum(0)

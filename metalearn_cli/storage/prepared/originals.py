@@ -1,7 +1,7 @@
-"""Where the stored pictures came from, so that they can be read again in another size.
+"""Reads the original pictures of a prepared dataset again, in another size.
 
-A prepared folder remembers, in a file beside its pictures, the source and which of its members each class has. It is a
-memory and no part of the dataset: where the source is gone or has changed, what is stored has to do.
+A prepared folder has a file that records the source and the members of each class. It is no part of the dataset: if the
+source is gone or has changed, the stored pictures are used.
 """
 
 import json
@@ -24,7 +24,7 @@ from metalearn_cli.storage.prepared.dataset import Prepared
 
 _NAME = ".source.json"
 _FAR = 8.0
-"""The mean difference of pixels, of 255, up to which a picture is the stored one; decoders differ by less than 1."""
+"""The largest mean difference of pixels (0 to 255) between equal pictures; decoders differ by less than 1."""
 
 
 class _Remembered(Settings):
@@ -36,7 +36,7 @@ class _Remembered(Settings):
 
 
 class Originals(NamedTuple):
-    """The source of stored pictures, opened, and its members in their order; those that are damaged are among them."""
+    """The opened source of stored pictures, and its members in their order, including the damaged ones."""
 
     source: OpenedSource
     members: Sequence[str]
@@ -44,14 +44,14 @@ class Originals(NamedTuple):
     cut_bottom: int
 
     def stored(self) -> list[str]:
-        """The member of each stored picture: all but the damaged ones, whose remarks begin with their names."""
+        """The member of each stored picture: all but the damaged ones, whose lines in the manifest name them first."""
         damaged = self.prepared.manifest.damaged
-        return [one for one in self.members if not any(line.startswith(f"{one}: ") for line in damaged)]
+        return [member for member in self.members if not any(line.startswith(f"{member}: ") for line in damaged)]
 
     def read(self, member: str, number: int, seen: Preprocessing) -> NDArray[np.uint8]:
-        """The member as `seen` [H, W, C], which is stored as picture `number`.
+        """The original of the stored picture `number`, preprocessed as `seen`: uint8 [H, W, C].
 
-        Raises DataError if it cannot be read, or if it is another picture than the stored one.
+        Raises DataError if `member` cannot be read, or is another picture than the stored one.
         """
         content = self.source.picture(member)
         stored = self.prepared.images.picture(number).astype(np.float32)
@@ -64,7 +64,7 @@ class Originals(NamedTuple):
 
 
 def remember(folder: Path, path: Path, source: OpenedSource, classes: Mapping[str, Sequence[str]]) -> None:
-    """The prepared `folder` remembers that its classes came from these members of the source at `path`.
+    """Record in the prepared `folder` the source at `path`, and the members that each class came from.
 
     Raises RunError if the disk refuses.
     """
@@ -75,7 +75,7 @@ def remember(folder: Path, path: Path, source: OpenedSource, classes: Mapping[st
 
 @contextmanager
 def originals(folder: Path, prepared: Prepared, dataset: object) -> Iterator[Originals | str]:
-    """The originals of the pictures in `folder`; where they cannot be had, why not."""
+    """The originals of the pictures in `folder`, or a text with the reason why they cannot be read."""
     if not isinstance(dataset, Archive):
         yield "they are drawn in that size"
         return

@@ -77,8 +77,8 @@ def prepare(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     with locked(data_dir / f".{dataset.store}.lock", wait):
-        put_right(folder)
-        if not force and _is_prepared(folder):
+        put_right(folder)  # a process that was killed while it replaced the folder may have left it under another name
+        if not force and _is_prepared(folder):  # the process that was waited for has made it
             return _found(name, dataset, folder, source), folder
         if isinstance(dataset, Generated):
             return _drawn(name, dataset, folder, progress), folder

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from metalearn_cli.errors import DataError
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 22  # bytes
 
 
 class Rows:
@@ -34,6 +34,7 @@ class Rows:
 
     def __init__(self, path: Path, dtype: type[np.generic] = np.uint8) -> None:
         self._path = path
+        # O_NONBLOCK: opening a pipe in place of the file must not wait for a writer.
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, file)
         if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -75,7 +76,7 @@ class Rows:
         return rows.view(self.dtype).reshape(len(numbers), *self.shape[1:])
 
     def whole(self) -> NDArray[Any]:
-        """All rows. Raises DataError as `taken` does."""
+        """All rows [N, ...], in memory. Raises DataError as `taken` does."""
         return self.taken(np.arange(self.shape[0]))
 
     def sha256(self, moved: Callable[[int], None]) -> str:
@@ -102,7 +103,7 @@ class Rows:
             raise self._changed()
 
     def _read_at(self, into: NDArray[np.uint8], start: int) -> int:
-        if hasattr(os, "preadv"):
+        if hasattr(os, "preadv"):  # it has no position that threads would share, and needs no copy
             return os.preadv(self._file, [into.data], start)
         with self._lock:  # Windows
             os.lseek(self._file, start, os.SEEK_SET)

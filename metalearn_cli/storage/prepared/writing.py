@@ -29,8 +29,8 @@ from metalearn_cli.storage.prepared.checking import sha256_of
 from metalearn_cli.storage.prepared.dataset import FORMAT, ClassEntry, Manifest, check_splits
 from metalearn_cli.version import own_version
 
-_HEADER_BYTES = 128
-_SECONDS_BETWEEN_LINES = 1.0
+_HEADER_BYTES = 128  # numpy pads the header of a .npy file to a multiple of 64
+_SECONDS_BETWEEN_LINES = 1.0  # a line needs two flushes to the disk; one for each of a thousand classes would be slow
 
 
 class Contents(NamedTuple):
@@ -89,7 +89,7 @@ def write_dataset(
     try:
         done = _resumed(aside, key, names)
         with disk_errors(folder), (aside / "images.npy").open("r+b") as file:
-            file.seek(_HEADER_BYTES + sum(one.size for one in done))
+            file.seek(_HEADER_BYTES + sum(entry.size for entry in done))
             done += _classes(file, aside / "finished.jsonl", work(names[len(done) :]))
             _finish(file, done)
         manifest = _manifest(aside, contents, done)
@@ -118,8 +118,8 @@ def _resumed(aside: Path, key: str, names: Sequence[str]) -> list[_Done]:
             aside.mkdir(parents=True)
             images.write_bytes(bytes(_HEADER_BYTES))
             done = []
-        os.truncate(images, _HEADER_BYTES + sum(one.size for one in done))
-        lines = [json.dumps(key), *(one.model_dump_json() for one in done)]
+        os.truncate(images, _HEADER_BYTES + sum(entry.size for entry in done))
+        lines = [json.dumps(key), *(entry.model_dump_json() for entry in done)]
         write_file(journal, "".join(line + "\n" for line in lines).encode())
     return done
 
@@ -135,17 +135,17 @@ def _journalled(journal: Path, images: Path, key: str, names: Sequence[str]) -> 
     room = images.stat().st_size - _HEADER_BYTES
     for line, name in zip(lines, names, strict=False):
         try:
-            one = _Done.model_validate_json(line)
+            entry = _Done.model_validate_json(line)
         except ValueError:  # the half-written last line of a killed process
             break
-        room -= one.size
-        if one.name != name or room < 0:
+        room -= entry.size
+        if entry.name != name or room < 0:
             break
-        done.append(one)
+        done.append(entry)
     return done
 
 
-def _is_own(path: Path) -> bool:  # a link was made by somebody else
+def _is_own(path: Path) -> bool:  # metalearn makes no links here, so a link belongs to somebody else
     return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
 
 
@@ -167,10 +167,11 @@ def _classes(file: BinaryIO, journal: Path, chunks: Iterator[Chunk]) -> list[_Do
 
 
 def _note(file: BinaryIO, journal: Path, finished: Sequence[_Done]) -> None:
+    """Add finished classes to the journal; the flush of their pictures must come first."""
     file.flush()
     os.fsync(file.fileno())
     with journal.open("a") as lines:
-        lines.write("".join(one.model_dump_json() + "\n" for one in finished))
+        lines.write("".join(entry.model_dump_json() + "\n" for entry in finished))
         lines.flush()
         os.fsync(lines.fileno())
 
@@ -189,12 +190,12 @@ def _plus(done: _Done, chunk: Chunk) -> _Done:
 def _finish(file: BinaryIO, done: Sequence[_Done]) -> None:
     if not done:
         raise DataError("there are no classes")
-    empty = next((one for one in done if one.count == 0), None)
+    empty = next((entry for entry in done if entry.count == 0), None)
     if empty is not None:
         reason = f": {empty.damaged[0]}" if empty.damaged else ""
         raise DataError(f"class {empty.name!r} has no pictures{reason}")
     file.seek(0)
-    file.write(_header((sum(one.count for one in done), *done[0].shape)))
+    file.write(_header((sum(entry.count for entry in done), *done[0].shape)))
     file.flush()
     os.fsync(file.fileno())
 
@@ -207,9 +208,9 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifest:
-    entries = [ClassEntry(name=one.name, count=one.count) for one in done]
+    entries = [ClassEntry(name=entry.name, count=entry.count) for entry in done]
     check_splits(entries, contents.splits)
-    sums = {one.name: np.array(one.sums) for one in done}
+    sums = {entry.name: np.array(entry.sums) for entry in done}
     with disk_errors(aside):
         images = np.load(aside / "images.npy", mmap_mode="r")
         manifest = Manifest(
@@ -227,7 +228,7 @@ def _manifest(aside: Path, contents: Contents, done: Sequence[_Done]) -> Manifes
             moments={} if contents.preprocessing.mean else moments.of_training(contents.splits, sums),
             sample=contents.sample,
             partial=contents.partial,
-            damaged=(damaged := [line for one in done for line in one.damaged]),
+            damaged=(damaged := [line for entry in done for line in entry.damaged]),
             left_out=[*contents.left_out, *_damaged(damaged)],
             remarks=[*contents.remarks, *brightness.alien_parts(images, entries, contents.splits)],
         )

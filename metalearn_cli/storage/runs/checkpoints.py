@@ -23,8 +23,8 @@ from metalearn_cli.storage.files.atomic import write_file
 from metalearn_cli.storage.files.reading import content_of
 
 FORMAT = 3
-_LARGEST_HEADER = 16 << 20
-_DEEPEST = 32
+_LARGEST_HEADER = 16 << 20  # bytes
+_DEEPEST = 32  # levels of lists and dictionaries; an experiment needs a few
 _SAME = "same"
 """The field of the header that names tensors which were not written, each with the one that is equal to it."""
 _TYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32}
@@ -87,7 +87,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _each_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors without those that lie where another does, and the names of these with the other's."""
+    """The tensors without those that share the memory of an earlier one, and {name of such a one: the earlier name}.
+
+    A classifier that can grow stores the learner before adaptation too, and both may share parameters.
+    """
     kept, same, places = dict[str, Tensor](), dict[str, str](), dict[object, str]()
     for name, value in sorted(tensors.items()):
         place = (value.data_ptr(), value.dtype, value.shape, value.stride())
@@ -99,14 +102,14 @@ def _each_once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
 
 def _with_all(path: Path, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with the tensors that were written under another name, each again under its own."""
+    """The checkpoint with the tensors that `save` left out because an equal one was written under another name."""
     same, tensors = checkpoint.header.get(_SAME, {}), checkpoint.tensors
     if not isinstance(same, dict) or not all(
-        name not in tensors and isinstance(one, str) and one in tensors for name, one in same.items()
+        name not in tensors and isinstance(stored, str) and stored in tensors for name, stored in same.items()
     ):
         raise DamagedError(f"{path}: {_SAME}: found no names of its tensors; metalearn did not write it")
     header = {name: value for name, value in checkpoint.header.items() if name != _SAME}
-    return Checkpoint(header, {**tensors, **{name: tensors[one] for name, one in same.items()}})
+    return Checkpoint(header, {**tensors, **{name: tensors[stored] for name, stored in same.items()}})
 
 
 def _fields(path: Path, header: str) -> Fields:
@@ -128,11 +131,11 @@ def _parsed(text: str | bytes) -> Any:
     values = json.loads(text, object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite)
     level = [values]
     for _depth in range(_DEEPEST):
-        inner = [one for one in level if isinstance(one, dict | list)]
-        for one in level:
-            if isinstance(one, str):
-                one.encode()  # half of a surrogate pair raises UnicodeEncodeError, which is a ValueError
-        level = [part for one in inner for part in (one if isinstance(one, list) else (*one, *one.values()))]
+        inner = [value for value in level if isinstance(value, dict | list)]
+        for value in level:
+            if isinstance(value, str):
+                value.encode()  # half of a surrogate pair raises UnicodeEncodeError, which is a ValueError
+        level = [part for outer in inner for part in (outer if isinstance(outer, list) else (*outer, *outer.values()))]
     if level:
         raise ValueError("too deep")
     return values
@@ -199,7 +202,7 @@ def _metadata(path: Path, data: bytes) -> dict[str, str]:
     foreign = DamagedError(f"{path}: is not a metalearn checkpoint; `metalearn train` writes checkpoints/best.pt")
     if len(data) < 8:
         raise DamagedError(f"{path}: damaged: {len(data)} bytes long")
-    length = struct.unpack("<Q", data[:8])[0]
+    length = struct.unpack("<Q", data[:8])[0]  # safetensors: 8 bytes with the header's length, the header, the tensors
     if length > min(len(data) - 8, _LARGEST_HEADER):
         raise foreign
     try:

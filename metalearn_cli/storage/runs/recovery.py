@@ -29,7 +29,7 @@ def newest(folder: RunFolder, say: Callable[[str], None]) -> tuple[Path, Checkpo
         if any(path.exists() for path in (folder.last, *others)):
             raise DamagedError(f"{damage}; no other checkpoint of the run is whole; start again with --run-dir DIR")
         return None
-    path, checkpoint = max(older, key=lambda one: _iteration(one[1]))
+    path, checkpoint = max(older, key=lambda pair: _iteration(pair[1]))
     if folder.last.exists():
         aside = folder.last.with_name("last.pt.damaged")
         with disk_errors(aside):

@@ -17,7 +17,7 @@ from metalearn_cli.storage.files.atomic import append, disk_errors, make_folder,
 from metalearn_cli.storage.files.locks import locked
 from metalearn_cli.storage.files.reading import content_of
 
-_SPARE_BYTES = 16 << 20
+_SPARE_BYTES = 16 << 20  # for the other files of a run
 _KEPT = re.compile(r"best-\d{10}\.pt")
 
 
@@ -98,6 +98,7 @@ class RunFolder(NamedTuple):
 
     def require_room(self, checkpoint_bytes: int, keep_best: int) -> None:
         """Raise RunError, before training starts, if the disk has no room for the checkpoints of a run."""
+        # last, previous, best, and one that is being written; of kept ones, one more before the worst is deleted.
         files = 4 if keep_best == 1 else 5 + keep_best
         needed = files * checkpoint_bytes + _SPARE_BYTES
         try:
@@ -129,6 +130,7 @@ def open_run(path: Path, resume: bool) -> Iterator[RunFolder]:
     with locked(path / ".lock", held):
         for place in (path, folder.last.parent):
             sweep(place)
+        # A folder that cannot be written is found now, and not at the first checkpoint, after hours.
         write_file(folder.last.with_name(".probe"), b"")
         folder.last.with_name(".probe").unlink()
         if not resume:

@@ -186,7 +186,7 @@ def _named(place: int, name: str) -> Callable[[Run], Sink]:
 def _open(opener: Opener, run: Run) -> Sink:
     try:
         sink = opener.open(run)
-    except Exception as error:  # somebody else's code
+    except Exception as error:  # code from outside can raise any type
         raise ConfigError(f"sinks[{opener.place or 0}]: {opener.name} cannot be opened: {first_line(error)}") from error
     if not isinstance(sink, Sink):
         lacks = [n for n in ("scalars", "picture", "result", "close") if not hasattr(sink, n)]

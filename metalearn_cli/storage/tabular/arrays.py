@@ -1,4 +1,4 @@
-"""Tables as arrays: an npz file, or npy files side by side, of which `x` holds the inputs, one row or series each.
+"""Reads tables stored as arrays: an npz file, or npy files in one folder. The array `x` holds the inputs.
 
 Legend: N rows, C channels, L steps, V values of a row.
 """
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from metalearn_cli.datasets.tabular import LengthFit
 from metalearn_cli.errors import DataError, reason
 from metalearn_cli.storage.inputs.holders import most_unpacked
-from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, column, shown
+from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, printable_words
 
 _BESIDE = ("label", "task", "target", "split", "lengths")
-_MOST_WHOLE = 1 << 32
-_NUMERIC = "biuf"
+_MOST_WHOLE = 1 << 32  # bytes; the arrays beside x, which have few numbers for each row, are held in memory
+_NUMERIC = "biuf"  # numpy's kinds bool, int, unsigned int and float; complex numbers and dates are refused
 
 Opener = Callable[[], BinaryIO]
 
 
 class _Stream(NamedTuple):
-    """An array in a file that is read from the front: its shape, its type, and what gives the next rows."""
+    """The array x, read from the front: its shape [N, ...], its type, and the file, positioned at the next row."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -42,9 +42,9 @@ class _Stream(NamedTuple):
 
 
 def npz_members(name: str, file: BinaryIO, stack: ExitStack) -> dict[str, Opener]:
-    """The arrays of an npz file, by name, to be opened; `stack` closes them.
+    """A function for each array of an npz file, by name, that opens the array; `stack` closes what was opened.
 
-    Raises DataError if it is damaged or a bomb.
+    Raises DataError if the file is damaged, or would unpack to far more bytes than arrays do (a zip bomb).
     """
     try:
         archive = stack.enter_context(zipfile.ZipFile(file))
@@ -62,12 +62,12 @@ def npz_members(name: str, file: BinaryIO, stack: ExitStack) -> dict[str, Opener
 
 
 def array_reader(name: str, members: Mapping[str, Opener], length: int | None, fit: LengthFit) -> TableReader:
-    """The table in the arrays `members`, whose series all get the `length`, if there is one.
+    """The table in the arrays `members`; with a `length`, every series is brought to that many steps.
 
-    `x` is [N, V] or series [N, C, L]; with `lengths` [N] it is [sum of L, C]. `label`, `task` and `split` are [N],
-    `target` is [N] or [N, targets].
+    `x` is [N, V] or series [N, C, L]. Series of several lengths stand behind one another in an `x` [sum of L, C], with
+    their `lengths` [N]. `label`, `task` and `split` are [N], `target` is [N] or [N, targets].
 
-    Raises DataError, with the array, for shapes that do not fit.
+    Raises DataError, which names the array, if a shape or a type does not fit.
     """
     if "x" not in members:
         found = ", ".join(sorted(members)) or "nothing"
@@ -86,6 +86,7 @@ def array_reader(name: str, members: Mapping[str, Opener], length: int | None, f
 
 
 def _opened(name: str, opener: Opener) -> _Stream:
+    """The array x, opened after its header; no row is read yet."""
     try:
         file = opener()
         version = npy.read_magic(file)
@@ -95,14 +96,17 @@ def _opened(name: str, opener: Opener) -> _Stream:
         raise DataError(f"{name}: array x cannot be read: {reason(error)}") from error
     if dtype.kind not in _NUMERIC or len(shape) < 2 or 0 in shape:
         raise DataError(f"{name}: array x is {dtype} {shape}, expected numbers [N, ...]")
-    if in_order_of_fortran:  # as numpy writes transposed arrays: read as a whole and turned
+    if in_order_of_fortran:  # numpy saves a transposed array column by column; its rows are there only as a whole
         whole = np.ascontiguousarray(_whole(name, "x", opener))
         return _Stream(shape, dtype, io.BytesIO(whole.tobytes()))
     return _Stream(shape, dtype, file)
 
 
 def _whole(name: str, key: str, opener: Opener) -> NDArray[Any]:
+    """The array `key`, read into memory."""
     try:
+        # The header is read first: numpy would allocate whatever size a forged one names. Python's integers (object)
+        # cannot overflow, as int64 does.
         with opener() as file:
             version = npy.read_magic(file)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -117,7 +121,7 @@ def _whole(name: str, key: str, opener: Opener) -> NDArray[Any]:
 
 
 def _cells(name: str, key: str, values: NDArray[Any], rows: int) -> dict[str, NDArray[Any]]:
-    """An array beside the inputs as columns."""
+    """The array `key` as columns [N]: one, or for `target` [N, targets] one for each target."""
     wide = key == "target" and values.ndim == 2
     if len(values) != rows or not (wide or values.ndim == 1):
         raise DataError(f"{name}: array {key} has shape {values.shape}, expected [{rows}], one value for each of x")
@@ -129,13 +133,14 @@ def _cells(name: str, key: str, values: NDArray[Any], rows: int) -> dict[str, ND
 def _even(
     name: str, stream: _Stream, length: int | None, fit: LengthFit
 ) -> tuple[tuple[int, ...], Callable[[Numbers], Numbers]]:
+    """For inputs of one shape: the shape of a row, and a function that brings rows [n, ...] to it."""
     shape = stream.shape[1:]
     if length is None or len(shape) != 2:
         if length is not None:
             raise DataError(f"{name}: array x has shape {stream.shape}; dataset.length is for series [N, C, L]")
         return shape, lambda values: values
     channels = shape[0]
-    return (channels, length), lambda values: np.stack([brought_to(one, length, fit) for one in values])
+    return (channels, length), lambda values: np.stack([brought_to(series, length, fit) for series in values])
 
 
 def _in_blocks(name: str, stream: _Stream, ready: Callable[[Numbers], Numbers]) -> Iterator[Numbers]:
@@ -147,6 +152,7 @@ def _in_blocks(name: str, stream: _Stream, ready: Callable[[Numbers], Numbers]) 
 def _uneven(
     name: str, stream: _Stream, lengths: NDArray[Any], wanted: tuple[int | None, LengthFit]
 ) -> tuple[tuple[int, ...], Iterator[Numbers]]:
+    """For series of several lengths: the shape of a row [C, L], and blocks of rows [n, C, L]."""
     length, fit = wanted
     if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or len(lengths) == 0 or int(lengths.min()) < 1:
         raise DataError(
@@ -165,14 +171,16 @@ def _uneven(
 
     def blocks() -> Iterator[Numbers]:
         for start in range(0, len(lengths), most):
-            each = [stream.taken(int(one), name).T for one in lengths[start : start + most]]
-            yield np.stack([brought_to(one, steps, fit) for one in each])
+            batch = [stream.taken(int(own), name).T for own in lengths[start : start + most]]  # [L, C] turned to [C, L]
+            yield np.stack([brought_to(series, steps, fit) for series in batch])
 
     return (channels, steps), blocks()
 
 
 def brought_to(series: Numbers, length: int, fit: LengthFit) -> Numbers:
-    """A series [C, L] of another length [C, length], between neighbours in a straight line, or with its mean behind it.
+    """A series [C, L] brought to [C, length].
+
+    "resample" interpolates linearly between neighbours; "pad" cuts the end off, or repeats each channel's mean there.
 
     >>> brought_to(np.array([[0.0, 2.0, 4.0]]), 5, "resample").tolist()
     [[0.0, 1.0, 2.0, 3.0, 4.0]]
@@ -201,11 +209,7 @@ def _block(name: str, cells: Mapping[str, NDArray[Any]], values: Numbers, start:
         return f"{name}, row {start + row}"
 
     def words(wanted: str) -> Sequence[str]:
-        found = [word.strip() for word in cells[wanted].astype(str).tolist()]
-        for row, word in enumerate(found):
-            if not word.isprintable():
-                raise DataError(f"{place(row)}: {column(wanted)}: found {shown(word)}, expected printable text")
-        return found
+        return printable_words(cells[wanted].astype(str).tolist(), wanted, place)
 
     def numbers(wanted: str) -> Numbers:
         return cells[wanted].astype(np.float64)

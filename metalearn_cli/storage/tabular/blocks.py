@@ -1,4 +1,4 @@
-"""What every kind of file gives: some rows at a time, by column.
+"""The form in which every kind of table file is read: blocks of rows, by column. No table is in memory as a whole.
 
 Legend: n rows of a block, V values of a row.
 """
@@ -13,16 +13,16 @@ from metalearn_cli.datasets.tabular import Columns
 from metalearn_cli.errors import DataError
 
 Numbers = NDArray[np.float64]
-VALUES_AT_ONCE = 1 << 18
-_EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none"})
-_SHOWN = 40
+VALUES_AT_ONCE = 1 << 18  # 2 MiB of float64 in a block
+_EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none"})  # what pandas, R and databases write for a missing value
+_SHOWN = 40  # characters
 
 
 class Block(NamedTuple):
-    """`rows` of them. `place(row)` is where a row stands, as "pumps.csv:17".
+    """Some rows of a table; `rows` is their number n. `place(row)` tells a message where a row stands: "pumps.csv:17".
 
-    `words(column)` are its cells as text, `numbers(column)` as float64 [n], NaN for an empty one; what is neither is a
-    DataError. `series` [n, V] are the inputs of a file of arrays, None for columns.
+    `words(column)` gives the cells of a column as text, `numbers(column)` as float64 [n] with NaN for an empty cell;
+    both raise DataError, with the place, for a cell of another kind. `series` [n, V] (only arrays): the inputs.
     """
 
     rows: int
@@ -33,7 +33,10 @@ class Block(NamedTuple):
 
 
 class TableReader(NamedTuple):
-    """A file of rows: its name, its columns, and its blocks. `shape` is that of a row in a file of arrays."""
+    """An opened table file: its name, the names of its columns, and a function that reads it block by block.
+
+    `shape` (only files of arrays): the shape of one row of x, without the N.
+    """
 
     name: str
     header: list[str]
@@ -42,7 +45,7 @@ class TableReader(NamedTuple):
 
 
 def columns_reader(name: str, columns: Columns) -> TableReader:
-    """A table in memory, as one block."""
+    """A reader for a table that a program made in memory; it gives one block."""
     rows = len(next(iter(columns.values())))
     block = Block(
         rows,
@@ -54,7 +57,7 @@ def columns_reader(name: str, columns: Columns) -> TableReader:
 
 
 def is_empty(word: str) -> bool:
-    """Whether a cell says nothing.
+    """Whether a cell stands for a missing value.
 
     >>> [is_empty(word) for word in ("", " NaN ", "n/a", "0")]
     [True, True, True, False]
@@ -63,11 +66,11 @@ def is_empty(word: str) -> bool:
 
 
 def number_in(word: str, where: str) -> float:
-    """A cell as a number, NaN if it is empty. Raises DataError, with `where`, for anything else."""
+    """A cell as a finite number, NaN if it is empty. Raises DataError, which begins with `where`, for other text."""
     if is_empty(word):
         return float("nan")
     try:
-        if "_" in word:  # Python's own 1_000, which no table means
+        if "_" in word:  # float() takes Python's 1_000, which in a table is a code and no number
             raise ValueError
         found = float(word)
     except ValueError:
@@ -80,10 +83,22 @@ def number_in(word: str, where: str) -> float:
 
 
 def shown(word: str) -> str:
-    """A cell for a message, in a line and not too long."""
+    """A cell as a message shows it: quoted, on one line, cut after 40 characters."""
     return repr(word if len(word) <= _SHOWN else f"{word[:_SHOWN]}...")
 
 
 def column(name: str) -> str:
-    """A column for a message."""
+    """A column as a message names it."""
     return f"column {shown(name)}"
+
+
+def printable_words(cells: Sequence[str], name: str, place: Callable[[int], str]) -> Sequence[str]:
+    """The cells of the column `name` without spaces around them.
+
+    Raises DataError, with the place of the row, for a control character, which would spoil messages and pages.
+    """
+    words = [cell.strip() for cell in cells]
+    for row, word in enumerate(words):
+        if not word.isprintable():
+            raise DataError(f"{place(row)}: {column(name)}: found {shown(word)}, expected printable text")
+    return words

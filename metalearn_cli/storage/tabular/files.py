@@ -1,4 +1,4 @@
-"""The files of a source that hold a table, each opened when its turn comes."""
+"""Finds the files that hold a table in a file, folder or archive; each is opened only when it is read."""
 
 import hashlib
 import stat
@@ -24,7 +24,10 @@ _KNOWN = "csv, tsv, parquet, npz or npy"
 
 
 class TableFile(NamedTuple):
-    """A file: its name for messages, and `read(length, fit)`, which opens it and brings series to the length."""
+    """A table's file: its name for messages, and `read(length, fit)`, which opens it.
+
+    Only files of arrays use `length` and `fit`: they bring every series to that many steps.
+    """
 
     name: str
     read: Callable[[int | None, LengthFit], TableReader]
@@ -32,9 +35,12 @@ class TableFile(NamedTuple):
 
 @contextmanager
 def table_files(source: Path, scratch: Path | None, omissions: Omissions) -> Iterator[list[TableFile]]:
-    """The tables in a file, in a folder or in an archive, in the order of their names; other files are left out.
+    """The files of tables in `source`, sorted by name; other files there are added to the `omissions`.
 
-    Raises DataError if there is none, or the source cannot be read.
+    `source` is one file, a folder or an archive; all opened files are closed at the end of the block. The npy files of
+    a folder together are one table. A stream that must be unpacked goes into `scratch`.
+
+    Raises DataError if the source holds no table, or cannot be read.
     """
     with ExitStack() as stack:
         if _is_folder(source):
@@ -49,7 +55,10 @@ def table_files(source: Path, scratch: Path | None, omissions: Omissions) -> Ite
 
 
 def describe_table(source: Path) -> str:
-    """Where a table came from: alike for equal sources. Raises DataError if it is not there."""
+    """A line with name and SHA-256 of a source; it is the same if and only if no table in the source has changed.
+
+    Raises DataError if the source does not exist.
+    """
     if not _is_folder(source):
         return checksum(source)
     folder, omissions = Folder(source), Omissions()
@@ -73,9 +82,9 @@ def _is_folder(source: Path) -> bool:
 
 
 def _suffix(path: str) -> str:
-    """The suffix of a table's file, "" for any other."""
-    found = Path(path).suffix.lower()
-    return found if found in (*_TEXT, _PARQUET, _NPZ, _NPY) else ""
+    """The suffix of a table's file, in lower case; "" for a file of another kind."""
+    suffix = Path(path).suffix.lower()
+    return suffix if suffix in (*_TEXT, _PARQUET, _NPZ, _NPY) else ""
 
 
 def _single(source: Path, stack: ExitStack) -> TableFile:
@@ -87,25 +96,26 @@ def _single(source: Path, stack: ExitStack) -> TableFile:
 
 
 def _several(source: Path, holder: Holder, omissions: Omissions, stack: ExitStack) -> list[TableFile]:
-    found: list[TableFile] = []
+    tables: list[TableFile] = []
     arrays: dict[str, Opener] = {}
-    for path, key in sorted((one.path, one.key) for one in holder.members(omissions) if not one.path.endswith("/")):
+    members = (member for member in holder.members(omissions) if not member.path.endswith("/"))
+    for path, key in sorted((member.path, member.key) for member in members):
         suffix, name = _suffix(path), printable(f"{source}/{path}")
 
-        def opened(key: Any = key) -> BinaryIO:
+        def opened(key: Any = key) -> BinaryIO:  # a default, because a closure would see the last key of the loop
             return stack.enter_context(holder.file(key))
 
         if suffix == _NPY:
             arrays[Path(path).stem] = opened
         elif suffix:
-            found.append(_table(name, suffix, opened, stack))
+            tables.append(_table(name, suffix, opened, stack))
         else:
             omissions.add("file", f"it is no table ({_KNOWN})", printable(path))
     if arrays:
-        found.append(TableFile(str(source), lambda *how: array_reader(str(source), arrays, *how)))
-    if not found:
+        tables.append(TableFile(str(source), lambda *how: array_reader(str(source), arrays, *how)))
+    if not tables:
         raise DataError(f"{source}: holds no table, expected files of {_KNOWN}")
-    return found
+    return tables
 
 
 def _table(name: str, suffix: str, opened: Opener, stack: ExitStack) -> TableFile:
@@ -117,5 +127,5 @@ def _table(name: str, suffix: str, opened: Opener, stack: ExitStack) -> TableFil
 
 
 def names_of(files: Sequence[TableFile]) -> str:
-    """The files for a message: the one file, or the first and how many more there are."""
+    """The files as a message names them: the only file, or the first one and the number of the others."""
     return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"

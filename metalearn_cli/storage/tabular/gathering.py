@@ -1,6 +1,9 @@
-"""A table read once, from its first row to its last: numbers into a spool, words into lists of what there is.
+"""Reads a table once, from its first row to its last: numbers go into a file on disk, names into lists.
 
-Legend: N rows, V raw values of a row, P targets.
+A table may be larger than the memory. So its rows stand in a nameless file (the spool), from which they are read again
+once for the moments and once for writing. In memory are a few bytes for each row, and each name once.
+
+Legend: N rows, n rows of a block, V raw values of a row, P targets.
 """
 
 from array import array
@@ -21,18 +24,19 @@ from metalearn_cli.storage.tabular.blocks import Block, Numbers, TableReader, co
 from metalearn_cli.storage.tabular.files import TableFile
 from metalearn_cli.storage.tabular.layouts import Layout, layout_of
 
-_MOST_VALUES = 1000
+_MOST_VALUES = 1000  # of a categorical column; each becomes an input of its own
 LARGEST = 1e100
-"""What a number may be at most: the squares of larger ones overflow when they are summed."""
+"""The largest absolute value of a number: a sum of squares, as the standard deviation needs it, would overflow."""
 _ROWS_AT_ONCE = 1 << 14
 
 
 class Gathered(NamedTuple):
-    """All rows of a table: `spool` holds them as float64 [N, V + P], the raw inputs and then the targets.
+    """All rows of a table: `spool` holds them as float64 [N, width], width = V + P, the raw inputs before the targets.
 
-    `groups` are the classes, or the tasks, in the order in which they came; `group_of` [N] is each row's. With classes
-    that are the same in every task, `classes` are these and `class_of` [N] each row's. `part_of` are the parts that a
-    column says. `values` are those of each categorical column, by the codes that stand in the spool.
+    `groups` are the names of the classes, or of the tasks, in order of first appearance; `group_of` [N] is the index of
+    each row's group. `classes` and `class_of` [N] (only kind "labelled", tasks that share their classes): in the same
+    way each row's class. `part_of`: the part of each group, if a column names it. `values[column][code]` is the word
+    for which `code` stands in the spool. `shape` (only files of arrays): the shape of a row of x.
     """
 
     layout: Layout
@@ -47,8 +51,8 @@ class Gathered(NamedTuple):
     values: Mapping[str, list[str]]
 
     def blocks(self) -> Iterator[tuple[int, Numbers]]:
-        """The rows again, some at a time, each with the number of its first."""
-        at_once = max(1, _ROWS_AT_ONCE * 64 // max(64, self.width))
+        """Read the spool again, as blocks [n, V + P], each with the number of its first row in the table."""
+        at_once = max(1, _ROWS_AT_ONCE * 64 // max(64, self.width))  # at most 8 MiB
         self.spool.seek(0)
         for start in range(0, len(self.group_of), at_once):
             content = self.spool.read(at_once * self.width * 8)
@@ -56,9 +60,10 @@ class Gathered(NamedTuple):
 
 
 def gathered(files: Sequence[TableFile], roles: Roles, spool: BinaryIO, progress: Progress) -> Gathered:
-    """The rows of all files, which have the same columns; numbers go into the `spool`, an empty file.
+    """Read the rows of all files, which must have the same columns; their numbers are written to the empty `spool`.
 
-    Raises DataError, with file, row and column, for the first cell that is not what its column is for.
+    Raises DataError, with file, row and column, for the first cell that does not fit its column, and if there is no
+    row; RunError if the disk refuses the spool.
     """
     gathering: _Gathering | None = None
     for file in files:
@@ -77,7 +82,7 @@ def gathered(files: Sequence[TableFile], roles: Roles, spool: BinaryIO, progress
 
 
 class _Gathering:
-    """What has been read so far."""
+    """The rows that have been read so far. Each dictionary gives a new name the next free index."""
 
     def __init__(self, reader: TableReader, roles: Roles, spool: BinaryIO) -> None:
         self._first, self._roles, self._spool = reader, roles, spool
@@ -91,21 +96,21 @@ class _Gathering:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows so far."""
         return len(self._group_of)
 
     def require_alike(self, reader: TableReader) -> None:
-        """Raise DataError for a file that has other columns than the first."""
+        """Raise DataError if a file has other columns than the first file; their order may differ."""
         if reader.shape != self._first.shape:
             told = f"rows of shape {list(reader.shape or ())}, but those of {self._first.name} are of shape"
             raise DataError(f"{reader.name}: has {told} {list(self._first.shape or ())}")
-        for one, other in ((self._first, reader), (reader, self._first)):
-            lacking = [name for name in one.header if name not in set(other.header)]
+        for fuller, other in ((self._first, reader), (reader, self._first)):
+            lacking = [name for name in fuller.header if name not in set(other.header)]
             if lacking:
-                raise DataError(f"{other.name}: has no {column(lacking[0])}, which {one.name} has")
+                raise DataError(f"{other.name}: has no {column(lacking[0])}, which {fuller.name} has")
 
     def add(self, block: Block) -> None:
-        """The rows of one more block."""
+        """Add the rows of one block. Raises DataError for a cell that does not fit its column."""
         layout = self._layout
         by = layout.task or layout.label
         names = _filled(block, by)
@@ -116,20 +121,21 @@ class _Gathering:
         if layout.split:
             self._note_parts(block, names)
         columns = [*self._inputs(block), *(_target(block, name) for name in layout.targets)]
-        found = np.column_stack(columns)
-        self._width = found.shape[1]
+        rows = np.column_stack(columns)
+        self._width = rows.shape[1]
         with disk_errors(Path(str(self._spool.name))):
-            self._spool.write(np.ascontiguousarray(found).data)
+            self._spool.write(np.ascontiguousarray(rows).data)
 
     def _inputs(self, block: Block) -> Iterator[Numbers]:
+        """The raw inputs of a block: a series [n, V], or columns [n], the numeric ones first; words as their codes."""
         if block.series is not None:
             require_numbers(block, block.series, "array x", self._roles.missing == "error")
             yield block.series
             return
         for name in self._layout.numeric:
-            found = numbers_in(block, name)
-            require_numbers(block, found[:, None], column(name), self._roles.missing == "error")
-            yield found
+            values = numbers_in(block, name)
+            require_numbers(block, values[:, None], column(name), self._roles.missing == "error")
+            yield values
         for name, codes in self._values.items():
             words = block.words(name)
             if self._roles.missing == "error":
@@ -141,6 +147,7 @@ class _Gathering:
             yield np.array(coded, np.float64)
 
     def _note_parts(self, block: Block, names: Sequence[str]) -> None:
+        """Remember the part of each group, and the place that named it first. `names` [n] are the rows' groups."""
         cells: dict[str, Part | None] = {}
         for row, (name, cell) in enumerate(zip(names, block.words(self._layout.split), strict=True)):
             if cell not in cells:
@@ -158,7 +165,7 @@ class _Gathering:
                 raise DataError(f"{kind} {shown(name)} {told}; each is whole in one part")
 
     def finished(self) -> Gathered:
-        """All of it."""
+        """The result, after the last block."""
         values = {name: list(codes) for name, codes in self._values.items()}
         return Gathered(
             self._layout,
@@ -175,7 +182,7 @@ class _Gathering:
 
 
 def numbers_in(block: Block, name: str) -> Numbers:
-    """A column as numbers. Raises DataError, with what to do about a column of words."""
+    """A column as numbers [n]. Raises DataError for a word, and says how to use a column of words."""
     try:
         return block.numbers(name)
     except DataError as error:
@@ -185,12 +192,15 @@ def numbers_in(block: Block, name: str) -> Numbers:
         raise
 
 
-def require_numbers(block: Block, found: Numbers, what: str, none_missing: bool) -> None:
-    """Raise DataError, with the row, for a number [n, V] that is far too large, or missing where none may be."""
+def require_numbers(block: Block, values: Numbers, what: str, none_missing: bool) -> None:
+    """Raise DataError, with the row, if one of the `values` [n, V] is infinite or beyond 1e100.
+
+    With `none_missing` also if one is NaN, as an empty cell is read. `what` is the column as the message names it.
+    """
     with np.errstate(invalid="ignore"):
-        large = np.abs(found) > LARGEST
-    infinite = (np.isinf(found), "is infinite, expected a number")
-    for wrong, told in (infinite, (large, f"is beyond {LARGEST:g}"), (np.isnan(found), "is empty")):
+        large = np.abs(values) > LARGEST
+    infinite = (np.isinf(values), "is infinite, expected a number")
+    for wrong, told in (infinite, (large, f"is beyond {LARGEST:g}"), (np.isnan(values), "is empty")):
         if wrong.any() and (none_missing or told != "is empty"):
             row = int(np.flatnonzero(wrong.any(1))[0])
             cure = "; fill it, or --set dataset.missing=mean" if told == "is empty" else ""
@@ -198,15 +208,15 @@ def require_numbers(block: Block, found: Numbers, what: str, none_missing: bool)
 
 
 def _target(block: Block, name: str) -> Numbers:
-    found = block.numbers(name)
-    for row in np.flatnonzero(~np.isfinite(found))[:1]:
+    values = block.numbers(name)
+    for row in np.flatnonzero(~np.isfinite(values))[:1]:
         raise DataError(f"{block.place(int(row))}: {column(name)}: found no finite number, and a target needs one")
-    require_numbers(block, found[:, None], column(name), none_missing=True)
-    return found
+    require_numbers(block, values[:, None], column(name), none_missing=True)
+    return values
 
 
 def _filled(block: Block, name: str) -> Sequence[str]:
-    """The cells of a column that says whose a row is."""
+    """The cells of a column of names (task or label). Raises DataError, with the row, for an empty one."""
     words = block.words(name)
     if "" in words:
         raise DataError(f"{block.place(words.index(''))}: {column(name)} is empty, expected a name")

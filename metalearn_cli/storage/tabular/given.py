@@ -1,4 +1,4 @@
-"""A few rows in a file, read as the rows of a prepared table were: to learn a task from, or to be answered.
+"""Reads the rows that a person gives to a trained learner, as support or as queries, by the table's own encoding.
 
 Legend: n rows, V raw values of a row, P targets.
 """
@@ -18,12 +18,13 @@ from metalearn_cli.storage.tabular.files import table_files
 from metalearn_cli.storage.tabular.gathering import numbers_in, require_numbers
 from metalearn_cli.storage.tabular.layouts import series_names
 
-MOST_ROWS = 1_000_000
+MOST_ROWS = 1_000_000  # these rows are held in memory, unlike those of a table that is prepared
 
 
 class GivenRows(NamedTuple):
-    """Rows with the places where they stand: raw inputs [n, V], class names (None where unknown), targets [n, P] in
-    their own units, NaN where unknown; `tasks` are those that a column names.
+    """Rows: raw inputs [n, V], class names (None if unknown), and targets [n, P] in their own units (NaN if unknown).
+
+    `places` tell messages where each row stands; `tasks` are the different names in the task's column, if there is one.
     """
 
     places: list[str]
@@ -35,9 +36,10 @@ class GivenRows(NamedTuple):
 
 
 def rows_given(paths: Sequence[Path], encoding: Encoding) -> GivenRows:
-    """The rows of files, folders and archives.
+    """Read all rows of some files, folders and archives, in this order.
 
-    Raises DataError, with file, row and column, for a column that is missing and a cell that is not what it is for.
+    Raises DataError, with file, row and column, if a column of the encoding is missing or a cell does not fit its
+    column, and for no row or more than a million.
     """
     omissions, parts = Omissions(), list[GivenRows]()
     length = encoding.series[1] if encoding.series is not None and len(encoding.series) == 2 else None
@@ -62,7 +64,7 @@ def rows_given(paths: Sequence[Path], encoding: Encoding) -> GivenRows:
 
 
 def _require_columns(reader: TableReader, encoding: Encoding) -> None:
-    """Raise DataError for a file that lacks an input of the checkpoint's."""
+    """Raise DataError if a file lacks an input of the encoding, or has an array x in place of columns or vice versa."""
     if (reader.shape is None) != _is_of_columns(encoding):
         wanted = "columns" if _is_of_columns(encoding) else f"an array x of shape [N, {_sizes(encoding)}]"
         raise DataError(f"{reader.name}: the checkpoint was trained on {wanted}, which this file has not")
@@ -78,7 +80,7 @@ def _require_columns(reader: TableReader, encoding: Encoding) -> None:
 
 
 def _is_of_columns(encoding: Encoding) -> bool:
-    """Whether its inputs were columns of text or parquet, and not an array."""
+    """Whether the learner was trained on columns of text or parquet, and not on an array x."""
     return encoding.series is None and encoding.numeric != list(series_names((len(encoding.numeric),)))
 
 
@@ -94,11 +96,11 @@ def _of_block(block: Block, reader: TableReader, encoding: Encoding) -> GivenRow
     else:
         columns = []
         for name in encoding.numeric:
-            found = numbers_in(block, name)
-            require_numbers(block, found[:, None], column(name), none_missing)
-            columns.append(found)
-        for name, values in encoding.categorical.items():
-            columns.append(np.array([place_of(word, values) for word in block.words(name)], np.float64))
+            values = numbers_in(block, name)
+            require_numbers(block, values[:, None], column(name), none_missing)
+            columns.append(values)
+        for name, known_words in encoding.categorical.items():
+            columns.append(np.array([place_of(word, known_words) for word in block.words(name)], np.float64))
         raw = np.column_stack(columns)
     known = bool(encoding.targets) and all(name in header for name in encoding.targets)
     targets = np.column_stack([block.numbers(name) for name in encoding.targets]) if known else None
@@ -115,10 +117,10 @@ def _of_block(block: Block, reader: TableReader, encoding: Encoding) -> GivenRow
 def _labels(block: Block, encoding: Encoding, header: set[str]) -> list[str | None]:
     if encoding.kind == "regression" or encoding.label not in header:
         return [None] * block.rows
-    found = [None if is_empty(word) else word for word in block.words(encoding.label)]
-    for row, label in enumerate(found):
+    labels = [None if is_empty(word) else word for word in block.words(encoding.label)]
+    for row, label in enumerate(labels):
         if encoding.classes and label is not None and label not in encoding.classes:
             listed = ", ".join(encoding.classes[:8])
             where = f"{block.place(row)}: {column(encoding.label)}"
             raise DataError(f"{where}: found {shown(label)}, expected one of the classes of all tasks: {listed}")
-    return found
+    return labels

@@ -1,4 +1,4 @@
-"""Which column of a file is what: as a person named them, or by the names that columns usually have."""
+"""Assigns a role to each column of a table: the role that a person named, or the one that the column's name tells."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -8,11 +8,11 @@ from metalearn_cli.datasets.tabular import MOST_INPUTS, Kind, Roles
 from metalearn_cli.errors import DataError
 from metalearn_cli.storage.tabular.blocks import TableReader, column, shown
 
-_MOST_NAMED = 8
+_MOST_NAMED = 8  # columns that a message lists
 
 
 class Layout(NamedTuple):
-    """Columns by what they are for; "" and nothing where there is none."""
+    """The columns of a table by role; a role without a column is "" or ()."""
 
     kind: Kind
     label: str
@@ -24,9 +24,9 @@ class Layout(NamedTuple):
 
 
 def layout_of(reader: TableReader, roles: Roles) -> Layout:
-    """The columns of a file by their roles.
+    """The roles of the columns of a file, from the `roles` that a person named and the names of the others.
 
-    Raises DataError for a role whose column is not there, and for roles that make no kind of task.
+    Raises DataError if a named column does not exist, or if the roles do not make a kind of task.
     """
     header = set(reader.header)
     targets = roles.target or (() if roles.label else _usual_targets(reader))
@@ -58,7 +58,7 @@ def layout_of(reader: TableReader, roles: Roles) -> Layout:
 
 
 def _inputs(reader: TableReader, roles: Roles, used: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns of numbers and of words to predict from."""
+    """The numeric and the categorical columns to predict from, each in the order of the file."""
     if reader.shape is not None:
         for key, given in (("inputs", roles.inputs), ("categorical", roles.categorical)):
             if given:
@@ -83,12 +83,12 @@ def _inputs(reader: TableReader, roles: Roles, used: set[str]) -> tuple[tuple[st
 
 
 def series_names(shape: Sequence[int]) -> tuple[str, ...]:
-    """The numbers of a row in an array of this shape, or the channels of a series."""
+    """Names for the columns of an array x, for the `shape` (V,) of a row or (C, L) of a series: x[0], x[1], ..."""
     return tuple(f"x[{place}]" for place in range(shape[0]))
 
 
 def require_column(reader: TableReader, key: str, name: str) -> None:
-    """Raise DataError, with the `key` that named it, unless a file has the column."""
+    """Raise DataError, with the setting `key` that named the column, if the file does not have it."""
     if name not in reader.header:
         near = get_close_matches(name, reader.header, 1)
         hint = f"; did you mean {shown(near[0])}?" if near else f"; its columns: {_listed(reader.header)}"
@@ -100,8 +100,8 @@ def _usual(name: str, header: set[str]) -> str:
 
 
 def _usual_targets(reader: TableReader) -> tuple[str, ...]:
-    own = [name for name in reader.header if name == "target" or (reader.shape and name.startswith("target["))]
-    return tuple(own)
+    # target[0], target[1], ... stand for an array `target` [N, targets]; a csv file may have such a name by chance.
+    return tuple(name for name in reader.header if name == "target" or (reader.shape and name.startswith("target[")))
 
 
 def _listed(header: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Tables as parquet files, read by pyarrow some rows at a time."""
+"""Reads tables in parquet files by pyarrow, a batch of rows at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -10,7 +10,7 @@ from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers,
 
 
 def parquet_reader(name: str, file: BinaryIO) -> TableReader:
-    """The table in a parquet file. Raises DataError if it is none, or pyarrow is missing."""
+    """A reader for a parquet file. Raises DataError if the file is damaged or no parquet, or if pyarrow is missing."""
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -45,12 +45,12 @@ def _block(name: str, batch: Any, start: int) -> Block:
         return f"{name}, row {start + row + 1}"
 
     def words(wanted: str) -> Sequence[str]:
-        found = batch.column(wanted).to_pylist()
-        for row, value in enumerate(found):
+        values = batch.column(wanted).to_pylist()
+        for row, value in enumerate(values):
             if value is not None and (not isinstance(value, str | int | float) or not str(value).isprintable()):
                 where = f"{place(row)}: {column(wanted)}"
                 raise DataError(f"{where}: found {shown(str(value))}, expected text or a number")
-        return ["" if value is None else str(value).strip() for value in found]
+        return ["" if value is None else str(value).strip() for value in values]
 
     def numbers(wanted: str) -> Numbers:
         import pyarrow as arrow
@@ -58,10 +58,12 @@ def _block(name: str, batch: Any, start: int) -> Block:
         cells = batch.column(wanted)
         kind = cells.type
         if arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind):
-            found = np.asarray(cells.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
-            if not np.isinf(found).any():
-                return found
-        each = (number_in(word, f"{place(row)}: {column(wanted)}") for row, word in enumerate(words(wanted)))
-        return np.fromiter(each, np.float64, batch.num_rows)
+            # Not safe: pyarrow would refuse an int64 beyond 2^53. zero_copy_only=False lets a null become NaN.
+            values = np.asarray(cells.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
+            if not np.isinf(values).any():
+                return values
+        # A column of text, or one with an infinite value: each cell is read by itself, so that a message has its place.
+        checked = (number_in(word, f"{place(row)}: {column(wanted)}") for row, word in enumerate(words(wanted)))
+        return np.fromiter(checked, np.float64, batch.num_rows)
 
     return Block(batch.num_rows, place, words, numbers)

@@ -1,4 +1,4 @@
-"""From a person's table to a prepared folder, and back to it when a run needs it."""
+"""Turns a person's table into a prepared folder, and opens this folder when a run needs it."""
 
 import shlex
 import time
@@ -27,13 +27,13 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 def prepare_table(
     name: str, tabular: Tabular, data_dir: Path, source: Path | None, force: bool, progress: Progress
 ) -> tuple[TableManifest, Path]:
-    """The table's manifest and folder below `data_dir`, made unless it was there and `force` is false.
+    """Prepare a table in a folder below `data_dir`, unless it is there already; with `force`, anew in any case.
 
-    While another process makes it, this one waits. An interrupted call leaves nothing; what a killed one left is
-    removed by the next.
+    Returns the manifest and the folder. While another process prepares the same table, this one waits. An interrupted
+    call leaves nothing on the disk; the next call removes what a killed one left.
 
-    Raises DataError if the source is missing or is no such table, or if the folder holds another; RunError if the disk
-    refuses.
+    Raises DataError if the source is missing, does not fit the settings, or differs from the source of a folder that is
+    there; RunError if the disk refuses.
     """
     folder = data_dir / tabular.store
     if not force and is_stored(folder):
@@ -44,8 +44,8 @@ def prepare_table(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     with locked(data_dir / f".{tabular.store}.lock", wait):
-        put_right(folder)
-        if not force and is_stored(folder):
+        put_right(folder)  # a process that was killed while it replaced the folder may have left it under another name
+        if not force and is_stored(folder):  # the process that was waited for has made it
             return _found(name, tabular, folder, source), folder
         return _made(name, tabular, (folder, source), progress), folder
 
@@ -61,16 +61,16 @@ def _made(name: str, tabular: Tabular, places: tuple[Path, Path | None], progres
             files = stack.enter_context(table_files(source, folder.parent, omissions))
         with disk_errors(folder.parent):
             spool = stack.enter_context(unnamed(folder.parent))
-        found = gathered(files, tabular.roles, spool, progress)
+        rows = gathered(files, tabular.roles, spool, progress)
         described = "generated" if tabular.made is not None or source is None else describe_table(source)
         origin = TableOrigin(names_of(files), name, described, omissions.listed())
-        return write_table(folder, tabular, found, origin, progress)
+        return write_table(folder, tabular, rows, origin, progress)
 
 
 def open_or_explain_table(name: str, tabular: Tabular, data_dir: Path, progress: Progress) -> Table:
-    """The prepared table; one that a program makes is made on first use.
+    """Open the prepared table of a dataset. A table that a program generates (`machines`) is prepared on first use.
 
-    Raises DataError, with the command to type, if it is missing or of other settings.
+    Raises DataError, with the command to type, if it is not prepared, or was prepared with other settings.
     """
     folder = data_dir / tabular.store
     if not is_stored(folder):
@@ -83,7 +83,7 @@ def open_or_explain_table(name: str, tabular: Tabular, data_dir: Path, progress:
 
 
 def _found(name: str, tabular: Tabular, folder: Path, source: Path | None) -> TableManifest:
-    """What is there already, if it is what was asked for."""
+    """The manifest of the table that is there already. Raises DataError if its settings or its source differ."""
     manifest = open_table(folder).manifest
     _require_settings(name, tabular, manifest)
     if source is not None and tabular.made is None and describe_table(source) != manifest.source:
@@ -104,7 +104,7 @@ def _require_settings(name: str, tabular: Tabular, manifest: TableManifest) -> N
 
 
 def _command(name: str, tabular: Tabular) -> str:
-    """The command that prepares this table, with the settings that are not the default."""
+    """The command that prepares this table, with --set for every setting that is not the default."""
     usual: Mapping[str, object] = module_of(settings := dataset_settings(name)).build(settings).settings
     changed = {key: value for key, value in tabular.settings.items() if usual.get(key) != value}
     sets = [f"--set {shlex.quote(f'dataset.{key}={_written(value)}')}" for key, value in changed.items()]
@@ -112,7 +112,7 @@ def _command(name: str, tabular: Tabular) -> str:
 
 
 def _written(value: object) -> str:
-    """A setting as `--set` takes it."""
+    """The value of a setting as `--set` takes it."""
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
     return "null" if value is None else str(value)

@@ -1,6 +1,6 @@
-"""A prepared table: one folder with one array of all rows, group after group, and a manifest.
+"""A prepared table on disk: a folder with one array of all rows, group after group, and a manifest.
 
-A row holds its inputs as a network sees them, and then its targets, standardised. Groups are classes or tasks.
+A row holds the inputs as a network reads them, and then the standardised targets. A group is a class or a task.
 
 Legend: N rows, V values of a row, G groups.
 """
@@ -28,11 +28,12 @@ MANIFEST, ROWS = "table.json", "rows.npy"
 
 
 class TableManifest(Settings):
-    """What a prepared table holds. Group g starts after the rows of the groups before it.
+    """The manifest of a prepared table. The rows of group g stand behind those of the groups before it.
 
-    `counts` are the rows of each group; where classes are the same in every task, those of each class in it, one after
-    the other. `parts` are the groups' names by part. `settings` are what the bytes depend on, `source` says where the
-    rows came from; `sha256` and `bytes` are those of rows.npy. `checksum` is that of all these.
+    `counts[g]` has one number, the rows of group g; for kind "labelled" (tasks that share their classes) it has the
+    rows of each class, which then stand in this order. `parts` names the groups of each part. `settings` are those that
+    change the bytes; `source` describes where the rows came from. `sha256` and `bytes` belong to rows.npy, `checksum`
+    (SHA-256) to all other fields.
     """
 
     format: int
@@ -53,52 +54,52 @@ class TableManifest(Settings):
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of rows N."""
         return sum(map(sum, self.counts))
 
     def sealed(self) -> "TableManifest":
-        """The same with the checksum of all the rest."""
+        """The same manifest with its `checksum` filled in."""
         return self.model_copy(update={"checksum": self.summed()})
 
     def summed(self) -> str:
-        """The checksum that it should have."""
+        """The SHA-256 of all fields but `checksum`."""
         return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
 
 class FloatRows(Rows):
-    """The rows of a .npy file of float32, [N, V], held open."""
+    """The rows of an open .npy file of float32 [N, V]."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, np.float32)
 
     def floats(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows of these numbers [n]: [n, V]. Raises DataError as `taken` does."""
+        """The rows with these `numbers` [n], as float32 [n, V]. Raises DataError as `taken` does."""
         return self.taken(numbers).view(np.float32)
 
     def all_floats(self) -> NDArray[np.float32]:
-        """All rows. Raises DataError as `taken` does."""
-        found = np.empty(self.nbytes, np.uint8)
-        self._read(found, self._start)
+        """All rows, float32 [N, V], in memory. Raises DataError as `taken` does."""
+        content = np.empty(self.nbytes, np.uint8)
+        self._read(content, self._start)
         self._require_unchanged()
-        return found.view(np.float32).reshape(self.shape)
+        return content.view(np.float32).reshape(self.shape)
 
 
 class Table(NamedTuple):
-    """An opened table: its manifest and its rows, read on demand."""
+    """An opened table: its manifest, and its rows, which are read on demand."""
 
     manifest: TableManifest
     rows: FloatRows
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a prepared table lies there."""
+    """Whether a prepared table lies in `folder`. The manifest is written last, so its rows are whole."""
     return (folder / MANIFEST).exists()
 
 
 def open_table(folder: Path) -> Table:
-    """The table in `folder`, in milliseconds whatever its size.
+    """Open the table in `folder` without reading its rows, so in milliseconds for any size.
 
-    Raises DataError if there is none, if it is of a newer format, or if it was edited or cut.
+    Raises DataError if there is no table, if a newer version wrote it, or if its manifest was edited or its rows cut.
     """
     path = folder / MANIFEST
     fields = manifest_fields(path, "table", FORMAT)
@@ -121,16 +122,16 @@ def _mistake(manifest: TableManifest) -> str:
     if sorted(named) != sorted(manifest.groups) or len(set(named)) < len(named):
         return "its parts are not its groups"
     if len(manifest.counts) != len(manifest.groups) or any(
-        len(one) != width or min(one) < 0 for one in manifest.counts
+        len(rows) != width or min(rows) < 0 for rows in manifest.counts
     ):
         return "its counts are not those of its groups"
     return manifest.encoding.mistake()
 
 
 def open_checked_table(folder: Path, progress: Callable[[str, int, int], None]) -> Table:
-    """The table in `folder`, to learn from: its rows are as they were written.
+    """Open the table in `folder` and check the SHA-256 of its rows.
 
-    Up to 64 MiB are read each time; a larger array once, and again when its file has changed since.
+    An array of up to 64 MiB is read every time; a larger one only the first time, and after its file has changed.
 
     Raises DataError as `open_table` and `verify_table` do.
     """
@@ -140,9 +141,9 @@ def open_checked_table(folder: Path, progress: Callable[[str, int, int], None]) 
 
 
 def verify_table(folder: Path) -> TableManifest:
-    """The manifest of `folder`, after reading every byte and finding it as it was written.
+    """The manifest of the table in `folder`, after a check of every byte of its rows.
 
-    Raises DataError otherwise.
+    Raises DataError if the SHA-256 differs from the manifest's.
     """
     opened = open_table(folder)
     require_sum(folder / ROWS, opened.rows, opened.manifest.sha256, lambda *_moved: None)

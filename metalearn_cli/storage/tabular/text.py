@@ -1,7 +1,7 @@
-"""Tables as text: csv and tsv, in UTF-8, whose first row names the columns.
+"""Reads csv and tsv files: text in UTF-8 whose first row names the columns.
 
-Plain rows are read by pyarrow where it is installed, some thousand at a time. What it does not take, or would take too
-leniently, is read again by Python itself, cell by cell: slow, and exact about what is wrong where.
+If pyarrow is installed, it reads plain rows in blocks. A block that pyarrow refuses, or would read too leniently, is
+read by Python's csv module cell by cell: about four times slower, but messages then name the line and the column.
 """
 
 import csv
@@ -12,19 +12,26 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from metalearn_cli.errors import DataError
-from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, column, number_in, shown
+from metalearn_cli.storage.tabular.blocks import (
+    VALUES_AT_ONCE,
+    Block,
+    Numbers,
+    TableReader,
+    column,
+    number_in,
+    printable_words,
+)
 
-_LONGEST_LINE = 4 << 20
+_LONGEST_LINE = 4 << 20  # bytes; a file without line ends must not fill the memory
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "a compressed file"}
 
 Row = list[str]
 
 
 def text_reader(name: str, file: BinaryIO) -> TableReader:
-    """The table in a csv or tsv file. Raises DataError, with file and line, for what is no table.
+    """A reader for a csv or tsv file. Raises DataError, with file and line, if the file is no table.
 
-    Columns are divided by tabs if the file is called so (.tsv), else by commas, or by semicolons if the first row has
-    no comma.
+    Tabs divide the columns of a file named .tsv. In others commas do, or semicolons if the first row has no comma.
     """
     lines = _Lines(name, file)
     line, first = next(lines.rows(), (0, []))
@@ -35,7 +42,7 @@ def text_reader(name: str, file: BinaryIO) -> TableReader:
 
 
 class _Lines:
-    """The lines of a file, from which rows are taken, cell by cell, or some lines as they are."""
+    """The lines of a file, which can be taken as parsed rows (`rows`) or as raw text (`some`, then `take`)."""
 
     def __init__(self, name: str, file: BinaryIO) -> None:
         self._name = name
@@ -56,7 +63,7 @@ class _Lines:
             yield line
 
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """Each row with the number of the line that it ends on; blank lines are none."""
+        """Each row with the number of its last line (a quoted cell may span lines); blank lines are skipped."""
         while True:
             try:
                 row = next(self._reader, None)
@@ -68,25 +75,26 @@ class _Lines:
                 yield self.number, row
 
     def some(self, most: int) -> list[str]:
-        """The next lines, at most so many; they wait until they are taken."""
+        """Up to `most` next lines, without taking them: after this, `rows` still begins at the first of them."""
         while len(self._waiting) < most and (line := next(self._lines, None)) is not None:
             self._waiting.append(line)
         return self._waiting
 
     def take(self) -> None:
-        """The waiting lines are done with."""
+        """Skip the lines that `some` gave: they have been read."""
         self.number += len(self._waiting)
         self._waiting = []
 
 
 def _in_words(error: str) -> str:
-    """What the csv module says, without its advice to programmers."""
+    """The csv module's message in words for a person; its own advises programmers to change its settings."""
     if "limit" in error or "end of data" in error:
         return "a quoted cell does not end"
     return "holds a carriage return with no line feed after it" if "new-line" in error else error
 
 
 def _lines(name: str, file: BinaryIO) -> Iterator[str]:
+    """The lines of a file as text. Raises DataError, with the line's number, if it is no UTF-8 text."""
     number = 0
     while raw := file.readline(_LONGEST_LINE + 1):
         number += 1
@@ -140,7 +148,7 @@ def _blocks(name: str, header: Sequence[str], lines: _Lines) -> Iterator[Block]:
 
 
 def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
-    """The columns of some lines by pyarrow; None where it is not installed or does not take them."""
+    """Some lines as pyarrow's table of text columns; None if pyarrow is missing, or cannot be trusted with them."""
     text = "".join(lines)
     lone_return = text.count("\r") > text.count("\r\n")  # ends a row for pyarrow, and is a mistake for Python
     if lone_return or not _plainly_quoted(text, delimiter) or any(not line.strip() for line in lines):
@@ -156,13 +164,15 @@ def _plain(lines: Sequence[str], header: Sequence[str], delimiter: str) -> Any:
             arrow_csv.ParseOptions(delimiter=delimiter),
             arrow_csv.ConvertOptions(column_types=as_text, strings_can_be_null=False),
         )
-    except Exception:  # whatever it is, Python finds it again and says where
+    except Exception:  # Python then reads the same lines, finds the same mistake and names its line
         return None
-    return found if found.num_rows == len(lines) else None
+    return found if found.num_rows == len(lines) else None  # fewer: a quoted cell spans lines, so places would be wrong
 
 
 def _plainly_quoted(text: str, delimiter: str) -> bool:
-    """Whether every quotation mark begins or ends a cell, as often the one as the other; else pyarrow is too lenient.
+    """Whether every quotation mark begins or ends a cell, and as many begin one as end one.
+
+    pyarrow reads other quotation marks (`"a"b`) without an error, and Python's strict reader refuses them.
 
     >>> [_plainly_quoted(text, ",") for text in ('"a,b",1', '"a"b,1', '"a""b",1')]
     [True, False, False]
@@ -175,28 +185,29 @@ def _plainly_quoted(text: str, delimiter: str) -> bool:
 
 
 def _plain_block(name: str, columns: Any, first: int) -> Block:
-    """The block of columns that pyarrow read, whose first row stands in line `first`."""
+    """The block of the columns that pyarrow read; their first row stands in line `first` of the file."""
 
     def place(row: int) -> str:
         return f"{name}:{first + row}"
 
     def words(wanted: str) -> Sequence[str]:
-        return _words(columns.column(wanted).to_pylist(), wanted, place)
+        return printable_words(columns.column(wanted).to_pylist(), wanted, place)
 
     def numbers(wanted: str) -> Numbers:
         try:
-            found = np.asarray(columns.column(wanted).cast("float64").to_numpy(), np.float64)
-        except ValueError:  # of pyarrow: a cell that is empty, or no number as it knows them
-            found = np.array([np.nan])
-        if np.isfinite(found).all():
-            return found  # also NaN(1) is a number to pyarrow, so what is not finite is read again
+            values = np.asarray(columns.column(wanted).cast("float64").to_numpy(), np.float64)
+        except ValueError:  # pyarrow's error for a cell that is empty or no number
+            values = np.array([np.nan])
+        if np.isfinite(values).all():
+            return values
+        # pyarrow takes words such as NaN(1) for numbers, so a column with a value that is not finite is read again.
         return _numbers(columns.column(wanted).to_pylist(), wanted, place)
 
     return Block(columns.num_rows, place, words, numbers)
 
 
 def _one_by_one(name: str, header: Sequence[str], lines: _Lines, most: int) -> Iterator[Block]:
-    """The next rows, cell by cell: one block, or none at the end."""
+    """Up to `most` next rows, read cell by cell, as one block; no block at the end of the file."""
     numbers, cells, width = list[int](), list[Row](), len(header)
     for line, row in lines.rows():
         if len(row) != width:
@@ -216,7 +227,7 @@ def _block(name: str, header: Sequence[str], lines: list[int], cells: list[Row])
         return f"{name}:{lines[row]}"
 
     def words(wanted: str) -> Sequence[str]:
-        return _words(columns[wanted], wanted, place)
+        return printable_words(columns[wanted], wanted, place)
 
     def numbers(wanted: str) -> Numbers:
         return _numbers(columns[wanted], wanted, place)
@@ -224,21 +235,14 @@ def _block(name: str, header: Sequence[str], lines: list[int], cells: list[Row])
     return Block(len(cells), place, words, numbers)
 
 
-def _words(cells: Sequence[str], name: str, place: Callable[[int], str]) -> Sequence[str]:
-    found = [word.strip() for word in cells]
-    for row, word in enumerate(found):
-        if not word.isprintable():
-            raise DataError(f"{place(row)}: {column(name)}: found {shown(word)}, expected printable text")
-    return found
-
-
 def _numbers(cells: Sequence[str], name: str, place: Callable[[int], str]) -> Numbers:
     try:
-        found = np.fromiter(map(float, cells), np.float64, len(cells))
+        values = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         pass
     else:
-        if not any("_" in word for word in cells) and not np.isinf(found).any():
-            return found
-    each = (number_in(word, f"{place(row)}: {column(name)}") for row, word in enumerate(cells))
-    return np.fromiter(each, np.float64, len(cells))
+        if not any("_" in word for word in cells) and not np.isinf(values).any():
+            return values
+    # The slow way, only for columns with a missing or a wrong cell: it builds the place of every row for the message.
+    checked = (number_in(word, f"{place(row)}: {column(name)}") for row, word in enumerate(cells))
+    return np.fromiter(checked, np.float64, len(cells))

@@ -1,6 +1,7 @@
-"""From gathered rows to a prepared table: moments of the training part, then every row at its place.
+"""Writes gathered rows as a prepared table: first the moments of the training part, then each row at its place.
 
-Legend: N rows, n rows of a block, V raw values of a row, P targets, C channels, B bins (groups, or classes of groups).
+Legend: N rows, n rows of a block, P targets, C channels, L steps, K columns, G groups. A bin is a group, or for kind
+"labelled" one class of a group.
 """
 
 import os
@@ -26,11 +27,11 @@ from metalearn_cli.storage.tabular.gathering import Gathered
 from metalearn_cli.storage.tabular.stored import FORMAT, MANIFEST, ROWS, TableManifest
 from metalearn_cli.version import own_version
 
-_LEAST_SPREAD = 1e-9
+_LEAST_SPREAD = 1e-9  # of the mean; rounding errors of float64 sums stay far below it
 
 
 class TableOrigin(NamedTuple):
-    """What the manifest says of where the rows came from; `files` is what messages call it."""
+    """The origin of the rows, for the manifest; `files` is the name for messages."""
 
     files: str
     dataset: str
@@ -48,9 +49,10 @@ class _Moments(NamedTuple):
 def write_table(
     folder: Path, tabular: Tabular, found: Gathered, origin: TableOrigin, progress: Progress
 ) -> TableManifest:
-    """`folder` is a prepared table of the gathered rows; until it is whole it is not there.
+    """Write the gathered rows as a prepared table in `folder`, which gets its name only when it is whole.
 
-    Raises DataError for groups that cannot be shared out, RunError if the disk refuses; then nothing is left of it.
+    Raises DataError if the groups cannot be divided into three parts, RunError if the disk refuses; then nothing of the
+    new table stays on the disk.
     """
     kind = "task" if found.layout.task else "class"
     parts = divided(found.groups, found.part_of, tabular.division, kind, where=origin.files)
@@ -71,13 +73,14 @@ def write_table(
 def _written(
     aside: Path, tabular: Tabular, found: Gathered, named: tuple[Parts, TableOrigin], progress: Progress
 ) -> TableManifest:
+    # Groups are sorted by name, so that the same rows in another order of files give the same order of groups.
     (parts, origin), order = named, sorted(range(len(found.groups)), key=found.groups.__getitem__)
     encoding, remarks = _encoding(tabular, found, set(parts["train"]))
     bins, counts = _bins(found, order)
     with disk_errors(aside), (aside / ROWS).open("w+b") as file:
         _scatter(file, found, encoding, (bins, counts), progress)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # before the manifest: after a power loss no manifest describes rows that are missing
     with disk_errors(aside):
         manifest = TableManifest(
             format=FORMAT,
@@ -99,11 +102,12 @@ def _written(
 
 
 def _encoding(tabular: Tabular, found: Gathered, trained_on: set[str]) -> tuple[Encoding, list[str]]:
-    """How rows are encoded, by the moments and values of the training part, and what a person should know of it."""
+    """The encoding, from the moments and words of the training part alone (others would leak), and remarks on it."""
     layout, series = found.layout, found.shape is not None and len(found.shape) > 1
     in_training = np.array([name in trained_on for name in found.groups])[found.group_of]
     numbers, targets = len(layout.numeric), len(layout.targets)
-    of_inputs, of_targets, seen = _training_moments(found, in_training, series)
+    of_inputs, of_targets, trained = _training_moments(found, in_training, series)
+    # A column that never changes has std 0; divided by 1 it becomes all zeros, and no division by zero occurs.
     constant = [name for name, std in zip(layout.numeric, of_inputs.std, strict=True) if std == 0]
     std = np.where(of_inputs.std == 0, 1.0, of_inputs.std)
     target_std = np.where(of_targets.std == 0, 1.0, of_targets.std)
@@ -112,7 +116,7 @@ def _encoding(tabular: Tabular, found: Gathered, trained_on: set[str]) -> tuple[
         kind=layout.kind, label=layout.label, task=layout.task, numeric=list(layout.numeric),
         mean=[0.0] * numbers if plain else of_inputs.mean.tolist(), std=[1.0] * numbers if plain else std.tolist(),
         fill=of_inputs.mean.tolist(),
-        categorical={name: [v for v in values if v in seen[name]] for name, values in sorted_values(found).items()},
+        categorical={name: [w for w in words if w in trained[name]] for name, words in sorted_values(found).items()},
         series=list(found.shape) if series and found.shape is not None else None, fit=tabular.roles.fit,
         missing=tabular.roles.missing, standardise=tabular.standardise, classes=sorted(found.classes),
         targets=list(layout.targets), target_mean=[0.0] * targets if plain else of_targets.mean.tolist(),
@@ -126,41 +130,42 @@ def _encoding(tabular: Tabular, found: Gathered, trained_on: set[str]) -> tuple[
 
 
 def sorted_values(found: Gathered) -> dict[str, list[str]]:
-    """The values of each categorical column, sorted; that of an empty cell is none of them."""
+    """The words of each categorical column, sorted, without the "" of empty cells."""
     return {name: sorted(value for value in values if value) for name, values in found.values.items()}
 
 
 def _training_moments(
     found: Gathered, in_training: NDArray[np.bool_], series: bool
 ) -> tuple[_Moments, _Moments, Mapping[str, set[str]]]:
-    """Moments of the inputs (by channel) and of the targets over the training rows, and the categorical values there.
-
-    Blocks are merged as Chan, Golub & LeVeque 1979 do, which keeps digits that a sum of squares would lose.
-    """
+    """Over the training rows: moments of the inputs (by column or channel) and of the targets, and the words used."""
     layout = found.layout
-    numbers, coded, targets = len(layout.numeric), len(layout.categorical), len(layout.targets)
+    numbers, targets = len(layout.numeric), len(layout.targets)
     merging = [_Merging(numbers), _Merging(targets)]
-    seen: dict[str, set[str]] = {name: set() for name in layout.categorical}
+    words: dict[str, set[str]] = {name: set() for name in layout.categorical}
     for start, block in found.blocks():
         rows = block[in_training[start : start + len(block)]]
         inputs = rows[:, : found.width - targets]
+        # Every step of a series counts as a row of its channels: [n, C * L] -> [n, C, L] -> [n, L, C] -> [n * L, C].
         by_channel = inputs.reshape(len(rows), numbers, -1).swapaxes(1, 2).reshape(-1, numbers) if series else inputs
         merging[0].add(by_channel[:, :numbers])
         merging[1].add(rows[:, found.width - targets :])
         for place, (name, values) in enumerate(found.values.items(), numbers):
-            seen[name] |= {values[int(code)] for code in np.unique(rows[:, place])}
-    assert coded == len(seen)
-    return merging[0].moments(), merging[1].moments(), seen
+            words[name] |= {values[int(code)] for code in np.unique(rows[:, place])}
+    return merging[0].moments(), merging[1].moments(), words
 
 
 class _Merging:
-    """Mean and squared deviations [K] of the rows so far; NaN counts for nothing."""
+    """Running mean and sum of squared deviations [K] over blocks of rows; NaN is skipped.
+
+    Sets of m and n rows with means a, b and sums A, B have the joint mean a + (b - a) n / (m + n) and the joint sum
+    A + B + (b - a)^2 m n / (m + n) (Chan, Golub & LeVeque 1979); a plain sum of squares would lose digits.
+    """
 
     def __init__(self, columns: int) -> None:
         self._count, self._mean, self._squares = np.zeros(columns), np.zeros(columns), np.zeros(columns)
 
     def add(self, rows: Numbers) -> None:
-        """Some more rows [n, K]."""
+        """Add rows [n, K]."""
         there = ~np.isnan(rows)
         count = there.sum(0)
         mean = np.where(there, rows, 0.0).sum(0) / np.maximum(count, 1)
@@ -172,13 +177,13 @@ class _Merging:
         self._count = self._count + count
 
     def moments(self) -> _Moments:
-        """Those of all rows; a spread of rounding errors alone is none."""
+        """Mean and standard deviation of all rows added; 0 in place of a deviation that is only rounding error."""
         std = np.sqrt(self._squares / np.maximum(self._count, 1))
         return _Moments(self._mean, np.where(std > _LEAST_SPREAD * np.abs(self._mean), std, 0.0))
 
 
 def _bins(found: Gathered, order: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The bin of each row [N] and the rows of each bin [G, classes or 1]; groups and classes are sorted by name."""
+    """The bin of each row [N] and the number of rows in each bin [G, classes or 1]; bins are sorted by name."""
     rank = np.empty(len(order), np.int64)
     rank[list(order)] = np.arange(len(order))
     bins = rank[found.group_of]
@@ -195,12 +200,15 @@ def _scatter(
     file: BinaryIO, found: Gathered, encoding: Encoding, placed: tuple[NDArray[np.int64], NDArray[np.int64]],
     progress: Progress,
 ) -> None:  # fmt: skip
-    """The .npy file of all rows, those of a bin side by side and in the order in which they came."""
+    """Write all rows as one .npy array sorted by bin: each block's rows go to the next free places of their bins.
+
+    This is a counting sort on disk, because the table may be larger than the memory.
+    """
     bins, counts = placed
     width, targets = encoding.values, len(encoding.targets)
     npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (len(bins), width)})
     start = file.tell()
-    following = np.concatenate([[0], np.cumsum(counts.ravel())[:-1]])
+    following = np.concatenate([[0], np.cumsum(counts.ravel())[:-1]])  # the next free row of each bin
     tables = _tables(found, encoding)
     for first, block in found.blocks():
         raw = block[:, : found.width - targets].copy()
@@ -210,7 +218,7 @@ def _scatter(
         rows = np.concatenate([inputs, encoded_targets(block[:, found.width - targets :], encoding)], 1)
         _require_finite(rows, encoding)
         own = bins[first : first + len(block)]
-        order = np.argsort(own, kind="stable")
+        order = np.argsort(own, kind="stable")  # rows of a bin keep their order: the same source, the same bytes
         present, begins = np.unique(own[order], return_index=True)
         for bin_, piece in zip(present, np.split(rows[order], begins[1:]), strict=True):
             file.seek(start + int(following[bin_]) * width * 4)
@@ -220,20 +228,20 @@ def _scatter(
 
 
 def _require_finite(rows: NDArray[np.float32], encoding: Encoding) -> None:
-    """Raise DataError, with the column, for a value that float32 cannot hold."""
+    """Raise DataError, which names the column, if an encoded value is beyond float32."""
     for place in np.flatnonzero(~np.isfinite(rows).all(0))[:1]:
         inputs = rows.shape[1] - len(encoding.targets)
-        each = inputs // len(encoding.numeric) if encoding.series is not None else 1
-        names = [*np.repeat(encoding.numeric, each).tolist(), *encoding.targets]
+        steps = inputs // len(encoding.numeric) if encoding.series is not None else 1
+        names = [*np.repeat(encoding.numeric, steps).tolist(), *encoding.targets]
+
         behind = int(place) if place < inputs else len(names) - rows.shape[1] + int(place)
         cure = "scale it" if encoding.standardise != "none" else "scale it, or --set dataset.standardise=training"
-        raise DataError(
-            f"column {names[behind]!r}: has a value that is too large for float32 beside the others; {cure}"
-        )
+        told = f"has a value that is too large for float32 beside the others; {cure}"
+        raise DataError(f"column {names[behind]!r}: {told}")
 
 
 def _tables(found: Gathered, encoding: Encoding) -> list[NDArray[np.int64]]:
-    """For each categorical column the place of each code's value among those known."""
+    """For each categorical column, the place of each code's word in the encoding, or behind it for an unknown word."""
     places = {name: {value: place for place, value in enumerate(known)} for name, known in encoding.categorical.items()}
     return [
         np.array([places[name].get(value, len(places[name])) for value in found.values[name]], np.int64)
