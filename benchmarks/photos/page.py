@@ -86,8 +86,8 @@ def _promises(found: Sequence[Result]) -> Iterator[str]:
             away = one["strangers"]
             turned = f"{100 * away['turned_away']:.1f} | {away['auroc']:.3f}" if away else " | "
             for row in one["sets"]:
-                held = f"{100 * row['coverage']:.1f} ± {100 * row['ci95']:.1f} | ± {100 * row['ci95_classes']:.1f}"
-                held += f" | {row['size']:.2f}"
+                over = f"± {100 * row['ci95_classes']:.1f}" if row.get("ci95_classes") else ""
+                held = f"{100 * row['coverage']:.1f} ± {100 * row['ci95']:.1f} | {over} | {row['size']:.2f}"
                 size = f"{result['name']} | {one['shots']} | {100 * row['target']:.0f} %"
                 yield f"| {size} | {held} | {turned} | {ece} |"
     yield ""
