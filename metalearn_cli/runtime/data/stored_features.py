@@ -14,10 +14,6 @@ from metalearn_cli.storage.prepared.preparation import data_folder, open_or_expl
 _USUAL = "dataset.features={name: efficientnet_lite}"
 
 
-def _silent(_label: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
-
-
 def beside_pixels(experiment: Experiment, device: torch.device) -> Data | None:
     """The data of the same tasks with features of efficientnet_lite as inputs, if `prepare --features` stored them.
 
@@ -28,9 +24,9 @@ def beside_pixels(experiment: Experiment, device: torch.device) -> Data | None:
     if not isinstance(dataset, Archive):
         return None
     try:
-        prepared = open_or_explain(featured.dataset.name, dataset, data_folder(None), _silent)
+        prepared = open_or_explain(featured.dataset.name, dataset, data_folder(None), lambda *_moved: None)
         asked, _ = asked_of(featured.dataset, prepared)
         there = (features_folder(data_folder(None) / dataset.store, asked) / "features.json").exists()
-        return open_data(featured, None, _silent, device=device) if there else None
+        return open_data(featured, None, lambda *_moved: None, device=device) if there else None
     except (ConfigError, DataError):
         return None

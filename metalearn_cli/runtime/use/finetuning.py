@@ -34,10 +34,6 @@ _AT_ONCE = 64  # pictures; an extractor turns them into features before the next
 _THUMBNAIL = 84  # pixels
 
 
-def _silent(_label: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
-
-
 class Labelled(NamedTuple):
     """Pictures from folders: network inputs [N, C, H, W] or [N, F] with their files and classes.
 
@@ -68,8 +64,9 @@ class Labelled(NamedTuple):
 
 
 def support_in(
-    path: Path, interface: Interface, least: int = 2, typical: Typical | None = None, progress: Progress = _silent
-) -> Labelled:
+    path: Path, interface: Interface, least: int = 2, typical: Typical | None = None,
+    progress: Progress = lambda *_moved: None,
+) -> Labelled:  # fmt: skip
     """The pictures of a folder or zip that holds a folder for each class.
 
     `typical` describes the features that pictures should have, for a remark if they are of another kind.
@@ -94,7 +91,7 @@ def support_in(
 
 def queries_in(
     paths: Sequence[Path], classes: Sequence[Any], interface: Interface, typical: Typical | None = None,
-    progress: Progress = _silent,
+    progress: Progress = lambda *_moved: None,
 ) -> Labelled:  # fmt: skip
     """The pictures in folders and files. A picture in a folder with the name of a class gets that class as its label.
 
