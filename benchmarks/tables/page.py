@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from benchmarks.tables import preparing
 from benchmarks.tables.rows import FOLDER, RESULTS, Row, Table
+from metalearn_cli.core.calibration import half_width_over_groups
 
 PAGE = FOLDER / "TABLES.md"
 WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text())
@@ -106,12 +108,8 @@ def clustered(apart: Sequence[float], groups: Sequence[int]) -> tuple[float, flo
     >>> clustered([1.0, 1.0, 3.0, 3.0], [0, 0, 1, 1])
     (2.0, 1.96)
     """
-    mean, sums = statistics.fmean(apart), defaultdict[int, float](float)
-    for value, group in zip(apart, groups, strict=True):
-        sums[group] += value - mean
-    count = len(sums)
-    variance = sum(total**2 for total in sums.values()) / len(apart) ** 2 * count / max(1, count - 1)
-    return mean, 1.96 * math.sqrt(variance) if count > 1 else math.inf
+    values = torch.tensor(apart, dtype=torch.float64)
+    return statistics.fmean(apart), half_width_over_groups(values, torch.tensor(groups))
 
 
 def _mean_scores(several: Sequence[Result]) -> list[float]:

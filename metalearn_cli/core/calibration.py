@@ -101,6 +101,11 @@ def sets_of(probabilities: Tensor, floor: float) -> Tensor:
     return probabilities.double() >= floor
 
 
+def half_width(values: Tensor) -> float:
+    """The half-width of the 95 % interval of a mean over tasks [E]: 1.96 s / sqrt(E); infinite for one task."""
+    return float(1.96 * values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
 def half_width_over_groups(values: Tensor, groups: Tensor) -> float:
     """The half-width of the 95 % interval of the mean of `values` [N] over new groups; `groups` [N] are their numbers.
 

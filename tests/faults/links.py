@@ -68,8 +68,7 @@ def _names(folder: Path) -> list[str]:
 
 def _plant(random: Random, folder: Path, place: Path, told: list[str]) -> None:
     """One of the kinds at a place, unless another already leads elsewhere above it, or a file is above it."""
-    above = place.parents
-    if any(one.is_symlink() or (one.exists() and not one.is_dir()) for one in above):
+    if any(above.is_symlink() or (above.exists() and not above.is_dir()) for above in place.parents):
         return
     kind = random.choice(_KINDS)
     told.append(f"{kind} at {place.relative_to(folder)}")

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metalearn_cli.core import calibration as found_by
-from metalearn_cli.core.calibration import SCORES, Reliability, Score, half_width_over_groups, reliability
+from metalearn_cli.core.calibration import SCORES, Reliability, Score, half_width, half_width_over_groups, reliability
 from metalearn_cli.settings import Settings, Size, Steps
 
 LEVELS = tuple(percent / 100 for percent in range(50, 100))
@@ -206,16 +206,10 @@ def _strangers(calibration: Calibration, outputs: Tensor, strangers: Tensor) -> 
     return Strangers(calibration.score or "probability", float(away.mean()), half_width(away), kept, auroc)
 
 
-def half_width(values: Tensor) -> float:
-    """The half-width of the 95 % interval of a mean over tasks [E]: 1.96 s / sqrt(E); infinite for one task."""
-    return float(1.96 * values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
-
-
 def nearest(calibrations: Sequence[Calibration], ways: int, shots: float) -> Calibration | None:
     """The Calibration whose tasks are nearest in ways and shots; None if there is no Calibration."""
 
     def distance(calibration: Calibration) -> float:
-
         return 2 * abs(math.log(calibration.ways / ways)) + abs(math.log(calibration.shots / shots))
 
     return min(calibrations, key=distance, default=None)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from metalearn_cli.core.calibration import half_width
 from metalearn_cli.core.ensemble import Ensemble
 from metalearn_cli.core.meta import Answering, Meta
 from metalearn_cli.core.objectives import classification
@@ -23,7 +24,7 @@ from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps
 from metalearn_cli.runtime.run.calibration_of_runs import Judge, calibrations, kept_promises
 from metalearn_cli.runtime.run.closed_form_fit import first_meta
 from metalearn_cli.runtime.run.evaluation import scores_of
-from metalearn_cli.runtime.run.promises import Promise, half_width
+from metalearn_cli.runtime.run.promises import Promise
 from metalearn_cli.runtime.run.protocol import Protocol
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.stored_tensors import meta_of, on
