@@ -22,7 +22,8 @@ and 25 of a validation kind. 5-way, 15 queries of each class, no answer sees ano
 same for all rows of a size; one seed. ± is the 95 % interval over tasks. Features are those of EfficientNet-Lite0 at
 224 x 224, also where the photos have 84 x 84 pixels. Pixels and class means are what `metalearn eval` holds a run
 against. A coverage has two intervals: over tasks of the 16 test kinds, and over kinds, since new tasks have others; the
-thresholds themselves come from 13 validation kinds, which the second interval does not count.
+thresholds themselves come from 13 validation kinds, which the second interval does not count. It is empty in a row that
+was measured before it existed.
 """
 _OTHERS = {
     "nearest pixels": "nearest class mean of pixels",
@@ -81,7 +82,8 @@ def _promises(found: Sequence[Result]) -> Iterator[str]:
     yield f"| {' | '.join(columns)} | ECE, %, then |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for result in found:
-        for one in result["eval"]["promises"]:
+        # A row of more ways has the promises of its checkpoint, which another row shows.
+        for one in (one for one in result["eval"]["promises"] if one["ways"] == result["eval"]["ways"]):
             ece = f"{100 * one['before']['ece']:.1f}, {100 * one['after']['ece']:.1f}"
             away = one["strangers"]
             turned = f"{100 * away['turned_away']:.1f} | {away['auroc']:.3f}" if away else " | "
