@@ -76,7 +76,8 @@ def evaluate(
         path for path, tested, known in zip(checkpoints, every, usable, strict=True) if known and not tested.members
     ]
     if single:
-        given = "DIR" if every[0].subject.table is None else "FILE.csv"
+        table = every[0].subject.table
+        given = "DIR" if table is None else table.noun.file
         use = f"metalearn finetune --checkpoint {shlex.quote(str(single[0]))}"
         tables.hint(f"{use} --support {given} --query {given}", quiet)
     _gate(min_accuracy, every)

@@ -94,7 +94,7 @@ def promise_tables(tested: "Result") -> "list[Titled]":
          ["tasks", "temperature", "ECE %", "then", "Brier", "then", "log loss", "then"], _reliability(promises)),
         (f"sets that hold the right class, {episodes} tasks",
          ["tasks", "target %", "held %", f"{sign} tasks", f"{sign} classes", "set size", "empty %"], _sets(promises)),
-        ("pictures of other classes, answered none of these",
+        ("queries of other classes, answered none of these",
          ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
     ]  # fmt: skip
     return [one for one in [*found, *worth_tables(tested.worth)] if one[2]]

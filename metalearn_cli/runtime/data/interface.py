@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.datasets import Part, Preprocessing
 from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.nouns import PICTURE, POINT, Noun
 from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
 from metalearn_cli.runtime.data.view import View
 from metalearn_cli.runtime.data.whole_parts import Passes
@@ -30,6 +31,13 @@ class Interface(NamedTuple):
     def tells_classes_apart(self) -> bool:
         """Whether outputs are classes, judged by accuracy, and not values, judged by squared error."""
         return self.objective is classification
+
+    @property
+    def noun(self) -> Noun:
+        """The word for its examples."""
+        if self.table is not None:
+            return self.table.noun
+        return POINT if self.preprocessing is None else PICTURE
 
 
 class Data(NamedTuple):

@@ -84,19 +84,18 @@ class TableData(NamedTuple):
 
     def left_out(self, part: Part, spec: TaskSpec) -> str:
         """A line on the groups that `usable` leaves out of a part; "" if it leaves out none."""
-        bins, needed = self.bins(part), spec.shots + spec.queries
+        bins, needed, rows = self.bins(part), spec.shots + spec.queries, self.encoding.noun.many
         small = [name for name, counts in zip(bins.names, bins.counts, strict=True) if counts.min() < needed]
         kind = "classes" if self.encoding.kind == "classes" else "tasks"
-        some = ", ".join(small[:3]) + (", ..." if len(small) > 3 else "")
-        told = f"left out: {len(small)} of {len(bins.names)} {kind} of part '{part}' ({some}): fewer than {needed} rows"
-        return told if small else ""
+        some = f"{kind} of part '{part}' ({', '.join(small[:3])}{', ...' if len(small) > 3 else ''})"
+        return f"left out: {len(small)} of {len(bins.names)} {some}: fewer than {needed} {rows}" if small else ""
 
     def usable(self, part: Part, spec: TaskSpec) -> Bins:
         """The groups of a part that have enough rows for a task.
 
         Raises DataError if others are not to be left out, or none is large enough; ConfigError for too few classes.
         """
-        bins, needed = self.bins(part), spec.shots + spec.queries
+        bins, needed, rows = self.bins(part), spec.shots + spec.queries, self.encoding.noun.many
         large: NDArray[np.bool_] = np.all(bins.counts >= needed, axis=1)
         if not large.all():
             self._require_left_out(bins, large, spec)
@@ -104,15 +103,16 @@ class TableData(NamedTuple):
             bins = Bins(part, [bins.names[group] for group in chosen], bins.starts[chosen], bins.counts[chosen])
         if self.encoding.kind == "classes" and spec.ways > len(bins.names):
             found = f"{spec.ways} asked, but part '{part}' of {self.name} has {len(bins.names)} classes"
-            raise ConfigError(f"task.ways: {found}{'' if large.all() else f' of {needed} rows or more'}")
+            raise ConfigError(f"task.ways: {found}{'' if large.all() else f' of {needed} {rows} or more'}")
         return bins
 
     def _require_left_out(self, bins: Bins, large: NDArray[np.bool_], spec: TaskSpec) -> None:
-        small, each = np.flatnonzero(~large), "" if self.encoding.kind != "labelled" else " of each class"
+        small, rows = np.flatnonzero(~large), self.encoding.noun.many
         kind = "classes" if self.encoding.kind == "classes" else "tasks"
+        rows += " of each class" if self.encoding.kind == "labelled" else ""
         worst = int(small[bins.counts[small].min(1).argmin()])
-        needed = f"{spec.shots + spec.queries} rows{each} ({spec.shots} shots + {spec.queries} queries)"
-        told = f"{len(small)} of {len(large)} {kind} of part '{bins.part}' have fewer than {needed}"
+        told = f"{len(small)} of {len(large)} {kind} of part '{bins.part}' have fewer than {spec.shots + spec.queries} "
+        told += f"{rows} ({spec.shots} shots + {spec.queries} queries)"
         some = f"the smallest is {bins.names[worst]!r} with {int(bins.counts[worst].min())}"
         if not self.leave_out_small:
             cure = "take smaller tasks, or leave such out: --set dataset.small=leave_out"
