@@ -89,11 +89,13 @@ def promise_tables(tested: "Result") -> "list[Titled]":
     """Title, header and rows of each table that has rows."""
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
+    table = tested.subject.table
+    of = table.task if table is not None and table.kind == "labelled" else "classes"
     found = [
         ("probabilities without and with temperature, each answer by itself",
          ["tasks", "temperature", "ECE %", "then", "Brier", "then", "log loss", "then"], _reliability(promises)),
         (f"sets that hold the right class, {episodes} tasks",
-         ["tasks", "target %", "held %", f"{sign} tasks", f"{sign} classes", "set size", "empty %"], _sets(promises)),
+         ["tasks", "target %", "held %", f"{sign} tasks", f"{sign} {of}", "set size", "empty %"], _sets(promises)),
         ("queries of other classes, answered none of these",
          ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
     ]  # fmt: skip

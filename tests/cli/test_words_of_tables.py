@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.commands import TINY
-from tests.tables import kinds, machines, written
+from tests.tables import kinds, machines, people, written
 
 TASK = {"ways": 2, "shots": 2, "queries": 2}
-REGRESSION = {"task": {"ways": 1, "shots": 2, "queries": 2}, "algorithm": {"name": "maml", "inner_lr": 0.01}}
+MAML = {"algorithm": {"name": "maml", "inner_lr": 0.01}}
+REGRESSION = MAML | {"task": {"ways": 1, "shots": 2, "queries": 2}}
 EVAL = {"queries": 2, "episodes": 8, "val_episodes": 4, "every": 2}
 CLASSES = {"task": TASK, "algorithm": {"name": "protonet"}}
 MLP, CONV = {"name": "mlp", "hidden": [8]}, {"name": "conv4_1d", "channels": 4}
@@ -56,9 +57,17 @@ def _of_arrays(folder, role, values, task=False):
     np.savez(folder / "new.npz", x=given["x"][:5])
 
 
+def rows_of_people(folder):
+    columns = {{"person": "task", "activity": "label"}.get(name, name): cells for name, cells in people(10).items()}
+    written(folder / "all.csv", columns)
+    written(folder / "few.csv", {name: cells[:10] for name, cells in columns.items()})
+    written(folder / "new.csv", {"level": columns["level"][:3]})
+
+
 TABLES = {
     "rows of classes": (rows_of_classes, "rows", "csv", CLASSES | {"backbone": MLP}),
     "series of classes": (series_of_classes, "series", "npz", CLASSES | {"backbone": CONV}),
+    "rows of people, tasks of their own": (rows_of_people, "rows", "csv", MAML | {"task": TASK, "backbone": MLP}),
     "rows of tasks": (rows_of_tasks, "rows", "csv", REGRESSION | {"backbone": MLP}),
     "series of tasks": (series_of_tasks, "series", "npz", REGRESSION | {"backbone": CONV}),
 }

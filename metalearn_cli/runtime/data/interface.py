@@ -48,6 +48,8 @@ class Data(NamedTuple):
     training classes, at most `most` of them (only the baselines); None for a mixture. `passes()`: all pictures of the
     training classes. `strangers(part, spec, seed)`: pictures of the classes that a task does not have; None if a part
     has no other classes. `pictured` (only for features): the pictures of the same tasks, for a person to see.
+    `groups(part, spec, seed)` (only for a table whose tasks all have the same classes): for each class of a task, the
+    group whose rows it has, such as a person; in other data a class is such a group itself.
     `left_out(part, spec)`: a line on classes or tasks with too few rows; "" if there are none.
     """
 
@@ -60,6 +62,7 @@ class Data(NamedTuple):
     passes: Passes | None = None
     strangers: Callable[[Part, TaskSpec, int], Sampler | None] = lambda _part, _spec, _seed: None
     pictured: "Pictured | None" = None
+    groups: Callable[[Part, TaskSpec, int], Names] | None = None
     left_out: Callable[[Part, TaskSpec], str] = lambda _part, _spec: ""
 
 

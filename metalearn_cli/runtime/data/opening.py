@@ -101,6 +101,7 @@ def _of_table(name: str, data: TableData, ways: int) -> Data:
         data.classes,
         data.names,
         numbered=data.numbered,
+        groups=data.groups if encoding.kind == "labelled" else None,
         left_out=data.left_out,
     )
 
