@@ -33,13 +33,6 @@ def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def print_promises(tested: "Result") -> None:
-    """Print tables of calibration errors, of the coverage of sets, of the rejection of other classes, and of the
-    comparison with other learners.
-    """
-    print_tables(promise_tables(tested))
-
-
 def print_tables(titled: "Sequence[Titled]") -> None:
     """Print tables on stdout, with right-aligned cells."""
     out = tables.console(stderr=False)
@@ -86,7 +79,9 @@ Cells = list[list[str]]
 
 
 def promise_tables(tested: "Result") -> "list[Titled]":
-    """Title, header and rows of each table that has rows."""
+    """Title, header and rows of each table that has rows: of calibration errors, of the coverage of sets, of the
+    rejection of other classes, and of the comparison with other learners.
+    """
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
     table = tested.subject.table

@@ -40,6 +40,10 @@ class Interface(NamedTuple):
         return POINT if self.preprocessing is None else PICTURE
 
 
+Families = Callable[[int, int], str]
+"""`families(step, number)` returns the family of functions that task `number` of meta-batch `step` is of."""
+
+
 class Data(NamedTuple):
     """An experiment's dataset, ready to draw tasks with `sampler(part, spec, seed)`. `sha256` identifies its contents.
 
@@ -50,6 +54,7 @@ class Data(NamedTuple):
     has no other classes. `pictured` (only for features): the pictures of the same tasks, for a person to see.
     `groups(part, spec, seed)` (only for a table whose tasks all have the same classes): for each class of a task, the
     group whose rows it has, such as a person; in other data a class is such a group itself.
+    `families(part, seed)` (only for functions of several families): the family of each task.
     `left_out(part, spec)`: a line on classes or tasks with too few rows; "" if there are none.
     """
 
@@ -63,6 +68,7 @@ class Data(NamedTuple):
     strangers: Callable[[Part, TaskSpec, int], Sampler | None] = lambda _part, _spec, _seed: None
     pictured: "Pictured | None" = None
     groups: Callable[[Part, TaskSpec, int], Names] | None = None
+    families: Callable[[Part, int], Families] | None = None
     left_out: Callable[[Part, TaskSpec], str] = lambda _part, _spec: ""
 
 
