@@ -37,7 +37,7 @@ MAY_IMPORT_INSIDE = {
         "tabular": {"files", "inputs", "prepared"},
     },
 }
-OPEN_TO_ALL = {"errors", "omissions", "preprocessing", "pytest_plugin", "references", "settings", "version"}
+OPEN_TO_ALL = {"errors", "nouns", "omissions", "preprocessing", "pytest_plugin", "references", "settings", "version"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

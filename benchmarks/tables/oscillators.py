@@ -12,7 +12,7 @@ from torch import Tensor
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.network import Network
-from metalearn_cli.runtime.data import opening, table_tasks
+from metalearn_cli.runtime.data import opening, row_draws, table_tasks
 from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.data.random_streams import generator_for
 from metalearn_cli.runtime.run import assembly
@@ -46,9 +46,7 @@ def machines(experiment: Experiment, episodes: int) -> list[int]:
     order = np.argsort(bins.starts[:, 0])
     found = []
     for number in range(episodes):
-        rows = table_tasks.drawn_rows(
-            bins, table.encoding, spec, generator_for(experiment.eval.seed, "test", 0, number)
-        )
+        rows = row_draws.drawn_rows(bins, table.encoding, spec, generator_for(experiment.eval.seed, "test", 0, number))
         found.append(int(order[np.searchsorted(bins.starts[order, 0], rows[0, 0], side="right") - 1]))
     return found
 

@@ -133,6 +133,24 @@ def _functions(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
             steps = {step["step"]: step for step in groups[name][0]["steps"]}
             cells = [f"{steps[at]['score']:.3f} ± {steps[at]['ci95']:.3f}" for at in (1, 5, 10)]
             yield f"| {count} | {source['learners'][name]['label']} | {' | '.join(cells)} |"
+    yield from _families(source, found)
+
+
+def _families(source: Result, found: Mapping[str, Mapping[str, Mapping[int, Result]]]) -> Iterator[str]:
+    """A table of the errors of single families after the last inner step; nothing if no run has them."""
+    rows = []
+    names = source["families"]["5"]
+    for count, groups in found.items():
+        for learner in (one for one in source["learners"] if one in groups and "families" in groups[one][0]):
+            own = groups[learner][0]["families"]
+            last = [own[name]["steps"][-1] if name in own else None for name in names]
+            cells = ["" if step is None else f"{step['score']:.2f} ± {step['ci95']:.2f}" for step in last]
+            rows.append(f"| {count} | {source['learners'][learner]['label']} | {' | '.join(cells)} |")
+    if rows:
+        yield from ("", WORDS["families"])
+        yield f"| families | learner | {' | '.join(names)} |"
+        yield f"|---|---|{'---|' * len(names)}"
+        yield from rows
 
 
 def _series(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:

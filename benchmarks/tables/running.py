@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.tables import oscillators, series
 from benchmarks.tables.rows import Row, Table
 from metalearn_cli import evaluate
 from metalearn_cli.experiment import Experiment, read_experiment
+from metalearn_cli.runtime.run.evaluation import Step
 from metalearn_cli.runtime.use.measurement import Result
 from metalearn_cli.version import own_version
 
@@ -45,15 +47,20 @@ def _learner(table: Table, row: Row, work: Path) -> dict[str, Any]:
         "iterations": trained["iterations"],
         "best_iteration": best["iteration"] if best else None,
         "fingerprint": result.fingerprint,
-        "steps": _steps(result),
+        "steps": _steps(result.steps, result.explained),
+        **({"families": _families(result)} if result.families else {}),
         "scores": rounded(result.scores),
         **({"machines": oscillators.machines(_experiment(table, row), len(result.scores))} if _grouped(row) else {}),
     }
 
 
-def _steps(result: Result) -> list[dict[str, float]]:
+def _families(result: Result) -> dict[str, dict[str, Any]]:
+    return {one.name: {"episodes": one.episodes, "steps": _steps(one.steps, one.explained)} for one in result.families}
+
+
+def _steps(steps: Sequence[Step], explained: Sequence[float]) -> list[dict[str, float]]:
     """Each step's score with its interval, and of a regression the median and R2."""
-    shares = list(result.explained) or [None] * len(result.steps)
+    shares = list(explained) or [None] * len(steps)
     return [
         {
             "step": step.step,
@@ -61,7 +68,7 @@ def _steps(result: Result) -> list[dict[str, float]]:
             "ci95": _rounded(step.ci95),
             **({} if share is None else {"median": _rounded(step.median), "explained": _rounded(share)}),
         }
-        for step, share in zip(result.steps, shares, strict=True)
+        for step, share in zip(steps, shares, strict=True)
     ]
 
 

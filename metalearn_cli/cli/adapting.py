@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metalearn_cli.cli import answers, tables
 from metalearn_cli.cli.outputs import require_writable
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.nouns import Noun
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -119,17 +120,16 @@ def _grown(before: "Classifier", name: str, support: Path, progress: "Progress")
     import torch
 
     from metalearn_cli.runtime.use import finetuning, growth, reopened
-    from metalearn_cli.runtime.use.network_inputs import noun_of
 
     learner, targets = growth.growable(before, name)
     named: dict[str, Any] = {str(label): label for label in before.classes}
-    shown, noun = _examples(support, learner, 1, progress), noun_of(learner.interface)
+    shown, noun = _examples(support, learner, 1, progress), learner.interface.noun
     shown = shown._replace(labels=[named.get(label, label) for label in shown.labels])
     new = [label for label in sorted(set(shown.labels), key=str) if str(label) not in named]
     classes = learner.classes_of([*before.classes, *new])
     kept = finetuning.Labelled(
         [
-            f"{name}: {noun[:-1]} {number} of {before.classes[target]}"
+            f"{name}: {noun.one} {number} of {before.classes[target]}"
             for number, target in enumerate(targets.tolist(), 1)
         ],
         before.support, [before.classes[target] for target in targets.tolist()],
@@ -144,16 +144,17 @@ def _grown(before: "Classifier", name: str, support: Path, progress: "Progress")
     steps = learner.classifiers(every.inputs, every.targets(classes), classes)
     reopened.require_finite(steps)
     added = sum(label in new for label in shown.labels)
-    told = f"{len(new)} classes added ({', '.join(map(str, new))}), with {added} {noun}" if new else "no class added"
-    line = f"{name}: {len(before.classes)} classes of {len(kept.files)} {noun}; {told}"
-    line += f", and {len(shown.files) - added} {noun} to those that it had"
+    listed = ", ".join(map(str, new))
+    told = f"{len(new)} classes added ({listed}), with {noun.counted(added)}" if new else "no class added"
+    line = f"{name}: {len(before.classes)} classes of {noun.counted(len(kept.files))}; {told}"
+    line += f", and {noun.counted(len(shown.files) - added)} to those that it had"
     return Steps(steps, shown, learner, every, (line,))
 
 
-def converted(path: Path, output: Path, overrides: list[str], device: str) -> dict[str, Any]:
+def converted(path: Path, output: Path, overrides: list[str], device: str) -> tuple[dict[str, Any], Noun]:
     """Write an adapted classifier or the initialisation of a learner in the format that the suffix of `output` names.
 
-    Return the fields for JSON.
+    Return the fields for JSON, and the word for the examples that it answers.
     """
     from metalearn_cli.runtime.run import assembly
     from metalearn_cli.runtime.use import export, reopened
@@ -167,10 +168,11 @@ def converted(path: Path, output: Path, overrides: list[str], device: str) -> di
         saved.save(output)
         classes = saved.classes
         if not saved.interface.tells_classes_apart:
-            return {"checkpoint": str(path), "classes": None, "targets": classes} | NOTHING_ASKED
+            return {"checkpoint": str(path), "classes": None, "targets": classes} | NOTHING_ASKED, saved.interface.noun
+        interface = saved.interface
     else:
-        export.save_initialisation(file, path, output)
-    return {"checkpoint": str(path), "classes": classes} | NOTHING_ASKED
+        interface = export.save_initialisation(file, path, output)
+    return {"checkpoint": str(path), "classes": classes} | NOTHING_ASKED, interface.noun
 
 
 NOTHING_ASKED: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Tables of a classifier's answers, as `finetune` prints them on a terminal.
 
-Legend: N pictures, W classes.
+Legend: N pictures or rows, W classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,25 @@ from rich.table import Table
 
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.answers import Fields, is_wrong, notes, wrong_first
+from metalearn_cli.nouns import Noun
 
 _MOST_ROWS, _MOST_COLUMNS, _MOST_PAIRS = 50, 14, 20
 _TITLE: Any = {"title_justify": "left", "title_style": "bold"}
 
 
-def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
+def print_predictions(predictions: Sequence[Fields], noun: Noun, verbose: bool) -> None:
     """Print a table of the queries, the wrong ones first. Without `verbose` a long table is cut."""
     out = tables.console(stderr=False)
     table = Table(title="predictions", **_TITLE)
     judged = any(row["known"] is not None for row in predictions)
     with_sets = any(row["set"] is not None for row in predictions)
-    for name in ("picture", "class", "probability %", *(["set"] if with_sets else []), *(["known"] if judged else [])):
+    for name in (noun.one, "class", "probability %", *(["set"] if with_sets else []), *(["known"] if judged else [])):
         table.add_column(name, justify="right" if name == "probability %" else "left", overflow="fold")
     names = {Path(row["file"]).name for row in predictions}
     order = wrong_first(predictions)
     for place in order if verbose else order[:_MOST_ROWS]:
         row = predictions[place]
-        # The name alone is printed only if no two folders have a picture of the same name.
+        # The name alone is printed only if no two folders have a file of the same name.
         file = Path(row["file"]).name if len(names) == len(predictions) else row["file"]
         verdict = "" if row["known"] is None else f"wrong, is {row['known']}" if is_wrong(row) else "right"
         label = f"none of these (nearest: {row['label']})" if row["none_of_these"] else str(row["label"])
@@ -39,31 +40,31 @@ def print_predictions(predictions: Sequence[Fields], verbose: bool) -> None:
         out.print(f"and {len(order) - _MOST_ROWS} more; --verbose or --json shows all", markup=False)
 
 
-def print_measured(fields: Mapping[str, Any], verbose: bool) -> None:
+def print_measured(fields: Mapping[str, Any], noun: Noun, verbose: bool) -> None:
     """Print tables of the accuracy after each inner step, and of each class."""
     out = tables.console(stderr=False)
     title = f"accuracy on {fields['measured_on']}, {len(fields['classes'])} classes, support statistics"
     table = Table(title=title, **_TITLE)
-    for name in ("step", "accuracy %", "95 %", "right", "pictures"):
+    for name in ("step", "accuracy %", "95 %", "right", noun.many):
         table.add_column(name, justify="right")
     for row in tables.shown_steps(fields["per_step"], lambda row: int(row["step"])):
         table.add_row(str(row["step"]), *_cells(row), str(row["right"]), str(row["pictures"]))
     out.print(table)
-    out.print(_classes_table(fields, verbose))
+    out.print(_classes_table(fields, noun, verbose))
     if len(fields["classes"]) <= _MOST_COLUMNS:
         out.print(_matrix(fields))
     elif any(row["right"] < row["pictures"] for row in fields["per_class"]):
         out.print(_pairs(fields, verbose))
     if wrong := [row for row in fields["support_answers"] if is_wrong(row)]:
-        out.print(_wrong_table(wrong, verbose))
-    for sentence in notes(fields):
+        out.print(_wrong_table(wrong, noun, verbose))
+    for sentence in notes(fields, noun):
         out.print(sentence)
 
 
-def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
-    """A table of the support pictures with a wrong answer, because they may lie in the wrong folder."""
-    table = Table(title="support pictures with a wrong answer", **_TITLE)
-    for name in ("picture", "class", "known"):
+def _wrong_table(wrong: Sequence[Fields], noun: Noun, verbose: bool) -> Table:
+    """A table of the support examples with a wrong answer, because their class may be wrong."""
+    table = Table(title=f"support {noun.many} with a wrong answer", **_TITLE)
+    for name in (noun.one, "class", "known"):
         table.add_column(name, overflow="fold")
     for row in wrong if verbose else wrong[:_MOST_ROWS]:
         table.add_row(row["file"], "-" if row["label"] is None else str(row["label"]), f"wrong, is {row['known']}")
@@ -72,11 +73,11 @@ def _wrong_table(wrong: Sequence[Fields], verbose: bool) -> Table:
     return table
 
 
-def _classes_table(fields: Mapping[str, Any], verbose: bool) -> Table:
+def _classes_table(fields: Mapping[str, Any], noun: Noun, verbose: bool) -> Table:
     """A table of the classes with their accuracy, the lowest first."""
     rows = sorted(fields["per_class"], key=lambda row: row["accuracy"] if row["pictures"] else 2)
     table = Table(title=f"by class, after step {fields['per_step'][-1]['step']}", **_TITLE)
-    for name in ("class", "accuracy %", "95 %", "right", "pictures"):
+    for name in ("class", "accuracy %", "95 %", "right", noun.many):
         table.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
     for row in rows if verbose else rows[:_MOST_ROWS]:
         table.add_row(str(row["class"]), *_cells(row), str(row["right"]), str(row["pictures"]))
@@ -113,7 +114,7 @@ def _pairs(fields: Mapping[str, Any], verbose: bool) -> Table:
 
 
 def _cells(share: Mapping[str, Any]) -> tuple[str, str]:
-    """Accuracy and its interval in percent; two dashes if there are no pictures."""
+    """Accuracy and its interval in percent; two dashes if there are no examples."""
     if share["accuracy"] is None:
         return "-", "-"
     low, high = share["interval"]

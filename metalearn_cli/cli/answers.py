@@ -1,11 +1,13 @@
 """A classifier's answers as `finetune` gives them: fields for JSON, sentences, and a csv file.
 
-Legend: N pictures, W classes.
+Legend: N pictures or rows, W classes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from metalearn_cli.nouns import PICTURE, Noun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +41,7 @@ def measured_fields(measured: "Measured | None", steps: Sequence[int], classes: 
 
 
 def _support_answers(measured: "Measured", classes: Sequence[Any]) -> list[Fields]:
-    """Fields for JSON with the answer to each judged support picture; its label is None if it has no finite answer."""
+    """Fields for JSON with the answer to each judged support example; its label is None if it has no finite answer."""
     answers, targets = measured.counted.answers[-1].tolist(), measured.counted.targets.tolist()
     judged = zip(measured.files, answers, targets, strict=True) if measured.files else ()
     return [
@@ -73,7 +75,7 @@ def prediction_fields(
 
 
 def note(prediction: Mapping[str, Any]) -> str:
-    """A sentence on an answer: that the picture may be of no known class, or its set of classes; may be empty."""
+    """A sentence on an answer: that the query may be of no known class, or its set of classes; may be empty."""
     found = ["none of these"] if prediction["none_of_these"] else []
     if prediction["set"] is not None:
         found += [f"set: {', '.join(map(str, prediction['set'])) or 'empty'}"]
@@ -90,22 +92,23 @@ def wrong_first(predictions: Sequence[Mapping[str, Any]]) -> list[int]:
     return sorted(range(len(predictions)), key=lambda place: not is_wrong(predictions[place]))
 
 
-def notes(fields: Mapping[str, Any]) -> list[str]:
-    """Two sentences: how the accuracy was measured, and what its interval means."""
-    pictures, count = fields["per_step"][-1]["pictures"], fields["folds"]
-    interval = "Intervals are 95 %, as if each picture were drawn by itself (Wilson)."
+def notes(fields: Mapping[str, Any], noun: Noun) -> list[str]:
+    """Two sentences: how the accuracy was measured, and what its interval means. `noun` names the examples."""
+    judged, count = fields["per_step"][-1]["pictures"], fields["folds"]
+    interval = f"Intervals are 95 %, as if each {noun.one} were drawn by itself (Wilson)."
     if fields["measured_on"] == "support":
         return [
-            "These are the pictures that it learned from, which says nothing of new ones.",
-            "With two pictures or more of each class, leaving some out would tell.",
+            f"These are the {noun.many} that it learned from, which says nothing of new ones.",
+            f"With two {noun.many} or more of each class, leaving some out would tell.",
             interval,
         ]
     if count is None:
-        return [f"{pictures} of {len(fields['predictions'])} queries lie in a folder that names their class.", interval]
-    said = [f"{count} folds, each without one picture of every class; each picture counts once."]
+        known = "lie in a folder that names their class" if noun == PICTURE else "have a known class"
+        return [f"{judged} of {len(fields['predictions'])} queries {known}.", interval]
+    said = [f"{count} folds, each without one {noun.one} of every class; each {noun.one} counts once."]
     if min(fields["support"].values()) < count:
-        said += ["Of a class that has fewer, the same pictures are left out again, and do not count again."]
-    if pictures < sum(fields["support"].values()):
+        said += [f"Of a class that has fewer, the same {noun.many} are left out again, and do not count again."]
+    if judged < sum(fields["support"].values()):
         said += [f"Of a class that has more, {count} are left out, spread evenly."]
     return [*said, interval]
 
@@ -125,11 +128,14 @@ def csv_table(classes: Sequence[Any], predictions: Sequence[Fields], rows: "NDAr
     return as_csv(header, lines)
 
 
-def promised(fields: Mapping[str, Any]) -> str:
-    """A line on the calibration of the probabilities, and of the sets of classes if there are any."""
+def promised(fields: Mapping[str, Any], noun: Noun) -> str:
+    """A line on the calibration of the probabilities, and of the sets of classes if there are any.
+
+    `noun` names the examples.
+    """
     found = fields["calibration"]
     if found is None:
-        by = "" if fields["temperature"] == 1 else "; their temperature is from leaving support pictures out"
+        by = "" if fields["temperature"] == 1 else f"; their temperature is from leaving support {noun.many} out"
         return f"Probabilities are not calibrated: no validation tasks were held against them{by}."
     tasks = (
         f"{found['episodes']} validation tasks ({found['ways']}-way {found['shots']}-shot, {found['classes']} classes)"
@@ -138,7 +144,7 @@ def promised(fields: Mapping[str, Any]) -> str:
     classes, support = len(fields["classes"]), fields["support"] or {}
     unlike = [f"{classes} classes"] if classes != found["ways"] else []
     if support and set(support.values()) != {found["shots"]}:
-        unlike += [f"{sum(support.values()) / classes:.3g} pictures of each"]
+        unlike += [f"{sum(support.values()) / classes:.3g} {noun.many} of each"]
     said += f" Here are {', '.join(unlike)}, so they are less sure." if unlike else ""
     if fields["coverage"] is not None:
         said += f" In new tasks {100 * fields['coverage']:.4g} % of the sets hold the right class."

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metalearn_cli.cli import answers, pages
+from metalearn_cli.nouns import Noun
 from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_classifying_page(
     classes, source = [str(name) for name in classifier.classes], fields["checkpoint"] or f"--config {fields['config']}"
     found = classifying.Classified(
         source, classes, known, shown, [(row["label"], row["known"]) for row in predictions],
-        judged=judged_of(classes, fields), in_features=near.in_features,
+        judged=judged_of(classes, fields, classifier.interface.noun), in_features=near.in_features,
     )  # fmt: skip
     origin = pages.origin([("", to_yaml(classifier.experiment))], str(classifier.device), made)
     deliver(path, as_html(classifying.classifying_page(found, origin)))
@@ -75,11 +76,14 @@ def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Ma
 
     classes = [str(name) for name in classifier.classes]
     probabilities = [row["probability"] for row in fields["predictions"]]
-    write_figures(folder, judged_charts(classes, judged_of(classes, fields), probabilities))
+    write_figures(folder, judged_charts(classes, judged_of(classes, fields, classifier.interface.noun), probabilities))
 
 
-def judged_of(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | None":
-    """The measured answers in `fields`, as the page shows them; None if nothing was measured."""
+def judged_of(classes: Sequence[str], fields: Mapping[str, Any], noun: Noun) -> "Judged | None":
+    """The measured answers in `fields`, as the page shows them; None if nothing was measured.
+
+    `noun` names the examples.
+    """
     from metalearn_cli.report.judging import Judged
     from metalearn_cli.runtime.use.answer_counts import confused
 
@@ -88,11 +92,12 @@ def judged_of(classes: Sequence[str], fields: Mapping[str, Any]) -> "Judged | No
     pairs = confused(classes, fields["confusion"])
     return Judged(
         fields["measured_on"],
-        " ".join(answers.notes(fields)),
+        " ".join(answers.notes(fields, noun)),
         fields["per_step"],
         fields["per_class"],
         fields["confusion"],
         confused=pairs,
+        noun=noun,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metalearn_cli.cli import pages, promising, tables, testing_page
+from metalearn_cli.cli import families, pages, promising, tables, testing_page
 from metalearn_cli.cli.options import Device, Figures, Json, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures, require_page
 from metalearn_cli.cli.presence import require_checkpoint
@@ -68,7 +68,7 @@ def evaluate(
         results.append((tested, _fields(path, tested, time.monotonic() - started)))
         if not json:
             _print(path, tested, len(checkpoints) > 1, verbose)
-            promising.print_promises(tested)
+            promising.print_tables([*families.family_tables(tested), *promising.promise_tables(tested)])
     _tell(checkpoints, results, report, json, made)
     every = [tested for tested, _ in results]
     usable = [tested.accuracy or tested.subject.table is not None for tested in every]
@@ -76,7 +76,8 @@ def evaluate(
         path for path, tested, known in zip(checkpoints, every, usable, strict=True) if known and not tested.members
     ]
     if single:
-        given = "DIR" if every[0].subject.table is None else "FILE.csv"
+        table = every[0].subject.table
+        given = "DIR" if table is None else table.noun.file
         use = f"metalearn finetune --checkpoint {shlex.quote(str(single[0]))}"
         tables.hint(f"{use} --support {given} --query {given}", quiet)
     _gate(min_accuracy, every)
@@ -138,7 +139,7 @@ def _fields(path: Path, tested: "Result", seconds: float) -> dict[str, Any]:
         "chance": 1 / protocol.ways if tested.accuracy else None, "per_step": rows, key: rows[-1][key],
         "ci95": rows[-1]["ci95"], "not_finite": tested.lost,
         "promises": promising.promise_fields(tested.promises),
-        "worth": promising.worth_fields(tested.worth), "seconds": seconds,
+        "worth": promising.worth_fields(tested.worth), "seconds": seconds, **families.family_fields(tested),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from metalearn_cli.cli.finetune_options import check_coverage, check_options
 from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Overrides, Quiet, Verbose
 from metalearn_cli.cli.outputs import require_figures
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.nouns import Noun
 from metalearn_cli.omissions import Omission, as_fields, merged
 
 if TYPE_CHECKING:
@@ -68,16 +69,13 @@ def finetune(
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")
     with tables.loading(quiet):
         from metalearn_cli.runtime.use import finetuning  # noqa: F401
-    queries = "PICTURE"
     given = adapting.Given(checkpoint, config, overrides or [], device, output=output, report=report)
     if checkpoint is not None and support is None and query is None and output is not None:
-        fields = adapting.converted(checkpoint, output, overrides or [], device)
+        fields, noun = adapting.converted(checkpoint, output, overrides or [], device)
     else:
         with tables.bar(quiet) as progress:
             found = _adapted(given, support, query or [], coverage, progress)
-        fields = found.fields
-        if found.classifier.interface.table is not None:
-            queries = "FILE.csv"
+        fields, noun = found.fields, found.classifier.interface.noun
         _write(found, output, csv)
         _show(found, report, figures, made)
     written = (("output", output), ("csv", csv), ("report", report), ("figures", figures))
@@ -85,9 +83,9 @@ def finetune(
     if json:
         tables.print_json(fields)
     else:
-        _print(fields, verbose)
+        _print(fields, noun, verbose)
     tables.left_out(map(Omission.model_validate, fields["left_out"]), fields["remarks"])
-    _hint(given, support, queries, quiet)
+    _hint(given, support, noun.file, quiet)
 
 
 class Found(NamedTuple):
@@ -122,7 +120,7 @@ def _adapted(
     every = found.learned_from
     measured = finetuning.measured(steps, queries, found.learner, every)
     if measured is not None:
-        _warn_of_lost(measured, [one.steps for one in steps])
+        _warn_of_lost(measured, [one.steps for one in steps], found.interface.noun)
     fields = {
         "checkpoint": None if given.checkpoint is None else str(given.checkpoint),
         "config": given.config,
@@ -171,15 +169,16 @@ def _regressed(
     return Found(found.fields, found.classifier, None, None, None, regressed=found)
 
 
-def _warn_of_lost(measured: "Measured", steps: list[int]) -> None:
-    """Warn of pictures without a finite answer, with the inner steps after which they have none."""
+def _warn_of_lost(measured: "Measured", steps: list[int], noun: Noun) -> None:
+    """Warn of examples without a finite answer, with the inner steps after which they have none."""
     lost = [(step, count) for step, count in zip(steps, measured.counted.unanswered, strict=True) if count]
     if lost:
         listed = ", ".join(f"{count} after inner step {step}" for step, count in lost[:5])
         more = f" and after {len(lost) - 5} more" if len(lost) > 5 else ""
         total = len(measured.counted.targets)
         tables.warn(
-            f"accuracy on {measured.on}: of {total} pictures have no finite answer and count as wrong: {listed}{more}"
+            f"accuracy on {measured.on}: of {noun.counted(total)} some have no finite answer and count as wrong: "
+            f"{listed}{more}"
         )
 
 
@@ -207,15 +206,15 @@ def _show(found: Found, report: Path | None, figures: Path | None, made: pages.M
         classifying.write_classifying_figures(figures, found.classifier, found.fields)
 
 
-def _print(fields: dict[str, Any], verbose: bool) -> None:
+def _print(fields: dict[str, Any], noun: Noun, verbose: bool) -> None:
     out = tables.console(stderr=False)
     if fields.get("targets"):
-        regressing.print_regressed(fields, verbose)
+        regressing.print_regressed(fields, noun, verbose)
     elif fields["predictions"]:
-        answer_tables.print_predictions(fields["predictions"], verbose)
-        out.print(answers.promised(fields), markup=False)
+        answer_tables.print_predictions(fields["predictions"], noun, verbose)
+        out.print(answers.promised(fields, noun), markup=False)
     if fields["per_step"] and not fields.get("targets"):
-        answer_tables.print_measured(fields, verbose)
+        answer_tables.print_measured(fields, noun, verbose)
     if fields["output"]:
         kind = "regressor" if fields.get("targets") else "classifier"
         what = "initialisation" if fields["classes"] is fields.get("targets") is None else f"adapted {kind}"

@@ -22,7 +22,7 @@ def check_options(
     if config is not None and support is None:
         raise ConfigError("--config: needs --support, a folder with one sub-folder of pictures per class")
     if support is None and query is None and output is None:
-        raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class")
+        raise ConfigError("--support is missing: a folder with one sub-folder of pictures per class, or a table")
     may_grow = support is not None and output is not None and output.suffix == ".pt"
     _require_files([] if checkpoint is None else [checkpoint], query, files, may_grow)
     if checkpoint is not None:

@@ -13,6 +13,7 @@ from metalearn_cli.cli import tables
 from metalearn_cli.cli.promising import worth_tables
 from metalearn_cli.cli.signs import clock
 from metalearn_cli.errors import ConfigError
+from metalearn_cli.nouns import POINT
 from metalearn_cli.storage.files.atomic import write_file
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ def _training_page(
     facts = [("last report", f"iteration {last['iteration'] if last else 0:,} of {outer.iterations:,}")]
     facts += [("meta-batch", f"{outer.meta_batch_size} tasks"), ("seed", str(experiment.seed))]
     facts += [("steps left out", str(last["skipped"]))] if last and last["skipped"] else []
-    pictures = f", SHA-256 {session.data.sha256[:16]}" if session.data.interface.preprocessing else ""
-    facts += [("data", f"{experiment.dataset.name}{pictures}")]
+    digest = "" if session.data.interface.noun == POINT else f", SHA-256 {session.data.sha256[:16]}"
+    facts += [("data", f"{experiment.dataset.name}{digest}")]
     run = training.TrainedRun(
         experiment.name, title, kind, rows, str(session.trained), measured=str(session.measured), facts=facts,
         **seen._asdict(), worth=worth_tables(worth),

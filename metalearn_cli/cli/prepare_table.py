@@ -75,7 +75,7 @@ def _fields(name: str, manifest: "TableManifest", folder: Path, seconds: float) 
 def _print(fields: dict[str, Any], manifest: "TableManifest", wanted: Wanted) -> None:
     groups = "classes" if manifest.encoding.kind == "classes" else "tasks"
     table = Table(title=f"{wanted.name}, {_learned(manifest)}", title_justify="left", title_style="bold")
-    for column in ("part", groups, "rows"):
+    for column in ("part", groups, manifest.encoding.noun.many):
         table.add_column(column, justify="left" if column == "part" else "right")
     for part, counts in fields["splits"].items():
         table.add_row(part, f"{counts[groups]:,}", f"{counts['rows']:,}")
@@ -107,8 +107,8 @@ def _next(wanted: Wanted, manifest: "TableManifest") -> None:
         kind = "class" if manifest.encoding.kind == "classes" else "task"
         small = [name for name, counts in zip(manifest.groups, manifest.counts, strict=True) if min(counts) < 2]
         tables.warn(
-            f"{len(small):,} of {len(manifest.groups):,} have fewer than 2 rows ({kind} {small[0]!r}), one to learn "
-            "from and one to answer; dataset.small=leave_out leaves such out"
+            f"{len(small):,} of {len(manifest.groups):,} have fewer than {manifest.encoding.noun.counted(2)} "
+            f"({kind} {small[0]!r}), one to learn from and one to answer; dataset.small=leave_out leaves such out"
         )
     tables.hint(proposed_training(wanted, config, manifest), wanted.quiet)
 

@@ -33,13 +33,6 @@ def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def print_promises(tested: "Result") -> None:
-    """Print tables of calibration errors, of the coverage of sets, of the rejection of other classes, and of the
-    comparison with other learners.
-    """
-    print_tables(promise_tables(tested))
-
-
 def print_tables(titled: "Sequence[Titled]") -> None:
     """Print tables on stdout, with right-aligned cells."""
     out = tables.console(stderr=False)
@@ -86,15 +79,19 @@ Cells = list[list[str]]
 
 
 def promise_tables(tested: "Result") -> "list[Titled]":
-    """Title, header and rows of each table that has rows."""
+    """Title, header and rows of each table that has rows: of calibration errors, of the coverage of sets, of the
+    rejection of other classes, and of the comparison with other learners.
+    """
     promises, sign = tested.promises, tables.plus_minus()
     episodes = promises[0].episodes if promises else 0
+    table = tested.subject.table
+    of = table.task if table is not None and table.kind == "labelled" else "classes"
     found = [
         ("probabilities without and with temperature, each answer by itself",
          ["tasks", "temperature", "ECE %", "then", "Brier", "then", "log loss", "then"], _reliability(promises)),
         (f"sets that hold the right class, {episodes} tasks",
-         ["tasks", "target %", "held %", f"{sign} tasks", f"{sign} classes", "set size", "empty %"], _sets(promises)),
-        ("pictures of other classes, answered none of these",
+         ["tasks", "target %", "held %", f"{sign} tasks", f"{sign} {of}", "set size", "empty %"], _sets(promises)),
+        ("queries of other classes, answered none of these",
          ["tasks", "turned away %", f"{sign} 95 %", "members kept %", "AUROC", "by"], _strangers(promises)),
     ]  # fmt: skip
     return [one for one in [*found, *worth_tables(tested.worth)] if one[2]]

@@ -9,6 +9,7 @@ from rich.table import Table
 from metalearn_cli.cli import tables
 from metalearn_cli.cli.answers import NOTHING_MEASURED
 from metalearn_cli.cli.signs import digits
+from metalearn_cli.nouns import Noun
 from metalearn_cli.omissions import as_fields, merged
 
 if TYPE_CHECKING:
@@ -107,16 +108,16 @@ def csv_of_values(fields: Mapping[str, Any]) -> bytes:
     return as_csv(header, rows)
 
 
-def print_regressed(fields: Mapping[str, Any], verbose: bool) -> None:
-    """Print tables of the values and of their errors."""
+def print_regressed(fields: Mapping[str, Any], noun: Noun, verbose: bool) -> None:
+    """Print tables of the values and of their errors. `noun` names the examples."""
     out = tables.console(stderr=False)
     if rows := fields["predictions"]:
-        out.print(_values_table(rows if verbose else rows[:_MOST_ROWS], fields["targets"]))
+        out.print(_values_table(rows if verbose else rows[:_MOST_ROWS], fields["targets"], noun))
         if len(rows) > _MOST_ROWS and not verbose:
             out.print(f"and {len(rows) - _MOST_ROWS} more; --verbose or --json shows all", markup=False)
     if fields["per_step"]:
         judged = fields["per_step"][-1]["rows"]
-        table = Table(title=f"mean squared error on {fields['measured_on']}, {judged} rows", **_TITLE)
+        table = Table(title=f"mean squared error on {fields['measured_on']}, {noun.counted(judged)}", **_TITLE)
         for name in ("step", "mse", "R2"):
             table.add_column(name, justify="right")
         for row in tables.shown_steps(fields["per_step"], lambda row: int(row["step"])):
@@ -124,12 +125,12 @@ def print_regressed(fields: Mapping[str, Any], verbose: bool) -> None:
             table.add_row(str(row["step"]), "-" if row["mse"] is None else digits(row["mse"], 4), explained)
         out.print(table)
         if fields["measured_on"] == "support":
-            out.print("This is the row that it learned from, which says nothing of new ones.")
+            out.print(f"This is the {noun.one} that it learned from, which says nothing of new ones.")
 
 
-def _values_table(rows: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> Table:
+def _values_table(rows: Sequence[Mapping[str, Any]], targets: Sequence[str], noun: Noun) -> Table:
     table = Table(title="predictions", **_TITLE)
-    table.add_column("row", overflow="fold")
+    table.add_column(noun.one, overflow="fold")
     judged = any(value is not None for row in rows for value in row["known"].values())
     for name in [*targets, *(f"known {name}" for name in targets if judged)]:
         table.add_column(name, justify="right", overflow="fold")

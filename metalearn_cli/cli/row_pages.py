@@ -38,9 +38,10 @@ def write_classified_rows_page(
         for one, cells in ((predictions[place], shown[place]) for place in order)
     ]  # fmt: skip
     classes = [str(name) for name in classifier.classes]
-    judged = classifying.judged_of(classes, fields)
+    judged = classifying.judged_of(classes, fields, classifier.interface.noun)
     known = _learned_from(classifier, support)
-    found = ClassifiedRows(_source(fields), classes, _columns(classifier), known, rows, judged=judged)
+    noun = classifier.interface.noun
+    found = ClassifiedRows(_source(fields), classes, _columns(classifier), known, rows, judged=judged, noun=noun)
     origin = pages.origin([("", to_yaml(classifier.experiment))], str(classifier.device), made)
     deliver(path, as_html(classified_rows_page(found, origin)))
 
@@ -92,6 +93,7 @@ def _regression(found: "Regressed") -> "Regression":
     return Regression(
         _source(fields), last.targets, _columns(last), support, queries,
         measured_on=fields["measured_on"], steps=fields["per_step"], fits=_fits(found),
+        noun=last.interface.noun,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metalearn_cli.cli import pages, promising, tables
+from metalearn_cli.cli import families, pages, promising, tables
 from metalearn_cli.storage.files.delivery import deliver
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _measured(checkpoint: Path, one: "Result") -> "MeasuredCheckpoint":
     lost = f", {one.lost} of them with answers that are not finite" if one.lost else ""
     extent = f"{one.episodes} {one.protocol.part} episodes{lost}"
     name, files = tables.named(checkpoint, one), [str(path) for path in one.members]
-    promised = promising.promise_tables(one)
+    promised = [*families.family_tables(one), *promising.promise_tables(one)]
     return MeasuredCheckpoint(
         name, title, extent, steps, one.scores.tolist(), fingerprint=one.fingerprint, members=files, promised=promised
     )

@@ -210,12 +210,14 @@ Floats = NDArray[np.float32]
 class TaskSource(NamedTuple):
     """A distribution over regression tasks. `draw(generator, examples)` gives one task's (inputs, targets).
 
-    Shapes: inputs [examples, *input_shape], targets [examples, outputs].
+    Shapes: inputs [examples, *input_shape], targets [examples, outputs]. `family(generator)`, if tasks are of several
+    families with results of their own, is the name of the family of the task that `draw` makes of an equal generator.
     """
 
     input_shape: tuple[int, ...]
     outputs: int
     draw: Callable[[np.random.Generator, int], tuple[Floats, Floats]]
+    family: Callable[[np.random.Generator], str] | None = None
 
 
 class Mixture(NamedTuple):

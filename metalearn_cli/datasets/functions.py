@@ -40,13 +40,22 @@ class Config(Choice):
 
 def build(config: Config) -> TaskSource:
     """Tasks with inputs [examples, 1] and targets alike."""
-    return TaskSource(input_shape=(1,), outputs=1, draw=lambda *given: draw_function(config, *given))
+    return TaskSource(
+        input_shape=(1,),
+        outputs=1,
+        draw=lambda *given: draw_function(config, *given),
+        family=lambda generator: drawn_family(config, generator),
+    )
+
+
+def drawn_family(config: Config, generator: np.random.Generator) -> Family:
+    """The family of a task, which is the first that its generator draws."""
+    return config.of[int(generator.integers(len(config.of)))]
 
 
 def draw_function(config: Config, generator: np.random.Generator, examples: int) -> tuple[Floats, Floats]:
     """One function of one family, at `examples` places."""
-    family = FAMILIES[config.of[int(generator.integers(len(config.of)))]]
-    function = family(generator)
+    function = FAMILIES[drawn_family(config, generator)](generator)
     inputs = generator.uniform(-5.0, 5.0, (examples, 1))
     targets = function(inputs) + config.noise * generator.normal(size=inputs.shape)
     return inputs.astype(np.float32), targets.astype(np.float32)

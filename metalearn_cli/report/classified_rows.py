@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from metalearn_cli.nouns import ROW, Noun
 from metalearn_cli.report.classifying import accuracy_by_step, answers, by_class
 from metalearn_cli.report.judging import Judged
 from metalearn_cli.report.page import Html, number, paragraph, table
@@ -25,7 +26,10 @@ class ClassifiedRow(NamedTuple):
 
 
 class ClassifiedRows(NamedTuple):
-    """A classifier's answers to rows, the wrong ones first; `columns` are the names of the inputs."""
+    """A classifier's answers to rows, the wrong ones first; `columns` are the names of the inputs.
+
+    `noun`: the word for a row.
+    """
 
     checkpoint: str
     classes: Sequence[str]
@@ -33,17 +37,19 @@ class ClassifiedRows(NamedTuple):
     support: Sequence[ClassifiedRow]
     queries: Sequence[ClassifiedRow]
     judged: Judged | None
+    noun: Noun = ROW
 
 
 def classified_rows_page(found: ClassifiedRows, came_from: Origin) -> WebPage:
     """The page of a classifier's answers to rows."""
     judged = []
     if found.judged is not None:
-        judged = [accuracy_by_step(found.judged, "rows"), by_class(found.classes, found.judged, "rows")]
+        judged = [accuracy_by_step(found.judged), by_class(found.classes, found.judged)]
     given = answers(found.classes, [(row.label or "", row.known) for row in found.queries])
     parts = [*judged, given, _queries(found), _support(found)]
-    title = f"{len(found.queries)} rows in {len(found.classes)} classes"
-    return WebPage(title, f"classified by {found.checkpoint}; every row is answered by itself", parts, came_from)
+    noun = found.noun
+    title = f"{noun.counted(len(found.queries))} in {len(found.classes)} classes"
+    return WebPage(title, f"classified by {found.checkpoint}; every {noun.one} is answered by itself", parts, came_from)
 
 
 def _queries(found: ClassifiedRows) -> Section:
@@ -55,7 +61,7 @@ def _queries(found: ClassifiedRows) -> Section:
         if len(shown) < len(found.queries)
         else ""
     )
-    header = ["row", *found.columns[:MOST_INPUTS], "class", "probability %"]
+    header = [found.noun.one, *found.columns[:MOST_INPUTS], "class", "probability %"]
     header += [*(["verdict"] if judged else []), *(["promised"] if noted else [])]
     rows = [
         [*_row(row), *([_verdict(row)] if judged else []), *([row.note] if noted else [])] for row in shown
@@ -84,7 +90,7 @@ def _numbers(found: ClassifiedRows, shown: Sequence[ClassifiedRow], behind: int)
 
 def _support(found: ClassifiedRows) -> Section:
     labelled = any(row.known for row in found.support[:MOST_ROWS])
-    note = "" if labelled else "An adapted file keeps the rows, not which class each is of."
-    header = ["row", *found.columns[:MOST_INPUTS], *(["class"] if labelled else [])]
+    note = "" if labelled else f"An adapted file keeps the {found.noun.many}, not which class each is of."
+    header = [found.noun.one, *found.columns[:MOST_INPUTS], *(["class"] if labelled else [])]
     rows = [[row.file, *row.cells[:MOST_INPUTS], *([row.known or ""] if labelled else [])] for row in found.support]
-    return learned_from(header, rows, note, _numbers(found, found.support, 0))
+    return learned_from(found.noun, header, rows, note, _numbers(found, found.support, 0))

@@ -65,11 +65,11 @@ def classifying_page(found: Classified, came_from: Origin) -> WebPage:
     return WebPage(title, subtitle, parts, came_from)
 
 
-def accuracy_by_step(judged: Judged, noun: str = "pictures") -> Section:
-    """The section of the accuracy after each inner step; `noun` names the judged examples, "pictures" or "rows"."""
+def accuracy_by_step(judged: Judged) -> Section:
+    """The section of the accuracy after each inner step."""
     last = judged.steps[-1]
     percent, interval, right, judged_in_all = _cells(last)
-    said = Html(f"Accuracy {percent} % (95 %: {interval}), {right} of {judged_in_all} {noun}")
+    said = Html(f"Accuracy {percent} % (95 %: {interval}), {right} of {judged_in_all} {judged.noun.many}")
     measured_on = {"query": "the queries whose class is known"}.get(judged.measured_on, judged.measured_on)
     note = paragraph(f"Measured on {measured_on}, after {last['step']} inner steps. {judged.note}")
     rows = [[str(row["step"]), *_cells(row)] for row in judged.steps]
@@ -88,14 +88,14 @@ def _cells(counts: Counts) -> list[Html | str]:
     return [ACCURACY.value(counts["accuracy"]), Html(f"{low} to {high}"), *share]
 
 
-def by_class(classes: Sequence[str], judged: Judged, noun: str = "pictures") -> Section:
+def by_class(classes: Sequence[str], judged: Judged) -> Section:
     """A table of the classes, and their confusions: a matrix for up to 30 classes, else the most frequent pairs."""
     counted = enumerate(zip(classes, judged.classes, strict=True), 1)
     rows = [[str(number), name, *_cells(row)] for number, (name, row) in counted]
     parts = [table(["", "class", *_HEADER], rows, [0, *range(2, 6)])]
     if len(classes) <= _MOST_COLUMNS:
         parts += [element("h3", "Taken for"), paragraph("A row for each class, and in column 1, 2, ... how many "
-                  f"of its {noun} were taken for that class."), _matrix(classes, judged)]  # fmt: skip
+                  f"of its {judged.noun.many} were taken for that class."), _matrix(classes, judged)]  # fmt: skip
     elif judged.confused:
         pairs = [[known, taken_for, str(times)] for known, taken_for, times in judged.confused[:_MOST_PAIRS]]
         note = paragraph(f"The {len(pairs)} most frequent of {len(judged.confused)} confused pairs; --json has all.")

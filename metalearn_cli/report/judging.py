@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any, NamedTuple
 
+from metalearn_cli.nouns import PICTURE, Noun
 from metalearn_cli.report import charts
 from metalearn_cli.report.charts import Axis, Chart, Line
 from metalearn_cli.report.sections import ACCURACY
@@ -11,14 +12,14 @@ from metalearn_cli.report.sections import ACCURACY
 _MOST_DRAWN = 40
 
 Counts = Mapping[str, Any]
-"""`right` answers of `pictures`; `accuracy` and its 95 % `interval` as fractions, None if there are no pictures."""
+"""`right` answers of `pictures` (or rows); `accuracy` and its 95 % `interval` as fractions, None if there are none."""
 
 
 class Judged(NamedTuple):
-    """The right answers of a classifier on the pictures that `measured_on` names.
+    """The right answers of a classifier on the examples that `measured_on` names; `noun` is the word for them.
 
     `steps`: after each of 0..K inner steps. `classes`: for each class, after the last step. `confusion[i][j]`: the
-    number of pictures of class i that were answered with class j. `confused`: (class, answer, times), the most frequent
+    number of examples of class i that were answered with class j. `confused`: (class, answer, times), the most frequent
     first. `note`: a sentence on the measurement.
     """
 
@@ -28,6 +29,7 @@ class Judged(NamedTuple):
     classes: Sequence[Counts]
     confusion: Sequence[Sequence[int]]
     confused: Sequence[tuple[str, str, int]]
+    noun: Noun = PICTURE
 
 
 def judged_charts(classes: Sequence[str], judged: Judged | None, probabilities: Sequence[float]) -> list[Chart]:
@@ -58,7 +60,7 @@ def judged_charts(classes: Sequence[str], judged: Judged | None, probabilities: 
 
 
 def _bounded(counts: Counts) -> tuple[float, tuple[float, float]]:
-    """The accuracy in percent, and the widths of its interval below and above it; NaN without pictures."""
+    """The accuracy in percent, and the widths of its interval below and above it; NaN without examples."""
     if counts["accuracy"] is None:
         return nan, (nan, nan)
     at, low, high = (100 * share for share in (counts["accuracy"], *counts["interval"]))

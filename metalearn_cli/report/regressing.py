@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any, NamedTuple
 
+from metalearn_cli.nouns import ROW, Noun
 from metalearn_cli.report.charts import Chart
 from metalearn_cli.report.fitting import Fitted, errors_chart, known_chart, own_fit_chart
 from metalearn_cli.report.page import Html, element, number, paragraph, table
@@ -25,7 +26,7 @@ class Regression(NamedTuple):
     """A regressor's values: `columns` are the names of the inputs, `steps` the measured errors after each inner step,
     as the command's JSON has them (`per_step`), on the rows that `measured_on` names.
 
-    `fits` (only for a single input): the fitted function of each target.
+    `fits` (only for a single input): the fitted function of each target. `noun`: the word for a row.
     """
 
     checkpoint: str
@@ -36,14 +37,15 @@ class Regression(NamedTuple):
     measured_on: str | None
     steps: Sequence[Mapping[str, Any]]
     fits: Sequence[Fitted]
+    noun: Noun = ROW
 
 
 def regression_page(found: Regression, came_from: Origin) -> WebPage:
     """The page of a regressor's values."""
     parts = [_errors(found), *_fits(found), _queries(found), _support(found)]
-    count = len(found.queries)
-    title = f"{', '.join(found.targets)} of {count} row{'' if count == 1 else 's'}"
-    return WebPage(title, f"predicted by {found.checkpoint}; every row is answered by itself", parts, came_from)
+    noun = found.noun
+    title = f"{', '.join(found.targets)} of {noun.counted(len(found.queries))}"
+    return WebPage(title, f"predicted by {found.checkpoint}; every {noun.one} is answered by itself", parts, came_from)
 
 
 def _error_charts(found: Regression) -> list[Chart]:
@@ -68,12 +70,14 @@ def _fit_charts(found: Regression) -> list[Chart]:
 
 
 def _extent(found: Regression) -> str:
-    return f"on {found.measured_on}, {found.steps[-1]['rows']} rows" if found.steps else ""
+    return f"on {found.measured_on}, {found.noun.counted(found.steps[-1]['rows'])}" if found.steps else ""
 
 
 def _errors(found: Regression) -> Section:
     if not found.steps:
-        told = "No query has a known value, and no row could be left out, so nothing says how far off it is."
+        told = (
+            f"No query has a known value, and no {found.noun.one} could be left out, so nothing says how far off it is."
+        )
         return Section("", [paragraph(told)])
     last, several = found.steps[-1], len(found.targets) > 1
     said = Html(f"Mean squared error {_squared(last['mse'])}, R2 {_share(last['explained'])}")
@@ -114,11 +118,11 @@ def _queries(found: Regression) -> Section:
     """The section of the queries, those with the largest absolute error first."""
     order = sorted(range(len(found.queries)), key=lambda place: -_off(found, found.queries[place]))[:MOST_ROWS]
     judged = any(value is not None for row in found.queries for value in row.known)
-    cut = f" Shown are {len(order)} of {len(found.queries)} rows; --csv or --json has all."
+    cut = f" Shown are {len(order)} of {found.noun.counted(len(found.queries))}; --csv or --json has all."
     note = (
         f"{'Those that are furthest off come first.' if judged else ''}{cut if len(order) < len(found.queries) else ''}"
     )
-    header = ["row", *found.columns[:MOST_INPUTS], *found.targets]
+    header = [found.noun.one, *found.columns[:MOST_INPUTS], *found.targets]
     header += [f"{word} {name}" for name in found.targets if judged for word in ("known", "off")]
     rows = [_cells(found.queries[place], judged) for place in order]
     return Section(
@@ -143,8 +147,8 @@ def _cells(row: ValuedRow, judged: bool) -> list[Html | str]:
 
 def _support(found: Regression) -> Section:
     known = any(row.known for row in found.support[:MOST_ROWS])
-    note = "" if known else "An adapted file keeps the rows, not their known values."
-    header = ["row", *found.columns[:MOST_INPUTS], *(found.targets if known else ())]
+    note = "" if known else f"An adapted file keeps the {found.noun.many}, not their known values."
+    header = [found.noun.one, *found.columns[:MOST_INPUTS], *(found.targets if known else ())]
     rows = [[row.file, *row.cells[:MOST_INPUTS], *(f"{value:.6g}" for value in row.known if value is not None)]
             for row in found.support]  # fmt: skip
-    return learned_from(header, rows, note, range(1, len(header)))
+    return learned_from(found.noun, header, rows, note, range(1, len(header)))

@@ -27,7 +27,8 @@ class MeasuredCheckpoint(NamedTuple):
     """A measured checkpoint: its file, its `protocol` in words, and its episodes in words (`extent`).
 
     `steps`: the means after 0..K inner steps. `scores`: the score of each episode after the last step. `members`: the
-    files of an ensemble. `promised`: tables of calibration and of comparisons with other learners.
+    files of an ensemble. `promised`: tables of families of functions, of calibration, and of the comparison with other
+    learners.
     """
 
     checkpoint: str

@@ -218,3 +218,23 @@ def test_a_regression_of_which_some_diverge_has_a_median_and_no_mean(cli, data_d
     assert both.code == 0, both.err
     assert "the difference is no number, as answers are not finite" in both.out
     assert not re.search(r"\bnan\b|\binf\b", both.out)
+
+
+def test_functions_of_several_families_have_a_result_for_each(cli, tmp_path, data_dir):
+    dataset = {"name": "functions", "of": ["tanh", "line"]}
+    checkpoint_of(tmp_path / "functions.pt", data_dir, **SINES | {"dataset": dataset})
+    line = ("eval", "--checkpoint", "functions.pt", "--episodes", "12")
+    shown = cli(*line, "--report", "page.html")
+    assert shown.code == 0, shown.err
+    found = cli(*line, "--json", "--quiet").fields
+    names = [one["name"] for one in found["families"]]
+    assert names == ["line", "tanh"]
+    for step, row in enumerate(found["per_step"]):
+        of_family = [(one["episodes"], one["per_step"][step]["mse"]) for one in found["families"]]
+        assert sum(count for count, _ in of_family) == 12
+        assert sum(count * mse for count, mse in of_family) / 12 == pytest.approx(row["mse"])
+    assert "mean squared error of each family, after 2 inner steps" in shown.out
+    [rows] = [rows for rows in Page((tmp_path / "page.html").read_bytes()).tables if rows[0][0] == "family"]
+    assert [row[:2] for row in rows[1:]] == [[one["name"], str(one["episodes"])] for one in found["families"]]
+    last = [one["per_step"][-1]["mse"] for one in found["families"]]
+    assert [float(row[3]) for row in rows[1:]] == pytest.approx(last, rel=1e-3)

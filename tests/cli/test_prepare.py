@@ -86,7 +86,7 @@ def test_a_zip_that_unpacks_to_ten_gigabytes_ends_in_one_line(cli, own, tmp_path
     (tmp_path / "bomb.zip").write_bytes(content)
     outcome = cli("prepare", "folder", "--source", tmp_path / "bomb.zip", *own)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "bomb.zip: unpacks to 11,520 MB or more, far more than pictures would" in outcome.err
+    assert "bomb.zip: unpacks to 11,520 MB or more, far more than pictures or numbers would" in outcome.err
     assert list((tmp_path / "data").iterdir()) == []
 
 

@@ -65,3 +65,11 @@ def test_targets_have_the_noise_of_the_paper():
 def test_a_family_twice_is_refused():
     with pytest.raises(ValueError, match="expected each family once"):
         Config(of=["line", "line"])
+
+
+def test_the_family_of_a_task_is_told_by_an_equal_generator():
+    source = functions.build(Config(of=["quadratic", "line"], noise=0.0))
+    for seed in range(50):
+        inputs, targets = source.draw(np.random.default_rng(seed), 8)
+        curve = np.polyfit(inputs[:, 0], targets[:, 0], 2)
+        assert source.family(np.random.default_rng(seed)) == ("quadratic" if abs(curve[0]) > 0.01 else "line")

@@ -103,6 +103,16 @@ def test_eval_of_a_regression(run_cli, tmp_path):
     assert found == usual | table("json: eval of a regression, besides eval")
 
 
+def test_eval_of_functions(run_cli, tmp_path):
+    functions = {"dataset": {"name": "functions"}, "backbone": {"name": "mlp", "hidden": [4]}}
+    (tmp_path / "functions.yaml").write_text(json.dumps(TINY | functions | {"task": {"ways": 1}}))
+    fields(run_cli, "train", "functions.yaml", "--run-dir", "run", cwd=tmp_path)
+    found = paths(fields(run_cli, "eval", "--checkpoint", "run/checkpoints/best.pt", cwd=tmp_path))
+    usual = {path for path in table("json: eval") if "accuracy" not in path}
+    usual |= table("json: eval of a regression, besides eval")
+    assert found == usual | table("json: eval of functions, besides eval of a regression")
+
+
 def test_finetune(run_cli, seeds, pictures, tmp_path):
     given = ("finetune", "--checkpoint", seeds[0], "--support", pictures, "--query", pictures)
     assert table("json: finetune") == paths(fields(run_cli, *given, cwd=tmp_path))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,14 @@ EXPERIMENT = {
     "eval": {"every": 5, "val_episodes": 8, "inner_steps": 1},
     "checkpoint": {"every": 1},
 }
+FORCE = {"name": "table", "title": "m", "task": "machine", "target": ["force"]}
+PEOPLE = {"name": "table", "title": "p", "task": "person", "label": "activity"}
+_ON_TABLES = EXPERIMENT | {"eval": EXPERIMENT["eval"] | {"queries": 4}}  # type: ignore[operator]
+OF_TABLES = (
+    _ON_TABLES | {"name": "rows", "dataset": FORCE, "task": {"ways": 1, "shots": 4, "queries": 4}},
+    _ON_TABLES | {"name": "people", "dataset": PEOPLE, "task": {"ways": 2, "shots": 2, "queries": 2}},
+)
+"""The same training on two prepared tables: values, and classes, whose best checkpoint is calibrated in the end."""
 PICTURES = {
     "name": "glyphs",
     "dataset": {"name": "glyphs", "classes": 36, "drawings": 6},
@@ -49,21 +58,21 @@ def command(*arguments: object, launcher: Sequence[str] = ()) -> list[str]:
     return [sys.executable, *launcher, "-m", "metalearn_cli", *map(str, arguments)]
 
 
-def environment() -> dict[str, str]:
-    """One thread, so that the bits depend on nothing, and this checkout's package."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb"}
+def environment(data: Path | None = None) -> dict[str, str]:
+    """One thread, so that the bits depend on nothing, and this checkout's package; `data` is the folder of datasets."""
+    own = {} if data is None else {"METALEARN_DATA": str(data)}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb", **own}
 
 
-def run(*arguments: object, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, launcher: Sequence[str] = (), data: Path | None = None) -> subprocess.CompletedProcess[str]:
     """What the real command did."""
-    return subprocess.run(
-        command(*arguments, launcher=launcher), env=environment(), capture_output=True, text=True, timeout=300
-    )
+    line = command(*arguments, launcher=launcher)
+    return subprocess.run(line, env=environment(data), capture_output=True, text=True, timeout=300)
 
 
-def train(config_path: Path, folder: Path, *more: object) -> subprocess.CompletedProcess[str]:
+def train(config_path: Path, folder: Path, *more: object, data: Path | None = None) -> subprocess.CompletedProcess[str]:
     """`metalearn train` of the experiment into a folder."""
-    return run("train", config_path, "--run-dir", folder, "--quiet", *more)
+    return run("train", config_path, "--run-dir", folder, "--quiet", *more, data=data)
 
 
 def whole(path: Path) -> Checkpoint | None:
@@ -85,4 +94,10 @@ def same(found: Checkpoint | None, expected: Checkpoint) -> bool:
 
 def rows(folder: Path) -> list[int]:
     """The iterations that metrics.jsonl reports."""
-    return [json.loads(line)["iteration"] for line in RunFolder(folder).metrics.read_text().splitlines()]
+    return [row["iteration"] for row in RunFolder(folder).rows()]
+
+
+def losses(folder: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl reports, but for times: iteration, losses and scores of training and validation."""
+    timed = ("tasks_per_second", "seconds")
+    return [{key: value for key, value in row.items() if key not in timed} for row in RunFolder(folder).rows()]

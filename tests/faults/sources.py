@@ -18,6 +18,7 @@ from metalearn_cli.runtime.use.finetuning import queries_in, support_in
 from metalearn_cli.storage.prepared.dataset import verify
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests.faults import Totals
+from tests.faults._damage import damaged
 from tests.faults._honest import CLASSES, FORMS, PACKED, Members
 from tests.faults._hostile import hostile_pickles, strange_archives, strange_pictures
 from tests.faults._ledger import Ledger, Lost, require_one_plain_line
@@ -105,7 +106,7 @@ def _source(random: Random, folder: Path, marker: Path, told: list[str]) -> Path
             members = _renamed(random, members, told)
         case _:
             suffix = random.choice(sorted(PACKED))
-            content = _damaged(random, PACKED[suffix](members), told)
+            content = damaged(random, PACKED[suffix](members), told)
             suffix = random.choice((suffix, suffix, suffix, *PACKED, "png", "csv", ""))
             told.append(f"as {suffix}")
             return _file(folder / f"source.{suffix}", content)
@@ -132,7 +133,7 @@ def _file(path: Path, content: bytes) -> Path:
 def _with_damage(random: Random, members: Members, told: list[str]) -> Members:
     chosen = random.choice(sorted(members))
     told.append(chosen)
-    return {**members, chosen: _damaged(random, members[chosen], told)}
+    return {**members, chosen: damaged(random, members[chosen], told)}
 
 
 def _renamed(random: Random, members: Members, told: list[str]) -> Members:
@@ -144,28 +145,6 @@ def _renamed(random: Random, members: Members, told: list[str]) -> Members:
     if random.random() < 0.5:
         kept.pop(chosen, None)
     return {**kept, new: members[chosen]}
-
-
-def _damaged(random: Random, content: bytes, told: list[str]) -> bytes:
-    changed = bytearray(content or b"x")
-    at, to = sorted(random.randrange(len(changed) + 1) for _end in range(2))
-    what = random.choice(("bits", "bits", "cut", "cut", "zeros", "spliced", "twice", "shifted", "whole"))
-    told.append(what)
-    match what:
-        case "bits":
-            for _bit in range(random.choice((1, 1, 5, 50))):
-                changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
-        case "cut":
-            del changed[at:]
-        case "zeros":
-            changed[at:to] = bytes(to - at)
-        case "spliced":
-            del changed[at:to]
-        case "twice":
-            changed[at:at] = changed[at:to]
-        case "shifted":
-            changed[at:at] = random.randbytes(random.choice((1, 7, 512)))
-    return bytes(changed)
 
 
 def _peak() -> int:

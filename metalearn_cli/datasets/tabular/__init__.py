@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
+from metalearn_cli.nouns import ROW, SERIES, Noun
 from metalearn_cli.settings import Settings, Size
 
 Kind = Literal["classes", "labelled", "regression"]
@@ -98,6 +99,11 @@ class Encoding(Settings):
         if self.series is not None:
             return tuple(self.series)
         return (len(self.numeric) + sum(len(values) + 1 for values in self.categorical.values()),)
+
+    @property
+    def noun(self) -> Noun:
+        """The word for its rows."""
+        return ROW if self.series is None else SERIES
 
     @property
     def raw_shape(self) -> tuple[int, ...]:

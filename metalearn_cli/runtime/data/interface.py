@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.datasets import Part, Preprocessing
 from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.nouns import PICTURE, POINT, Noun
 from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
 from metalearn_cli.runtime.data.view import View
 from metalearn_cli.runtime.data.whole_parts import Passes
@@ -31,6 +32,17 @@ class Interface(NamedTuple):
         """Whether outputs are classes, judged by accuracy, and not values, judged by squared error."""
         return self.objective is classification
 
+    @property
+    def noun(self) -> Noun:
+        """The word for its examples."""
+        if self.table is not None:
+            return self.table.noun
+        return POINT if self.preprocessing is None else PICTURE
+
+
+Families = Callable[[int, int], str]
+"""`families(step, number)` returns the family of functions that task `number` of meta-batch `step` is of."""
+
 
 class Data(NamedTuple):
     """An experiment's dataset, ready to draw tasks with `sampler(part, spec, seed)`. `sha256` identifies its contents.
@@ -40,6 +52,9 @@ class Data(NamedTuple):
     training classes, at most `most` of them (only the baselines); None for a mixture. `passes()`: all pictures of the
     training classes. `strangers(part, spec, seed)`: pictures of the classes that a task does not have; None if a part
     has no other classes. `pictured` (only for features): the pictures of the same tasks, for a person to see.
+    `groups(part, spec, seed)` (only for a table whose tasks all have the same classes): for each class of a task, the
+    group whose rows it has, such as a person; in other data a class is such a group itself.
+    `families(part, seed)` (only for functions of several families): the family of each task.
     `left_out(part, spec)`: a line on classes or tasks with too few rows; "" if there are none.
     """
 
@@ -52,6 +67,8 @@ class Data(NamedTuple):
     passes: Passes | None = None
     strangers: Callable[[Part, TaskSpec, int], Sampler | None] = lambda _part, _spec, _seed: None
     pictured: "Pictured | None" = None
+    groups: Callable[[Part, TaskSpec, int], Names] | None = None
+    families: Callable[[Part, int], Families] | None = None
     left_out: Callable[[Part, TaskSpec], str] = lambda _part, _spec: ""
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.objectives import classification, regression
+from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.datasets.tabular import Tabular
@@ -17,6 +17,7 @@ from metalearn_cli.experiment import Experiment
 from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.runtime.data.extraction import asked_features, extractor_for
 from metalearn_cli.runtime.data.featured import features_beside
+from metalearn_cli.runtime.data.function_tasks import function_data
 from metalearn_cli.runtime.data.interface import Data, Interface, Pictured
 from metalearn_cli.runtime.data.mixing import common_preprocessing, mixture_names, mixture_sampler
 from metalearn_cli.runtime.data.pixels import CPU, pixels_on
@@ -26,7 +27,6 @@ from metalearn_cli.runtime.data.sampling import (
     Sampler,
     TaskSpec,
     check,
-    function_sampler,
     numbered_sampler,
     picture_names,
     picture_sampler,
@@ -66,16 +66,7 @@ def open_data(
     name, ways = experiment.dataset.name, experiment.task.ways
     dataset = dataset_of(experiment.dataset)
     if isinstance(dataset, TaskSource):
-        if ways != 1:
-            raise ConfigError(f"task.ways: found {ways}, but {name} has no classes; set it to 1")
-        interface = Interface(dataset.input_shape, dataset.outputs, regression, None)
-        return Data(
-            interface,
-            name,
-            lambda part, spec, seed: function_sampler(dataset, part, spec, seed),
-            lambda _part: frozenset(),
-            lambda _part, _spec, _seed: lambda _step, _number: [],
-        )
+        return function_data(name, dataset, ways)
     if isinstance(dataset, Tabular):
         return _of_table(name, open_rows(name, dataset, data_dir, progress, device), ways)
     if ways < 2:
@@ -101,6 +92,7 @@ def _of_table(name: str, data: TableData, ways: int) -> Data:
         data.classes,
         data.names,
         numbered=data.numbered,
+        groups=data.groups if encoding.kind == "labelled" else None,
         left_out=data.left_out,
     )
 

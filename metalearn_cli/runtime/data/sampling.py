@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metalearn_cli.core.tasks import Examples, Task, keyed
-from metalearn_cli.datasets import Part, Preprocessing, Sampling, TaskSource
+from metalearn_cli.datasets import Part, Preprocessing, Sampling
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, per_channel, resized_to
 from metalearn_cli.runtime.data.pixels import Pixels, normalised, sent, turned
@@ -213,22 +213,6 @@ def numbered_sampler(pool: Pool, spec: TaskSpec, seed: int, most: int) -> Sample
         chosen = sent(torch.from_numpy(np.stack(places)), drawn.support.targets.device)
         # chosen [T, W] maps the targets 0..W-1 of a task to the numbers of its classes in the pool.
         return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in drawn))
-
-    return sampler
-
-
-def function_sampler(source: TaskSource, part: Part, spec: TaskSpec, seed: int) -> Sampler:
-    """A Sampler of regression tasks: support [T, shots, ...], query [T, queries, ...]."""
-
-    def sampler(step: int, numbers: Sequence[int]) -> Task:
-        examples = spec.shots + spec.queries
-        drawn = [source.draw(generator_for(seed, part, step, number), examples) for number in numbers]
-        inputs, targets = (torch.from_numpy(np.stack(values)) for values in zip(*drawn, strict=True))
-        keys = keys_for(seed, part, step, numbers)
-        return Task(
-            Examples(inputs[:, : spec.shots], targets[:, : spec.shots], keys=keys),
-            Examples(inputs[:, spec.shots :], targets[:, spec.shots :], keys=keys),
-        )
 
     return sampler
 

@@ -22,6 +22,7 @@ from metalearn_cli.datasets.tabular.encoding import LEAST_SPREAD
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.runtime.data.pixels import CPU, fits_gpu, sent
 from metalearn_cli.runtime.data.random_streams import generator_for, keys_for
+from metalearn_cli.runtime.data.row_draws import Bins, drawn_classes, drawn_group, drawn_rows
 from metalearn_cli.runtime.data.sampling import Names, Sampler, TaskSpec
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.prepared.preparation import data_folder
@@ -50,15 +51,6 @@ class Values:
         return rows.view(*numbers.shape, -1)
 
 
-class Bins(NamedTuple):
-    """The rows of a part's G groups: `counts` from number `starts` on, both [G, 1], or [G, classes] if "labelled"."""
-
-    part: Part
-    names: list[str]
-    starts: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
-
 class TableData(NamedTuple):
     """An opened table, and the samplers of its tasks; `name` is the dataset's name for messages."""
 
@@ -84,19 +76,18 @@ class TableData(NamedTuple):
 
     def left_out(self, part: Part, spec: TaskSpec) -> str:
         """A line on the groups that `usable` leaves out of a part; "" if it leaves out none."""
-        bins, needed = self.bins(part), spec.shots + spec.queries
+        bins, needed, rows = self.bins(part), spec.shots + spec.queries, self.encoding.noun.many
         small = [name for name, counts in zip(bins.names, bins.counts, strict=True) if counts.min() < needed]
         kind = "classes" if self.encoding.kind == "classes" else "tasks"
-        some = ", ".join(small[:3]) + (", ..." if len(small) > 3 else "")
-        told = f"left out: {len(small)} of {len(bins.names)} {kind} of part '{part}' ({some}): fewer than {needed} rows"
-        return told if small else ""
+        some = f"{kind} of part '{part}' ({', '.join(small[:3])}{', ...' if len(small) > 3 else ''})"
+        return f"left out: {len(small)} of {len(bins.names)} {some}: fewer than {needed} {rows}" if small else ""
 
     def usable(self, part: Part, spec: TaskSpec) -> Bins:
         """The groups of a part that have enough rows for a task.
 
         Raises DataError if others are not to be left out, or none is large enough; ConfigError for too few classes.
         """
-        bins, needed = self.bins(part), spec.shots + spec.queries
+        bins, needed, rows = self.bins(part), spec.shots + spec.queries, self.encoding.noun.many
         large: NDArray[np.bool_] = np.all(bins.counts >= needed, axis=1)
         if not large.all():
             self._require_left_out(bins, large, spec)
@@ -104,15 +95,16 @@ class TableData(NamedTuple):
             bins = Bins(part, [bins.names[group] for group in chosen], bins.starts[chosen], bins.counts[chosen])
         if self.encoding.kind == "classes" and spec.ways > len(bins.names):
             found = f"{spec.ways} asked, but part '{part}' of {self.name} has {len(bins.names)} classes"
-            raise ConfigError(f"task.ways: {found}{'' if large.all() else f' of {needed} rows or more'}")
+            raise ConfigError(f"task.ways: {found}{'' if large.all() else f' of {needed} {rows} or more'}")
         return bins
 
     def _require_left_out(self, bins: Bins, large: NDArray[np.bool_], spec: TaskSpec) -> None:
-        small, each = np.flatnonzero(~large), "" if self.encoding.kind != "labelled" else " of each class"
+        small, rows = np.flatnonzero(~large), self.encoding.noun.many
         kind = "classes" if self.encoding.kind == "classes" else "tasks"
+        rows += " of each class" if self.encoding.kind == "labelled" else ""
         worst = int(small[bins.counts[small].min(1).argmin()])
-        needed = f"{spec.shots + spec.queries} rows{each} ({spec.shots} shots + {spec.queries} queries)"
-        told = f"{len(small)} of {len(large)} {kind} of part '{bins.part}' have fewer than {needed}"
+        told = f"{len(small)} of {len(large)} {kind} of part '{bins.part}' have fewer than {spec.shots + spec.queries} "
+        told += f"{rows} ({spec.shots} shots + {spec.queries} queries)"
         some = f"the smallest is {bins.names[worst]!r} with {int(bins.counts[worst].min())}"
         if not self.leave_out_small:
             cure = "take smaller tasks, or leave such out: --set dataset.small=leave_out"
@@ -152,7 +144,7 @@ class TableData(NamedTuple):
             task = tasks(step, numbers)
             if not own:
                 return Task(*(half._replace(ways=most) for half in task))
-            places = [_groups(bins, spec, generator_for(seed, "train", step, number)) for number in numbers]
+            places = [drawn_classes(bins, spec, generator_for(seed, "train", step, number)) for number in numbers]
             chosen = sent(torch.from_numpy(np.stack(places)), task.support.targets.device)
             return Task(*(half._replace(targets=chosen.gather(1, half.targets), ways=most) for half in task))
 
@@ -164,8 +156,18 @@ class TableData(NamedTuple):
             return lambda _step, _number: list(self.encoding.classes)
         bins = self.usable(part, spec)
         return lambda step, number: [
-            bins.names[place] for place in _groups(bins, spec, generator_for(seed, part, step, number))
+            bins.names[place] for place in drawn_classes(bins, spec, generator_for(seed, part, step, number))
         ]
+
+    def groups(self, part: Part, spec: TaskSpec, seed: int) -> Names:
+        """For each class of a task of `sampler`, the group whose rows it has (only kind "labelled")."""
+        bins = self.usable(part, spec)
+
+        def names(step: int, number: int) -> list[str]:
+            group = drawn_group(bins, generator_for(seed, part, step, number))
+            return [bins.names[group]] * spec.ways
+
+        return names
 
     def classes(self, part: Part) -> frozenset[str]:
         """The names of a part's classes; empty unless each task draws its own (kind "classes")."""
@@ -204,23 +206,6 @@ def _regression(units: tuple[float, ...]) -> Objective:
 def objective_of(encoding: Encoding) -> Objective:
     """The objective of a table's tasks; a regression's errors are in the targets' own squared units."""
     return _regression(tuple(encoding.target_std)) if encoding.kind == "regression" else classification
-
-
-def _groups(bins: Bins, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
-    return generator.choice(len(bins.names), spec.ways, replace=False)
-
-
-def drawn_rows(bins: Bins, encoding: Encoding, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The numbers [W, E] of the rows of one task, all different; they come from W classes, or from one group."""
-    if encoding.kind == "classes":
-        places = [(group, 0) for group in _groups(bins, spec, generator)]
-    else:
-        group = int(generator.integers(len(bins.names)))
-        places = [(group, column) for column in range(bins.counts.shape[1])]
-    examples = spec.shots + spec.queries
-    return np.stack(
-        [bins.starts[place] + generator.choice(bins.counts[place], examples, replace=False) for place in places]
-    )
 
 
 def _examples(values: Tensor, encoding: Encoding, keys: Tensor | None) -> Examples:

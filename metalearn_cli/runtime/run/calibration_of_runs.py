@@ -70,7 +70,8 @@ def calibrations(
             tick(before + done, count * len(every))
 
         observed = observe(judge, data, "val", spec, experiment.eval.seed, episodes=count, tick=told)
-        found.append(calibrated(observed, TaskSize(*spec, judge.steps, len(data.classes("val")))))
+        # A table whose tasks all have the same classes draws none of them: `classes` is empty.
+        found.append(calibrated(observed, TaskSize(*spec, judge.steps, len(data.classes("val")) or spec.ways)))
     return found
 
 
@@ -114,12 +115,14 @@ def observe(
     rows = torch.cat(parts)
     rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)  # equal outputs: such a learner prefers no class
     strangers = None if others is None else rows[:, queries:]
-    return Observed(rows[:, :queries], torch.cat(targets), strangers, _classes(data, part, spec, seed, tasks=episodes))
+    return Observed(rows[:, :queries], torch.cat(targets), strangers, _groups(data, part, spec, seed, tasks=episodes))
 
 
-def _classes(data: Data, part: Part, spec: TaskSpec, seed: int, *, tasks: int) -> Tensor:
-    """The classes [E, W] of tasks 0, 1, ... of a part, as numbers in order of first appearance."""
-    numbers, names = dict[str, int](), data.names(part, spec, seed)
+def _groups(data: Data, part: Part, spec: TaskSpec, seed: int, *, tasks: int) -> Tensor:
+    """The classes [E, W] of tasks 0, 1, ... of a part, or the groups whose rows they have, as numbers in order of first
+    appearance.
+    """
+    numbers, names = dict[str, int](), (data.groups or data.names)(part, spec, seed)
     return torch.tensor([[numbers.setdefault(name, len(numbers)) for name in names(0, task)] for task in range(tasks)])
 
 

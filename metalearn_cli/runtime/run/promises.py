@@ -96,13 +96,14 @@ class Observed(NamedTuple):
     """The outputs of a learner in E tasks [E, M, W], the right classes [E, M], and outputs for strangers [E, S, W].
 
     Strangers are pictures of classes outside the task. Outputs that are not finite count as if all were equal.
-    `classes` [E, W]: the numbers of a task's classes among all that were drawn.
+    `groups` [E, W]: the numbers of a task's classes among all that were drawn. If all tasks have the same classes, but
+    each of another person, a class has the number of its task's person.
     """
 
     outputs: Tensor
     targets: Tensor
     strangers: Tensor | None
-    classes: Tensor
+    groups: Tensor
 
 
 def calibrated(observed: Observed, size: TaskSize) -> Calibration:
@@ -132,7 +133,7 @@ def _telling(outputs: Tensor, strangers: Tensor) -> Score:
 
 class Sets(NamedTuple):
     """A measurement of sets of classes: `target`, the share that should contain the right class; `coverage`, the share
-    that did; `ci95`, its 95 % half-width over tasks of these classes; `ci95_classes`, that over classes (None if all
+    that did; `ci95`, its 95 % half-width over tasks of these classes; `ci95_classes`, that over groups (None if all
     tasks have the same), which is much larger for few classes and is the one for new classes; `size`, the mean number
     of classes; `empty`, the share of empty sets.
     """
@@ -171,7 +172,7 @@ class Promise(NamedTuple):
 
 def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
     """The measurement of a Calibration in E tasks."""
-    outputs, targets, strangers, classes = observed
+    outputs, targets, strangers, groups = observed
     rows, known = outputs.flatten(0, 1), targets.flatten()
     probabilities = calibration.probabilities(outputs)
     judged = calibration.score is not None
@@ -180,17 +181,16 @@ def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
         len(outputs),
         reliability(rows.softmax(-1), known),
         reliability(probabilities.flatten(0, 1), known),
-        [_sets(calibration, probabilities, targets, classes, coverage=coverage) for coverage in COVERAGES],
+        [_sets(calibration, probabilities, targets, groups, coverage=coverage) for coverage in COVERAGES],
         strangers=_strangers(calibration, outputs, strangers) if judged and strangers is not None else None,
     )
 
 
-def _sets(
-    calibration: Calibration, probabilities: Tensor, targets: Tensor, classes: Tensor, *, coverage: float
-) -> Sets:
+def _sets(calibration: Calibration, probabilities: Tensor, targets: Tensor, groups: Tensor, *, coverage: float) -> Sets:
     sets = found_by.sets_of(probabilities, calibration.floor(coverage))
     held = sets.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()
-    drawn = classes.gather(1, targets).flatten() if int(classes.max()) >= classes.shape[1] else None
+    each = groups.sort(1).values
+    drawn = groups.gather(1, targets).flatten() if bool((each != each[:1]).any()) else None
     sizes = sets.sum(-1).double()
     return Sets(
         coverage, float(held.mean()), half_width(held.mean(1)),

@@ -18,6 +18,7 @@ from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.datasets.tabular.encoding import with_support_moments
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
+from metalearn_cli.nouns import Noun
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.torch_threads import torch_alone
 from metalearn_cli.runtime.run.assembly import evaluation_steps
@@ -26,7 +27,7 @@ from metalearn_cli.runtime.run.promises import Calibration, nearest
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
 from metalearn_cli.runtime.use.given_rows import RowsGiven, rebased
-from metalearn_cli.runtime.use.network_inputs import inputs_of, noun_of, size_of
+from metalearn_cli.runtime.use.network_inputs import inputs_of, size_of
 from metalearn_cli.runtime.use.python_arguments import Pictures, classes_in, labels_in, targets_in
 from metalearn_cli.runtime.use.regressor import Regressor
 from metalearn_cli.runtime.use.reopened import require_finite
@@ -75,7 +76,7 @@ class Adaptable:
             steps: Sequence[Classifier] = self.regressors(inputs, targets_in(labels, len(inputs), self._encoding))
         else:
             given = labels_in(labels)
-            classes = self.classes_of(labelled_classes(inputs, given, [], noun_of(self.interface)))
+            classes = self.classes_of(labelled_classes(inputs, given, [], self.interface.noun))
             places = {label: place for place, label in enumerate(classes)}
             steps = self.classifiers(inputs, torch.tensor([places[label] for label in given]), classes)
         require_finite(steps)
@@ -91,8 +92,8 @@ class Adaptable:
         if unknown:
             raise DataError(f"label {unknown[0]!r}: expected one of the classes of all tasks: {', '.join(fixed[:8])}")
         if len(found) < 2:
-            noun = noun_of(self.interface)
-            raise DataError(f"all labels are {found[0]!r}; {noun} of two or more classes are needed")
+            noun = self.interface.noun
+            raise DataError(f"all labels are {found[0]!r}; {noun.many} of two or more classes are needed")
         return fixed or found
 
     @property
@@ -189,12 +190,12 @@ class Adaptable:
 
 
 def labelled_classes(
-    inputs: Tensor, labels: Sequence[Hashable], before: Sequence[Hashable], noun: str
+    inputs: Tensor, labels: Sequence[Hashable], before: Sequence[Hashable], noun: Noun
 ) -> list[Hashable]:  # fmt: skip
     """The different labels, in order of appearance, behind the classes `before`. `noun` is for the message.
 
     Raises DataError if inputs and labels differ in number.
     """
     if len(inputs) != len(labels):
-        raise DataError(f"{len(inputs)} {noun} and {len(labels)} labels; each {noun[:-1]} needs one label")
+        raise DataError(f"{noun.counted(len(inputs))} and {len(labels)} labels; each {noun.one} needs one label")
     return classes_in([*before, *labels])

@@ -31,7 +31,7 @@ from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
 from metalearn_cli.runtime.use.given_rows import RowsGiven
-from metalearn_cli.runtime.use.network_inputs import inputs_of, noun_of, size_of, with_extractor
+from metalearn_cli.runtime.use.network_inputs import inputs_of, size_of, with_extractor
 from metalearn_cli.runtime.use.plain_network import plain, without_body
 from metalearn_cli.runtime.use.python_arguments import Pictures
 from metalearn_cli.storage.runs import checkpoints
@@ -64,7 +64,7 @@ class Classifier:
         self.origin = origin
 
     def __repr__(self) -> str:
-        examples = f"support {noun_of(self._interface)} of {size_of(self._interface)}"
+        examples = f"support {self._interface.noun.many} of {size_of(self._interface)}"
         pictures = f"{self._adapted.support.shape[1]} {examples}"
         return f"<Classifier of {reprlib.repr(self.classes)} after {self.steps} inner steps on {pictures}>"
 

@@ -27,8 +27,10 @@ ABOUT = "about.json"
 """The file inside a program that describes it."""
 
 
-def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> None:
+def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Interface:
     """Write the meta-parameters in a checkpoint, before any adaptation, to `path` as a safetensors file.
+
+    Return the form of its inputs and outputs.
 
     The network's parameters have the backbone's own names. Other learned numbers have names that begin with
     "coefficients.", and running statistics have names that begin with "statistics.".
@@ -46,6 +48,7 @@ def save_initialisation(checkpoint: Checkpoint, source: Path, path: Path) -> Non
     described = export_header(trained.experiment, trained.interface, "meta")
     described |= {"iteration": trained.header.iteration}
     write_weights(path, checkpoint.below("params.") | others, described)
+    return trained.interface
 
 
 def export_header(experiment: Experiment, interface: Interface, kind: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from metalearn_cli.runtime.run.growing import as_trained
 from metalearn_cli.runtime.use.adaptation import Adaptable, Learned, labelled_classes, standardised_by_task
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.given_rows import RowsGiven
-from metalearn_cli.runtime.use.network_inputs import inputs_of, noun_of
+from metalearn_cli.runtime.use.network_inputs import inputs_of
 from metalearn_cli.runtime.use.python_arguments import Pictures, labels_in
 from metalearn_cli.runtime.use.regressor import Regressor
 from metalearn_cli.runtime.use.reopened import require_finite
@@ -28,10 +28,11 @@ def growable(classifier: Classifier, source: str) -> tuple[Adaptable, Tensor]:
     """
     origin = classifier.origin
     if isinstance(classifier, Regressor):
-        raise ConfigError(f"{source}: a regressor cannot learn more rows; adapt its checkpoint to all of them")
+        told = f"a regressor cannot learn more {classifier.interface.noun.many}"
+        raise ConfigError(f"{source}: {told}; adapt its checkpoint to all of them")
     if standardised_by_task(classifier.interface, classifier.experiment):
-        told = "its rows were standardised by the support set (dataset.standardise)"
-        raise ConfigError(f"{source}: this classifier cannot grow: {told}; adapt its checkpoint to all rows")
+        told = f"its {classifier.interface.noun.many} were standardised by the support set (dataset.standardise)"
+        raise ConfigError(f"{source}: this classifier cannot grow: {told}; adapt its checkpoint to all of them")
     if origin is None:
         raise ConfigError(
             f"{source}: this classifier cannot grow: {classifier.experiment.algorithm.name} is tied to "
@@ -54,7 +55,7 @@ def grown(classifier: Classifier, images: Pictures | RowsGiven, labels: Iterable
     """
     learner, before = growable(classifier, "the classifier")
     inputs, given = inputs_of(images, classifier.interface), labels_in(labels)
-    classes = learner.classes_of(labelled_classes(inputs, given, classifier.classes, noun_of(classifier.interface)))
+    classes = learner.classes_of(labelled_classes(inputs, given, classifier.classes, classifier.interface.noun))
     places = {label: place for place, label in enumerate(classes)}
     targets = torch.cat([before, torch.tensor([places[label] for label in given])])
     steps = learner.classifiers(torch.cat([classifier.support, inputs]), targets, classes)

@@ -25,7 +25,7 @@ from metalearn_cli.runtime.run.stored_tensors import meta_of
 from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
-from metalearn_cli.runtime.use.regression_examples import explained
+from metalearn_cli.runtime.use.regression_examples import FamilyResult, by_family, explained_shares, medians
 from metalearn_cli.runtime.use.worth import Compared, answered_alone
 from metalearn_cli.storage.inputs.downloads import Progress
 
@@ -46,6 +46,7 @@ class Result(NamedTuple):
     `promises`: how well the promises hold, for each size of tasks that it was calibrated for.
     `worth`: its accuracy beside that of learners that learned less, for pictures of one's own (dataset `folder`).
     `explained`: the median R2 after each inner step; empty where classes are told apart.
+    `families`: the result of each family of functions; empty for data that have none.
     """
 
     algorithm: str
@@ -64,6 +65,7 @@ class Result(NamedTuple):
     promises: list[Promise]
     worth: list[Compared]
     explained: Sequence[float] = ()
+    families: Sequence[FamilyResult] = ()
 
     @property
     def label(self) -> str:
@@ -130,6 +132,12 @@ def evaluate(
     scores = _scores(subject, protocol, opened[0].asked, until_ci, progress)
     _require_answers(path, scores)
     result = _result(path, opened, protocol, subject, scores=scores, second_order=learners[0].traits.second_order)
+    if not protocol.accuracy:
+        shares = explained_shares(opened[0].interface.objective, subject.sampler, scores.score)
+        families = (
+            [] if data.families is None else by_family(data.families(part, opened[0].asked.eval.seed), scores, shares)
+        )
+        result = result._replace(explained=medians(shares), families=families)
     promises, worth = answered_alone(opened, subject, data, protocol, progress)
     return result._replace(promises=promises, worth=worth)
 
@@ -185,7 +193,6 @@ def _result(
         lost=lost(scores)[-1],
         promises=[],
         worth=[],
-        explained=[] if protocol.accuracy else explained(opened[0].interface.objective, subject.sampler, scores.score),
     )
 
 

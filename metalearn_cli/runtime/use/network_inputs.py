@@ -77,11 +77,6 @@ def size_of(interface: Interface) -> str:
     return f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"
 
 
-def noun_of(interface: Interface) -> str:
-    """The word for its examples: pictures, or rows."""
-    return "pictures" if interface.table is None else "rows"
-
-
 def with_extractor(network: nn.Module, interface: Interface) -> nn.Module:
     """A network of features as one of the extractor's inputs [N, C, H, W]; any other as it is."""
     if interface.view is None:

@@ -114,9 +114,9 @@ def labels_in(labels: Iterable[Hashable]) -> list[Hashable]:
     Raises DataError if `labels` is not a list of labels, or for a label such as NaN, a tensor or a huge number.
     """
     if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
-        raise DataError(f"labels: found {_kind(labels)}, expected a list with a label for each picture")
+        raise DataError(f"labels: found {_kind(labels)}, expected a list with a label for each example")
     if len(shape := getattr(labels, "shape", (0,))) != 1:
-        raise DataError(f"labels of shape {tuple(shape)}; expected one label for each picture, [N]")
+        raise DataError(f"labels of shape {tuple(shape)}; expected one label for each example, [N]")
     return [_label(label) for label in labels]
 
 

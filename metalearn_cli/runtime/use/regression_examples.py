@@ -10,9 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metalearn_cli.core.meta import Scores
 from metalearn_cli.core.objectives import Objective
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.runtime.data.interface import Families
 from metalearn_cli.runtime.data.sampling import Sampler
 from metalearn_cli.runtime.machine.execution import running
 from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, Step, on_device, scores_of, summary
@@ -36,8 +38,8 @@ class Fit(NamedTuple):
     axes: tuple[str, str] = ("input", "output")
 
 
-def explained(objective: Objective, sampler: Sampler, scores: Tensor) -> list[float]:
-    """The median over episodes of R2 after each of 0..K inner steps, from their squared errors `scores` [E, K + 1].
+def explained_shares(objective: Objective, sampler: Sampler, scores: Tensor) -> Tensor:
+    """R2 of each episode after each of 0..K inner steps [E, K + 1], from squared errors `scores` [E, K + 1].
 
     R2 = 1 - error / variance. The variance is the error of a guess that is the mean of the episode's query targets.
     """
@@ -46,8 +48,33 @@ def explained(objective: Objective, sampler: Sampler, scores: Tensor) -> list[fl
         targets = sampler(0, range(start, min(start + EPISODES_AT_ONCE, len(scores)))).query.targets
         variances.append(objective.score(targets.mean(1, keepdim=True).expand_as(targets), targets).cpu())
     share = 1 - scores.cpu().double() / torch.cat(variances).double().clamp(min=1e-30).unsqueeze(1)
-    medians: list[float] = share.nan_to_num(nan=-torch.inf).median(0).values.tolist()
-    return medians
+    return share.nan_to_num(nan=-torch.inf)
+
+
+class FamilyResult(NamedTuple):
+    """The result in the episodes of one family of functions: after each inner step, and the median R2 there."""
+
+    name: str
+    episodes: int
+    steps: list[Step]
+    explained: list[float]
+
+
+def by_family(families: Families, scores: Scores, shares: Tensor) -> list[FamilyResult]:
+    """The result in the episodes of each family, by name; `shares` [E, K + 1] are the R2 of all episodes."""
+    names = [families(0, number) for number in range(len(scores.score))]
+    found = []
+    for name in sorted(set(names)):
+        own = torch.tensor([place for place, other in enumerate(names) if other == name])
+        steps = summary(Scores(*(values.cpu()[own] for values in scores)))
+        found.append(FamilyResult(name, len(own), steps, medians(shares[own])))
+    return found
+
+
+def medians(shares: Tensor) -> list[float]:
+    """The median over episodes of shares [E, K + 1], after each of 0..K inner steps."""
+    found: list[float] = shares.median(0).values.tolist()
+    return found
 
 
 def by_examples(subject: Subject, most: int, episodes: int) -> list[tuple[int, Step]]:

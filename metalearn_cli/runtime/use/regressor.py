@@ -30,7 +30,7 @@ class Regressor(Classifier):
         return self.interface.table
 
     def __repr__(self) -> str:
-        rows = f"{len(self.support)} rows of a task"
+        rows = f"{self.interface.noun.counted(len(self.support))} of a task"
         return f"<Regressor of {', '.join(self.targets)} after {self.steps} inner steps on {rows}>"
 
     def predict(self, rows: RowsGiven) -> NDArray[np.float32]:  # type: ignore[override]

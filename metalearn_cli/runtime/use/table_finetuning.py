@@ -16,6 +16,7 @@ from torch import Tensor
 from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.datasets.tabular.encoding import encoded, encoded_targets
 from metalearn_cli.errors import DataError
+from metalearn_cli.nouns import Noun
 from metalearn_cli.omissions import Omission
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.use.adaptation import Adaptable
@@ -69,13 +70,15 @@ def labelled_rows(paths: Sequence[Path], interface: Interface, support: bool, le
     encoding = _encoding(interface)
     rows = rows_given(paths, encoding)
     if support:
-        _require_one_task(paths[0], rows)
+        _require_one_task(paths[0], rows, encoding.noun)
         if None in rows.labels:
             place = rows.places[rows.labels.index(None)]
-            raise DataError(f"{place}: column {encoding.label!r} is empty or missing, expected the row's class")
+            raise DataError(f"{place}: column {encoding.label!r} is empty or missing, expected its class")
         if len(classes := sorted({label for label in rows.labels if label})) < least:
             listed = ", ".join(map(repr, classes))
-            raise DataError(f"{paths[0]}: has rows of {len(classes)} class ({listed}), two or more are needed")
+            raise DataError(
+                f"{paths[0]}: has {encoding.noun.many} of {len(classes)} class ({listed}), two or more are needed"
+            )
     return Labelled(rows.places, _inputs(rows, encoding), list(rows.labels), rows.left_out)
 
 
@@ -88,7 +91,7 @@ def valued_rows(paths: Sequence[Path], interface: Interface, support: bool) -> V
     rows = rows_given(paths, encoding)
     valued = Valued(rows.places, _inputs(rows, encoding), rows.targets, rows.left_out)
     if support:
-        _require_one_task(paths[0], rows)
+        _require_one_task(paths[0], rows, encoding.noun)
         for row in np.flatnonzero(~valued.known)[:1]:
             listed = ", ".join(map(repr, encoding.targets))
             raise DataError(f"{rows.places[row]}: column {listed} is empty or missing, expected the value to learn")
@@ -103,10 +106,12 @@ def _inputs(rows: GivenRows, encoding: Encoding) -> Tensor:
     return inputs
 
 
-def _require_one_task(path: Path, rows: GivenRows) -> None:
+def _require_one_task(path: Path, rows: GivenRows, noun: Noun) -> None:
     if len(rows.tasks) > 1:
         some = ", ".join(map(repr, sorted(rows.tasks)[:3]))
-        raise DataError(f"{path}: has rows of {len(rows.tasks)} tasks ({some}, ...); give the rows of one to learn it")
+        raise DataError(
+            f"{path}: has {noun.many} of {len(rows.tasks)} tasks ({some}, ...); give the {noun.many} of one to learn it"
+        )
 
 
 def regressors(learner: Adaptable, support: Valued) -> list[Regressor]:

@@ -94,7 +94,7 @@ def most_unpacked(size: int) -> int:
 def require_modest(what: str, unpacked: int, most: int) -> None:
     """Raise DataError, with `what`, if an archive unpacks to more than `most` bytes."""
     if unpacked > most:
-        raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures would")
+        raise DataError(f"{what}: unpacks to {unpacked >> 20:,} MB or more, far more than pictures or numbers would")
 
 
 def decoded_name(raw: bytes, fallback: str, what: str, omissions: Omissions) -> str:

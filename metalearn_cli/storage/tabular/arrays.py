@@ -4,6 +4,7 @@ Legend: N rows, C channels, L steps, V values of a row.
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from metalearn_cli.datasets.tabular import LengthFit
+from metalearn_cli.datasets.tabular import MOST_INPUTS, LengthFit
 from metalearn_cli.errors import DataError, reason
 from metalearn_cli.storage.inputs.holders import most_unpacked
-from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, printable_words
+from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, printable_words, shown
+from metalearn_cli.storage.tabular.resampling import brought_to
 
 _BESIDE = ("label", "task", "target", "split", "lengths")
 _MOST_WHOLE = 1 << 32  # bytes; the arrays beside x, which have few numbers for each row, are held in memory
+_READ_AT_ONCE = 1 << 26  # bytes
 _NUMERIC = "biuf"  # numpy's kinds bool, int, unsigned int and float; complex numbers and dates are refused
 
 Opener = Callable[[], BinaryIO]
@@ -34,11 +37,20 @@ class _Stream(NamedTuple):
 
     def taken(self, rows: int, name: str) -> Numbers:
         """The next `rows` rows, [rows, ...], as float64."""
-        count = rows * int(np.prod(self.shape[1:], dtype=np.int64))
-        content = self.file.read(count * self.dtype.itemsize)
+        count = rows * math.prod(self.shape[1:])
+        content = _read(self.file, count * self.dtype.itemsize)
         if len(content) < count * self.dtype.itemsize:
             raise DataError(f"{name}: array x is cut short")
         return np.frombuffer(content, self.dtype).reshape(rows, *self.shape[1:]).astype(np.float64)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """The next `size` bytes, or fewer at the end. Python would allocate all that a forged header claims at once."""
+    parts = []
+    while size > 0 and (part := file.read(min(size, _READ_AT_ONCE))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def npz_members(name: str, file: BinaryIO, stack: ExitStack) -> dict[str, Opener]:
@@ -55,6 +67,13 @@ def npz_members(name: str, file: BinaryIO, stack: ExitStack) -> dict[str, Opener
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise DataError(f"{name}: is no npz file, or damaged: {reason(error)}") from error
 
+    for key, entry in entries.items():
+        if entry.flag_bits & 1:
+            raise DataError(f"{name}: array {shown(key)[1:-1]} is encrypted; save it without a password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            told = f"is compressed by method {entry.compress_type} of zip; use numpy.savez or numpy.savez_compressed"
+            raise DataError(f"{name}: array {shown(key)[1:-1]} {told}")
+
     def opener(entry: zipfile.ZipInfo) -> Opener:
         return lambda: cast(BinaryIO, stack.enter_context(archive.open(entry)))
 
@@ -70,31 +89,27 @@ def array_reader(name: str, members: Mapping[str, Opener], length: int | None, f
     Raises DataError, which names the array, if a shape or a type does not fit.
     """
     if "x" not in members:
-        found = ", ".join(sorted(members)) or "nothing"
+        found = ", ".join(shown(key)[1:-1] for key in sorted(members)[:8]) or "nothing"
         raise DataError(f"{name}: has no array x, the inputs [N, ...]; found {found}")
     beside = {key: _whole(name, key, members[key]) for key in _BESIDE if key in members}
     stream = _opened(name, members["x"])
     lengths = beside.pop("lengths", None)
-    rows = stream.shape[0] if lengths is None else len(lengths)
+    rows = stream.shape[0] if lengths is None else lengths.size
     cells = {key: cell for given in beside.items() for key, cell in _cells(name, *given, rows).items()}
     if lengths is None:
         shape, ready = _even(name, stream, length, fit)
         inputs = _in_blocks(name, stream, ready)
     else:
         shape, inputs = _uneven(name, stream, lengths, (length, fit))
+    if (inputs_of_row := math.prod(shape)) > MOST_INPUTS:
+        raise DataError(f"{name}: array x has {inputs_of_row:,} inputs in a row, expected at most {MOST_INPUTS:,}")
     return TableReader(name, list(cells), lambda: _blocks(name, cells, inputs), shape)
 
 
 def _opened(name: str, opener: Opener) -> _Stream:
     """The array x, opened after its header; no row is read yet."""
-    try:
-        file = opener()
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, in_order_of_fortran, dtype = read(file)
-    except Exception as error:  # numpy and zipfile raise ValueError, EOFError, tokenizer errors and others here
-        raise DataError(f"{name}: array x cannot be read: {reason(error)}") from error
-    if dtype.kind not in _NUMERIC or len(shape) < 2 or 0 in shape:
+    file, (shape, in_order_of_fortran, dtype) = _after_header(name, "x", opener)
+    if dtype.kind not in _NUMERIC or len(shape) < 2 or min(shape) < 1:
         raise DataError(f"{name}: array x is {dtype} {shape}, expected numbers [N, ...]")
     if in_order_of_fortran:  # numpy saves a transposed array column by column; its rows are there only as a whole
         whole = np.ascontiguousarray(_whole(name, "x", opener))
@@ -102,18 +117,32 @@ def _opened(name: str, opener: Opener) -> _Stream:
     return _Stream(shape, dtype, file)
 
 
+def _after_header(name: str, key: str, opener: Opener) -> tuple[BinaryIO, tuple[tuple[int, ...], bool, np.dtype[Any]]]:
+    """The file of the array `key`, read up to its first row; the array's shape, order and type."""
+    try:
+        file = opener()
+        version = npy.read_magic(file)
+    except Exception as error:  # zipfile raises errors of many kinds here
+        raise DataError(f"{name}: array {key} cannot be read: {reason(error)}") from error
+    try:
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        return file, read(file)
+    except Exception as error:  # numpy quotes the header in its errors, or names the objects of Python's parser
+        raise DataError(f"{name}: array {key} cannot be read: its header is none that numpy writes") from error
+
+
 def _whole(name: str, key: str, opener: Opener) -> NDArray[Any]:
     """The array `key`, read into memory."""
+    # The header is read first: numpy would allocate whatever size a forged one names.
+    file, (shape, _, dtype) = _after_header(name, key, opener)
+    file.close()
+    if dtype.hasobject:
+        raise DataError(f"{name}: array {key} holds Python objects, expected numbers or text")
+    if (size := math.prod(shape) * dtype.itemsize) > _MOST_WHOLE:
+        raise DataError(
+            f"{name}: array {key} has shape {shape}, {size >> 20:,} MB, expected few values for each row of x"
+        )
     try:
-        # The header is read first: numpy would allocate whatever size a forged one names. Python's integers (object)
-        # cannot overflow, as int64 does.
-        with opener() as file:
-            version = npy.read_magic(file)
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = read(file)
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if dtype.hasobject or size > _MOST_WHOLE:
-                raise ValueError(f"is {dtype} {shape}")
         with opener() as file:
             return npy.read_array(file, allow_pickle=False)
     except Exception as error:
@@ -123,7 +152,7 @@ def _whole(name: str, key: str, opener: Opener) -> NDArray[Any]:
 def _cells(name: str, key: str, values: NDArray[Any], rows: int) -> dict[str, NDArray[Any]]:
     """The array `key` as columns [N]: one, or for `target` [N, targets] one for each target."""
     wide = key == "target" and values.ndim == 2
-    if len(values) != rows or not (wide or values.ndim == 1):
+    if not (wide or values.ndim == 1) or len(values) != rows:
         raise DataError(f"{name}: array {key} has shape {values.shape}, expected [{rows}], one value for each of x")
     if key == "target" and values.dtype.kind not in _NUMERIC:
         raise DataError(f"{name}: array target is {values.dtype}, expected numbers")
@@ -144,7 +173,7 @@ def _even(
 
 
 def _in_blocks(name: str, stream: _Stream, ready: Callable[[Numbers], Numbers]) -> Iterator[Numbers]:
-    most = max(1, VALUES_AT_ONCE // int(np.prod(stream.shape[1:])))
+    most = max(1, VALUES_AT_ONCE // math.prod(stream.shape[1:]))
     for start in range(0, stream.shape[0], most):
         yield ready(stream.taken(min(most, stream.shape[0] - start), name))
 
@@ -158,8 +187,9 @@ def _uneven(
         raise DataError(
             f"{name}: array lengths is {lengths.dtype} {lengths.shape}, expected whole numbers of 1 or more"
         )
-    if len(stream.shape) != 2 or int(lengths.sum()) != stream.shape[0]:
-        told = f"array x has shape {stream.shape}, expected [{int(lengths.sum())}, channels], as lengths says"
+    steps_in_all = sum(lengths.tolist())  # in Python's integers: those of numpy could overflow to the right sum
+    if len(stream.shape) != 2 or steps_in_all != stream.shape[0]:
+        told = f"array x has shape {stream.shape}, expected [{steps_in_all}, channels], as lengths says"
         raise DataError(f"{name}: {told}")
     if length is None:
         if len(set(lengths.tolist())) > 1:
@@ -177,26 +207,6 @@ def _uneven(
     return (channels, steps), blocks()
 
 
-def brought_to(series: Numbers, length: int, fit: LengthFit) -> Numbers:
-    """A series [C, L] brought to [C, length].
-
-    "resample" interpolates linearly between neighbours; "pad" cuts the end off, or repeats each channel's mean there.
-
-    >>> brought_to(np.array([[0.0, 2.0, 4.0]]), 5, "resample").tolist()
-    [[0.0, 1.0, 2.0, 3.0, 4.0]]
-    >>> brought_to(np.array([[0.0, 2.0, 4.0]]), 4, "pad").tolist()
-    [[0.0, 2.0, 4.0, 2.0]]
-    """
-    steps = series.shape[1]
-    if steps == length:
-        return series
-    if fit == "pad":
-        behind = np.repeat(series.mean(1, keepdims=True), max(0, length - steps), 1)
-        return np.concatenate([series[:, :length], behind], 1)
-    at = np.linspace(0, steps - 1, length)
-    return np.stack([np.interp(at, np.arange(steps), channel) for channel in series])
-
-
 def _blocks(name: str, cells: Mapping[str, NDArray[Any]], inputs: Iterator[Numbers]) -> Iterator[Block]:
     start = 0
     for values in inputs:
@@ -209,7 +219,15 @@ def _block(name: str, cells: Mapping[str, NDArray[Any]], values: Numbers, start:
         return f"{name}, row {start + row}"
 
     def words(wanted: str) -> Sequence[str]:
-        return printable_words(cells[wanted].astype(str).tolist(), wanted, place)
+        values = cells[wanted]
+        try:
+            found = values.astype(str).tolist()
+        except Exception as error:  # bytes that are not ASCII, or numpy's SystemError for a number that is no character
+            told = f"array {wanted} holds text that cannot be read: {reason(error)}"
+            raise DataError(f"{name}: {told}; save it as Unicode") from error
+        if values.dtype.kind == "f":  # NaN is an empty cell, and no name
+            found = ["" if empty else word for word, empty in zip(found, np.isnan(values).tolist(), strict=True)]
+        return printable_words(found, wanted, place)
 
     def numbers(wanted: str) -> Numbers:
         return cells[wanted].astype(np.float64)

@@ -16,6 +16,7 @@ Numbers = NDArray[np.float64]
 VALUES_AT_ONCE = 1 << 18  # 2 MiB of float64 in a block
 _EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none"})  # what pandas, R and databases write for a missing value
 _SHOWN = 40  # characters
+LONGEST_WORD = 1000  # characters; a class or a task is named on every line about it
 
 
 class Block(NamedTuple):
@@ -42,6 +43,22 @@ class TableReader(NamedTuple):
     header: list[str]
     blocks: Callable[[], Iterator[Block]]
     shape: tuple[int, ...] | None = None
+
+
+def require_names(where: str, header: Sequence[str]) -> None:
+    """Raise DataError, which begins with `where`, unless each column has a name of its own that can be printed."""
+    known: set[str] = set()
+    for number, word in enumerate(header, 1):
+        if not word.strip():
+            hint = "; pandas writes one for its index: use to_csv(index=False)" if number == 1 else ""
+            raise DataError(f"{where}: column {number} of {len(header)} has no name{hint}")
+        if not word.isprintable():
+            raise DataError(f"{where}: {column(word)} has a name that cannot be printed; rename it")
+        if len(word) > LONGEST_WORD:
+            raise DataError(f"{where}: {column(word)} has a name of {len(word):,} characters, at most {LONGEST_WORD:,}")
+        if word in known:
+            raise DataError(f"{where}: {column(word)} is there twice, expected each once")
+        known.add(word)
 
 
 def columns_reader(name: str, columns: Columns) -> TableReader:
@@ -95,10 +112,18 @@ def column(name: str) -> str:
 def printable_words(cells: Sequence[str], name: str, place: Callable[[int], str]) -> Sequence[str]:
     """The cells of the column `name` without spaces around them.
 
-    Raises DataError, with the place of the row, for a control character, which would spoil messages and pages.
+    Raises DataError, with the place of the row, for a control character, which would spoil messages and pages, and for
+    a text that is too long.
     """
     words = [cell.strip() for cell in cells]
     for row, word in enumerate(words):
         if not word.isprintable():
             raise DataError(f"{place(row)}: {column(name)}: found {shown(word)}, expected printable text")
+        if len(word) > LONGEST_WORD:
+            raise DataError(f"{place(row)}: {column(name)}: {too_long(word)}")
     return words
+
+
+def too_long(word: str) -> str:
+    """The end of a message about a text that is no name."""
+    return f"found {shown(word)}, {len(word):,} characters; expected at most {LONGEST_WORD:,}"

@@ -6,7 +6,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from metalearn_cli.errors import DataError, reason
-from metalearn_cli.storage.tabular.blocks import VALUES_AT_ONCE, Block, Numbers, TableReader, column, number_in, shown
+from metalearn_cli.storage.inputs.holders import most_unpacked
+from metalearn_cli.storage.tabular.blocks import (
+    LONGEST_WORD,
+    VALUES_AT_ONCE,
+    Block,
+    Numbers,
+    TableReader,
+    column,
+    number_in,
+    printable_words,
+    require_names,
+    too_long,
+)
 
 
 def parquet_reader(name: str, file: BinaryIO) -> TableReader:
@@ -16,14 +28,29 @@ def parquet_reader(name: str, file: BinaryIO) -> TableReader:
     except ImportError as error:
         raise DataError(f"{name}: reading parquet needs pyarrow: pip install 'metalearn-cli[parquet]'") from error
     try:
-        opened: Any = parquet.ParquetFile(file)
+        first: Any = parquet.ParquetFile(file)
+        # A column of text whose values repeat stays a dictionary, so that a small file cannot fill the memory.
+        texts = [field.name for field in first.schema_arrow if _is_text(field.type)]
+        opened: Any = parquet.ParquetFile(file, metadata=first.metadata, read_dictionary=texts)
         header = [str(field.name) for field in opened.schema_arrow]
     except Exception as error:  # pyarrow raises its own types and many others for a damaged file
         raise DataError(f"{name}: is no parquet file, or damaged: {reason(error)}") from error
-    twice = [word for word in header if header.count(word) > 1] if len(set(header)) < len(header) else []
-    if twice or not header:
-        raise DataError(f"{name}: {f'{column(twice[0])} is there twice' if twice else 'has no columns'}")
+    _require_modest(name, opened.metadata, file.seek(0, 2))
+    require_names(name, header)
+    if not header:
+        raise DataError(f"{name}: has no columns")
     return TableReader(name, header, lambda: _blocks(name, header, opened))
+
+
+def _require_modest(name: str, metadata: Any, size: int) -> None:
+    """Raise DataError if a file of `size` bytes would unpack to far more than tables do."""
+    groups = range(metadata.num_row_groups)
+    unpacked = max(
+        8 * metadata.num_rows * metadata.num_columns, sum(metadata.row_group(one).total_byte_size for one in groups)
+    )
+    if unpacked > most_unpacked(size):
+        told = f"{metadata.num_rows:,} rows of {metadata.num_columns:,} columns, {unpacked >> 20:,} MB"
+        raise DataError(f"{name}: unpacks to {told}, far more than tables of its size")
 
 
 def _blocks(name: str, header: Sequence[str], opened: Any) -> Iterator[Block]:
@@ -45,19 +72,15 @@ def _block(name: str, batch: Any, start: int) -> Block:
         return f"{name}, row {start + row + 1}"
 
     def words(wanted: str) -> Sequence[str]:
-        values = batch.column(wanted).to_pylist()
-        for row, value in enumerate(values):
-            if value is not None and (not isinstance(value, str | int | float) or not str(value).isprintable()):
-                where = f"{place(row)}: {column(wanted)}"
-                raise DataError(f"{where}: found {shown(str(value))}, expected text or a number")
-        return ["" if value is None else str(value).strip() for value in values]
+        cells = _decoded(name, wanted, batch.column(wanted))
+        values = ["" if value is None or value != value else str(value) for value in cells.to_pylist()]  # NaN is empty
+        return printable_words(values, wanted, place)
 
     def numbers(wanted: str) -> Numbers:
         import pyarrow as arrow
 
-        cells = batch.column(wanted)
-        kind = cells.type
-        if arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind):
+        cells = _decoded(name, wanted, batch.column(wanted))
+        if not _is_text(cells.type):
             # Not safe: pyarrow would refuse an int64 beyond 2^53. zero_copy_only=False lets a null become NaN.
             values = np.asarray(cells.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
             if not np.isinf(values).any():
@@ -67,3 +90,30 @@ def _block(name: str, batch: Any, start: int) -> Block:
         return np.fromiter(checked, np.float64, batch.num_rows)
 
     return Block(batch.num_rows, place, words, numbers)
+
+
+def _decoded(name: str, wanted: str, cells: Any) -> Any:
+    """The cells of a column of text, numbers or truths, those of a dictionary in its place.
+
+    Raises DataError for a column of another type, and for a text that is too long.
+    """
+    from pyarrow import compute, types
+
+    values = cells.dictionary if types.is_dictionary(cells.type) else cells
+    kind = values.type
+    if _is_text(kind):
+        if (longest := compute.max(compute.utf8_length(values)).as_py() or 0) > LONGEST_WORD:
+            found = values.filter(compute.equal(compute.utf8_length(values), longest))[0].as_py()
+            raise DataError(f"{name}: {column(wanted)}: {too_long(found)}")
+    elif not any(
+        fits(kind) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    ):
+        told = f"is {str(kind)[:100]}, expected text or numbers; cast it, or leave it out of dataset.inputs"
+        raise DataError(f"{name}: {column(wanted)} {told}")
+    return cells.dictionary_decode() if types.is_dictionary(cells.type) else cells
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

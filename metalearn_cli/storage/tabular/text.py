@@ -20,6 +20,7 @@ from metalearn_cli.storage.tabular.blocks import (
     column,
     number_in,
     printable_words,
+    require_names,
 )
 
 _LONGEST_LINE = 4 << 20  # bytes; a file without line ends must not fill the memory
@@ -88,8 +89,10 @@ class _Lines:
 
 def _in_words(error: str) -> str:
     """The csv module's message in words for a person; its own advises programmers to change its settings."""
-    if "limit" in error or "end of data" in error:
+    if "end of data" in error:
         return "a quoted cell does not end"
+    if "limit" in error:
+        return f"has a cell of more than {csv.field_size_limit():,} characters; does a quoted cell not end?"
     return "holds a carriage return with no line feed after it" if "new-line" in error else error
 
 
@@ -115,17 +118,9 @@ def _lines(name: str, file: BinaryIO) -> Iterator[str]:
 def _header(name: str, line: int, row: Row) -> list[str]:
     header = [word.strip() for word in row]
     place = f"{name}:{line}"
-    for number, word in enumerate(header, 1):
-        if not word:
-            hint = "; pandas writes one for its index: use to_csv(index=False)" if number == 1 else ""
-            raise DataError(f"{place}: column {number} of {len(header)} has no name{hint}")
     if all(_is_number(word) for word in header):
         raise DataError(f"{place}: the first row is numbers, expected the names of the columns")
-    known: set[str] = set()
-    for word in header:
-        if word in known:
-            raise DataError(f"{place}: {column(word)} is there twice, expected each once")
-        known.add(word)
+    require_names(place, header)
     return header
 
 
@@ -211,7 +206,8 @@ def _one_by_one(name: str, header: Sequence[str], lines: _Lines, most: int) -> I
     numbers, cells, width = list[int](), list[Row](), len(header)
     for line, row in lines.rows():
         if len(row) != width:
-            raise DataError(f"{name}:{line}: has {len(row):,} cells, expected {width:,}, one for each column")
+            cells_ = f"{len(row):,} cell{'' if len(row) == 1 else 's'}"
+            raise DataError(f"{name}:{line}: has {cells_}, expected {width:,}, one for each column")
         numbers.append(line)
         cells.append(row)
         if len(cells) == most:

@@ -6,7 +6,7 @@ import torch
 
 from metalearn_cli.datasets import TaskSource
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.runtime.data import sampling
+from metalearn_cli.runtime.data import function_tasks, sampling
 from metalearn_cli.runtime.data.pixels import CPU, Pixels, normalised
 from metalearn_cli.runtime.data.sampling import Pool, TaskSpec
 
@@ -161,7 +161,7 @@ def test_function_tasks_split_what_the_source_draws():
         inputs = generator.random((examples, 1)).astype(np.float32)
         return inputs, inputs * 2
 
-    task = sampling.function_sampler(TaskSource((1,), 1, draw), "train", TaskSpec(1, 4, 6), 0)(0, range(3))
+    task = function_tasks.function_sampler(TaskSource((1,), 1, draw), "train", TaskSpec(1, 4, 6), 0)(0, range(3))
     assert task.support.inputs.shape == (3, 4, 1)
     assert task.query.inputs.shape == (3, 6, 1)
     assert torch.equal(task.query.targets, task.query.inputs * 2)

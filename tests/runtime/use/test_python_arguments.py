@@ -159,7 +159,7 @@ def test_labels_are_those_given_and_numbers_are_pythons_own(labels, expected):
         (None, "found a value of type NoneType"),
         ({"a", "b"}, "found a value of type set"),
         ({"a": 1}, "found a value of type dict"),
-        (np.eye(2), r"labels of shape \(2, 2\); expected one label for each picture"),
+        (np.eye(2), r"labels of shape \(2, 2\); expected one label for each example"),
         (np.array(3), r"labels of shape \(\)"),
         (torch.zeros(2, 1), r"labels of shape \(2, 1\)"),
         ([[1], [2]], r"a label is \[1\]"),

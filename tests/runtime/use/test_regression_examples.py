@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from metalearn_cli.core.meta import Scores
 from metalearn_cli.core.objectives import regression
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.runtime.machine.execution import running
@@ -34,7 +35,9 @@ def test_the_share_of_variance_is_none_for_a_mean_and_all_for_the_truth():
     errors = torch.stack(
         [regression.score(targets.mean(1, keepdim=True).expand_as(targets), targets), torch.zeros(3)], 1
     )
-    assert regression_examples.explained(regression, sampler, errors) == pytest.approx([0.0, 1.0])
+    assert regression_examples.medians(
+        regression_examples.explained_shares(regression, sampler, errors)
+    ) == pytest.approx([0.0, 1.0])
 
 
 def test_the_error_by_examples_ends_with_that_of_all_examples(data_dir):
@@ -45,3 +48,19 @@ def test_the_error_by_examples_ends_with_that_of_all_examples(data_dir):
         scores = scores_of(subject.learner, runner, subject.meta, subject.sampler, 2, 20)
     assert found[-1][1].score == pytest.approx(float(scores.score[:, -1].mean()))
     assert len({step.score for _, step in found}) == 4
+
+
+def test_families_have_the_means_of_their_own_episodes_and_share_out_all():
+    names = ["line", "sine", "line", "tanh", "line", "sine"]
+    scores = Scores(torch.rand(6, 3), torch.rand(6, 3))
+    shares = torch.rand(6, 3).double()
+    found = regression_examples.by_family(lambda _step, number: names[number], scores, shares)
+    assert [(one.name, one.episodes) for one in found] == [("line", 3), ("sine", 2), ("tanh", 1)]
+    own = torch.tensor([0, 2, 4])
+    line = found[0]
+    assert [step.score for step in line.steps] == pytest.approx(scores.score[own].double().mean(0).tolist())
+    half = 1.96 * scores.score[own, 2].double().std() / 3**0.5
+    assert line.steps[2].ci95 == pytest.approx(half.item())
+    assert line.explained == pytest.approx(shares[own].median(0).values.tolist())
+    whole = sum(one.episodes * one.steps[1].score for one in found) / 6
+    assert whole == pytest.approx(scores.score[:, 1].double().mean().item())

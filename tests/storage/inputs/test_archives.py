@@ -275,7 +275,7 @@ def test_a_bomb_is_refused_before_it_has_filled_the_disk(suffix, tmp_path, monke
     monkeypatch.setattr(holders, "_ALWAYS_FINE", 1 << 20)
     path = bomb(tmp_path / f"it.{suffix}", 40 << 20)
     assert path.stat().st_size < 100_000
-    with pytest.raises(DataError, match=r"it\.\S+: unpacks to .* far more than pictures would"):
+    with pytest.raises(DataError, match=r"it\.\S+: unpacks to .* far more than pictures or numbers would"):
         held(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
