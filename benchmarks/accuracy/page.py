@@ -24,7 +24,8 @@ record for any of them. Columns:
 
 - **A**: as many queries as shots, transductive statistics: the protocol of the MAML paper;
 - **B**: 15 queries, transductive statistics;
-- **C**: 15 queries, none sees another.
+- **C**: 15 queries, none sees another;
+- **D**: as C, on test classes of `glyphs`, drawings that no run has seen: another domain.
 
 ± is the 95 % interval over episodes; with several seeds, the mean and the standard deviation over seeds. A row is
 *above* its published figure only if mean - 1.96 std / sqrt(seeds) is above it, which takes three seeds; with fewer it

@@ -42,13 +42,20 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
         "tasks": trained["iterations"] * experiment["outer"]["meta_batch_size"],
         "best_iteration": best["iteration"] if best else None,
         "core_seconds": round(float(spent.read_text())),
+        "curve": _curve(folder),
         "columns": columns,
         "versions": {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()},
         "processor": _processor(),
     }
-    row.result.parent.mkdir(exist_ok=True)
+    row.result.parent.mkdir(parents=True, exist_ok=True)
     row.result.write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _curve(folder: Path) -> list[list[float]]:
+    """Iteration and validation accuracy after the last inner step, one pair a validation."""
+    reports = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [[report["iteration"], round(report["val"][-1]["score"], 4)] for report in reports]
 
 
 def _measured(table: Table, row: Row, column: str, folder: Path, core: int) -> dict[str, Any]:
