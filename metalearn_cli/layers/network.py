@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.attention import PlainAttention
+from metalearn_cli.layers.cpu.kernels import Kernels
 from metalearn_cli.layers.drop_block import DropBlock
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
@@ -48,6 +49,7 @@ class Network:
 
     `one_by_one=True`: each task runs alone, through the plain modules. It is slow, and the reference for the tests.
     `plain_attention=True`: torch's attention runs in a form that can be differentiated twice.
+    `kernels`: the compiled functions that its convolutions may use on a CPU; None is torch alone.
     `features` and `classify` run the children `body` and `head`. `fixed` names the parameters with
     requires_grad=False; they get no gradient and never move.
 
@@ -58,14 +60,20 @@ class Network:
     body share a parameter.
     """
 
-    def __init__(self, module: nn.Module, one_by_one: bool = False, plain_attention: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        one_by_one: bool = False,
+        plain_attention: bool = False,
+        kernels: Kernels | None = None,
+    ) -> None:
         for name, child in module.named_modules():
             if isinstance(child, _WRONG_UNDER_VMAP):
                 raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use layers.norm.TaskNorm instead")
         for value in module.parameters():
             if value.dim() == 4:  # weights of convolutions: channels-last memory is faster; the values stay the same
                 value.data = value.data.contiguous(memory_format=torch.channels_last)
-        self.runs_one_by_one, self.plain_attention = one_by_one, plain_attention
+        self.runs_one_by_one, self.plain_attention, self.kernels = one_by_one, plain_attention, kernels
         self.fixed = frozenset(name for name, value in module.named_parameters() if not value.requires_grad)
         self._module = module
         self._shared = shared_names(module)
@@ -79,7 +87,7 @@ class Network:
 
     def with_plain_attention(self) -> "Network":
         """The same network, but its attention can be differentiated twice."""
-        return Network(self._module, self.runs_one_by_one, plain_attention=True)
+        return Network(self._module, self.runs_one_by_one, plain_attention=True, kernels=self.kernels)
 
     def copied(self) -> nn.Module:
         """A deep copy of the module, with its own parameters."""
@@ -119,7 +127,7 @@ class Network:
         if self.fixed or self._shared:  # a shared parameter has several names; `params` holds it under the first one
             params = {name: value.detach() if name in self.fixed else value for name, value in params.items()}
             params |= {name: params[first] for name, first in self._shared.items() if first in params}
-        how = how._replace(first_names=self._first_names)
+        how = how._replace(first_names=self._first_names, kernels=self.kernels)
         if child:
             params, how = under_prefix(f"{child}.", params), how.at(child)
         with PlainAttention() if self.plain_attention else nullcontext():
@@ -211,7 +219,7 @@ def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: 
         own, following = under_prefix(f"{name}.", params), [layer for _, layer in children]
         if isinstance(child, LeadingLayer) and not has_hooks(child) and (taken := child.takes(following, inputs, how)):
             theirs = [under_prefix(f"{other}.", params) for other, _ in children[:taken]]
-            inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs), children[taken:]
+            inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs, how), children[taken:]
         else:
             inputs = over_tasks(child, own, inputs, how.at(name))
     return inputs

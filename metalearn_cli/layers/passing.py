@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from metalearn_cli.layers.cpu.kernels import Kernels
+
 Params = dict[str, Tensor]
 Moments = tuple[Tensor, Tensor]
 """A mean and a variance, [C]."""
@@ -27,6 +29,7 @@ class Pass(NamedTuple):
     `keys`: random layers are functions of these keys, one for each task, int64 [T] (only training).
     `before`: the number of examples of each task in earlier passes. Random layers number the examples of this pass
         from there, so that queries do not get the random numbers of the support set.
+    `kernels`: compiled functions for convolutions and what follows them (cpu/kernels.py); None is torch alone.
     `name`: the name of the current layer in the network.
     `first_names`: for a layer that stands in several places of the network: its first name, by each other name.
     """
@@ -36,6 +39,7 @@ class Pass(NamedTuple):
     collected: Params | None = None
     keys: Tensor | None = None
     before: int = 0
+    kernels: Kernels | None = None
     name: str = ""
     first_names: Mapping[str, str] = {}
 

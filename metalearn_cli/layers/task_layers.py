@@ -36,7 +36,9 @@ class LeadingLayer(TaskLayer, Protocol):
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
         """How many of the `following` layers it computes in the same call for inputs [T, N, ...]; 0 for none."""
 
-    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+    def over_tasks_with(
+        self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass
+    ) -> Tensor:
         """The outputs [T, N, ...] of this layer and the `following` ones; `params` are its own first, then theirs."""
 
 
