@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 
 from metalearn_cli.cli import tables
-from metalearn_cli.omissions import as_fields
 
 if TYPE_CHECKING:
     from metalearn_cli.datasets.tabular import Tabular
@@ -57,6 +56,8 @@ def prepare_tabular(wanted: Wanted, tabular: "Tabular", data_dir: Path) -> None:
 
 
 def _fields(name: str, manifest: "TableManifest", folder: Path, seconds: float) -> dict[str, Any]:
+    from metalearn_cli.omissions import as_fields
+
     encoding = manifest.encoding
     rows = {group: sum(counts) for group, counts in zip(manifest.groups, manifest.counts, strict=True)}
     groups = "classes" if encoding.kind == "classes" else "tasks"
