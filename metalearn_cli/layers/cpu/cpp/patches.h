@@ -14,7 +14,8 @@ struct Window {
 // Writes the patch of place i (of all pictures) to `to`: k rows of l * c values, zeros where there is no picture.
 template <class R> inline void cut(const Window& s, const R* x, long i, R* to) {
     const long picture = i / (s.h * s.w), y = i / s.w % s.h * s.down - s.top, across = i % s.w * s.right - s.left;
-    const long from = std::max(0L, -across), until = std::max(from, std::min(s.l, s.width - across));
+    const long from = std::min(s.l, std::max(0L, -across));
+    const long until = std::max(from, std::min(s.l, s.width - across));
     for (long row = 0; row < s.k; row++, to += s.l * s.c) {
         if (y + row < 0 || y + row >= s.height) {
             std::fill(to, to + s.l * s.c, R(0));
