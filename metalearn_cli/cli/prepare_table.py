@@ -101,8 +101,19 @@ def _learned(manifest: "TableManifest") -> str:
 
 
 def _next(wanted: Wanted, manifest: "TableManifest") -> None:
-    """Print the command that trains on the table, and a warning if some groups are too small for any task."""
+    """Print the command that trains on the table, with a warning if some groups are too small for any task.
+
+    If a part has a single class, which no task can be made of, print only a warning of that.
+    """
     config = _CONFIGS[manifest.encoding.kind]
+    single = [part for part, names in manifest.parts.items() if len(names) < 2 and manifest.encoding.kind == "classes"]
+    for part in single:
+        tables.warn(
+            f"too small to train on: part {part} has 1 class, a task needs 2 or more: add classes, or divide them "
+            "otherwise (dataset.val_fraction, dataset.test_fraction, or a column split)"
+        )
+    if single:
+        return
     smallest = min(min(counts) for counts in manifest.counts)
     if smallest < 2:
         kind = "class" if manifest.encoding.kind == "classes" else "task"
