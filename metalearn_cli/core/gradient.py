@@ -33,6 +33,13 @@ def gradient_learner(
     `coefficients`: learned numbers besides those of the loop's rule (only CAVIA's context weights and R2D2's
         ridge and scale).
     `params`: the initial parameters, if they are not the network's own (only zero heads, MAML++ and UNICORN-MAML).
+
+    >>> from metalearn_cli.core.meta import Problem
+    >>> from metalearn_cli.core.objectives import classification
+    >>> from metalearn_cli.core.rules import fixed_rate
+    >>> from metalearn_cli.testing.problems import picture_tasks, smooth_network
+    >>> problem = Problem(smooth_network(), classification, ways=3)
+    >>> learner = gradient_learner(InnerLoop(problem, fixed_rate(0.1)), Traits(inner_steps=2))  # second-order MAML
     """
 
     def init() -> Meta:

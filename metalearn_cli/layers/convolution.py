@@ -100,6 +100,12 @@ class TaskConv2d(_ManyConvolutions, nn.Conv2d):
 
     `kernel`, `stride` and `padding` are in pixels and the same for both axes. On a CPU the outputs of `over_tasks` are
     channels-last in memory.
+
+    >>> import torch
+    >>> layer = TaskConv2d(1, 8, kernel=3, padding=1)
+    >>> weights = {name: value.expand(2, *value.shape) for name, value in layer.named_parameters()}
+    >>> layer.over_tasks(weights, torch.rand(2, 5, 1, 6, 6)).shape  # 2 tasks of 5 pictures of 6 x 6
+    torch.Size([2, 5, 8, 6, 6])
     """
 
     def __init__(

@@ -59,6 +59,12 @@ class Network:
 
     Raises ConfigError if the module holds a torch batch or instance norm (see layers/norm.py), or if its head and its
     body share a parameter.
+
+    >>> from collections import OrderedDict
+    >>> network = Network(nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(4, 2))))
+    >>> params = {name: value.expand(3, *value.shape) for name, value in network.initial().items()}
+    >>> network(params, torch.rand(3, 5, 4)).shape  # 3 tasks of 5 examples, each with 4 values
+    torch.Size([3, 5, 2])
     """
 
     def __init__(

@@ -28,6 +28,9 @@ class TaskNorm(nn.Module):
     `how` is the pass that `forward` reads. Network sets it while it calls a foreign module that contains this layer,
     because the foreign `forward` cannot hand a pass on. `forgets` says that it took the place of a norm whose running
     statistics had been trained (only `custom`).
+
+    >>> TaskNorm(1)(torch.tensor([[10.0], [30.0]])).round().tolist()  # (x - 20) / sqrt(100 + eps)
+    [[-1.0], [1.0]]
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:

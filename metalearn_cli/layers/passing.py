@@ -81,5 +81,10 @@ BY_BATCH = Pass()
 
 
 def under_prefix(prefix: str, params: Params) -> Params:
-    """The parameters whose names start with `prefix`, under their names without it."""
+    """The parameters whose names start with `prefix`, under their names without it.
+
+    >>> import torch
+    >>> list(under_prefix("body.", {"body.0.weight": torch.ones(2), "head.weight": torch.ones(3)}))
+    ['0.weight']
+    """
     return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

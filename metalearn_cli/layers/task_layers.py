@@ -24,7 +24,14 @@ _BY_EXAMPLE = (
 
 @runtime_checkable
 class TaskLayer(Protocol):
-    """A layer that runs many tasks in one call, each task with its own parameters."""
+    """A layer that runs many tasks in one call, each task with its own parameters.
+
+    >>> class LinearOfTasks(nn.Linear):
+    ...     def over_tasks(self, params, inputs, how):
+    ...         return inputs @ params["weight"].mT  # [T, N, F] @ [T, F, outputs]
+    >>> isinstance(LinearOfTasks(4, 2, bias=False), TaskLayer)
+    True
+    """
 
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass, /) -> Tensor:
         """The outputs [T, N, ...] for inputs [T, N, ...]; `params` are [T, ...], by the layer's own parameter names."""

@@ -21,6 +21,8 @@ def check_backbone(module: Named, input_shape: tuple[int, ...] = (1, 16, 16), **
     For inputs of `input_shape`, in float64: two children `body` and `head`; rows of features and of outputs; the same
     weights from the same seed; MAML on it learns tasks at once as one at a time, and with support statistics no query
     changes another.
+
+    >>> check_backbone("metalearn_cli.backbones.mlp", hidden=[8])  # nothing is printed: it is one
     """
     own = module_at(module)
     config = checked_settings(own, settings)

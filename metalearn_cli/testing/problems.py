@@ -51,7 +51,11 @@ def picture_tasks(
     shape: tuple[int, ...] = SHAPE,
     seed: int = 0,
 ) -> Task:
-    """Tasks of random pictures, with equally many pictures of each class."""
+    """Tasks of random pictures, with equally many pictures of each class.
+
+    >>> picture_tasks(4, ways=3, shots=2).support.inputs.shape  # 4 tasks of 3 * 2 pictures
+    torch.Size([4, 6, 1, 8, 8])
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def examples(each: int) -> Examples:

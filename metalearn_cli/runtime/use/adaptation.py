@@ -51,7 +51,12 @@ def standardised_by_task(interface: Interface, experiment: Experiment) -> bool:
 
 
 class Adaptable:
-    """A learner that is ready to learn classes or values from few examples: meta-trained, or in need of no training."""
+    """A learner that is ready to learn classes or values from few examples: meta-trained, or in need of no training.
+
+    >>> from metalearn_cli import load
+    >>> load("runs/cats/checkpoints/best.pt")
+    <Adaptable 'runs/cats/checkpoints/best.pt': maml with conv4, 2 classes, 28 x 28 pixels, grey>
+    """
 
     def __init__(self, learned: Learned) -> None:
         self.experiment, self.interface = learned.experiment, learned.interface

@@ -51,6 +51,14 @@ def grown(classifier: Classifier, images: Pictures | RowsGiven, labels: Iterable
 
     It equals a classifier that was adapted to all examples at once. New classes stand behind its old ones.
 
+    >>> import numpy as np
+    >>> from metalearn_cli import grown, load, load_experiment, train
+    >>> settings = "algorithm={name: protonet}", "outer.iterations=1", "eval={val_episodes: 2}"
+    >>> reports = list(train(load_experiment("quickstart", *settings), "runs/growing"))
+    >>> two = load("runs/growing/checkpoints/best.pt").adapt(np.zeros((2, 28, 28), np.uint8), ["cat", "dog"])
+    >>> grown(two, np.full((1, 28, 28), 255, np.uint8), ["owl"]).classes
+    ['cat', 'dog', 'owl']
+
     Raises ConfigError if it cannot grow (`growable`), DataError or DivergedError as `Adaptable.adapt` does.
     """
     learner, before = growable(classifier, "the classifier")

@@ -47,6 +47,10 @@ class Result(NamedTuple):
     `worth`: its accuracy beside that of learners that learned less, for pictures of one's own (dataset `folder`).
     `explained`: the median R2 after each inner step; empty where classes are told apart.
     `families`: the result of each family of functions; empty for data that have none.
+
+    >>> result = evaluate("runs/cats/checkpoints/best.pt", episodes=4)
+    >>> result.algorithm, result.scores.shape
+    ('maml', torch.Size([4]))
     """
 
     algorithm: str

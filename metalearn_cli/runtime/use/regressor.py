@@ -17,7 +17,16 @@ from metalearn_cli.runtime.use.network_inputs import inputs_of
 
 
 class Regressor(Classifier):
-    """Predicts the targets of one task, after `steps` inner steps; `classes` are the names of the targets."""
+    """Predicts the targets of one task, after `steps` inner steps; `classes` are the names of the targets.
+
+    >>> from metalearn_cli import load, load_experiment, train
+    >>> tiny = load_experiment("machines", "dataset.machines=10", "outer.iterations=1", "eval.val_episodes=2")
+    >>> reports = list(train(tiny, "runs/machines"))
+    >>> learner = load("runs/machines/checkpoints/best.pt")
+    >>> regressor = learner.adapt({"seconds": [0.0, 1.0, 2.0]}, [9.0, -3.0, -5.0])  # millimetres
+    >>> regressor.targets, regressor.predict({"seconds": [0.5, 1.5]}).shape
+    (['millimetres'], (2,))
+    """
 
     @property
     def targets(self) -> list[str]:
