@@ -114,7 +114,7 @@ class Network:
         return {name: module for name, module in self._module.named_modules() if isinstance(module, kind)}
 
     def foreign_layers(self) -> dict[str, nn.Module]:
-        """The layers, by name, that have no form for many tasks in this package and so run under vmap."""
+        """The layers, by name, that are not of this package: they run under vmap, or are TaskLayers of others."""
         return dict(foreign_layers(self._module, ""))
 
     def runs_alone(self, support: Tensor) -> bool:
@@ -204,6 +204,7 @@ def _called(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
 
 
 def _fills_a_gap(module: nn.Module, name: str) -> bool:
+    # torch registers an absent bias as None, so the name is known and has no value.
     owner, _, own = name.rpartition(".")
     return own in (layer := module.get_submodule(owner))._parameters and layer._parameters[own] is None
 

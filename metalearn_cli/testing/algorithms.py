@@ -41,6 +41,7 @@ def check_algorithm(module: Named, **settings: Any) -> None:
     own = module_at(module)
     config = checked_settings(own, settings)
     tasks = problems.picture_tasks(5)
+    # The learner with support statistics stands last, so it is the one that the checks after the loop take.
     for statistics in ("transductive", "support"):
         learner, alone = (_built(own, config, statistics, one_by_one) for one_by_one in (False, True))
         meta = problems.double(learner.init())

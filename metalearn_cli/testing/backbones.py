@@ -36,7 +36,7 @@ def check_backbone(module: Named, input_shape: tuple[int, ...] = (1, 16, 16), **
     network, inputs = built(), torch.rand(4, *input_shape)
     children = [name for name, _ in network.named_children()]
     assert children == ["body", "head"], f"the network's children are {children}, expected body and head"
-    for outputs in (_WAYS, 7):
+    for outputs in (_WAYS, 7):  # 7: any other number, as `build` must obey its argument
         shape = list(built(outputs)(inputs).shape)
         assert shape == [4, outputs], f"the outputs of 4 examples have shape {shape}, expected {[4, outputs]}"
     features = network.get_submodule("body")(inputs)
@@ -44,6 +44,7 @@ def check_backbone(module: Named, input_shape: tuple[int, ...] = (1, 16, 16), **
     for (name, one), (_, other) in zip(network.named_parameters(), built().named_parameters(), strict=True):
         assert torch.equal(one, other), f"{name} is another when it is built again from the same seed"
     tasks = problems.picture_tasks(3, shape=input_shape)
+    # The learner with support statistics stands last, so it is the one that the check after the loop takes.
     for statistics in ("transductive", "support"):
         learner, alone = (
             maml.build(maml.Config(), Problem(Network(built(), one_by_one=alone), classification, statistics, _WAYS))

@@ -28,6 +28,7 @@ def smooth_module(ways: int = WAYS) -> nn.Sequential:
         nn.AvgPool2d(2),
         nn.Flatten(),
     )
+    # 8 x 8 pixels become 4 x 4, then 5 x 5, then 2 x 2: 4 channels * 2 * 2 = 16 features.
     return nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, ways)))
 
 
@@ -90,6 +91,7 @@ def slope_by_differences(loss: Callable[[Meta], float], meta: Meta, distance: fl
     """(L(m + d v) - L(m - d v)) / 2d for a random unit direction v, and v. Running statistics do not move."""
     generator = torch.Generator().manual_seed(1)
     learned = meta._replace(statistics={})
+    # n, v, p and d stand for names, values, parts of Meta and directions.
     raw = Meta(*({n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in p.items()} for p in learned))
     length = flat(raw).norm()
     along = Meta(*({n: v / length for n, v in p.items()} for p in raw))

@@ -49,6 +49,7 @@ class Kernels:
         number of threads is torch's.
         """
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        # Bytes (uint8) are indices of places; all other tensors of a call have one dtype, which names the function.
         kind = _KINDS[next(tensor.dtype for tensor in tensors if tensor.dtype != torch.uint8)]
         for tensor in tensors:
             assert tensor.is_contiguous(), "a kernel reads dense memory"

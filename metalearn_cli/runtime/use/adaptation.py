@@ -112,6 +112,7 @@ class Adaptable:
         They may have diverged; `reopened.require_finite` checks this.
         """
         interface, inputs = self._based(inputs)
+        # A batch of one task: [N, ...] -> [1, N, ...].
         shown, known = (tensor.to(self._learned.device).unsqueeze(0) for tensor in (inputs, values))
         states = self._states(Examples(shown, known))
         make = partial(Regressor, self.experiment, interface, self._learned.learner, self._encoding.targets)
@@ -124,6 +125,7 @@ class Adaptable:
         validation tasks. It gets the temperature that fits support pictures best when they are left out, if each class
         has two or more.
         """
+        # Only a closed form is adapted once more for each fold; inner steps would take many times as long.
         if not self._costs_nothing:
             return self.adapted(inputs, targets, classes)
         with torch_alone():

@@ -1,4 +1,4 @@
-"""Pictures or rows as a network sees them: through exactly what was done to those that it was trained on.
+"""Turns pictures or rows into the inputs of a network, exactly as those of its training were prepared.
 
 Legend: N examples, H height, W width, C channels, F features.
 """
@@ -21,7 +21,7 @@ from metalearn_cli.runtime.use.python_arguments import Pictures, pictures_in
 from metalearn_cli.storage.pictures.conversion import decode
 
 Content = bytes | Image.Image | NDArray[np.uint8]
-_PART = 64
+_PART = 64  # pictures that go through an extractor at once
 
 
 def decoded_picture(content: Content, interface: Interface, name: str) -> NDArray[np.uint8]:
@@ -31,6 +31,7 @@ def decoded_picture(content: Content, interface: Interface, name: str) -> NDArra
     """
     seen, view = interface.preprocessing, interface.view
     assert seen is not None
+    # Pictures that were stored smaller before their extractor read them are made smaller here, too.
     if view is not None and view.first is not None:
         content = decode(content, view.first, name)
     return decode(content, seen, name)
@@ -68,7 +69,7 @@ def inputs_of(given: Pictures | RowsGiven, interface: Interface) -> Tensor:
 
 
 def size_of(interface: Interface) -> str:
-    """What a network sees: 28 x 28 pixels, grey; or features of which; or 12 inputs of a table."""
+    """The inputs of a network in words: "28 x 28 pixels, grey", "1280 features (NAME)", or the columns of a table."""
     if interface.table is not None:
         return size_in_words(interface.table)
     if interface.view is not None:

@@ -53,8 +53,9 @@ class Contender(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """The accuracy of a contender and its 95 % half-width over tasks; `difference`: the accuracy of the last contender
-    minus this one on the same tasks, with its own half-width.
+    """The accuracy of a contender and its 95 % half-width over tasks.
+
+    `difference`: the accuracy of the last contender minus this one on the same tasks, with its own half-width.
     """
 
     name: str

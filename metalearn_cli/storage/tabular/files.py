@@ -63,6 +63,7 @@ def describe_table(source: Path) -> str:
     if not _is_folder(source):
         return checksum(source)
     folder, omissions = Folder(source), Omissions()
+    # Sorted, because a disk lists the files of a folder in any order.
     keys = {member.path: member.key for member in folder.members(omissions) if _suffix(member.path)}
     digest = hashlib.sha256()
     for path in sorted(keys):

@@ -84,6 +84,7 @@ def _require_columns(reader: TableReader, encoding: Encoding) -> None:
 
 def _is_of_columns(encoding: Encoding) -> bool:
     """Whether the learner was trained on columns of text or parquet, and not on an array x."""
+    # An array x [N, V] has columns that `series_names` named x[0], x[1], ...
     return encoding.series is None and encoding.numeric != list(series_names((len(encoding.numeric),)))
 
 

@@ -234,6 +234,7 @@ def _require_finite(rows: NDArray[np.float32], encoding: Encoding) -> None:
         steps = inputs // len(encoding.numeric) if encoding.series is not None else 1
         names = [*np.repeat(encoding.numeric, steps).tolist(), *encoding.targets]
 
+        # Categorical inputs have no names here, so a target is counted from the end.
         behind = int(place) if place < inputs else len(names) - rows.shape[1] + int(place)
         cure = "scale it" if encoding.standardise != "none" else "scale it, or --set dataset.standardise=training"
         told = f"has a value that is too large for float32 beside the others; {cure}"
