@@ -36,6 +36,11 @@ class Meta(NamedTuple):
     statistics: Params = {}  # noqa: RUF012  (never changed)
 
 
+def device_of(meta: Meta) -> torch.device:
+    """The device that holds the meta-parameters."""
+    return next(iter(meta.params.values())).device
+
+
 class Adapted(NamedTuple):
     """T adapted learners, each after some inner steps on its support set; `predict` needs nothing else.
 
@@ -184,7 +189,7 @@ class Learner(NamedTuple):
     traits: Traits
     phase: Callable[[int], Hashable] = lambda _iteration: None
     implicit: "Implicit | None" = None
-    fit: "ClosedFormFit | None" = None
+    fit: ClosedFormFit | None = None
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """The outputs [T, N, outputs] for `inputs`, one tensor for each number of inner steps in `steps`.

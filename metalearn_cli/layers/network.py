@@ -132,9 +132,9 @@ class Network:
         """The body's features [T, N, F] for inputs [T, N, ...]."""
         return self._run("body", params, inputs, how)
 
-    def classify(self, params: Params, features: Tensor, how: Pass = BY_BATCH) -> Tensor:
+    def classify(self, params: Params, features: Tensor) -> Tensor:
         """The head's outputs [T, N, outputs] for features [T, N, F]."""
-        return self._run("head", params, features, how)
+        return self._run("head", params, features, BY_BATCH)
 
     def _run(self, child: str, params: Params, inputs: Tensor, how: Pass) -> Tensor:
         module = self._copy(inputs).get_submodule(child)

@@ -11,7 +11,6 @@ from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
-from metalearn_cli.layers.passing import Params
 
 WAYS, SHAPE = 3, (1, 8, 8)
 
@@ -30,11 +29,6 @@ def smooth_module(ways: int = WAYS) -> nn.Sequential:
     )
     # 8 x 8 pixels become 4 x 4, then 5 x 5, then 2 x 2: 4 channels * 2 * 2 = 16 features.
     return nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, ways)))
-
-
-def expanded_for_tasks(count: int, params: Params) -> Params:
-    """The same parameters for each of T tasks, [T, ...]."""
-    return {name: value.expand(count, *value.shape) for name, value in params.items()}
 
 
 def smooth_network(ways: int = WAYS) -> Network:

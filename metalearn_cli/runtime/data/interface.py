@@ -33,6 +33,12 @@ class Interface(NamedTuple):
         return self.objective is classification
 
     @property
+    def encoding(self) -> Encoding:
+        """The encoding of its rows; only for a learner of a table."""
+        assert self.table is not None
+        return self.table
+
+    @property
     def noun(self) -> Noun:
         """The word for its examples."""
         if self.table is not None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.meta import Answering, Meta, device_of
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
@@ -94,7 +94,7 @@ def observe(
 ) -> Observed:  # fmt: skip
     """The outputs of a learner in tasks 0, 1, ... of a part, for their queries and for pictures of other classes."""
     sampler, others = data.sampler(part, spec, seed), data.strangers(part, spec, seed)
-    device = next(iter(judge.meta.params.values())).device
+    device = device_of(judge.meta)
     parts, targets, queries = [], [], spec.ways * spec.queries
 
     def outputs(meta: Meta, tasks: Task) -> Tensor:

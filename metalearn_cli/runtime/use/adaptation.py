@@ -14,7 +14,6 @@ from metalearn_cli.core.calibration import best_temperature
 from metalearn_cli.core.heads import is_head
 from metalearn_cli.core.meta import Adapted, Learner, Meta
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.datasets.tabular.encoding import with_support_moments
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
@@ -78,7 +77,9 @@ class Adaptable:
         """
         inputs = inputs_of(images, self.interface)
         if not self.interface.tells_classes_apart:
-            steps: Sequence[Classifier] = self.regressors(inputs, targets_in(labels, len(inputs), self._encoding))
+            steps: Sequence[Classifier] = self.regressors(
+                inputs, targets_in(labels, len(inputs), self.interface.encoding)
+            )
         else:
             given = labels_in(labels)
             classes = self.classes_of(labelled_classes(inputs, given, [], self.interface.noun))
@@ -101,11 +102,6 @@ class Adaptable:
             raise DataError(f"all labels are {found[0]!r}; {noun.many} of two or more classes are needed")
         return fixed or found
 
-    @property
-    def _encoding(self) -> Encoding:
-        assert self.interface.table is not None
-        return self.interface.table
-
     def regressors(self, inputs: Tensor, values: Tensor) -> list[Regressor]:
         """The regressors after 0..K inner steps on prepared inputs [N, ...] with standardised targets [N, P].
 
@@ -115,7 +111,7 @@ class Adaptable:
         # A batch of one task: [N, ...] -> [1, N, ...].
         shown, known = (tensor.to(self._learned.device).unsqueeze(0) for tensor in (inputs, values))
         states = self._states(Examples(shown, known))
-        make = partial(Regressor, self.experiment, interface, self._learned.learner, self._encoding.targets)
+        make = partial(Regressor, self.experiment, interface, self._learned.learner, self.interface.encoding.targets)
         return [make(state, step) for step, state in enumerate(states)]
 
     def classifiers(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:

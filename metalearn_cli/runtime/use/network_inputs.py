@@ -4,7 +4,7 @@ Legend: N examples, H height, W width, C channels, F features.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,9 +37,7 @@ def decoded_picture(content: Content, interface: Interface, name: str) -> NDArra
     return decode(content, seen, name)
 
 
-def network_inputs(
-    pictures: Sequence[NDArray[np.uint8]], interface: Interface, progress: Callable[[int], None] = lambda _done: None
-) -> Tensor:
+def network_inputs(pictures: Sequence[NDArray[np.uint8]], interface: Interface) -> Tensor:
     """Decoded pictures as inputs, [N, C, H, W] or, through the extractor, [N, F]; on the CPU.
 
     Raises ConfigError or CheckpointError if the extractor cannot be had, or is another one now.
@@ -47,11 +45,8 @@ def network_inputs(
     assert interface.preprocessing is not None
     if interface.view is None:
         return inputs_of_stored(pictures, interface.preprocessing)
-    extractor, parts = interface.view.extractor(), []
-    for start in range(0, len(pictures), _PART):
-        parts.append(extracted_features(np.stack(pictures[start : start + _PART]), extractor))
-        progress(min(start + _PART, len(pictures)))
-    return torch.cat(parts)
+    extractor, starts = interface.view.extractor(), range(0, len(pictures), _PART)
+    return torch.cat([extracted_features(np.stack(pictures[start : start + _PART]), extractor) for start in starts])
 
 
 def inputs_of(given: Pictures | RowsGiven, interface: Interface) -> Tensor:

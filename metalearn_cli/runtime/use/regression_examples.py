@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Scores
+from metalearn_cli.core.meta import Scores, device_of
 from metalearn_cli.core.objectives import Objective
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets.tabular import Encoding
@@ -108,7 +108,7 @@ def fitted_functions(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
 
 
 def _fit(subject: Subject, number: int) -> Fit:
-    learner, device = subject.learner, next(iter(subject.meta.params.values())).device
+    learner, device = subject.learner, device_of(subject.meta)
     task = on_device(subject.sampler(0, [number]), device)
     grid = grid_over([half.inputs for half in task]).to(device).unsqueeze(0)
     steps = told_steps(subject.steps)

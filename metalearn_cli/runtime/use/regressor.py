@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.datasets.tabular.encoding import in_own_unit
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
@@ -33,11 +32,6 @@ class Regressor(Classifier):
         """The names of the targets, in the order of the values [N, P]."""
         return self.classes
 
-    @property
-    def _encoding(self) -> Encoding:
-        assert self.interface.table is not None
-        return self.interface.table
-
     def __repr__(self) -> str:
         rows = f"{self.interface.noun.counted(len(self.support))} of a task"
         return f"<Regressor of {', '.join(self.targets)} after {self.steps} inner steps on {rows}>"
@@ -58,4 +52,4 @@ class Regressor(Classifier):
 
     def values(self, inputs: Tensor) -> NDArray[np.float32]:
         """Values [N, P] in the targets' own units, for rows that `inputs_of` has prepared; they may be NaN or Inf."""
-        return in_own_unit(self.outputs(inputs).cpu().numpy(), self._encoding)
+        return in_own_unit(self.outputs(inputs).cpu().numpy(), self.interface.encoding)
