@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.errors import ConfigError
+from metalearn_cli.errors import ConfigError, some_of
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import Params, Pass
@@ -96,8 +96,8 @@ def _told(network: Network, refused: list[BaseException], idle: list[str], asked
 
 
 def _some(names: list[str]) -> str:
-    shown = [name.removeprefix("body.") for name in names]
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more parameters" if len(shown) > 3 else "")
+    listed = some_of([name.removeprefix("body.") for name in names], 3)
+    return f"{listed} parameters" if len(names) > 3 else listed
 
 
 def _require_right(network: Network, params: Params, asked: Requirements) -> list[str]:

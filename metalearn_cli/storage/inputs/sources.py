@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_cli.datasets.layouts import is_row
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, some_of
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.files.fingerprints import checksum, source_fingerprint
 from metalearn_cli.storage.inputs.archives import is_archive, open_archive
@@ -81,10 +81,7 @@ class OpenedSource:
         unfilled = (name for name in sorted(below) if name.rpartition("/")[0] in beside and name not in filled)
         emptied = [f"{name!r} ({why})" for name in unfilled if (why := self._emptiness(name, below[name]))]
         if emptied:
-            more = f" and {len(emptied) - _SHOWN} more" if len(emptied) > _SHOWN else ""
-            raise DataError(
-                f"no pictures in class folder {', '.join(emptied[:_SHOWN])}{more}; put some there, or take it away"
-            )
+            raise DataError(f"no pictures in class folder {some_of(emptied, _SHOWN)}; put some there, or take it away")
 
     def close_with(self, used: Iterable[str]) -> None:
         """Add all members to `omissions` that are not in `used`, were not read, and were not left out before."""
