@@ -21,7 +21,7 @@ from metalearn_cli.nouns import Noun
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.torch_threads import torch_alone
 from metalearn_cli.runtime.run.assembly import evaluation_steps
-from metalearn_cli.runtime.run.growing import BeforeAdaptation
+from metalearn_cli.runtime.run.before_adaptation import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration, nearest
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others

@@ -24,9 +24,9 @@ from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.passing import under_prefix
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.run.assembly import backbone_for
+from metalearn_cli.runtime.run.before_adaptation import BeforeAdaptation
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
-from metalearn_cli.runtime.run.growing import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER

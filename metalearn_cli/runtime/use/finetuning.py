@@ -23,7 +23,7 @@ from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
 from metalearn_cli.runtime.use.given_rows import rebased
 from metalearn_cli.runtime.use.network_inputs import decoded_picture, network_inputs
-from metalearn_cli.runtime.use.strangeness import PictureGroup, alien_remarks
+from metalearn_cli.runtime.use.unlike_pictures import PictureGroup, alien_remarks
 from metalearn_cli.storage.inputs.archives import is_archive
 from metalearn_cli.storage.inputs.containers import is_container
 from metalearn_cli.storage.inputs.downloads import Progress

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.run.assembly import learner_for
-from metalearn_cli.runtime.run.growing import as_trained
+from metalearn_cli.runtime.run.before_adaptation import as_trained
 from metalearn_cli.runtime.use.adaptation import Adaptable, Learned, labelled_classes, standardised_by_task
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.given_rows import RowsGiven

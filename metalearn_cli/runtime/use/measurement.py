@@ -26,7 +26,7 @@ from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
 from metalearn_cli.runtime.use.regression_examples import FamilyResult, by_family, explained_shares, medians
-from metalearn_cli.runtime.use.worth import Compared, answered_alone
+from metalearn_cli.runtime.use.simpler_learners import Compared, answered_alone
 from metalearn_cli.storage.inputs.downloads import Progress
 
 _log = logging.getLogger("metalearn_cli")

@@ -21,8 +21,8 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.storage.files.atomic import disk_errors
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.tabular.blocks import Block, Numbers, TableReader, column, is_empty, shown
+from metalearn_cli.storage.tabular.column_roles import Layout, layout_of
 from metalearn_cli.storage.tabular.files import TableFile
-from metalearn_cli.storage.tabular.layouts import Layout, layout_of
 
 _MOST_VALUES = 1000  # of a categorical column; each becomes an input of its own
 LARGEST = 1e100
