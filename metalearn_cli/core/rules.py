@@ -18,12 +18,12 @@ Memory = dict[str, Params]
 
 
 def _none(_fast: Params) -> Params:
-    """Nothing is learned."""
+    """An `init` for a rule that learns no coefficients."""
     return {}
 
 
 def _nothing(_fast: Params) -> Memory:
-    """Nothing is remembered."""
+    """A `begin` for a rule without memory."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Tests that tell how a layer can run many tasks at once.
+"""Functions that tell in which way a layer can run many tasks at once, and the interface of layers that can.
 
 Legend: T tasks, N examples.
 """
@@ -42,7 +42,7 @@ class LeadingLayer(TaskLayer, Protocol):
     """A TaskLayer that can compute the layers after it in the same call, because that is faster (only TaskConv2d)."""
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """How many of the `following` layers it computes in the same call for inputs [T, N, ...]; 0 for none."""
+        """The number of `following` layers that it computes in the same call for inputs [T, N, ...]; 0 for none."""
 
     def over_tasks_with(
         self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
     @property
     def tail(self) -> Tail:
-        """What comes after the convolution."""
+        """The part of the block after the convolution: norm, max-pool and activation."""
         return (
             TorchTail(self.eps, self.slope)
             if self.kernels is None
@@ -56,7 +56,7 @@ class Kind(NamedTuple):
 class Passed(NamedTuple):
     """The tensors of a forward pass that its derivatives need.
 
-    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: what the tail made, and
+    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: `made` by the tail, and
     `convolved`, the outputs of the convolution, a tensor [t, M, O] for each tile.
     """
 
@@ -67,12 +67,12 @@ class Passed(NamedTuple):
     convolved: Sequence[Tensor]
 
     def flat(self) -> tuple[Tensor, ...]:
-        """As the tensors that autograd saves."""
+        """All tensors in a row, for autograd to save."""
         return *self[:3], *self.made, *self.convolved
 
     @staticmethod
     def read(tensors: Sequence[Tensor]) -> "Passed":
-        """From the tensors that autograd saves."""
+        """The inverse of `flat`."""
         inputs, weight, scale, *rest = tensors
         made = len(TailResult._fields)
         return Passed(inputs, weight, scale, TailResult(*rest[:made]), rest[made:])

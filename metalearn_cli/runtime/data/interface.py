@@ -93,9 +93,7 @@ class ShownAs(TypedDict):
 
 
 def shown_as(data: Data, seen: Preprocessing | None, part: Part, spec: TaskSpec, seed: int) -> ShownAs:
-    """How to show the tasks of a part: as the network's inputs (with preprocessing `seen`), or, if these are features,
-    as the pictures behind them.
-    """
+    """The ShownAs of a part's tasks: the network's inputs, with preprocessing `seen`, or the pictures of features."""
     if data.pictured is None:
         return {"seen": seen, "pictures": None}
     return {"seen": data.pictured.seen, "pictures": data.pictured.sampler(part, spec, seed)}

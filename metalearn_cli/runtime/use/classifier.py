@@ -45,7 +45,8 @@ class Classifier:
     """A classifier for the classes of one support set, after `steps` inner steps.
 
     `classes` are its labels, in the order of the probabilities. `adapted` is a batch of one task. `calibration` is None
-    if the probabilities are not calibrated. `origin` is what it needs to learn more classes; None if it cannot.
+    if the probabilities are not calibrated. `origin` is the learner before adaptation; None if the classifier cannot
+    learn more classes.
 
     >>> import metalearn_cli
     >>> learner = metalearn_cli.load("runs/cats/checkpoints/best.pt")

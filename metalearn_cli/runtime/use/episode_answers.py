@@ -54,7 +54,7 @@ class ClassFacts(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """How often queries of class `shown` were taken for class `taken_for`.
+    """The number of times that queries of class `shown` were taken for class `taken_for`.
 
     `queries` counts all queries of `shown` in the episodes that have both classes.
     """

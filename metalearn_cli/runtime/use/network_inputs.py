@@ -74,7 +74,7 @@ def size_of(interface: Interface) -> str:
 
 
 def with_extractor(network: nn.Module, interface: Interface) -> nn.Module:
-    """A network of features as one of the extractor's inputs [N, C, H, W]; any other as it is."""
+    """A network that reads features, with its extractor before it: inputs [N, C, H, W]. Others stay as they are."""
     if interface.view is None:
         return network
     return nn.Sequential(OrderedDict(extractor=interface.view.extractor().module, classifier=network))
