@@ -174,6 +174,15 @@ def test_public_names_are_used_once():
     assert {name for name, files in homes.items() if len(files) > 1} == USED_TWICE
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_docstring_begins_with_its_subject(file):
+    nodes = [ast.parse(file.read_text()), *functions_in(file)]
+    nodes += [node for node in ast.walk(nodes[0]) if isinstance(node, ast.ClassDef)]
+    first = {node: doc.split()[0].strip(",:;.") for node in nodes if (doc := ast.get_docstring(node))}
+    riddles = {"How", "So", "That", "What", "Where", "Which", "Who", "Whose"}
+    assert [getattr(node, "name", "") for node, word in first.items() if word in riddles] == []
+
+
 def named_in(statement: ast.stmt) -> list[str]:
     """The names that a statement at the top of a file gives to functions, classes and values."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):

@@ -43,7 +43,7 @@ def unchanged(params: Params, _step: int) -> Params:
 
 
 class InnerLoop(NamedTuple):
-    """How a task is learned: where its parameters begin, which of them move, and by which rule.
+    """The way in which a task is learned: the start of its parameters, those that move, and the rule of their change.
 
     `moves(name)`: whether the parameter is fast, that is, moves within a task.
     `begin(meta, params, examples)`: the parameters [T, ...] before the first step. `params` are the meta-learned ones

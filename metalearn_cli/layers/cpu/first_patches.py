@@ -26,7 +26,7 @@ _PLACES_AT_ONCE = 512
 
 
 class TorchPatches:
-    """By torch alone: all patches are one tensor. There is no max-pool."""
+    """The patches by torch alone, all in one tensor; without a max-pool."""
 
     def __init__(self, inputs: Tensor, kind: Kind) -> None:
         self._patches, self._slope = _centred_patches(inputs, kind.window), kind.slope
@@ -58,7 +58,7 @@ class TorchPatches:
 
 
 class CompiledPatches:
-    """By compiled kernels, which cut the patches again for each product, while they are in the cache."""
+    """The patches by compiled kernels, which cut them again for each product, while the pictures are in the cache."""
 
     def __init__(self, inputs: Tensor, kind: Kind, kernels: Kernels) -> None:
         (k, l), stride, (top, left) = kind.window  # noqa: E741
