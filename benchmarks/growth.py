@@ -1,12 +1,15 @@
 """How a second-order meta-step grows with tasks, inner steps, shots and picture size: `python -m benchmarks.growth`.
 
 One size is varied at a time around Omniglot 5-way 1-shot (32 tasks, 15 queries, 5 inner steps); the plain loop and
-this engine take turns, and the table has the medians of five rounds.
+this engine take turns. The table has medians over rounds, and the ratio of each round as median with quartiles.
+`--only tasks` measures one table, `--largest 8` leaves out larger values of it.
 """
 
+import argparse
 import statistics
 from contextlib import ExitStack
 
+from benchmarks.conditions import Conditions
 from benchmarks.step import LOOP, Shape, our_row, rival_row, timed
 
 AROUND = Shape(ways=5, shots=1, queries=15, steps=5, tasks=32)
@@ -18,20 +21,39 @@ SWEEPS = {
 }
 
 
+def value_of(name: str, shape: Shape) -> int:
+    """The value of the size that is varied."""
+    return int(shape.size[-1] if name == "size" else getattr(shape, name))
+
+
+def row_of(shape: Shape, rounds: int) -> str:
+    """The cells of a shape: milliseconds of the loop and of this engine, and the ratio."""
+    with ExitStack() as stack:
+        rows = [rival_row(LOOP, shape, True), our_row("auto", shape, True, stack)]
+        taken = [[timed(row) for row in rows] for _ in range(rounds + 1)][1:]
+    loop, ours = (statistics.median(column) for column in zip(*taken, strict=True))
+    low, middle, high = statistics.quantiles([theirs / own for theirs, own in taken], n=4)
+    return f"{loop * 1e3:,.0f} | {ours * 1e3:,.0f} | {middle:.2f} ({low:.2f} to {high:.2f})"
+
+
 def main() -> None:
     """The command."""
-    for name, shapes in SWEEPS.items():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=list(SWEEPS), choices=list(SWEEPS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--largest", type=int, default=1_000)
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        shapes, conditions = SWEEPS[name], Conditions()
         fixed = ", ".join(f"{key} {value}" for key, value in shapes[0]._asdict().items() if key != name)
         print(f"\n### {name} ({fixed})\n")
-        print(f"| {name} | plain loop, ms | metalearn, ms | times |\n|---|---|---|---|")
+        print(f"| {name} | plain loop, ms | metalearn, ms | times (quartiles) |\n|---|---|---|---|")
         for shape in shapes:
-            with ExitStack() as stack:
-                rows = [rival_row(LOOP, shape, True), our_row("auto", shape, True, stack)]
-                rounds = [[timed(row) for row in rows] for _ in range(6)][1:]
-            loop, ours = (statistics.median(column) for column in zip(*rounds, strict=True))
-            value = getattr(shape, name)
-            times = f"{loop * 1e3:,.0f} | {ours * 1e3:,.0f} | {loop / ours:.2f}"
-            print(f"| {value[-1] if name == 'size' else value} | {times} |", flush=True)
+            if value_of(name, shape) <= arguments.largest:
+                conditions.look()
+                print(f"| {value_of(name, shape)} | {row_of(shape, arguments.rounds)} |", flush=True)
+        conditions.look()
+        print(f"\n{conditions.line()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ Rows of learn2learn and higher are left out, and said to be, where these are not
 """
 
 import argparse
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -26,6 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import rivals
+from benchmarks.conditions import Conditions
 from benchmarks.processes import started
 from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
@@ -197,18 +196,6 @@ def timed(row: Row) -> float:
     return time.perf_counter() - started
 
 
-def matmul_peak() -> float:
-    """FLOP/s of this machine's best large float32 matrix product, all cores."""
-    torch.set_num_threads(usable_cores())
-    a, best = torch.rand(2048, 2048), 0.0
-    with products_in("float32"):
-        for _ in range(12):
-            started = time.perf_counter()
-            a @ a
-            best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
-    return best
-
-
 def flops(shape: Shape, second_order: bool) -> int:
     """FLOPs of the matrix products and convolutions of one meta-step of the plain loop, as torch counts them."""
     one = problem_of(shape, second_order)
@@ -226,9 +213,9 @@ def difference(row: Row, expected: list[Tensor]) -> float:
     return float(off / size)
 
 
-def measure(name: str, second_order: bool, rounds: int, peak: float) -> None:
-    """Print the shape's table."""
-    shape = SHAPES[name]
+def measure(name: str, second_order: bool, rounds: int) -> None:
+    """Print the shape's table, and the conditions under it."""
+    shape, conditions, shares = SHAPES[name], Conditions(), []
     work = flops(shape, second_order)
     size = f"{shape.tasks} tasks, {shape.shots} shots, {shape.queries} queries, {shape.steps} inner steps"
     order = "second" if second_order else "first"
@@ -246,16 +233,20 @@ def measure(name: str, second_order: bool, rounds: int, peak: float) -> None:
                 print(f"{row.name}: its gradient is {off:.1e} off the plain loop's", file=sys.stderr)
         seconds: dict[str, list[float]] = {row.name: [] for row in rows}
         for _ in range(rounds):
+            conditions.look()
             for row in rows:
                 seconds[row.name].append(timed(row))
+        conditions.look()
     for row in rows:
         mine = seconds[row.name]
         ratios = [loop / own for loop, own in zip(seconds[LOOP], mine, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         median = statistics.median(mine)
         times = f"{median * 1e3:,.0f} | {shape.tasks / median:,.1f} | {middle:.2f} ({low:.2f} to {high:.2f})"
+        shares.append(work / median / conditions.peak)
         most = memory(name, row.name, second_order)
-        print(f"| {row.name} | {times} | {work / median / peak:.0%} | {most:,.0f} MB |", flush=True)
+        print(f"| {row.name} | {times} | {shares[-1]:.0%} | {most:,.0f} MB |", flush=True)
+    print(f"\n{conditions.line(shares)}", flush=True)
 
 
 def memory(shape: str, row: str, second_order: bool) -> float:
@@ -302,11 +293,8 @@ def main() -> None:
     if arguments.only:
         print(peak_of(arguments.only, arguments.shapes[0], second_order))
         return
-    peak = matmul_peak()
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, {usable_cores()} cores, "
-          f"{os.uname().machine}, matmul peak {peak / 1e9:.0f} GFLOP/s")  # fmt: skip
     for name in arguments.shapes:
-        measure(name, second_order, arguments.rounds, peak)
+        measure(name, second_order, arguments.rounds)
 
 
 if __name__ == "__main__":

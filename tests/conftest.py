@@ -2,11 +2,13 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from metalearn_cli.runtime.machine.compiled import CompileError, compile_kernels, loaded
 from tests import commands
 from tests.commands import ROOT, TINY, Cli
 
@@ -54,6 +56,12 @@ def test_data() -> Path:
 
 
 def pytest_configure() -> None:
-    """Workers side by side take a core each: two that want all cores get in each other's way."""
+    """Workers side by side take a core each: two that want all cores get in each other's way.
+
+    Kernels are compiled before they begin, so that no command of a test does it and says so.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+    elif loaded() is None:
+        with suppress(CompileError):
+            compile_kernels()

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from metalearn_cli.core.conjugate_gradients import Solution, conjugate_gradients
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.inner_loop import InnerLoop, adapt, after, begun, summed_over_tasks, support_gradient
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, after, begun, support_gradient
 from metalearn_cli.core.meta import LAST, Implicit, Learner, Meta, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import chain, fixed_rate, pulled_to_start
+from metalearn_cli.core.shared_parameters import summed_over_tasks
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice, Steps

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.inner_loop import InnerLoop, after, summed_over_tasks
+from metalearn_cli.core.inner_loop import InnerLoop, after
 from metalearn_cli.core.meta import LAST, Learner, Meta, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import adam, fixed_rate
+from metalearn_cli.core.shared_parameters import summed_over_tasks
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.settings import Choice, Steps
 

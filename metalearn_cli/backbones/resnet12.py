@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.drop_block import DropBlock
-from metalearn_cli.layers.network import over_tasks, under_prefix
+from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
-from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
+from metalearn_cli.layers.passing import BY_BATCH, Params, Pass, under_prefix
 from metalearn_cli.settings import Choice, Size
 
 _SLOPE = 0.1

@@ -14,7 +14,6 @@ from metalearn_cli.cli.options import Device, Figures, Json, OneCheckpoint, Over
 from metalearn_cli.cli.outputs import require_figures
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.nouns import Noun
-from metalearn_cli.omissions import Omission, as_fields, merged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +67,7 @@ def finetune(
     if figures is not None and support is None and query is None:
         raise ConfigError("--figures: there is nothing to draw; give --support or --query")
     with tables.loading(quiet):
+        from metalearn_cli.omissions import Omission
         from metalearn_cli.runtime.use import finetuning  # noqa: F401
     given = adapting.Given(checkpoint, config, overrides or [], device, output=output, report=report)
     if checkpoint is not None and support is None and query is None and output is not None:
@@ -105,6 +105,7 @@ class Found(NamedTuple):
 def _adapted(
     given: adapting.Given, support: Path | None, query: list[Path], coverage: float | None, progress: "Progress"
 ) -> Found:
+    from metalearn_cli.omissions import as_fields, merged
     from metalearn_cli.runtime.use import classifier, finetuning, repeated_pictures
 
     found = adapting.steps_of(given, support, progress)

@@ -14,7 +14,6 @@ from metalearn_cli.cli import featuring, proposal, tables
 from metalearn_cli.cli.options import Json, Overrides, Quiet, Verbose, dataset_names
 from metalearn_cli.cli.prepare_table import Wanted, prepare_tabular
 from metalearn_cli.errors import ConfigError
-from metalearn_cli.omissions import as_fields
 
 _LISTED = {"name": 0, "prepared": 0, "classes": 50, "pictures": 38, "MB": 60, "from": 80, "licence": 72}
 """The columns of --list, each with the smallest width of a terminal (in characters) at which it is shown."""
@@ -178,6 +177,8 @@ def _require_terms(name: str, description: "Archive | Generated", settings: "Cho
 
 
 def _fields(name: str, split: str, manifest: "Manifest", folder: Path, seconds: float) -> dict[str, Any]:
+    from metalearn_cli.omissions import as_fields
+
     images = {entry.name: entry.count for entry in manifest.classes}
     parts = manifest.splits[split]
     return {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 
 from metalearn_cli.cli import tables
-from metalearn_cli.omissions import as_fields
 
 if TYPE_CHECKING:
     from metalearn_cli.datasets.tabular import Tabular
@@ -57,6 +56,8 @@ def prepare_tabular(wanted: Wanted, tabular: "Tabular", data_dir: Path) -> None:
 
 
 def _fields(name: str, manifest: "TableManifest", folder: Path, seconds: float) -> dict[str, Any]:
+    from metalearn_cli.omissions import as_fields
+
     encoding = manifest.encoding
     rows = {group: sum(counts) for group, counts in zip(manifest.groups, manifest.counts, strict=True)}
     groups = "classes" if encoding.kind == "classes" else "tasks"
@@ -100,8 +101,19 @@ def _learned(manifest: "TableManifest") -> str:
 
 
 def _next(wanted: Wanted, manifest: "TableManifest") -> None:
-    """Print the command that trains on the table, and a warning if some groups are too small for any task."""
+    """Print the command that trains on the table, with a warning if some groups are too small for any task.
+
+    If a part has a single class, which no task can be made of, print only a warning of that.
+    """
     config = _CONFIGS[manifest.encoding.kind]
+    single = [part for part, names in manifest.parts.items() if len(names) < 2 and manifest.encoding.kind == "classes"]
+    for part in single:
+        tables.warn(
+            f"too small to train on: part {part} has 1 class, a task needs 2 or more: add classes, or divide them "
+            "otherwise (dataset.val_fraction, dataset.test_fraction, or a column split)"
+        )
+    if single:
+        return
     smallest = min(min(counts) for counts in manifest.counts)
     if smallest < 2:
         kind = "class" if manifest.encoding.kind == "classes" else "task"

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from metalearn_cli.errors import CheckpointError, ConfigError
-from metalearn_cli.experiment import yaml_lines
-from metalearn_cli.experiment.blocks import Eval
 
 _MOST_NAMED = 5
 
@@ -53,6 +51,9 @@ def _instead(path: Path) -> str:
 
 def _validation(run: Path) -> str:
     """The reason why a run has no best checkpoint, as the end of a message; "" if its files do not tell."""
+    from metalearn_cli.experiment import yaml_lines
+    from metalearn_cli.experiment.blocks import Eval
+
     try:
         values: dict[str, Any] = yaml_lines.read(run / "config.yaml").values
         every, iterations = values["eval"]["every"], int(values["outer"]["iterations"])

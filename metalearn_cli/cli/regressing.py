@@ -10,7 +10,6 @@ from metalearn_cli.cli import tables
 from metalearn_cli.cli.answers import NOTHING_MEASURED
 from metalearn_cli.cli.signs import digits
 from metalearn_cli.nouns import Noun
-from metalearn_cli.omissions import as_fields, merged
 
 if TYPE_CHECKING:
     from metalearn_cli.runtime.use.adaptation import Adaptable
@@ -39,6 +38,7 @@ def regressed(
     checkpoint: str, learner: "Adaptable | None", adapted: "Regressor | None", support: Path | None, query: list[Path]
 ) -> Regressed:
     """A regressor adapted to the rows of `support`, or the saved one (`adapted`), and its values for the queries."""
+    from metalearn_cli.omissions import as_fields, merged
     from metalearn_cli.runtime.use import reopened, table_finetuning
 
     shown: Valued | None = None

@@ -13,8 +13,9 @@ from torch import Tensor
 from metalearn_cli.core.calibration import best_temperature, negative_log_likelihood
 from metalearn_cli.core.gradient import reverse_mode
 from metalearn_cli.core.heads import is_head, support_features
-from metalearn_cli.core.inner_loop import InnerLoop, adapt, for_tasks, nothing, query_features
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, nothing, query_features
 from metalearn_cli.core.meta import Adapted, Learner, Meta, Problem, Scores, Traits, scores
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.passing import Params
 

@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.inner_loop import InnerLoop, Support, adapt, after, begun, for_tasks, predict, support_gradient
+from metalearn_cli.core.inner_loop import InnerLoop, Support, adapt, after, begun, predict, support_gradient
 from metalearn_cli.core.meta import LAST, Adapted, Learner, Meta, MetaGradient, Scores, Traits, scores, with_settled
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Task, count
 from metalearn_cli.layers.passing import Params
 

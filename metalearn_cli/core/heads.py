@@ -99,7 +99,7 @@ def support_features(problem: Problem, meta: Meta, params: Params, support: Exam
     """The support set with its inputs replaced by the body's features [T, N, F]."""
     # With "running" the norms use training's moments here too; otherwise the support set's own.
     moments = meta.statistics if problem.statistics == "running" else None
-    how = Pass(moments=moments, keys=support.keys)
+    how = Pass(moments=moments, keys=support.keys, small=problem.network.runs_alone(support.inputs))
     return support._replace(inputs=problem.network.features(params, support.inputs, how))
 
 

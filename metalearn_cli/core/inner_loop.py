@@ -5,14 +5,14 @@ Legend: T tasks, N examples, F features.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from metalearn_cli.core.meta import Adapted, Meta, Problem
 from metalearn_cli.core.rules import Rule, unmoved
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.layers.passing import Params, Pass
 
@@ -132,9 +132,10 @@ def walk(loop: InnerLoop, meta: Meta, support: Examples, steps: int) -> Iterator
 
 def begun(loop: InnerLoop, meta: Meta, support: Examples) -> tuple[Params, Support]:
     """The parameters [T, ...] of T tasks before the first inner step, and their support sets in the loop's form."""
-    network, params = loop.problem.network, for_tasks(meta.params, len(support.targets))
+    network, small = loop.problem.network, loop.problem.network.runs_alone(support.inputs)
+    params = for_tasks(meta.params, len(support.targets), dense=small)
     moments = meta.statistics if loop.problem.statistics == "running" else None
-    how, examples = Pass(moments=moments, keys=support.keys), support
+    how, examples = Pass(moments=moments, keys=support.keys, small=small), support
     if loop.head_reads is not None:
         # The body does not move, so one pass through it serves all inner steps, and second order goes through it once.
         features = network.features(params, support.inputs, how)
@@ -200,44 +201,15 @@ def _after_support(
     collected: Params | None,
 ) -> Tensor:
     """The outputs of `run` for `inputs`, with the norms' statistics as the problem says."""
-    known = state.support.shape[1]
+    known, small = state.support.shape[1], problem.network.runs_alone(state.support)
     if problem.statistics == "support":
         # Support and queries go through together; the norms take the statistics of the first `known` examples only.
-        how = Pass(reference=known, collected=collected, keys=state.keys)
+        how = Pass(reference=known, collected=collected, keys=state.keys, small=small)
         return run(state.params, torch.cat([state.support, inputs], 1), how)[:, known:]
     moments = state.moments if problem.statistics == "running" else None
     # `before`: in training, drop-block numbers the queries after the support examples (layers/passing.py).
-    return run(state.params, inputs, Pass(moments=moments, collected=collected, keys=state.keys, before=known))
-
-
-def for_tasks(params: Params, tasks: int) -> Params:
-    """The same parameters for each of T tasks, [T, ...], without a copy."""
-    if not torch.is_grad_enabled():  # evaluation: no backward pass, so plain `expand` is enough
-        return {name: value.detach().expand(tasks, *value.shape) for name, value in params.items()}
-    return {name: _Shared.apply(value, tasks) for name, value in params.items()}  # type: ignore[no-untyped-call]
-
-
-class _Shared(Function):
-    """Expands a parameter to [T, ...] without a copy; its gradient is the sum over the T tasks."""
-
-    # The backward pass of torch's own `expand` is slow for gradients that are not contiguous, such as those of
-    # convolutions, which are channels-last; `summed_over_tasks` sums in the order of memory.
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, tasks: int) -> Tensor:  # noqa: ARG004
-        return value.expand(tasks, *value.shape)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return summed_over_tasks(gradient), None
-
-
-def summed_over_tasks(value: Tensor) -> Tensor:
-    """The sum of [T, ...] over T, taken in the order in which the values lie in memory, which is faster."""
-    # Permute the axes after T so that strides fall from left to right, sum, and permute back.
-    order = sorted(range(1, value.dim()), key=value.stride, reverse=True)
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return value.permute(0, *order).sum(0).permute(back)
+    how = Pass(moments=moments, collected=collected, keys=state.keys, small=small, before=known)
+    return run(state.params, inputs, how)
 
 
 def _view(value: Tensor) -> Tensor:

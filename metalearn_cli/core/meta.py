@@ -128,6 +128,7 @@ class Traits(NamedTuple):
         class numbers in the training part (set only by the baselines).
     `reads`: the inputs of an adapted learner's head. "directions" are features of length one (only baseline++).
         "pixels" are the flattened inputs, and the network is never used (only nearest).
+    `compiled`: whether its network uses compiled kernels, so that the last bits are theirs and not torch's.
     `remarks`: lines that commands print before they run the learner, such as "these layers run task by task".
     `head`: makes the module that reads an adapted learner's parameters below "head." (by their own names); None for a
         linear layer.
@@ -139,6 +140,7 @@ class Traits(NamedTuple):
     most_steps: int | None = None
     classes: int | None = None
     reads: Literal["features", "directions", "pixels"] = "features"
+    compiled: bool = False
     remarks: tuple[str, ...] = ()
     head: Callable[[Params], nn.Module] | None = None
 

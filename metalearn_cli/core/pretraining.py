@@ -12,10 +12,11 @@ from functools import partial
 import torch
 
 from metalearn_cli.core.gradient import reverse_mode
-from metalearn_cli.core.inner_loop import InnerLoop, adapt, for_tasks, predict
+from metalearn_cli.core.inner_loop import InnerLoop, adapt, predict
 from metalearn_cli.core.meta import Learner, Meta, Scores, Traits
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.rules import Rule, averaged, chain, decayed, fixed_rate
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.passing import Params, Pass
 from metalearn_cli.layers.random_bits import random_bits

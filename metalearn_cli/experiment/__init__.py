@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, create_model, field_validator
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import yaml_lines
 from metalearn_cli.experiment.blocks import LARGEST_SEED, Eval, Execution, Keeping, Outer, Task
+from metalearn_cli.experiment.early import refuse_early
 from metalearn_cli.experiment.mistakes import Mistake, ValueSource, did_you_mean, key, refusal, shown_value, validated
 from metalearn_cli.experiment.overrides import overridden
 from metalearn_cli.experiment.registry import ROOMS, chosen_by, outside_modules
@@ -79,6 +80,9 @@ def read_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment
     """
     file = _find(reference)
     document = yaml_lines.read(file)
+    if overrides and file == shipped().get(reference):
+        values, given = overridden(document.values, overrides)
+        refuse_early(Experiment, values, ValueSource(escaped(str(file)), document.lines, given))
     return _experiment(document.values, overrides, escaped(str(file)), document.lines)
 
 

@@ -150,6 +150,9 @@ class Execution(Settings):
     `threads`: the number of threads; null is one per core.
     `processes`: the number of processes on this machine that share each meta-batch; on a CPU this is faster than
         threads alone. Null is one process, or as many as torchrun starts.
+    `kernels`: on a CPU, who computes norms, pools and the first layer of a convolutional network: "compiled" functions,
+        which training has the machine's C++ compiler make once, "torch" alone, or "auto": compiled ones if there is
+        a compiler.
     `cuda_graph`: whether a GPU runs the whole meta-gradient as one recorded CUDA graph, or operation by operation.
     `precision`: the precision of the factors of matrix products: "float32", or rounded to "tf32" (10 bits; GPUs) or
         "bfloat16" (7 bits; CPUs with matrix units for it; on GPUs the same as tf32).
@@ -159,5 +162,6 @@ class Execution(Settings):
     chunk: Size | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     processes: Annotated[int, Field(ge=1, le=1024)] | None = None
+    kernels: Literal["auto", "torch", "compiled"] = "auto"
     cuda_graph: bool = True
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"

@@ -8,15 +8,15 @@ M = N * h * w outputs of a channel, S = k * l * C values of a patch.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.nn import functional as F
 
 from metalearn_cli.layers.cpu import first_block
 from metalearn_cli.layers.cpu.block import Kind, block
-from metalearn_cli.layers.cpu.patches import Window, forms
+from metalearn_cli.layers.cpu.convolved import Convolved
+from metalearn_cli.layers.cpu.kernels import Kernels
+from metalearn_cli.layers.cpu.patches import Window
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
 from metalearn_cli.layers.task_layers import has_hooks
@@ -32,47 +32,58 @@ class _ManyConvolutions:
     def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
         if inputs.device.type == "cpu":
-            rows = _Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]
+            rows = Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]
             outputs = self._unfolded(rows, inputs)
         else:
             outputs = self._in_groups(params["weight"], inputs)
         return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """The number of following layers that `over_tasks_with` can compute together with this one: 0, 1 or 2.
+        """The number of following layers that `over_tasks_with` can compute together with this one: 0 to 3.
 
-        1 is a TaskNorm, 2 a TaskNorm and a ReLU (also leaky). It is 0 on a GPU, with a bias, or if the norm takes
-        other statistics than those of its batch.
+        They are a TaskNorm, with compiled kernels a max-pool of 2 x 2, and a ReLU (also leaky); the last two may be
+        absent. It is 0 on a GPU, with a bias, or if the norm takes other statistics than those of its batch.
         """
         if self.bias is not None or inputs.device.type != "cpu" or not following:
             return 0
         norm, *others = following
         if type(norm) is not TaskNorm or has_hooks(norm) or not how.by_batch:
             return 0
-        return 2 if others and _is_leaky(others[0]) else 1
+        pooled = bool(others) and _halves(others[0]) and self._kernels(inputs, how) is not None
+        rest = others[pooled:]
+        return 1 + pooled + (bool(rest) and _is_leaky(rest[0]))
 
-    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+    def over_tasks_with(
+        self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass
+    ) -> Tensor:
         """The outputs [T, N, O, h, w] of this layer and the `following` layers, computed as one function.
 
         `params`: those of this layer first, then those of each following layer.
         """
-        norm, *activation = following
+        norm, *others = following
         assert isinstance(norm, TaskNorm)
         slope = 1.0  # of negative values: 1 is no activation, 0 a ReLU
-        if activation:
-            slope = activation[0].negative_slope if isinstance(activation[0], nn.LeakyReLU) else 0.0
-        kind = Kind(self.window, norm.eps, slope)
+        if others and not _halves(others[-1]):
+            slope = others[-1].negative_slope if isinstance(others[-1], nn.LeakyReLU) else 0.0
+        pool = 2 if others and _halves(others[0]) else 1
+        kind = Kind(self.window, norm.eps, slope, pool, self._kernels(inputs, how))
         weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
         if first_block.suits(inputs, self.out_channels, self.window):
             rows = first_block.first_block(inputs, weight, scale, shift, kind)
         else:
             rows = block(_pictures(inputs), weight, scale, shift, kind)
-        return self._unfolded(rows, inputs)
+        return self._unfolded(rows, inputs, pool)
 
-    def _unfolded(self, rows: Tensor, inputs: Tensor) -> Tensor:
-        """Rows [T, M, O] as outputs [T, N, O, h, w]."""
+    @staticmethod
+    def _kernels(inputs: Tensor, how: Pass) -> Kernels | None:
+        """The compiled kernels of the pass, if they can compute with `inputs`."""
+        return how.kernels if how.kernels is not None and how.kernels.takes(inputs) else None
+
+    def _unfolded(self, rows: Tensor, inputs: Tensor, pool: int = 1) -> Tensor:
+        """Rows [T, P, O] as outputs [T, N, O, h, w]."""
         # A view, no copy: [T, N, h, w, O] with the axes renamed, which is channels-last memory.
-        size = self.window.steps(*inputs.shape[3:])
+        h, w = self.window.steps(*inputs.shape[3:])
+        size = (h // pool, w // pool)
         return rows.view(*inputs.shape[:2], *size, -1).permute(0, 1, 4, 2, 3)
 
     def _in_groups(self, weight: Tensor, inputs: Tensor) -> Tensor:
@@ -118,14 +129,25 @@ class TaskConv1d(_ManyConvolutions, nn.Conv1d):
         """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, L]."""
         return super().takes(following, inputs.unsqueeze(3), how)
 
-    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+    def over_tasks_with(
+        self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass
+    ) -> Tensor:
         """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
-        return super().over_tasks_with(following, [_of_one_row(params[0]), *params[1:]], inputs.unsqueeze(3)).squeeze(3)
+        of_row = [_of_one_row(params[0]), *params[1:]]
+        return super().over_tasks_with(following, of_row, inputs.unsqueeze(3), how).squeeze(3)
 
 
 def _of_one_row(params: Params) -> dict[str, Tensor]:
     """The parameters of a convolution of series as those of pictures."""
     return {**params, "weight": params["weight"].unsqueeze(3)}
+
+
+def _halves(layer: nn.Module) -> bool:
+    """Whether the layer is a max-pool of windows of 2 x 2 that do not overlap, and has no hooks."""
+    if type(layer) is not nn.MaxPool2d or layer.return_indices or layer.ceil_mode or has_hooks(layer):
+        return False
+    sizes = ((layer.kernel_size, 2), (layer.stride, 2), (layer.padding, 0), (layer.dilation, 1))
+    return all(found in (size, (size, size)) for found, size in sizes)
 
 
 def _is_leaky(layer: nn.Module) -> bool:
@@ -145,84 +167,3 @@ def _matrices(weight: Tensor) -> Tensor:
     """A weight [T, O, C, k, l] as matrices [T, O, S]."""
     # The order k, l, C within S is that of a patch cut from channels-last pictures.
     return weight.permute(0, 1, 3, 4, 2).flatten(2)
-
-
-# A convolution is linear in its inputs and in its weight, so three functions are closed under differentiation:
-# outputs = conv(inputs, weight), to_inputs(gradient, weight) and to_weight(gradient, inputs). Each is linear in both of
-# its arguments, and each one's derivatives are the other two. So autograd can go to any order through them.
-
-
-class _Convolved(Function):
-    """Outputs [T, M, O] for inputs [T, N, H, W, C] and a weight [T, O, S]."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, window: Window) -> Tensor:
-        ctx.window = window
-        ctx.save_for_backward(inputs, weight)
-        inputs, here = inputs.contiguous(), forms(inputs.shape, inputs.element_size(), window)
-        outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
-        # A tile is some tasks whose patches fit into the cache together.
-        for tile in here.tiles:
-            here.see(inputs[tile]).forward(weight[tile], outputs[tile])
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        inputs, weight = ctx.saved_tensors
-        of_inputs, of_weight, _ = ctx.needs_input_grad
-        return (
-            _ToInputs.apply(gradient, weight, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
-            _ToWeight.apply(gradient, inputs, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
-            None,
-        )
-
-
-class _ToInputs(Function):
-    """d sum(gradient * outputs) / d inputs, [T, N, H, W, C]; linear in `gradient` [T, M, O] and `weight` [T, O, S]."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, shape: tuple[int, ...], window: Window) -> Tensor:
-        ctx.window = window
-        ctx.save_for_backward(gradient, weight)
-        gradient, here = gradient.contiguous(), forms(shape, gradient.element_size(), window)
-        of_inputs = gradient.new_empty(shape)
-        for tile in here.tiles:
-            here.to_inputs(gradient[tile], weight[tile], of_inputs[tile])
-        return of_inputs
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        gradient, weight = ctx.saved_tensors
-        of_gradient, of_weight = ctx.needs_input_grad[:2]
-        return (
-            _Convolved.apply(cotangent, weight, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
-            _ToWeight.apply(gradient, cotangent, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
-            None,
-            None,
-        )
-
-
-class _ToWeight(Function):
-    """d sum(gradient * outputs) / d weight, [T, O, S]; linear in `gradient` [T, M, O] and `inputs` [T, N, H, W, C]."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, inputs: Tensor, window: Window) -> Tensor:
-        ctx.window = window
-        ctx.save_for_backward(gradient, inputs)
-        gradient, inputs = gradient.contiguous(), inputs.contiguous()
-        here = forms(inputs.shape, inputs.element_size(), window)
-        size = window.kernel[0] * window.kernel[1] * inputs.shape[-1]
-        of_weight = inputs.new_empty(len(inputs), gradient.shape[-1], size)
-        for tile in here.tiles:
-            here.see(inputs[tile]).to_weight(gradient[tile], of_weight[tile])
-        return of_weight
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        gradient, inputs = ctx.saved_tensors
-        of_gradient, of_inputs, _ = ctx.needs_input_grad
-        return (
-            _Convolved.apply(inputs, cotangent, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
-            _ToInputs.apply(gradient, cotangent, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
-            None,
-        )

@@ -4,7 +4,6 @@ Legend: T tasks, N examples, F features.
 """
 
 import copy
-import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,9 +16,11 @@ from torch.func import functional_call
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.attention import PlainAttention
+from metalearn_cli.layers.cpu.kernels import Kernels
 from metalearn_cli.layers.drop_block import DropBlock
 from metalearn_cli.layers.norm import TaskNorm
-from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
+from metalearn_cli.layers.one_task import alone, goes_alone, is_small
+from metalearn_cli.layers.passing import BY_BATCH, Params, Pass, under_prefix
 from metalearn_cli.layers.task_layers import (
     LeadingLayer,
     TaskLayer,
@@ -28,6 +29,7 @@ from metalearn_cli.layers.task_layers import (
     has_hooks,
     is_by_example,
     is_sequence,
+    pooled_first,
     shared_names,
 )
 
@@ -48,6 +50,7 @@ class Network:
 
     `one_by_one=True`: each task runs alone, through the plain modules. It is slow, and the reference for the tests.
     `plain_attention=True`: torch's attention runs in a form that can be differentiated twice.
+    `kernels`: the compiled functions that its convolutions may use on a CPU; None is torch alone.
     `features` and `classify` run the children `body` and `head`. `fixed` names the parameters with
     requires_grad=False; they get no gradient and never move.
 
@@ -58,14 +61,20 @@ class Network:
     body share a parameter.
     """
 
-    def __init__(self, module: nn.Module, one_by_one: bool = False, plain_attention: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        one_by_one: bool = False,
+        plain_attention: bool = False,
+        kernels: Kernels | None = None,
+    ) -> None:
         for name, child in module.named_modules():
             if isinstance(child, _WRONG_UNDER_VMAP):
                 raise ConfigError(f"backbone: {name} is a {type(child).__name__}; use layers.norm.TaskNorm instead")
         for value in module.parameters():
             if value.dim() == 4:  # weights of convolutions: channels-last memory is faster; the values stay the same
                 value.data = value.data.contiguous(memory_format=torch.channels_last)
-        self.runs_one_by_one, self.plain_attention = one_by_one, plain_attention
+        self.runs_one_by_one, self.plain_attention, self.kernels = one_by_one, plain_attention, kernels
         self.fixed = frozenset(name for name, value in module.named_parameters() if not value.requires_grad)
         self._module = module
         self._shared = shared_names(module)
@@ -79,7 +88,7 @@ class Network:
 
     def with_plain_attention(self) -> "Network":
         """The same network, but its attention can be differentiated twice."""
-        return Network(self._module, self.runs_one_by_one, plain_attention=True)
+        return Network(self._module, self.runs_one_by_one, plain_attention=True, kernels=self.kernels)
 
     def copied(self) -> nn.Module:
         """A deep copy of the module, with its own parameters."""
@@ -102,6 +111,13 @@ class Network:
         """The layers, by name, that have no form for many tasks in this package and so run under vmap."""
         return dict(foreign_layers(self._module, ""))
 
+    def runs_alone(self, support: Tensor) -> bool:
+        """Whether a task with the support inputs [T, N, ...] is a single small one (layers/one_task.py).
+
+        Compiled kernels are as fast for it.
+        """
+        return self.kernels is None and not self.runs_one_by_one and is_small(support)
+
     def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The outputs [T, N, outputs] for inputs [T, N, ...]."""
         return self._run("", params, inputs, how)
@@ -119,11 +135,13 @@ class Network:
         if self.fixed or self._shared:  # a shared parameter has several names; `params` holds it under the first one
             params = {name: value.detach() if name in self.fixed else value for name, value in params.items()}
             params |= {name: params[first] for name, first in self._shared.items() if first in params}
-        how = how._replace(first_names=self._first_names)
+        how = how._replace(first_names=self._first_names, kernels=self.kernels)
         if child:
             params, how = under_prefix(f"{child}.", params), how.at(child)
         with PlainAttention() if self.plain_attention else nullcontext():
-            run = _each_alone if self.runs_one_by_one else over_tasks
+            if self.runs_one_by_one:
+                return _each_alone(module, params, inputs, how)
+            run = partial(alone, over_tasks) if goes_alone(inputs, how) else over_tasks
             return run(module, params, inputs, how)
 
     def _copy(self, like: Tensor) -> nn.Module:
@@ -140,9 +158,7 @@ class Network:
 def over_tasks(module: nn.Module, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
     """The outputs [T, N, ...] of a module for inputs [T, N, ...] and parameters [T, ...], by the fastest exact way."""
     if is_sequence(module):
-        # named_children() leaves out a layer that comes a second time.
-        children = [(name, child) for name, child in module._modules.items() if child is not None]
-        return _in_sequence(children, params, inputs, how)
+        return _in_sequence(pooled_first(module), params, inputs, how)
     if has_hooks(module):  # a hook must see a call of its module, which only vmap makes
         return _by_vmap(module, params, inputs, how)
     if isinstance(module, TaskLayer):
@@ -204,33 +220,13 @@ def _told(module: nn.Module, how: Pass) -> Iterator[None]:
 
 
 def _in_sequence(children: list[tuple[str, nn.Module]], params: Params, inputs: Tensor, how: Pass) -> Tensor:
-    children = _pooled_first(children)
     # A convolution may take the norm and the activation after it along (`taken` layers), as one function.
     while children:
         (name, child), *children = children
         own, following = under_prefix(f"{name}.", params), [layer for _, layer in children]
         if isinstance(child, LeadingLayer) and not has_hooks(child) and (taken := child.takes(following, inputs, how)):
             theirs = [under_prefix(f"{other}.", params) for other, _ in children[:taken]]
-            inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs), children[taken:]
+            inputs, children = child.over_tasks_with(following[:taken], [own, *theirs], inputs, how), children[taken:]
         else:
             inputs = over_tasks(child, own, inputs, how.at(name))
     return inputs
-
-
-def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """The same layers, but a max-pool that follows a ReLU or leaky ReLU comes before it.
-
-    Both orders give the same values and gradients, because these activations never decrease; the activation then has
-    fewer values to work on.
-    """
-    order = list(children)
-    for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
-        rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
-        if rises and type(after) is nn.MaxPool2d and not (after.return_indices or has_hooks(layer) or has_hooks(after)):
-            order[place : place + 2] = children[place + 1], children[place]
-    return order
-
-
-def under_prefix(prefix: str, params: Params) -> Params:
-    """The parameters whose names start with `prefix`, under their names without it."""
-    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

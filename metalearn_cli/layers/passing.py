@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from metalearn_cli.layers.cpu.kernels import Kernels
+
 Params = dict[str, Tensor]
 Moments = tuple[Tensor, Tensor]
 """A mean and a variance, [C]."""
@@ -25,8 +27,10 @@ class Pass(NamedTuple):
     `collected`: norms add the moments of their batches to this dictionary, under the same names, and the number of
         batches under "NAME.batches" (only training with running statistics).
     `keys`: random layers are functions of these keys, one for each task, int64 [T] (only training).
+    `small`: a single small task, which torch's own functions run (layers/one_task.py).
     `before`: the number of examples of each task in earlier passes. Random layers number the examples of this pass
         from there, so that queries do not get the random numbers of the support set.
+    `kernels`: compiled functions for convolutions and what follows them (cpu/kernels.py); None is torch alone.
     `name`: the name of the current layer in the network.
     `first_names`: for a layer that stands in several places of the network: its first name, by each other name.
     """
@@ -35,7 +39,9 @@ class Pass(NamedTuple):
     moments: Params | None = None
     collected: Params | None = None
     keys: Tensor | None = None
+    small: bool = False
     before: int = 0
+    kernels: Kernels | None = None
     name: str = ""
     first_names: Mapping[str, str] = {}
 
@@ -72,3 +78,8 @@ class Pass(NamedTuple):
 
 BY_BATCH = Pass()
 """The default pass: norms use the statistics of their whole batch, and nothing is random."""
+
+
+def under_prefix(prefix: str, params: Params) -> Params:
+    """The parameters whose names start with `prefix`, under their names without it."""
+    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

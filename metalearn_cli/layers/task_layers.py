@@ -3,6 +3,7 @@
 Legend: T tasks, N examples.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -36,7 +37,9 @@ class LeadingLayer(TaskLayer, Protocol):
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
         """How many of the `following` layers it computes in the same call for inputs [T, N, ...]; 0 for none."""
 
-    def over_tasks_with(self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor) -> Tensor:
+    def over_tasks_with(
+        self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass
+    ) -> Tensor:
         """The outputs [T, N, ...] of this layer and the `following` ones; `params` are its own first, then theirs."""
 
 
@@ -95,3 +98,19 @@ def first_names(module: nn.Module) -> dict[str, str]:
     first: dict[nn.Module, str] = {}
     every = module.named_modules(remove_duplicate=False)
     return {name: known for name, layer in every if (known := first.setdefault(layer, name)) != name}
+
+
+def pooled_first(sequence: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children of an nn.Sequential by name, but a max-pool that follows a ReLU or leaky ReLU comes before it.
+
+    Both orders give the same values and gradients, because these activations never decrease; the activation then has
+    fewer values to work on.
+    """
+    # named_children() leaves out a layer that comes a second time.
+    children = [(name, child) for name, child in sequence._modules.items() if child is not None]
+    order = list(children)
+    for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
+        rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
+        if rises and type(after) is nn.MaxPool2d and not (after.return_indices or has_hooks(layer) or has_hooks(after)):
+            order[place : place + 2] = children[place + 1], children[place]
+    return order

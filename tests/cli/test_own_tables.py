@@ -228,3 +228,11 @@ def test_new_classes_are_learned_from_rows_with_probabilities(cli, tmp_path, row
     header = (tmp_path / "answers.csv").read_text().splitlines()[0]
     assert header == "file,predicted,probability,probability of k00,probability of k01,probability of k02,known"
     assert cli("finetune", "--checkpoint", path, "--support", "few.csv", "--json").fields["folds"] == 8
+
+
+def test_six_classes_of_which_a_part_has_one_are_no_training_that_is_proposed(cli, tmp_path):
+    written(tmp_path / "k.csv", kinds(6))
+    made = cli("prepare", "table", "--source", "k.csv", "--set", "dataset.title=k", "--data-dir", tmp_path / "data")
+    assert made.code == 0
+    assert "too small to train on: part val has 1 class, a task needs 2 or more" in made.err
+    assert "next: metalearn train" not in made.err

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metalearn_cli.core.inner_loop import summed_over_tasks
+from metalearn_cli.core.shared_parameters import summed_over_tasks
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.cpu import first_block, patches
 from metalearn_cli.layers.cpu.block import Kind, block

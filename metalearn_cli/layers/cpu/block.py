@@ -1,57 +1,85 @@
-"""Convolution, batch norm and ReLU of many tasks as one function that can be differentiated twice, on a CPU.
+"""Convolution, batch norm, max-pool and activation of many tasks as one function that can be differentiated twice.
 
-With the patches P [M, S] of inputs x, a weight W [O, S] and the activation a:
+With the patches P [M, S] of inputs x and a weight W [O, S]:
 
-    c = P W^T,    y = a(scale * (c - [c]) * root + shift),    root = ([c^2] - [c]^2 + eps)^(-1/2)
+    c = P W^T,    y = tail(c)    (cpu/tail.py)
 
-A few tasks (a tile) go through all three at a time, so the output of one part is still in the cache when the next part
+A few tasks (a tile) go through all parts at a time, so the output of one part is still in the cache when the next part
 reads it.
 
 Legend: T tasks, t of them in a tile, N examples, C channels in, O channels out, H x W input size, S values in a patch,
-M patches of a task, [.] mean over M.
+M patches of a task, P places after the pool.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from metalearn_cli.layers.cpu.activation import activate_, let_through
-from metalearn_cli.layers.cpu.normalising import Known, gradients, normalise, second_gradients
+from metalearn_cli.layers.cpu.kernels import Kernels, Maps
 from metalearn_cli.layers.cpu.patches import Forms, Window, forms
+from metalearn_cli.layers.cpu.tail import At, CompiledTail, Cotangents, Tail, TailResult, TorchTail
 
 
 class Kind(NamedTuple):
-    """The constants of a block; `slope` multiplies negative values (0: a ReLU, 1: no activation)."""
+    """The constants of a block; `slope` multiplies negative values (0: a ReLU, 1: no activation).
+
+    `pool` is the side of the max-pool, 1 (none) or 2; 2 needs compiled `kernels`.
+    """
 
     window: Window
     eps: float
     slope: float
+    pool: int = 1
+    kernels: Kernels | None = None
+
+    @property
+    def tail(self) -> Tail:
+        """What comes after the convolution."""
+        return (
+            TorchTail(self.eps, self.slope)
+            if self.kernels is None
+            else CompiledTail(self.eps, self.slope, self.kernels)
+        )
+
+    def here(self, inputs: Tensor) -> Forms:
+        """The convolution's forms for inputs [T, N, H, W, C]."""
+        return forms(inputs.shape, inputs.element_size(), self.window, self.kernels)
+
+    def maps(self, here: Forms, channels: int) -> Maps:
+        """The size of a task's maps of `channels` channels."""
+        return Maps(here.examples, here.h, here.w, channels, self.pool)
 
 
 class Passed(NamedTuple):
     """The tensors of a forward pass that its derivatives need.
 
-    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: `outputs` of the block and
-    `convolved`, the outputs of the convolution, [T, M, O]; `mean` and `root` = 1 / sqrt(variance + eps), [T, O].
+    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: what the tail made, and
+    `convolved`, the outputs of the convolution, a tensor [t, M, O] for each tile.
     """
 
     inputs: Tensor
     weight: Tensor
     scale: Tensor
-    outputs: Tensor
-    convolved: Tensor
-    mean: Tensor
-    root: Tensor
+    made: TailResult
+    convolved: Sequence[Tensor]
 
-    def known(self, tile: slice) -> Known:
-        """The values of a tile's tasks that the norm's derivatives need."""
-        return Known(self.convolved[tile], self.mean[tile], self.root[tile])
+    def flat(self) -> tuple[Tensor, ...]:
+        """As the tensors that autograd saves."""
+        return *self[:3], *self.made, *self.convolved
+
+    @staticmethod
+    def read(tensors: Sequence[Tensor]) -> "Passed":
+        """From the tensors that autograd saves."""
+        inputs, weight, scale, *rest = tensors
+        made = len(TailResult._fields)
+        return Passed(inputs, weight, scale, TailResult(*rest[:made]), rest[made:])
 
 
 def block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
-    """Outputs [T, M, O] for contiguous inputs [T, N, H, W, C], a weight [T, O, S], scale and shift [T, O].
+    """Outputs [T, P, O] for contiguous inputs [T, N, H, W, C], a weight [T, O, S], scale and shift [T, O].
 
     A third derivative raises RuntimeError.
     """
@@ -60,7 +88,7 @@ def block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Ki
 
 
 class _Block(Function):
-    """The block's outputs y, and the convolution's outputs c.
+    """The block's outputs y, and the convolution's outputs c, a tensor for each tile.
 
     The first derivatives depend on c, so the second derivative has a part that goes through c. Because c is a result of
     this function, autograd brings that part here as `of_convolved`, and an ordinary backward pass takes it on to inputs
@@ -70,35 +98,34 @@ class _Block(Function):
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind
-    ) -> tuple[Tensor, Tensor]:
-        here = forms(inputs.shape, inputs.element_size(), kind.window)
-        outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
-        convolved, mean, root = torch.empty_like(outputs), scale.new_empty(scale.shape), scale.new_empty(scale.shape)
+    ) -> tuple[Tensor, ...]:
+        here = kind.here(inputs)
+        maps, convolved = kind.maps(here, weight.shape[1]), []
+        made = kind.tail.empty(scale, maps)
         for tile in here.tiles:
-            known = Known(convolved[tile], mean[tile], root[tile])
-            here.see(inputs[tile]).forward(weight[tile], known.inputs)
-            normalise(known, scale[tile], shift[tile], kind.eps, out := outputs[tile])
-            activate_(out, kind.slope)
+            convolved.append(here.see(inputs[tile]).forward(weight[tile]))
+            kind.tail.forward(At(convolved[-1], scale[tile], made.of(tile), maps), shift[tile])
         ctx.kind = kind
         ctx.set_materialize_grads(False)  # absent gradients arrive as None, and no work is done for zeros
-        ctx.save_for_backward(*Passed(inputs, weight, scale, outputs, convolved, mean=mean, root=root))
-        return outputs, convolved
+        ctx.save_for_backward(*Passed(inputs, weight, scale, made, convolved).flat())
+        return made.outputs, *convolved
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None, of_convolved: Tensor | None) -> tuple[Tensor | None, ...]:
-        if gradient is None and of_convolved is None:
+    def backward(ctx: Any, gradient: Tensor | None, *of_convolved: Tensor | None) -> tuple[Tensor | None, ...]:
+        goes_around = any(of_tile is not None for of_tile in of_convolved)
+        if gradient is None and not goes_around:
             return (None,) * 5
-        passed, down = Passed(*ctx.saved_tensors), ctx.needs_input_grad[0]
+        passed, down = Passed.read(ctx.saved_tensors), ctx.needs_input_grad[0]
         if not torch.is_grad_enabled():  # create_graph=False: nobody will differentiate these gradients
             return *_gradients(gradient, of_convolved, passed, ctx.kind, down), None
-        if gradient is None or of_convolved is not None:
+        if gradient is None or goes_around:
             raise RuntimeError("a block can be differentiated twice, not three times")
-        return *_Gradients.apply(gradient, *passed, ctx.kind, down), None  # type: ignore[no-untyped-call]
+        return *_Gradients.apply(gradient, ctx.kind, down, *passed.flat()), None  # type: ignore[no-untyped-call]
 
 
 def _gradients(
     gradient: Tensor | None,
-    more: Tensor | None,
+    more: Sequence[Tensor | None],
     passed: Passed,
     kind: Kind,
     down: bool,
@@ -106,26 +133,27 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients for inputs (None unless `down`), weight, scale and shift.
 
-    With g = dL/dy: through = a'(y) g; back = dL/dc is the norm's derivative of `through` (plus `more`); then
-    dL/dW = back^T P, and dL/dx adds the rows of back W to the pixels from which the patches came.
+    With back = dL/dc, the tail's derivative (plus `more`): dL/dW = back^T P, and dL/dx adds the rows of back W to the
+    pixels from which the patches came.
 
-    `more` is a gradient for the convolution's outputs that does not come through the norm. If `keep` is given, each
-    tile's `back` is appended to it.
+    `more` are gradients for the convolution's outputs that do not come through the norm, one a tile or none at all. If
+    `keep` is given, each tile's `back` is appended to it.
     """
-    here = forms(passed.inputs.shape, passed.inputs.element_size(), kind.window)
-    of_inputs = torch.empty_like(passed.inputs) if down else None
+    here, made = kind.here(passed.inputs), passed.made
+    maps = kind.maps(here, passed.weight.shape[1])
+    of_inputs = torch.empty_like(passed.inputs) if down and len(here.tiles) > 1 else None
     like = (passed.weight, passed.scale, passed.scale)
     of_weight, of_scale, of_shift = (tensor.new_empty(tensor.shape) for tensor in like)
-    gradient = torch.zeros_like(passed.outputs) if gradient is None else gradient.contiguous()
-    for tile in here.tiles:
-        through = let_through(gradient[tile], passed.outputs[tile], kind.slope)
-        of_norm = gradients(through, passed.scale[tile], passed.known(tile), kind.eps)
-        back, of_scale[tile], of_shift[tile] = of_norm
-        if more is not None:
-            back.add_(more[tile])
+    gradient = torch.zeros_like(made.outputs) if gradient is None else gradient.contiguous()
+    for tile, convolved, other in zip(here.tiles, passed.convolved, more or [None] * len(here.tiles), strict=True):
+        at = At(convolved, passed.scale[tile], made.of(tile), maps)
+        more_here = None if other is None else other.contiguous()
+        back = kind.tail.gradients(gradient[tile], at, more_here, (of_scale[tile], of_shift[tile]))
         here.see(passed.inputs[tile]).to_weight(back, of_weight[tile])
         if of_inputs is not None:
             here.to_inputs(back, passed.weight[tile], of_inputs[tile])
+        elif down:
+            of_inputs = here.to_inputs(back, passed.weight)
         if keep is not None:
             keep.append(back)
     return of_inputs, of_weight, of_scale, of_shift
@@ -135,14 +163,13 @@ class _Gradients(Function):
     """The first derivatives of a block as a function of their own, so that they can be differentiated once more."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
-        *tensors, kind, down = arguments
-        passed = Passed(*tensors)
+    def forward(ctx: Any, gradient: Tensor, kind: Kind, down: bool, *tensors: Tensor) -> tuple[Tensor | None, ...]:
         backs: list[Tensor] = []
-        results = _gradients(gradient, None, passed, kind, down, keep=backs)
-        ctx.kind = kind
+        gradient = gradient.contiguous()
+        results = _gradients(gradient, [], Passed.read(tensors), kind, down, keep=backs)
+        ctx.kind, ctx.tensors = kind, len(tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(gradient.contiguous(), *results[2:], *passed, *backs)
+        ctx.save_for_backward(gradient, *results[2:], *tensors, *backs)
         return results
 
     @staticmethod
@@ -150,32 +177,28 @@ class _Gradients(Function):
         if torch.is_grad_enabled():  # the code below records no graph, so a third derivative would be wrong
             raise RuntimeError("a block can be differentiated twice, not three times")
         gradient, of_scale, of_shift, *tensors = ctx.saved_tensors
-        passed, backs = Passed(*tensors[: len(Passed._fields)]), tensors[len(Passed._fields) :]
-        here = forms(passed.inputs.shape, passed.inputs.element_size(), ctx.kind.window)
+        passed, backs = Passed.read(tensors[: ctx.tensors]), tensors[ctx.tensors :]
+        here = ctx.kind.here(passed.inputs)
+        maps = ctx.kind.maps(here, passed.weight.shape[1])
         v_scale, v_shift = (torch.zeros_like(passed.scale) if cotangent is None else cotangent for cotangent in others)
-        like = (gradient, gradient, passed.scale)
-        of_gradient, of_convolved, again = (tensor.new_empty(tensor.shape) for tensor in like)
+        of_gradient, again = torch.empty_like(gradient), passed.scale.new_empty(passed.scale.shape)
+        of_convolved = [torch.empty_like(of_tile) for of_tile in passed.convolved]
         of_weight = None if u is None else passed.weight.new_empty(passed.weight.shape)
-        of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[1] and v is not None else None
+        of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[3] and v is not None else None
         u = None if u is None else u.contiguous()
-        # For each tile: back through the convolution's derivatives (`pushed`), the norm's and the activation's.
-        for tile, back in zip(here.tiles, backs, strict=True):
+        # For each tile: back through the convolution's derivatives (`pushed`), then through the tail's.
+        for tile, back, convolved, out in zip(here.tiles, backs, passed.convolved, of_convolved, strict=True):
             pushed = _pushed(here, passed, tile, back, u, v=v, of_weight=of_weight, of_inputs=of_inputs)
-            through = let_through(gradient[tile], passed.outputs[tile], ctx.kind.slope)
-            cotangents, sums = (pushed, v_scale[tile], v_shift[tile]), (of_scale[tile], of_shift[tile])
-            of_through, again[tile] = second_gradients(
-                cotangents,
-                through,
-                passed.scale[tile],
-                passed.known(tile),
-                sums,
-                eps=ctx.kind.eps,
-                out=of_convolved[tile],
+            ctx.kind.tail.second_gradients(
+                Cotangents(pushed, v_scale[tile], v_shift[tile]),
+                gradient[tile],
+                At(convolved, passed.scale[tile], passed.made.of(tile), maps),
+                (of_scale[tile], of_shift[tile]),
+                (of_gradient[tile], out, again[tile]),
             )
-            of_gradient[tile] = let_through(of_through, passed.outputs[tile], ctx.kind.slope)
-        # In the order of the arguments: gradient, then `Passed`. Mean and root get None: `second_gradients` counts them
-        # as functions of c, in `of_convolved`.
-        return of_gradient, of_inputs, of_weight, again, None, of_convolved, *(None,) * 4
+        # In the order of the arguments: gradient, kind, down, then those of `Passed`. What the tail made gets None: its
+        # second derivatives count all of it as functions of c, in `of_convolved`.
+        return of_gradient, None, None, of_inputs, of_weight, again, *(None,) * len(TailResult._fields), *of_convolved
 
 
 def _pushed(
@@ -193,13 +216,14 @@ def _pushed(
     u is the cotangent of dL/dx, v that of dL/dW. The scalar <u, dL/dx(back, W)> + <v, dL/dW(back, x)> is bilinear:
     its derivative for `back` is conv(u, W) + conv(x, v); for W it is written into `of_weight`, for x into `of_inputs`.
     """
-    pushed = torch.zeros_like(back) if u is None else torch.empty_like(back)
+    pushed = None
     if u is not None and of_weight is not None:
         seen = here.see(u[tile])
-        seen.forward(passed.weight[tile], pushed)
+        pushed = seen.forward(passed.weight[tile])
         seen.to_weight(back, of_weight[tile])
     if v is not None:
-        here.see(passed.inputs[tile]).forward(v[tile], pushed, add=True)
+        seen = here.see(passed.inputs[tile])
+        pushed = seen.forward(v[tile]) if pushed is None else seen.forward(v[tile], pushed, add=True)
         if of_inputs is not None:
             here.to_inputs(back, v[tile], of_inputs[tile])
-    return pushed
+    return torch.zeros_like(back) if pushed is None else pushed

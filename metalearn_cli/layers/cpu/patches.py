@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from metalearn_cli.layers.cpu.kernels import Kernels
+
 PATCHES_AT_ONCE = 5 << 19
 """The bytes of patches in a tile (measured): more would not fit into a core's cache, fewer would mean more calls."""
 
@@ -37,8 +39,8 @@ class Window(NamedTuple):
 class Seen(Protocol):
     """The inputs [t, N, H, W, C] of a tile, prepared once for several products."""
 
-    def forward(self, weight: Tensor, out: Tensor, add: bool = False) -> None:
-        """Write the outputs [t, M, O] for a weight [t, O, S] into `out`, or with `add` add them to it."""
+    def forward(self, weight: Tensor, out: Tensor | None = None, add: bool = False) -> Tensor:
+        """The outputs [t, M, O] for a weight [t, O, S]; with `out` they are written into it, or with `add` added."""
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:
         """Write d sum(gradient * outputs) / d weight, [t, O, S], for a gradient [t, M, O], into `out`."""
@@ -47,27 +49,43 @@ class Seen(Protocol):
 class Forms:
     """The three bilinear forms for inputs of one shape, and the division of the tasks into tiles."""
 
-    def __init__(self, shape: tuple[int, ...], element_size: int, window: Window) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], element_size: int, window: Window, kernels: Kernels | None = None
+    ) -> None:
         tasks, self.examples, self.height, self.width, self.channels = shape
         self.window, (self.h, self.w) = window, window.steps(self.height, self.width)
+        self.kernels = kernels
         size = self.examples * self.h * self.w * window.kernel[0] * window.kernel[1] * self.channels * element_size
         self.by_patches = size <= PATCHES_AT_ONCE
         self.tiles = tiles_of(tasks, size, PATCHES_AT_ONCE)
+
+    def sizes(self, tasks: int) -> tuple[int, ...]:
+        """The window as the kernels have it: pictures of `tasks` tasks, their size, the kernel, steps and margins."""
+        pictures = (tasks * self.examples, self.height, self.width, self.channels)
+        return *pictures, *self.window.kernel, *self.window.stride, *self.window.padding, self.h, self.w
 
     def see(self, inputs: Tensor) -> Seen:
         """The contiguous inputs [t, N, H, W, C] of a tile, prepared for products."""
         return _Patched(inputs, self) if self.by_patches else _Direct(inputs, self)
 
-    def to_inputs(self, gradient: Tensor, weight: Tensor, out: Tensor) -> None:
-        """Write d sum(gradient * outputs) / d inputs, [t, N, H, W, C], into `out`.
+    def to_inputs(self, gradient: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+        """The gradient for inputs [t, N, H, W, C], given that for outputs [t, M, O] and a weight [t, O, S].
 
-        `gradient` is [t, M, O], `weight` [t, O, S].
+        With `out` it is written there.
         """
-        if self.by_patches:
-            self._put_back(torch.bmm(gradient, weight), out)
+        if not self.by_patches:
+            # [N, H, W, C] seen as torch's [N, C, H, W]; a view.
+            like = gradient.new_empty(self.examples, self.height, self.width, self.channels).permute(0, 3, 1, 2)
+            found = self.derivative(gradient, like, self.kernel(weight), of=0).permute(0, 2, 3, 1).unsqueeze(0)
+            return found.contiguous() if out is None else out.copy_(found)
+        size = (len(gradient), self.examples, self.height, self.width, self.channels)
+        out = gradient.new_empty(size) if out is None else out
+        patches = torch.bmm(gradient, weight)
+        if self.kernels is None:
+            self._put_back(patches, out)
         else:
-            like = out[0].permute(0, 3, 1, 2)  # [N, H, W, C] seen as torch's [N, C, H, W]; a view, so `out` is written
-            like.copy_(self.derivative(gradient, like, self.kernels(weight), of=0))
+            self.kernels.call("put_back", self.sizes(len(gradient)), (patches, out))
+        return out
 
     def padded(self) -> tuple[int, int]:
         """The height and the width of the inputs with their padding."""
@@ -110,7 +128,7 @@ class Forms:
         derivative: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]
         return derivative
 
-    def kernels(self, weight: Tensor) -> Tensor:
+    def kernel(self, weight: Tensor) -> Tensor:
         """One task's weight [1, O, S] in torch's layout [O, C, k, l], channels last in memory."""
         return weight.view(-1, *self.window.kernel, self.channels).permute(0, 3, 1, 2)
 
@@ -122,15 +140,24 @@ def tiles_of(tasks: int, size: int, at_once: int) -> list[slice]:
 
 
 @lru_cache(maxsize=256)
-def forms(shape: tuple[int, ...], element_size: int, window: Window) -> Forms:
+def forms(shape: tuple[int, ...], element_size: int, window: Window, kernels: Kernels | None = None) -> Forms:
     """The Forms for inputs [T, N, H, W, C] of this shape (cached, as they depend on nothing else)."""
-    return Forms(shape, element_size, window)
+    return Forms(shape, element_size, window, kernels)
 
 
 class _Patched:
     """Inputs as matrices of patches [t, M, S]: a row for each place of the kernel."""
 
     def __init__(self, inputs: Tensor, of: Forms) -> None:
+        if of.kernels is None:
+            self._patches = self._cut(inputs, of)
+        else:
+            values = of.window.kernel[0] * of.window.kernel[1] * of.channels
+            self._patches = inputs.new_empty(len(inputs), of.examples * of.h * of.w, values)
+            of.kernels.call("patches", of.sizes(len(inputs)), (inputs, self._patches))
+
+    @staticmethod
+    def _cut(inputs: Tensor, of: Forms) -> Tensor:
         (k, l), (down, right), (top, left) = of.window  # noqa: E741
         padded = inputs
         if top or left:
@@ -144,13 +171,12 @@ class _Patched:
         # reshape below copies it into a matrix.
         size = (len(inputs), of.examples, of.h, of.w, k, l * of.channels)
         seen = padded.as_strided(size, (task, example, down * row, right * column, row, 1), padded.storage_offset())
-        self._patches = seen.reshape(len(inputs), of.examples * of.h * of.w, -1)
+        return seen.reshape(len(inputs), of.examples * of.h * of.w, -1)
 
-    def forward(self, weight: Tensor, out: Tensor, add: bool = False) -> None:
-        if add:
-            out.baddbmm_(self._patches, weight.mT)
-        else:
-            torch.bmm(self._patches, weight.mT, out=out)
+    def forward(self, weight: Tensor, out: Tensor | None = None, add: bool = False) -> Tensor:
+        if out is None:
+            return torch.bmm(self._patches, weight.mT)
+        return out.baddbmm_(self._patches, weight.mT) if add else torch.bmm(self._patches, weight.mT, out=out)
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:
         torch.bmm(gradient.mT, self._patches, out=out)
@@ -163,12 +189,15 @@ class _Direct:
         self._of = of
         self._inputs = inputs[0].permute(0, 3, 1, 2)
 
-    def forward(self, weight: Tensor, out: Tensor, add: bool = False) -> None:
+    def forward(self, weight: Tensor, out: Tensor | None = None, add: bool = False) -> Tensor:
         window = self._of.window
-        outputs = torch.conv2d(self._inputs, self._of.kernels(weight), None, window.stride, window.padding)
-        rows = outputs.permute(0, 2, 3, 1).reshape(out.shape)  # [N, O, h, w] -> [N, h, w, O] -> [1, M, O]
-        out.add_(rows) if add else out.copy_(rows)
+        outputs = torch.conv2d(self._inputs, self._of.kernel(weight), None, window.stride, window.padding)
+        # [N, O, h, w] -> [N, h, w, O] -> [1, M, O]: a view, as torch gives channels-last outputs for such inputs.
+        rows = outputs.permute(0, 2, 3, 1).reshape(1, -1, weight.shape[1])
+        if out is None:
+            return rows.contiguous()
+        return out.add_(rows) if add else out.copy_(rows)
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:
-        like = self._of.kernels(out)
+        like = self._of.kernel(out)
         like.copy_(self._of.derivative(gradient, self._inputs, like, of=1))

@@ -9,12 +9,13 @@ from metalearn_cli.runtime.machine.execution import Plan
 from metalearn_cli.runtime.machine.matrix_products import by_onednn
 
 
-def ground(plan: Plan, device: torch.device, processes: int) -> dict[str, str | int]:
+def ground(plan: Plan, device: torch.device, processes: int, compiled: bool) -> dict[str, str | int]:
     """The facts on which rounding depends: torch's version, the instruction set, numbers of processes and threads."""
     found: dict[str, str | int] = {"torch": torch.__version__, "device": device.type, "processes": processes}
     if device.type == "cpu":
         found |= {"processor": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()}
         found |= {"products": "oneDNN" if by_onednn() else "torch's choice"}
+        found |= {"kernels": "compiled" if compiled else "torch's"}
         found |= {} if plan.mode == "threads" else {"threads of torch": torch.get_num_threads()}
     return found
 

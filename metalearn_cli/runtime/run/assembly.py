@@ -1,6 +1,6 @@
 """Builds the learner of a run from its experiment and data, and reads the sizes by which it is trained and measured."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,17 +16,21 @@ from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.sampling import TaskSpec
+from metalearn_cli.runtime.machine.compiled import kernels_for
 from metalearn_cli.runtime.machine.execution import Plan, plan_for
 from metalearn_cli.runtime.machine.memory import require_memory_for_network
 from metalearn_cli.runtime.run.fixed_parameters import require_movement
 from metalearn_cli.runtime.run.network_trial import Requirements, tried_network
 
 
-def learner_for(experiment: Experiment, interface: Interface, statistics: Statistics) -> Learner:
+def learner_for(
+    experiment: Experiment, interface: Interface, statistics: Statistics, say: Callable[[str], None] | None = None
+) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone.
 
     With `execution.mode` "loop" its network runs every task alone. A foreign network (only `custom`, or a backbone file
-    of your own) is first tried on two tasks (runtime/run/network_trial.py).
+    of your own) is first tried on two tasks (runtime/run/network_trial.py). `say` is given where kernels may now be
+    compiled if there are none (runtime/machine/compiled.py), and gets a line about it.
 
     Raises ConfigError if the network does not fit the inputs, is larger than this machine's memory, or cannot be
     trained as the experiment asks.
@@ -36,7 +40,10 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
     shape = (interface.input_shape, interface.outputs)
     with _seeded(experiment.seed):
         require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
-        network = Network(backbone(experiment.backbone, *shape), one_by_one=experiment.execution.mode == "loop")
+        module: nn.Module = backbone(experiment.backbone, *shape)
+        by_itself = experiment.execution.mode == "loop"
+        kernels = None if by_itself else kernels_for(module, experiment.execution.kernels, say)
+        network = Network(module, one_by_one=by_itself, kernels=kernels)
         drawn = torch.get_rng_state()  # the algorithm may draw numbers too, such as those of a head
         problem = Problem(network, interface.objective, statistics, ways)
         learner: Learner = algorithm(experiment.algorithm, problem)
@@ -52,7 +59,8 @@ def learner_for(experiment: Experiment, interface: Interface, statistics: Statis
         learner = with_fixed(learner, network.fixed)
         if not _is_outline(network):
             require_movement(learner, interface)
-    return learner._replace(traits=learner.traits._replace(remarks=tuple(remarks)))
+    compiled = network.kernels is not None
+    return learner._replace(traits=learner.traits._replace(compiled=compiled, remarks=tuple(remarks)))
 
 
 def _tried(

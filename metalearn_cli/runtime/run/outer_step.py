@@ -1,6 +1,8 @@
 """The outer step: changes Meta by the meta-gradient."""
 
 import math
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,9 +30,22 @@ def optimizer_for(settings: Outer, meta: Meta) -> torch.optim.Optimizer:
     """The outer optimizer, which changes the tensors of `meta` in place."""
     tensors = list(learned(meta).values())
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(tensors, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        kind = _without_compiler(torch.optim.SGD)
+        return kind(tensors, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    kind = _without_compiler(torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)
     return kind(tensors, settings.lr, weight_decay=settings.weight_decay)
+
+
+@cache
+def _without_compiler(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The same optimizer, but it does not import torch's compiler, which takes a second or more and is not used here.
+
+    torch (2.13) imports it in a wrapper around each of these methods, to keep the compiler away from them.
+    """
+    methods = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    inner = {name: getattr(method := getattr(kind, name), "__wrapped__", method) for name in methods}
+    inner["step"] = torch.no_grad()(inner["step"])  # the wrapper of `step` does this, too
+    return type(kind.__name__, (kind,), inner)
 
 
 def rate(settings: Outer, iteration: int) -> float:

@@ -74,7 +74,8 @@ def open_session(
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     for line in filter(None, (data.left_out("train", spec), data.left_out("val", evaluation_spec(experiment)))):
         say(line)
-    validator = learner_for(experiment, interface, evaluation_statistics(experiment))
+    compiling = say if device.type == "cpu" else None
+    validator = learner_for(experiment, interface, evaluation_statistics(experiment), compiling)
     training_sampler(experiment, data, validator)
     measured = evaluation_protocol(experiment, interface, validator, "val", experiment.eval.val_episodes)
     _require_ways(experiment, validator)
@@ -207,4 +208,4 @@ def _checkpoint(session: Session, state: State) -> Checkpoint:
 
 
 def _ground(session: Session, state: State) -> dict[str, str | int]:
-    return ground(state.plan, session.device, session.group.size)
+    return ground(state.plan, session.device, session.group.size, session.learner.traits.compiled)

@@ -21,7 +21,7 @@ from metalearn_cli.core.heads import CosineHead
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
-from metalearn_cli.layers.network import under_prefix
+from metalearn_cli.layers.passing import under_prefix
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.run.assembly import backbone_for
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions

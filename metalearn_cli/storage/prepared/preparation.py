@@ -37,7 +37,7 @@ def data_folder(option: Path | None) -> Path:
         return option
     named = os.environ.get("METALEARN_DATA")
     try:
-        return Path(named).expanduser() if named else _caches() / "metalearn"
+        return Path(named).expanduser() if named else caches() / "metalearn"
     except RuntimeError as error:  # no HOME, and no such user
         found = f"METALEARN_DATA={named}" if named else "HOME is not set"
         raise ConfigError(
@@ -46,7 +46,8 @@ def data_folder(option: Path | None) -> Path:
         ) from error
 
 
-def _caches() -> Path:
+def caches() -> Path:
+    """The user's folder for files that can be made again, as this system has it; RuntimeError without a home folder."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"

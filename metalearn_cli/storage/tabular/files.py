@@ -31,6 +31,7 @@ class TableFile(NamedTuple):
 
     name: str
     read: Callable[[int | None, LengthFit], TableReader]
+    of_arrays: bool = False
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def _several(source: Path, holder: Holder, omissions: Omissions, stack: ExitStac
         else:
             omissions.add("file", f"it is no table ({_KNOWN})", printable(path))
     if arrays:
-        tables.append(TableFile(str(source), lambda *how: array_reader(str(source), arrays, *how)))
+        tables.append(TableFile(str(source), lambda *how: array_reader(str(source), arrays, *how), of_arrays=True))
     if not tables:
         raise DataError(f"{source}: holds no table, expected files of {_KNOWN}")
     return tables
@@ -123,7 +124,7 @@ def _table(name: str, suffix: str, opened: Opener, stack: ExitStack) -> TableFil
         return TableFile(name, lambda *_how: text_reader(name, opened()))
     if suffix == _PARQUET:
         return TableFile(name, lambda *_how: parquet_reader(name, opened()))
-    return TableFile(name, lambda *how: array_reader(name, npz_members(name, opened(), stack), *how))
+    return TableFile(name, lambda *how: array_reader(name, npz_members(name, opened(), stack), *how), of_arrays=True)
 
 
 def names_of(files: Sequence[TableFile]) -> str:

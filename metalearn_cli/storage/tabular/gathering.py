@@ -192,10 +192,14 @@ def numbers_in(block: Block, name: str) -> Numbers:
         raise
 
 
-def require_numbers(block: Block, values: Numbers, what: str, none_missing: bool) -> None:
+FILL_IT = "fill it, or --set dataset.missing=mean"
+
+
+def require_numbers(block: Block, values: Numbers, what: str, none_missing: bool, cure: str = FILL_IT) -> None:
     """Raise DataError, with the row, if one of the `values` [n, V] is infinite or beyond 1e100.
 
-    With `none_missing` also if one is NaN, as an empty cell is read. `what` is the column as the message names it.
+    With `none_missing` also if one is NaN, as an empty cell is read; `cure` is the end of that message. `what` is the
+    column as the message names it.
     """
     with np.errstate(invalid="ignore"):
         large = np.abs(values) > LARGEST
@@ -203,8 +207,7 @@ def require_numbers(block: Block, values: Numbers, what: str, none_missing: bool
     for wrong, told in (infinite, (large, f"is beyond {LARGEST:g}"), (np.isnan(values), "is empty")):
         if wrong.any() and (none_missing or told != "is empty"):
             row = int(np.flatnonzero(wrong.any(1))[0])
-            cure = "; fill it, or --set dataset.missing=mean" if told == "is empty" else ""
-            raise DataError(f"{block.place(row)}: {what} {told}{cure}")
+            raise DataError(f"{block.place(row)}: {what} {told}{f'; {cure}' if told == 'is empty' else ''}")
 
 
 def _target(block: Block, name: str) -> Numbers:
@@ -226,4 +229,4 @@ def _filled(block: Block, name: str) -> Sequence[str]:
 def _require_filled(block: Block, name: str, words: Sequence[str]) -> None:
     empty = next((row for row, word in enumerate(words) if is_empty(word)), None)
     if empty is not None:
-        raise DataError(f"{block.place(empty)}: {column(name)} is empty; fill it, or --set dataset.missing=mean")
+        raise DataError(f"{block.place(empty)}: {column(name)} is empty; {FILL_IT}")

@@ -18,6 +18,7 @@ from metalearn_cli.storage.tabular.files import table_files
 from metalearn_cli.storage.tabular.gathering import numbers_in, require_numbers
 from metalearn_cli.storage.tabular.layouts import series_names
 
+_CURE = "fill it, as the checkpoint was trained without missing values (dataset.missing)"
 MOST_ROWS = 1_000_000  # these rows are held in memory, unlike those of a table that is prepared
 
 
@@ -46,6 +47,8 @@ def rows_given(paths: Sequence[Path], encoding: Encoding) -> GivenRows:
     for path in paths:
         with table_files(path, None, omissions) as files:
             for file in files:
+                if file.of_arrays and _is_of_columns(encoding):
+                    raise DataError(f"{file.name}: the checkpoint was trained on columns, which this file has not")
                 reader = file.read(length, encoding.fit)
                 _require_columns(reader, encoding)
                 parts += [_of_block(block, reader, encoding) for block in reader.blocks()]
@@ -92,12 +95,12 @@ def _of_block(block: Block, reader: TableReader, encoding: Encoding) -> GivenRow
     header, none_missing = set(reader.header), encoding.missing == "error"
     if block.series is not None:
         raw = block.series
-        require_numbers(block, raw, "array x", none_missing)
+        require_numbers(block, raw, "array x", none_missing, _CURE)
     else:
         columns = []
         for name in encoding.numeric:
             values = numbers_in(block, name)
-            require_numbers(block, values[:, None], column(name), none_missing)
+            require_numbers(block, values[:, None], column(name), none_missing, _CURE)
             columns.append(values)
         for name, known_words in encoding.categorical.items():
             columns.append(np.array([place_of(word, known_words) for word in block.words(name)], np.float64))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metalearn_cli.layers.convolution import TaskConv2d
-from metalearn_cli.layers.cpu import first_block
+from metalearn_cli.layers.cpu import first_block, first_patches
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
 
@@ -21,7 +21,7 @@ WINDOWS = [
 
 @pytest.fixture(params={"several tasks together": 1 << 30, "each task by itself": 1}.values(), autouse=True)
 def _tiles(request, monkeypatch):
-    monkeypatch.setattr(first_block, "_BYTES_AT_ONCE", request.param)
+    monkeypatch.setattr(first_patches, "_BYTES_AT_ONCE", request.param)
 
 
 def values(*shape: int) -> torch.Tensor:

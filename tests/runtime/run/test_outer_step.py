@@ -67,3 +67,32 @@ def test_adam_takes_its_first_step_at_the_scheduled_rate():
     outer_step.move(settings, outer_step.optimizer_for(settings, meta), meta, Meta({"w": torch.tensor([3.0])}, {}), 1)
     expected = 1 - 0.5 * (1 + math.cos(math.pi / 2)) / 2
     torch.testing.assert_close(meta.params["w"], torch.tensor([expected]), rtol=1e-5, atol=0)
+
+
+KINDS = {
+    "adam": (torch.optim.Adam, {"weight_decay": 0.1}),
+    "adamw": (torch.optim.AdamW, {"weight_decay": 0.1}),
+    "sgd": (torch.optim.SGD, {"weight_decay": 0.1, "momentum": 0.9}),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_optimizer_is_torchs_own_to_the_last_bit_and_in_its_state(name):
+    kind, settings = KINDS[name]
+    meta = Meta({"a": torch.rand(5, 3), "b": torch.rand(4)}, {})
+    tensors = [value.clone() for value in meta.params.values()]
+    own, theirs = (
+        outer_step.optimizer_for(Outer(optimizer=name, lr=0.1, **settings), meta),
+        kind(tensors, 0.1, **settings),
+    )
+    for _ in range(3):
+        for ours, value in zip(meta.params.values(), tensors, strict=True):
+            value.grad = torch.rand_like(value)
+            ours.grad = value.grad.clone()
+        own.step()
+        theirs.step()
+        again = outer_step.optimizer_for(Outer(optimizer=name, lr=0.1, **settings), meta)
+        again.load_state_dict(own.state_dict())
+        own = again
+    assert all(torch.equal(ours, value) for ours, value in zip(meta.params.values(), tensors, strict=True))
+    torch.testing.assert_close(own.state_dict(), theirs.state_dict(), rtol=0, atol=0)

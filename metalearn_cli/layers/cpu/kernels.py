@@ -1,0 +1,63 @@
+"""Kernels: the compiled functions of cpp/kernels.cpp, called with tensors.
+
+They do in few passes over memory what torch does in many. Where there is no compiler, the layers compute the same with
+torch alone (runtime/machine/compiled.py decides; `Pass.kernels` is None then).
+
+Legend: N examples, H x W size of a map, C channels, O output channels, M = N * H * W places, P places after the pool.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_KINDS = {torch.float32: "float", torch.float64: "double"}
+
+
+class Maps(NamedTuple):
+    """The size of one task's maps [N, H, W, O] and the side of the max-pool after them: 1 (none) or 2."""
+
+    examples: int
+    height: int
+    width: int
+    channels: int
+    pool: int
+
+    @property
+    def pooled(self) -> int:
+        """P, the number of places after the pool; rows and columns that fill no window are left out."""
+        return self.examples * (self.height // self.pool) * (self.width // self.pool)
+
+
+class Kernels:
+    """The functions of a compiled cpp/kernels.cpp. All tensors must be contiguous, on the CPU, float32 or float64."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def takes(self, inputs: Tensor) -> bool:
+        """Whether these functions can compute with a tensor like `inputs`: no wrapper, no subclass, right dtype."""
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(inputs)
+        return type(inputs) in (Tensor, torch.nn.Parameter) and inputs.dtype in _KINDS and not wrapped
+
+    def call(self, function: str, sizes: tuple[int, ...], arguments: Sequence[Any]) -> None:
+        """Call a function of cpp/kernels.cpp: `sizes` are those of its maps or window, `arguments` what follows them.
+
+        An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
+        number of threads is torch's.
+        """
+        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        kind = _KINDS[next(tensor.dtype for tensor in tensors if tensor.dtype != torch.uint8)]
+        for tensor in tensors:
+            assert tensor.is_contiguous(), "a kernel reads dense memory"
+        sized = (ctypes.c_long * len(sizes))(*sizes)
+        threads = ctypes.c_int(torch.get_num_threads())
+        getattr(self._library, f"{function}_{kind}")(sized, *map(_passed, arguments), threads)
+
+
+def _passed(argument: Any) -> Any:
+    if argument is None or isinstance(argument, Tensor):
+        return ctypes.c_void_p(None if argument is None else argument.data_ptr())
+    return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_long(argument)
