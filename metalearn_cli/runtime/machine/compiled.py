@@ -50,9 +50,7 @@ def kernels_for(module: nn.Module, setting: Setting, say: Say | None) -> Kernels
 
     Raises ConfigError if `setting` is "compiled" and they cannot be compiled.
     """
-    layers = [type(layer) for layer in module.modules()]
-    helped = TaskNorm in layers and (TaskConv2d in layers or TaskConv1d in layers)
-    if setting == "torch" or not helped or os.name != "posix":
+    if setting == "torch" or not kernels_help(module) or os.name != "posix":
         return None
     found = loaded()
     if found is not None or say is None:
@@ -67,6 +65,12 @@ def kernels_for(module: nn.Module, setting: Setting, say: Say | None) -> Kernels
             "(execution.kernels=torch says that this is meant)"
         )
     return loaded()
+
+
+def kernels_help(module: nn.Module) -> bool:
+    """Whether the module has layers that the kernels compute: a convolution and a batch norm of this package."""
+    layers = [type(layer) for layer in module.modules()]
+    return TaskNorm in layers and (TaskConv2d in layers or TaskConv1d in layers)
 
 
 @functools.cache  # a library stays loaded until the process ends

@@ -14,6 +14,7 @@ from metalearn_cli.datasets import Mixture
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.norm import NORMS, TaskNorm
 from metalearn_cli.runtime.data.opening import dataset_of
+from metalearn_cli.runtime.machine.compiled import kernels_help
 from metalearn_cli.runtime.machine.execution import Plan
 from metalearn_cli.runtime.machine.matrix_products import rounds
 from metalearn_cli.runtime.run.assembly import backbone_for, evaluation_steps
@@ -35,6 +36,7 @@ def idle_settings(session: Session) -> list[str]:
         *_of_algorithm(experiment, learner, network),
         *_of_outer(experiment, learner),
         *_of_execution(experiment, plan, device),
+        *_of_kernels(experiment, learner, network, device),
     ]
 
 
@@ -154,6 +156,21 @@ def _of_execution(experiment: Experiment, plan: Plan, device: torch.device) -> I
         yield _said(
             "execution.precision", f"this {device.type.upper()} does not round products to {execution.precision}"
         )
+
+
+def _of_kernels(
+    experiment: Experiment, learner: Learner, network: nn.Module, device: torch.device
+) -> Iterator[str]:  # fmt: skip
+    if experiment.execution.kernels == "auto":
+        return
+    if device.type != "cpu":
+        yield _said("execution.kernels", "they are for CPUs")
+    elif experiment.execution.mode == "loop":
+        yield _said("execution.kernels", "execution.mode=loop runs torch's own modules")
+    elif not _uses_network(learner):
+        yield _said("execution.kernels", f"{experiment.algorithm.name} uses no network")
+    elif not kernels_help(network):
+        yield _said("execution.kernels", f"{experiment.backbone.name} has no batch norm after a convolution")
 
 
 def _is_set(experiment: Experiment, block: str, key: str) -> bool:

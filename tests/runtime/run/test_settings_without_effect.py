@@ -54,7 +54,12 @@ ELSEWHERE = {
 }
 """What decides when something is done or kept, or how much at once, and not what is computed."""
 
-THE_DEFAULT = [("dataset.normalisation", "none"), ("eval.inner_steps", 1), ("eval.statistics", "transductive")]
+THE_DEFAULT = [
+    ("dataset.normalisation", "none"),
+    ("eval.inner_steps", 1),
+    ("eval.statistics", "transductive"),
+    ("execution.kernels", "compiled"),
+]
 """What the defaults mean here in other words."""
 
 
@@ -183,6 +188,7 @@ def test_every_other_setting_changes_something_or_is_said(algorithm, backbone, d
         ({"outer": TINY["outer"] | {"optimizer": "adamw"}}, "outer.optimizer: adamw is adam"),
         ({"execution": {"mode": "loop", "chunk": 2}}, "execution.chunk: has no effect"),
         ({"execution": {"cuda_graph": False}}, "execution.cuda_graph: has no effect, there is no GPU"),
+        ({"execution": {"kernels": "torch", "mode": "loop"}}, "execution.kernels: has no effect, execution.mode=loop"),
         ({"algorithm": {"name": "nearest"}}, "backbone: has no effect, nearest reads the pixels themselves"),
         (SINES | {"eval": TINY["eval"] | {"ways": 4}}, "eval.ways: has no effect, sinusoid has no classes"),
         (SINES | {"task": {"ways": 1, "shots": 3, "statistics": "support"}}, "task.statistics: has no effect, mlp"),
