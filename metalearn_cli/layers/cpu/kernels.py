@@ -43,12 +43,13 @@ class Kernels:
         return type(inputs) in (Tensor, torch.nn.Parameter) and inputs.dtype in _KINDS and not wrapped
 
     def call(self, function: str, sizes: tuple[int, ...], arguments: Sequence[Any]) -> None:
-        """Call a function of cpp/kernels.cpp: `sizes` are those of its maps or window, `arguments` what follows them.
+        """Call a function of cpp/kernels.cpp: `sizes` are those of its maps or window, `arguments` all others.
 
         An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
         number of threads is torch's.
         """
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        # Bytes (uint8) are indices of places; all other tensors of a call have one dtype, which names the function.
         kind = _KINDS[next(tensor.dtype for tensor in tensors if tensor.dtype != torch.uint8)]
         for tensor in tensors:
             assert tensor.is_contiguous(), "a kernel reads dense memory"

@@ -67,6 +67,7 @@ def _tried(
     experiment: Experiment, network: Network, learner: Learner, interface: Interface
 ) -> tuple[Network, list[str]]:
     """The network in the form in which it will run, and remarks on this form for the user."""
+    # A custom network may contain any Python, so it is tried even if all its layers are known.
     own = experiment.backbone.name != "custom" and not network.foreign_layers()
     if own or learner.traits.reads == "pixels" or _is_outline(network):
         return network, []

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.meta import Answering, Meta, Scores, scores_per_step
+from metalearn_cli.core.meta import Answering, Meta, Scores, device_of, scores_per_step
 from metalearn_cli.core.tasks import Task, with_each
 from metalearn_cli.runtime.data.pixels import sent
 from metalearn_cli.runtime.data.sampling import Sampler
@@ -50,7 +50,7 @@ def scores_of(
     It ends after `episodes` episodes, or as soon as `enough(scores so far)` is true. Episode i is the same for every
     learner. The processes of `group` share the episodes, and each returns all scores. `meta` does not change.
     """
-    device = next(iter(meta.params.values())).device
+    device = device_of(meta)
     score_task = partial(scores_per_step, learner, steps)
     collected: list[Scores] = []
     at_once = EPISODES_AT_ONCE * group.size
