@@ -34,6 +34,7 @@ from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
 from metalearn_cli.experiment.blocks import Execution
 from metalearn_cli.layers.network import Network
+from metalearn_cli.runtime.machine.compiled import kernels_for
 from metalearn_cli.runtime.machine.execution import Plan, Runner, plan_for, running, usable_cores
 from metalearn_cli.runtime.machine.matrix_products import products_in
 
@@ -75,7 +76,7 @@ RIVALS: dict[str, Callable[[Problem], Callable[[], None]]] = {
     "higher": rivals.higher,
     "naive vmap": rivals.naive_vmap,
 }
-OURS = ("auto", "loop", "vmap", "mixed")
+OURS = ("auto", "auto, torch's kernels", "loop", "vmap", "mixed")
 _TOLERANCE = 1e-2
 """The relative difference of two gradients that is said: float32 may leave as much; in float64 tests hold 1e-10."""
 PROCESSES = "metalearn, a process for each core"
@@ -125,7 +126,10 @@ def rival_row(name: str, shape: Shape, second_order: bool) -> Row:
 def our_step(
     mode: str, shape: Shape, second_order: bool, stack: ExitStack, share: Callable[[Task], Task] = lambda tasks: tasks
 ) -> tuple[Callable[[], list[Tensor]], Plan]:
-    """The meta-gradient, summed over a share of the tasks, by an execution mode or by auto with gradient: mixed."""
+    """The meta-gradient, summed over a share of the tasks, by an execution mode or by auto with gradient: mixed.
+
+    Compiled kernels are used as a training uses them, but for the mode that names torch's.
+    """
     problem = problem_of(shape, second_order)
     config = maml.Config(
         inner_lr=0.1, inner_steps=shape.steps, second_order=second_order,
@@ -138,8 +142,12 @@ def our_step(
     with torch.no_grad():
         for ours, theirs in zip(module.parameters(), problem.module.parameters(), strict=True):
             ours.copy_(theirs)
-    learner = maml.build(config, LearningProblem(Network(module), classification, "transductive", shape.ways))
-    settings = Execution(mode="auto" if mode == "mixed" else mode)  # type: ignore[arg-type]
+    settings = Execution(
+        mode=mode if mode in ("loop", "vmap") else "auto", kernels="torch" if "torch" in mode else "auto"
+    )
+    kernels = kernels_for(module, settings.kernels, lambda line: print(line, file=sys.stderr))
+    network = Network(module, kernels=None if mode == "loop" else kernels)
+    learner = maml.build(config, LearningProblem(network, classification, "transductive", shape.ways))
     tasks = share(problem.tasks)
     plan = plan_for(torch.device("cpu"), settings, shape.values, count(tasks))
     runner: Runner = stack.enter_context(running(plan))
