@@ -142,9 +142,8 @@ def our_step(
     with torch.no_grad():
         for ours, theirs in zip(module.parameters(), problem.module.parameters(), strict=True):
             ours.copy_(theirs)
-    settings = Execution(
-        mode=mode if mode in ("loop", "vmap") else "auto", kernels="torch" if "torch" in mode else "auto"
-    )
+    way, kind = mode if mode in ("loop", "vmap") else "auto", "torch" if "torch" in mode else "auto"
+    settings = Execution(mode=way, kernels=kind)  # type: ignore[arg-type]
     kernels = kernels_for(module, settings.kernels, lambda line: print(line, file=sys.stderr))
     network = Network(module, kernels=None if mode == "loop" else kernels)
     learner = maml.build(config, LearningProblem(network, classification, "transductive", shape.ways))
@@ -281,7 +280,7 @@ def peak_of(row_name: str, title: str, second_order: bool) -> float:
             return processes.memory()
     shape, before = SHAPES[title], most_used()
     with ExitStack() as stack:
-        mode = row_name.removeprefix("metalearn, ").split()[0]
+        mode = row_name.removeprefix("metalearn, ").partition(" (")[0]
         ours = row_name.startswith("metalearn")
         row = our_row(mode, shape, second_order, stack) if ours else rival_row(row_name, shape, second_order)
         for _ in range(2):
