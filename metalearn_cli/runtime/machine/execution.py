@@ -43,6 +43,11 @@ class Plan(NamedTuple):
     chunk: int
     threads: int
 
+    @property
+    def at_once(self) -> int:
+        """The number of tasks that are computed at the same moment."""
+        return self.chunk * self.threads if self.mode == "threads" else self.chunk if self.mode == "vmap" else 1
+
 
 def plan_for(device: torch.device, settings: Execution, values_per_task: int, tasks: int) -> Plan:
     """The plan for `tasks` tasks with `values_per_task` input values each, from the settings and the device.

@@ -16,7 +16,7 @@ from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Runner, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.checkpoint_headers import training_header
-from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
+from metalearn_cli.runtime.run.evaluation import drawn_together, on_device
 from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured_promise
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.stored_tensors import meta_of
@@ -101,8 +101,7 @@ def observe(
         with torch.no_grad():
             return judge.learner.answers(meta, tasks.support, tasks.query.inputs, [judge.steps])[0]
 
-    for start in range(0, episodes, EPISODES_AT_ONCE):
-        numbers = range(start, min(start + EPISODES_AT_ONCE, episodes))
+    for numbers in drawn_together(range(episodes), judge.runner):
         tasks = sampler(0, numbers)
         asked = [tasks.query.inputs] + ([] if others is None else [others(0, numbers).support.inputs])
         # Strangers are asked with the queries, so that a task is learned once.
@@ -110,7 +109,7 @@ def observe(
         found = judge.runner.chunks(outputs, judge.meta, on_device(Task(tasks.support, both), device))
         parts.append(torch.cat(found).cpu())
         targets.append(tasks.query.targets.cpu())
-        tick(numbers.stop)
+        tick(numbers[-1] + 1)
     rows = torch.cat(parts)
     rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)  # equal outputs: such a learner prefers no class
     strangers = None if others is None else rows[:, queries:]

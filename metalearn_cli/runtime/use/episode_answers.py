@@ -19,7 +19,7 @@ from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.runtime.data.pixels import pictures_of_inputs
 from metalearn_cli.runtime.data.sampling import Names, Sampler
 from metalearn_cli.runtime.machine.execution import Plan, running
-from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
+from metalearn_cli.runtime.run.evaluation import drawn_together, on_device
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
 
 MOST = 200  # episodes that a page looks at
@@ -129,12 +129,12 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
 
     targets, answers = [], []
     with running(subject.plan) as runner:
-        for start in range(0, episodes, EPISODES_AT_ONCE):
-            tasks = subject.sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes)))
+        for numbers in drawn_together(range(episodes), runner):
+            tasks = subject.sampler(0, numbers)
             rows = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
             answers.append(rows.argmax(-1).where(rows.isfinite().all(-1), NO_ANSWER).cpu().numpy())
             targets.append(tasks.query.targets.cpu().numpy())
-            tick(min(start + EPISODES_AT_ONCE, episodes))
+            tick(numbers[-1] + 1)
     names = [subject.names(0, number) for number in range(episodes)]
     return Answered(names, np.concatenate(targets), np.concatenate(answers))
 
