@@ -168,7 +168,8 @@ def step_of(
     kernels = kernels_for(module, settings.kernels, lambda line: print(line, file=sys.stderr))
     network = Network(module, kernels=None if settings.mode == "loop" else kernels)
     learner = build(LearningProblem(network, classification, "transductive", shape.ways))
-    plan = plan_for(torch.device("cpu"), settings, shape.values, count(problem.tasks))
+    helped = network.kernels is not None
+    plan = plan_for(torch.device("cpu"), settings, shape.values, count(problem.tasks), helped)
     runner: Runner = stack.enter_context(running(plan))
     meta = learner.init()
     meta = meta._replace(coefficients={name: value.to(inputs) for name, value in meta.coefficients.items()})

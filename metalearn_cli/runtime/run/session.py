@@ -84,7 +84,7 @@ def open_session(
         say(line)
     return Session(
         experiment, data, learner, validator,
-        plan=plan_of(experiment, interface, device, group.size),
+        plan=plan_of(experiment, interface, device, group.size, learner.traits.compiled),
         device=device,
         folder=folder,
         group=group,

@@ -163,12 +163,13 @@ def _subject(
     """A checkpoint's learner, or all of a folder as an ensemble, with the episodes that it is measured on."""
     experiment, interface, spec = opened[0].asked, opened[0].interface, assembly.evaluation_spec(opened[0].asked)
     metas = [meta_of(one.checkpoint, one.path, own, place) for one, own in zip(opened, learners, strict=True)]
+    values, compiled = spec.values(interface.input_shape), any(own.traits.compiled for own in learners)
     ensemble, drawn = path.is_dir(), (protocol.part, spec, experiment.eval.seed)
     return Subject(
         Ensemble(tuple(learners)) if ensemble else learners[0],
         together(metas) if ensemble else metas[0],
         protocol.inner_steps,
-        plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE),
+        plan_for(place, experiment.execution, values, EPISODES_AT_ONCE, compiled),
         data.sampler(*drawn),
         names=data.names(*drawn),
         table=interface.table,
