@@ -56,7 +56,8 @@ PARTS = {
 def trained(folder: Path, learner: str) -> Path:
     """A checkpoint of a few iterations."""
     command = ["train", "omniglot/5way1shot", "--run-dir", str(folder / learner), *LEARNERS[learner]]
-    subprocess.run([sys.executable, "-m", "metalearn_cli", *command], check=True, capture_output=True)
+    command = [sys.executable, "-m", "metalearn_cli", *command, "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # errors are said
     return folder / learner / "checkpoints" / "best.pt"
 
 
