@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,13 +30,17 @@ from benchmarks.processes import started
 from benchmarks.rivals import Problem
 from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import conv4, resnet12
+from metalearn_cli.core.meta import Learner
 from metalearn_cli.core.meta import Problem as LearningProblem
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples, Task, count, tasks_between
 from metalearn_cli.experiment.blocks import Execution
 from metalearn_cli.layers.network import Network
+from metalearn_cli.runtime.machine.compiled import kernels_for
 from metalearn_cli.runtime.machine.execution import Plan, Runner, plan_for, running, usable_cores
 from metalearn_cli.runtime.machine.matrix_products import products_in
+
+Result = TypeVar("Result")
 
 
 class Shape(NamedTuple):
@@ -75,8 +80,8 @@ RIVALS: dict[str, Callable[[Problem], Callable[[], None]]] = {
     "higher": rivals.higher,
     "naive vmap": rivals.naive_vmap,
 }
-OURS = ("auto", "loop", "vmap", "mixed")
-_TOLERANCE = 1e-2
+OURS = ("auto", "auto, torch's kernels", "loop", "vmap", "mixed")
+TOLERANCE = 1e-2
 """The relative difference of two gradients that is said: float32 may leave as much; in float64 tests hold 1e-10."""
 PROCESSES = "metalearn, a process for each core"
 LOOP = "plain loop, one backward"
@@ -112,42 +117,67 @@ def rival_row(name: str, shape: Shape, second_order: bool) -> Row:
     problem = problem_of(shape, second_order, norm)
     step = RIVALS[name](problem)
 
-    def as_torch_comes() -> None:
-        torch.set_float32_matmul_precision("highest")
-        step()
-
     def gradient() -> list[Tensor]:
         return [torch.zeros_like(p) if p.grad is None else p.grad for p in problem.module.parameters()]
 
-    return Row(name, as_torch_comes, gradient, usable_cores())
+    return Row(name, as_torch_comes(step), gradient, usable_cores())
+
+
+def as_torch_comes(step: Callable[[], Result]) -> Callable[[], Result]:
+    """The same step with the matrix products that torch takes by itself."""
+
+    def run() -> Result:
+        torch.set_float32_matmul_precision("highest")
+        return step()
+
+    return run
 
 
 def our_step(
     mode: str, shape: Shape, second_order: bool, stack: ExitStack, share: Callable[[Task], Task] = lambda tasks: tasks
 ) -> tuple[Callable[[], list[Tensor]], Plan]:
-    """The meta-gradient, summed over a share of the tasks, by an execution mode or by auto with gradient: mixed."""
-    problem = problem_of(shape, second_order)
+    """The meta-gradient, summed over a share of the tasks, by an execution mode or by auto with gradient: mixed.
+
+    Compiled kernels are used as a training uses them, but for the mode that names torch's.
+    """
     config = maml.Config(
         inner_lr=0.1, inner_steps=shape.steps, second_order=second_order,
         gradient="mixed" if mode == "mixed" else "reverse",
     )  # fmt: skip
+    settings = Execution(
+        mode=mode if mode in ("loop", "vmap") else "auto", kernels="torch" if "torch" in mode else "auto"
+    )
+    problem = problem_of(shape, second_order)
+    problem = problem._replace(tasks=share(problem.tasks))
+    return step_of(partial(maml.build, config), problem, shape, settings, stack)
+
+
+def step_of(
+    build: Callable[[LearningProblem], Learner], problem: Problem, shape: Shape, settings: Execution, stack: ExitStack
+) -> tuple[Callable[[], list[Tensor]], Plan]:
+    """The meta-gradient of a learner of ours, summed over the problem's tasks, from the weights of its module."""
     if shape.resnet:
         module = resnet12.build(resnet12.Config(), shape.size, shape.ways)
     else:
         module = conv4.build(conv4.Config(channels=shape.channels, pool=shape.pool), shape.size, shape.ways)
+    inputs = problem.tasks.support.inputs
+    module.to(inputs.dtype)
     with torch.no_grad():
         for ours, theirs in zip(module.parameters(), problem.module.parameters(), strict=True):
             ours.copy_(theirs)
-    learner = maml.build(config, LearningProblem(Network(module), classification, "transductive", shape.ways))
-    settings = Execution(mode="auto" if mode == "mixed" else mode)  # type: ignore[arg-type]
-    tasks = share(problem.tasks)
-    plan = plan_for(torch.device("cpu"), settings, shape.values, count(tasks))
+    kernels = kernels_for(module, settings.kernels, lambda line: print(line, file=sys.stderr))
+    network = Network(module, kernels=None if settings.mode == "loop" else kernels)
+    learner = build(LearningProblem(network, classification, "transductive", shape.ways))
+    helped = network.kernels is not None
+    plan = plan_for(torch.device("cpu"), settings, shape.values, count(problem.tasks), helped)
     runner: Runner = stack.enter_context(running(plan))
     meta = learner.init()
+    meta = meta._replace(coefficients={name: value.to(inputs) for name, value in meta.coefficients.items()})
 
     def step() -> list[Tensor]:
         with products_in("float32"):  # again at every step, as other rows take turns with it
-            return list(runner.total(learner.meta_gradient, meta, tasks)[0].params.values())
+            gradient = runner.total(learner.meta_gradient, meta, problem.tasks)[0]
+            return [*gradient.params.values(), *gradient.coefficients.values()]
 
     return step, plan
 
@@ -205,10 +235,10 @@ def flops(shape: Shape, second_order: bool) -> int:
     return counter.get_total_flops() * shape.tasks
 
 
-def difference(row: Row, expected: list[Tensor]) -> float:
-    """The norm of the difference of two gradients, relative."""
+def relative(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The norm of the difference of two gradients, relative to that of the second."""
     off, size = (torch.cat([value.flatten() for value in part]).norm() for part in (
-        [a - b for a, b in zip(row.gradient(), expected, strict=True)], expected
+        [a - b for a, b in zip(found, expected, strict=True)], expected
     ))  # fmt: skip
     return float(off / size)
 
@@ -228,8 +258,8 @@ def measure(name: str, second_order: bool, rounds: int) -> None:
             timed(row)
         expected = [value.clone() for value in rows[0].gradient()]
         for row in rows:
-            off = difference(row, expected)
-            if off > _TOLERANCE:
+            off = relative(row.gradient(), expected)
+            if off > TOLERANCE:
                 print(f"{row.name}: its gradient is {off:.1e} off the plain loop's", file=sys.stderr)
         seconds: dict[str, list[float]] = {row.name: [] for row in rows}
         for _ in range(rounds):
@@ -273,7 +303,7 @@ def peak_of(row_name: str, title: str, second_order: bool) -> float:
             return processes.memory()
     shape, before = SHAPES[title], most_used()
     with ExitStack() as stack:
-        mode = row_name.removeprefix("metalearn, ").split()[0]
+        mode = row_name.removeprefix("metalearn, ").partition(" (")[0]
         ours = row_name.startswith("metalearn")
         row = our_row(mode, shape, second_order, stack) if ours else rival_row(row_name, shape, second_order)
         for _ in range(2):

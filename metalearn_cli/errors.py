@@ -11,6 +11,7 @@ MetalearnError                the user can fix it: one line on stderr, exit code
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 _LONGEST_REASON = 200
 _LONGEST_LINE = 1500  # about twenty lines of a terminal
@@ -78,6 +79,15 @@ def _within(line: str) -> str:
     """The line, without its middle if it is very long: its beginning has the file and the key, its end the remedy."""
     end = _LONGEST_LINE // 3
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - end - 5]} ... {line[-end:]}"
+
+
+def some_of(words: Sequence[str], most: int) -> str:
+    """The first `most` words for a message, and the number of all others.
+
+    >>> some_of(["a", "b", "c", "d"], 3), some_of(["a", "b"], 3)
+    ('a, b, c and 1 more', 'a, b')
+    """
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def can_be_a_name(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which metalearn this is; open to all rooms."""
+"""The version of metalearn; open to all rooms."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -242,6 +242,3 @@ def matlab(values: Sequence[int], compressed: bool = True) -> bytes:
         packed = zlib.compress(matrix)
         matrix = struct.pack("<II", 15, len(packed)) + packed
     return header + matrix
-
-
-Built = Callable[[Path, Members], Path]

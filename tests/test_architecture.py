@@ -1,8 +1,10 @@
 """The rules of the house that a program can check."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,33 @@ def test_public_names_are_used_once():
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, set()).add(file)
     assert {name for name, files in homes.items() if len(files) > 1} == USED_TWICE
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_docstring_begins_with_its_subject(file):
+    nodes = [ast.parse(file.read_text()), *functions_in(file)]
+    nodes += [node for node in ast.walk(nodes[0]) if isinstance(node, ast.ClassDef)]
+    first = {node: doc.split()[0].strip(",:;.") for node in nodes if (doc := ast.get_docstring(node))}
+    riddles = {"How", "So", "That", "What", "Where", "Which", "Who", "Whose"}
+    assert [getattr(node, "name", "") for node, word in first.items() if word in riddles] == []
+
+
+def named_in(statement: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a file gives to functions, classes and values."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+
+
+def test_every_name_is_used_by_the_package_its_documentation_or_its_benchmarks():
+    root = PACKAGE.parent
+    others = [*(root / "docs").rglob("*.py"), *(root / "docs").glob("*.md"), *(root / "benchmarks").rglob("*.py")]
+    words = Counter(word for file in [*FILES, *others] for word in re.findall(r"\w+", file.read_text()))
+    named = {name for file in FILES for node in ast.parse(file.read_text()).body for name in named_in(node)}
+    called_by_others = ("__", "pytest_", "test_")  # by Python and by pytest
+    assert {name for name in named if words[name] < 2 and not name.startswith(called_by_others)} == USED_BY_TESTS_ALONE
+
+
+USED_BY_TESTS_ALONE = {"value_tasks"}
+"""Regression tasks beside the tasks of pictures, with which a person may try an algorithm that predicts numbers."""

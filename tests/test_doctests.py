@@ -23,6 +23,17 @@ def test_examples_in_docstrings_are_true(name, tiny_run, data_dir, tmp_path, mon
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("name", ["load", "train", "evaluate", "load_experiment"])
-def test_there_is_an_example_of_the_public_way_in(name):
-    assert any(test.examples for test in doctest.DocTestFinder().find(getattr(metalearn_cli, name)))
+HELPERS = [
+    "core.gradient.gradient_learner", "core.heads.prototypes", "core.inner_loop.InnerLoop", "core.rules.of_gradient",
+    "layers.convolution.TaskConv2d", "layers.network.Network", "layers.norm.TaskNorm", "layers.passing.under_prefix",
+    "layers.task_layers.TaskLayer", "testing.check_algorithm", "testing.check_backbone", "testing.check_dataset",
+    "testing.problems.picture_tasks",
+]  # fmt: skip
+"""The names of other modules that an algorithm or a backbone of one's own is made of, and checked by."""
+
+
+@pytest.mark.parametrize("name", [*metalearn_cli.__all__, *HELPERS])
+def test_a_name_of_the_library_has_an_example(name):
+    module, _, own = f"metalearn_cli.{name}".rpartition(".")
+    documented = getattr(importlib.import_module(module), own)
+    assert any(test.examples for test in doctest.DocTestFinder().find(documented))

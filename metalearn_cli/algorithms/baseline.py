@@ -61,5 +61,6 @@ def build(config: Config, problem: Problem) -> Learner:
         begin=begin,
         head_reads=lambda features: features,
     )
+    # The head of the training classes; a task's own begins at zero (`begin`).
     head = {"weight": layer.weight.detach(), "bias": layer.bias.detach()}
     return pretrained(loop, head, Traits(config.inner_steps, classes=config.classes))

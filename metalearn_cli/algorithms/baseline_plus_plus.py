@@ -50,6 +50,7 @@ def build(config: Config, problem: Problem) -> Learner:
     require_classes(problem.objective, "baseline_plus_plus")
     require_room(config.classes, problem.ways)
 
+    # `seen` has directions in the place of inputs, because the loop below sets head_reads.
     def begin(_meta: Meta, params: Params, seen: Examples) -> Params:
         return params | {"head.weight": prototypes(seen)}
 

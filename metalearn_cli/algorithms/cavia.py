@@ -19,7 +19,7 @@ from metalearn_cli.layers.norm import NORMS
 from metalearn_cli.layers.passing import Params
 from metalearn_cli.settings import Choice, Size, Steps
 
-CONTEXT, READS = "context", "reads."
+CONTEXT, READS = "context", "reads."  # names: c itself, and the prefix of each W
 
 
 class Config(Choice):
@@ -72,5 +72,6 @@ def _shifted(params: Params, _step: int) -> Params:
     context = params[CONTEXT]
     own = {name: value for name, value in params.items() if name != CONTEXT and not name.startswith(READS)}
     for name in [name for name in own if READS + name in params]:
+        # W [..., context] as a matrix [values, context]; W c for each task is [T, values], in the parameter's order.
         own[name] = own[name] + (context @ params[READS + name].flatten(0, -2).mT).view_as(own[name])
     return own

@@ -104,7 +104,9 @@ def build(config: Config, problem: Problem) -> Learner:
 def _gradient(outputs: list[Tensor], at: Params, cotangents: list[Tensor] | None = None) -> Tensor:
     """The gradient for all parameters of each task as one row, [T, D]; the graph is kept for further calls."""
     inputs = list(at.values())
-    found = torch.autograd.grad(outputs, inputs, cotangents, True, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(
+        outputs, inputs, cotangents, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
     return torch.cat([value.flatten(1) for value in found], 1)
 
 

@@ -86,11 +86,14 @@ def posterior(seen: Examples, coefficients: Params) -> Params:
     """
     strength, freedom = coefficients[_STRENGTH].exp(), coefficients[_FREEDOM].exp()
     features, members = seen.inputs, one_hot(seen)
+    # same[i, k] is 1 if examples i and k have one class: it makes [N, N] matrices block-diagonal, a block for a class.
     counts, same = members.sum(1), members @ members.mT
     means = members.mT @ features / (strength + counts).unsqueeze(-1)
     identity = torch.eye(same.shape[-1], dtype=same.dtype, device=same.device)
     blocks = same * (features @ features.mT) + freedom * (identity + same / strength)
-    root = torch.linalg.cholesky_ex(blocks).L
+    root = torch.linalg.cholesky_ex(blocks).L  # cholesky would wait for a GPU to check that the matrix is positive
+    # log|S_j| = log(kappa / kappa_j) - N_j log s + F log s + log|M_j| (determinant lemma); log|M_j| is twice the sum of
+    # the logarithms on the root's diagonal, over the examples of class j.
     of_prior = (strength / (strength + counts)).log() - counts * freedom.log() + features.shape[-1] * freedom.log()
     determinant = of_prior + 2 * (root.diagonal(dim1=-2, dim2=-1).log().unsqueeze(1) @ members).squeeze(1)
     return {
@@ -111,10 +114,13 @@ def log_density(queries: Tensor, known: Params) -> Tensor:
     strengths, degrees = known["strength"].view(-1, 1, 1) + counts, freedom + 2 + counts
     means = known["means"]
     away = queries.square().sum(-1, keepdim=True) - 2 * queries @ means.mT + means.square().sum(-1).unsqueeze(1)
+    # For a support example y of class j: y . (x - m_j).
     inner = queries @ known["support"].mT - known["at_means"].unsqueeze(1)
-    # The factor of several blocks is one of blocks, so each class's part of the solution is its own.
+    # With M_j = R R^T: (x - m_j)^T S_j^-1 (x - m_j) = (|x - m_j|^2 - |R^-1 Y_j (x - m_j)|^2) / s. The root of a
+    # block-diagonal matrix is block-diagonal, so each class's part of the solution is its own.
     solved = torch.linalg.solve_triangular(known["root"], inner.mT, upper=False).mT
     distance = (away - solved.square() @ known["members"]) / freedom * strengths / (strengths + 1)
+    # The log of the t density's factor before its power; the d in the scale cancels that of (d pi)^(F/2).
     sizes = (degrees + features).div(2).lgamma() - degrees.div(2).lgamma() - features / 2 * math.log(math.pi)
     sizes = sizes - (known["determinant"].unsqueeze(1) + features * ((strengths + 1) / strengths).log()) / 2
     found: Tensor = scale * (sizes - (degrees + features) / 2 * distance.log1p())

@@ -60,7 +60,8 @@ def build(config: Config, problem: Problem) -> Learner:
         if by_angle:
             own = ((_OWN_MEAN, MEAN), (_OWN_MATRIX, MATRIX))
             return head | {name: known[kept].expand(tasks, *known[kept].shape) for name, kept in own}
-        # A distance to whitened means is linear in the features themselves.
+        # With whitened features A (x - mean), the product c . A (x - mean) is (A c) . x - (A c) . mean, as A is
+        # symmetric: a linear head on the features themselves.
         weight = whitened(head["head.weight"], torch.zeros_like(known[MEAN]), known[MATRIX])
         return {"head.weight": weight, "head.bias": head["head.bias"] - weight @ known[MEAN]}
 
@@ -79,7 +80,10 @@ def build(config: Config, problem: Problem) -> Learner:
 
 
 def _head(centres: Tensor, scale: Tensor, by_angle: bool) -> Params:
-    """The head for whitened class means [T, W, F]; its outputs are cosines, or with a bias distances."""
+    """The head for whitened class means c [T, W, F]: outputs scale * cosine, or scale * (c . x - |c|^2 / 2).
+
+    The second is -scale / 2 * |x - c|^2 up to a term that is the same for all classes.
+    """
     if by_angle:
         return {"head.weight": scale * directions(centres)}
     return {"head.weight": scale * centres, "head.bias": -scale / 2 * centres.square().sum(-1)}
@@ -102,6 +106,7 @@ def _fitted(
             trial = trial_of(_answers([_changed(tasks, rates.mul) for tasks in turned], by_angle))
             if trial.loss < best.loss:
                 found, best = known.whitening(shrinkage), trial
+    # The answers above have scale 1, so the best factor on them is the scale itself.
     scale = meta.coefficients[_SCALE].new_tensor(best.scale).log()
     statistics = {name: value.to(like) for name, value in found.items()}
     return meta._replace(coefficients={_SCALE: scale}, statistics=meta.statistics | statistics)

@@ -15,7 +15,7 @@ from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.settings import Choice, Size
 
-_GROUPS = 8
+_GROUPS = 8  # of channels; with gcd, as many as divide a narrower width
 
 
 class Config(Choice):
@@ -49,6 +49,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     channels, height, width = input_shape
     if config.pool and min(height, width) < 16:
         raise ConfigError(f"backbone.pool: needs pictures of 16x16 or more, the dataset's are {height}x{width}")
+    # gcd(channels, 8) groups are one channel each if it equals the number of channels.
     alone = config.norm == "group" and math.gcd(config.channels, _GROUPS) == config.channels
     if alone and not config.pool and max(height, width) <= 16:
         # In the last block each group would be one channel with a single value, and (x - mean) is 0 for any picture.
@@ -59,6 +60,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     blocks: list[nn.Module] = []
     for layer in range(4):
         blocks += _block(channels if layer == 0 else config.channels, config)
+        # A pool leaves out an odd row, a convolution with stride 2 and a margin of 1 keeps it.
         height, width = (height // 2, width // 2) if config.pool else (math.ceil(height / 2), math.ceil(width / 2))
     end = [nn.Flatten()] if config.pool else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     features = config.channels * (height * width if config.pool else 1)

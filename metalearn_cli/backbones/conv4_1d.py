@@ -1,6 +1,6 @@
 """Conv4 in one dimension: four convolutions over a series, each with a norm and ReLU; for series of sensors.
 
-As conv4 with a kernel of three steps in the place of 3x3 pixels; the steps that are left of a series are averaged.
+As conv4, with a kernel of three steps in the place of 3x3 pixels; the head reads the mean over the last map's steps.
 """
 
 import math
@@ -15,13 +15,13 @@ from metalearn_cli.layers.convolution import TaskConv1d
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.settings import Choice, Size
 
-_GROUPS = 8
+_GROUPS = 8  # as in conv4
 
 
 class Config(Choice):
     """Four blocks of the same width, for series [channels, steps].
 
-    `channels` (channels): how many each layer gives.
+    `channels` (channels): the output channels of each layer.
     `kernel` (steps): the side of the window; odd, so that a series keeps its middle.
     `pool`: true halves the series by max-pooling, false by strides.
     `norm`: "group" normalises every series by itself, in groups of channels (Wu & He 2018, arXiv 1803.08494).
@@ -60,6 +60,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
 
 def _block(channels: int, config: Config) -> list[nn.Module]:
     stride = 1 if config.pool else 2
+    # With half the kernel as its margin a convolution of stride 1 keeps the length of the series.
     convolution = TaskConv1d(channels, config.channels, config.kernel, stride, config.kernel // 2, bias=False)
     norm: nn.Module = TaskNorm(config.channels)
     if config.norm == "group":

@@ -1,4 +1,4 @@
-"""No network: inputs go to the head as they are, as the features of a frozen extractor do."""
+"""Identity: a network of a head alone, which reads its inputs unchanged; made for the features of an extractor."""
 
 import math
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from metalearn_cli.settings import Choice
 
 
 class Config(Choice):
-    """Nothing to choose, and nothing before the head to learn."""
+    """It has no settings, and no parameters before the head."""
 
     name: Literal["identity"] = "identity"
 

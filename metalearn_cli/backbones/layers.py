@@ -160,10 +160,12 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     shape = input_shape
     modules: list[nn.Module] = []
     for number, layer in enumerate(layers):
+        # A norm subtracts the mean, and with it any bias before it.
         bias = layer is layers[-1] or layers[number + 1].kind != "bn"
         try:
             following = _shape_after(layer, shape)
         except (RuntimeError, ValueError) as error:
+            # The first line of torch's message is its reason; others may be a trace.
             reason = f"cannot take inputs of shape {list(shape)}: {str(error).partition(chr(10))[0]}"
             raise ConfigError(f"backbone.layers[{number}] ({layer.kind}): {reason}") from error
         modules.append(_module(layer, shape, bias))
@@ -195,6 +197,7 @@ def _shape_after(layer: AnyLayer, shape: Shape) -> Shape:
     if isinstance(layer, Linear) and len(shape) != 1:
         raise ValueError("needs flat inputs; put `flatten` before it")
     with torch.device("meta"):  # infers shapes without memory or arithmetic, however large the layer
+        # Two examples, as a batch norm refuses a single value per channel.
         return tuple(_module(layer, shape, bias=True)(torch.empty(2, *shape)).shape[1:])
 
 

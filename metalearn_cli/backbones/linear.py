@@ -12,7 +12,7 @@ from metalearn_cli.settings import Choice, Size
 class Config(Choice):
     """A map without bias, activation and norm.
 
-    `features`: how many it gives; null, as many as there are inputs.
+    `features`: the number of outputs of the map; null makes it that of the inputs.
     """
 
     name: Literal["linear"] = "linear"
@@ -20,9 +20,9 @@ class Config(Choice):
 
 
 def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """A network whose body starts as the identity, or with fewer or more features as a random orthogonal map.
+    """A network whose body starts as the identity, or for another number of features as a random orthogonal map.
 
-    Both keep distances as far as they can, so that training starts from what the inputs alone are worth.
+    Both keep distances as far as they can, so training starts at about the accuracy of the inputs alone.
     """
     size = math.prod(input_shape)
     features = config.features or size

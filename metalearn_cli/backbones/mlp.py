@@ -18,9 +18,9 @@ class Config(Choice):
     """A network of hidden layers of any size, for inputs of any shape.
 
     `hidden` (units): the size of each hidden layer.
-    `activation`: what follows each; all but "relu" and "leaky_relu" have a second derivative.
-    `norm`: what stands before it: "batch" normalises each unit over the examples of a task, as `task.statistics` says,
-        "layer" the units of each example by itself (Ba et al. 2016, arXiv 1607.06450), "none" nothing.
+    `activation`: the function after each hidden layer; all but "relu" and "leaky_relu" have a second derivative.
+    `norm`: the norm before each activation: "batch" normalises each unit over the examples of a task, as
+        `task.statistics` says, "layer" the units of each example by itself (Ba et al. 2016, arXiv 1607.06450).
     """
 
     name: Literal["mlp"] = "mlp"

@@ -18,7 +18,7 @@ from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Params, Pass, under_prefix
 from metalearn_cli.settings import Choice, Size
 
-_SLOPE = 0.1
+_SLOPE = 0.1  # of the leaky ReLUs
 
 
 class Config(Choice):
@@ -74,6 +74,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
         raise ConfigError(f"backbone.name: resnet12 needs pictures of 16x16 or more, these are {height}x{width}")
     blocks: list[nn.Module] = []
     for number, (before, after) in enumerate(zip([channels, *config.channels], config.channels, strict=False)):
+        # y = pool(a(long(x) + short(x))), with the activation a; a 1x1 convolution gives x the channels of the sum.
         long = nn.Sequential(*_layer(before, after), nn.LeakyReLU(_SLOPE), *_layer(after, after))
         long.extend([nn.LeakyReLU(_SLOPE), *_layer(after, after)])
         short = nn.Sequential(TaskConv2d(before, after, 1, bias=False), TaskNorm(after))
@@ -82,6 +83,7 @@ def build(config: Config, input_shape: tuple[int, ...], outputs: int) -> nn.Modu
     network = nn.Sequential(OrderedDict(body=body, head=nn.Linear(config.channels[-1], outputs)))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
+            # Variance 2 / ((1 + slope^2) fan_out): keeps the size of gradients (He et al. 2015, equations 14 and 15).
             nn.init.kaiming_normal_(module.weight, _SLOPE, mode="fan_out", nonlinearity="leaky_relu")
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

@@ -60,13 +60,13 @@ def _query(row: Mapping[str, Any], picture: "NDArray[np.uint8]", near: Sequence[
 
 def _support_pictures(classifier: "Classifier", support: "Labelled | None") -> "Sequence[NDArray[np.uint8]]":
     """The support pictures of a classifier; [] if it stored features, and not all pictures were given in this call."""
-    from metalearn_cli.runtime.use.episode_answers import pixels
+    from metalearn_cli.runtime.data.pixels import pictures_of_inputs
 
     if support is not None and len(support.pictures) == len(classifier.support):
         return support.pictures
     seen = classifier.interface.preprocessing
     assert seen is not None
-    return [*pixels(classifier.support, seen)] if classifier.interface.view is None else []
+    return [*pictures_of_inputs(classifier.support, seen)] if classifier.interface.view is None else []
 
 
 def write_classifying_figures(folder: Path, classifier: "Classifier", fields: Mapping[str, Any]) -> None:

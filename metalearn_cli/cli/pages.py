@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.run.protocol import Protocol
     from metalearn_cli.runtime.run.session import Session
     from metalearn_cli.runtime.use.episode_answers import Subject
-    from metalearn_cli.runtime.use.worth import Compared
+    from metalearn_cli.runtime.use.simpler_learners import Compared
     from metalearn_cli.storage.inputs.downloads import Progress
 
 _FITS = 4  # fitted functions on a page

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metalearn_cli.runtime.run.session import Session
     from metalearn_cli.runtime.run.state import State
     from metalearn_cli.runtime.use.measurement import Result
-    from metalearn_cli.runtime.use.worth import Compared
+    from metalearn_cli.runtime.use.simpler_learners import Compared
 
 
 def promise_fields(promises: "Sequence[Promise]") -> list[dict[str, Any]]:
@@ -51,13 +51,13 @@ def worth_of_run(session: "Session", state: "State", stopper: "Stopper", quiet: 
 
     An error is a warning here, because a finished run must not fail for this comparison.
     """
-    from metalearn_cli.runtime.use import worth
+    from metalearn_cli.runtime.use import simpler_learners
 
     if state.reported < session.experiment.outer.iterations or stopper():
         return []
     try:
         with suppress(KeyboardInterrupt), stopper.within_time(), tables.bar(quiet) as progress:
-            return worth.of_best(session, tables.Stages(progress))
+            return simpler_learners.of_best(session, tables.Stages(progress))
     except MetalearnError as error:
         tables.warn(f"the run was not compared with simpler learners: {error}")
     return []

@@ -18,7 +18,7 @@ from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.storage.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from metalearn_cli.runtime.use.worth import Compared
+    from metalearn_cli.runtime.use.simpler_learners import Compared
 
 _SPARKS = 40
 

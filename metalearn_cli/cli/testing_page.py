@@ -20,6 +20,7 @@ def write_testing_page(
 
     Write its figures into `made.figures` if that is given, with the score of every single episode as a table.
     """
+    from metalearn_cli.core.meta import device_of
     from metalearn_cli.report import testing
     from metalearn_cli.report.figures import Numbers, write_figures
     from metalearn_cli.report.sections import ACCURACY, SQUARED_ERROR
@@ -29,7 +30,7 @@ def write_testing_page(
     measured = [_measured(checkpoint, one) for checkpoint, one in zip(checkpoints, results, strict=True)]
     names = list(map(tables.named, checkpoints, results)) if len(results) > 1 else [""]
     settings = [(name, one.settings) for name, one in zip(names, results, strict=True)]
-    device = str(next(iter(results[0].subject.meta.params.values())).device)
+    device = str(device_of(results[0].subject.meta))
     if len(results) == 1:
         with tables.bar(made.quiet) as progress:
             looked, _ = pages.looked_at(results[0].subject, results[0].protocol, tables.Stages(progress))

@@ -73,6 +73,7 @@ def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
     off = torch.zeros(BINS, dtype=torch.float64, device=rows.device)
     off.index_add_(0, bins, confidence - (answers == targets).double())
     of_right = rows.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    # |p - e|^2 = |p|^2 - 2 p_t + 1 for the one-hot row e of the right class t.
     brier = rows.square().sum(-1) - 2 * of_right + 1
     nll = -of_right.clamp(min=torch.finfo(torch.float32).tiny).log()
     return Reliability(float(off.abs().sum() / len(rows)), float(brier.mean()), float(nll.mean()))
@@ -113,6 +114,7 @@ def half_width_over_groups(values: Tensor, groups: Tensor) -> float:
     residuals of a group are summed before they are squared (Liang & Zeger 1986, https://doi.org/10.1093/biomet/73.1.13),
     times G / (G - 1) for G groups. Infinite for one group.
     """
+    # The variance of the mean: the sum over groups of (the sum of a group's residuals)^2, over N^2.
     residuals = values.double() - values.double().mean()
     numbers, place = groups.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     if (count := len(numbers)) < 2:
@@ -135,7 +137,7 @@ def keeping(members: Tensor, share: float) -> float:
     few, the threshold is -infinity, so that every picture is kept.
     """
     tasks, answers = members.shape
-    needed = math.ceil(share * (tasks + 1) * answers - 1e-9)
+    needed = math.ceil(share * (tasks + 1) * answers - 1e-9)  # 1e-9: as in `floor_for`
     if needed > tasks * answers:
         return -math.inf
     return float(members.flatten().double().sort(descending=True).values[needed - 1])
@@ -152,5 +154,6 @@ def area_under_curve(members: Tensor, strangers: Tensor) -> float:
     first = torch.searchsorted(ordered, both, right=False)
     last = torch.searchsorted(ordered, both, right=True)
     ranks = (first + last + 1).double() / 2
+    # U = (sum of the members' ranks) - N (N + 1) / 2 counts the pairs in which the member is larger; area = U / (N M).
     count, others = members.numel(), strangers.numel()
     return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * others))

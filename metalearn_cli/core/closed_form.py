@@ -54,9 +54,11 @@ def closed_form_learner(problem: Problem, form: ClosedForm, traits: Traits) -> L
         return Meta(problem.network.initial(), *parts)
 
     def predict(states: Sequence[Adapted], inputs: Tensor, collected: Params | None = None) -> list[Tensor]:
+        # No step moves the body, so one pass through it serves all states.
         features = query_features(problem, states[0], inputs, collected)
         return [form.answer(state.params, features) for state in states]
 
+    # `learner` is made below; the function reads it when it is called.
     def query_scores(meta: Meta, tasks: Task, _iteration: int) -> Scores:
         return scores(learner, adapt(loop, meta, tasks.support, 0)[0], tasks.query)
 
@@ -80,7 +82,10 @@ def features_in(problem: Problem, meta: Meta, classes: Iterable[Examples]) -> It
 
 
 def tasks_in(problem: Problem, meta: Meta, episodes: Iterable[Task]) -> Iterator[Task]:
-    """The tasks with the body's features [T, N, F] in the place of inputs; each half by itself."""
+    """The tasks with the body's features [T, N, F] in the place of inputs.
+
+    A support set and its queries go through the body apart.
+    """
     for tasks in episodes:
         with torch.no_grad():
             params = for_tasks(meta.params, len(tasks.support.targets))
@@ -102,5 +107,6 @@ def trial_of(answers: Iterable[tuple[Tensor, Tensor]]) -> Trial:
     """
     parts = [(outputs.flatten(0, -2), targets.flatten()) for outputs, targets in answers]
     outputs, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    # Division by a temperature T is multiplication by the scale 1 / T.
     temperature = best_temperature(outputs, targets)
     return Trial(float(negative_log_likelihood(outputs / temperature, targets)), 1 / temperature)

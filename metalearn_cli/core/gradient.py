@@ -20,6 +20,7 @@ from metalearn_cli.core.tasks import Task, count
 from metalearn_cli.layers.passing import Params
 
 _SHORTEST_STRETCH = 8
+"""The steps below which `mixed_mode` has one stretch only, so that it computes no step twice."""
 
 QueryScores = Callable[[Meta, Task, int], Scores]
 """The function (meta, tasks, iteration) -> query scores [T] whose summed loss a meta-gradient differentiates."""
@@ -33,6 +34,13 @@ def gradient_learner(
     `coefficients`: learned numbers besides those of the loop's rule (only CAVIA's context weights and R2D2's
         ridge and scale).
     `params`: the initial parameters, if they are not the network's own (only zero heads, MAML++ and UNICORN-MAML).
+
+    >>> from metalearn_cli.core.meta import Problem
+    >>> from metalearn_cli.core.objectives import classification
+    >>> from metalearn_cli.core.rules import fixed_rate
+    >>> from metalearn_cli.testing.problems import picture_tasks, smooth_network
+    >>> problem = Problem(smooth_network(), classification, ways=3)
+    >>> learner = gradient_learner(InnerLoop(problem, fixed_rate(0.1)), Traits(inner_steps=2))  # second-order MAML
     """
 
     def init() -> Meta:
@@ -41,6 +49,7 @@ def gradient_learner(
         own = {name: value.clone() for name, value in (coefficients or {}).items()}
         return Meta(start, loop.coefficients(start) | own)
 
+    # `learner` is made below; the function reads it when it is called.
     def query_scores(meta: Meta, tasks: Task, _iteration: int) -> Scores:
         return scores(learner, after(loop, meta, tasks.support, traits.inner_steps), tasks.query)
 
@@ -127,6 +136,7 @@ def mixed_mode(loop: InnerLoop, steps: int, query_scores: Callable[[Adapted, Tas
                 found = _carried_back(lambda *at, step=step: step_from(at[2], at[0], at[1], step), before, cotangent)
                 cotangent = found[: len(last)]
                 total = [sum_ + one for sum_, one in zip(total, found[len(last) :], strict=True)]
+        # Now `cotangent` is v_0, the gradient for each task's initial fast parameters, [T, ...].
         each = dict(zip((*last, *slow), (*cotangent, *total[: len(slow)]), strict=True))
         found = [*_back_to_meta(loop, meta, tasks, each), *total[len(slow) :]]
         return _named(meta, found), _without_graph(result)

@@ -28,6 +28,10 @@ def prototypes(seen: Examples) -> Tensor:
     """The prototypes c_k [T, W, F]: for each class the mean of its features, given as `seen.inputs` [T, N, F].
 
     Snell et al. 2017 (https://arxiv.org/abs/1703.05175), equation 1.
+
+    >>> seen = Examples(torch.tensor([[[0.0], [2.0], [5.0]]]), torch.tensor([[0, 0, 1]]))  # one task, one feature
+    >>> prototypes(seen).tolist()
+    [[[1.0], [5.0]]]
     """
     # [T, W, N] @ [T, N, F] sums the features of each class; members.sum(1) is the number of examples per class.
     members = one_hot(seen)

@@ -43,7 +43,7 @@ def unchanged(params: Params, _step: int) -> Params:
 
 
 class InnerLoop(NamedTuple):
-    """How a task is learned: where its parameters begin, which of them move, and by which rule.
+    """The way in which a task is learned: the start of its parameters, those that move, and the rule of their change.
 
     `moves(name)`: whether the parameter is fast, that is, moves within a task.
     `begin(meta, params, examples)`: the parameters [T, ...] before the first step. `params` are the meta-learned ones
@@ -54,6 +54,13 @@ class InnerLoop(NamedTuple):
         (more only for the baselines, whose step is a pass over the support set in batches).
     `head_reads(features)`: the head's inputs, made from features [T, N, F]. If it is given, the head alone moves: the
         features are computed once, and inner steps and predictions run only the head (only ANIL and the baselines).
+
+    >>> from metalearn_cli.core.objectives import classification
+    >>> from metalearn_cli.testing.problems import smooth_network
+    >>> problem = Problem(smooth_network(), classification, ways=3)
+    >>> loop = InnerLoop(problem, moves=lambda name: name.endswith("bias"))
+    >>> sorted(loop.split(problem.network.initial())[0])  # the parameters that move within a task
+    ['body.1.bias', 'body.3.bias', 'body.4.bias', 'head.bias']
     """
 
     problem: Problem

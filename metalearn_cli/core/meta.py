@@ -36,6 +36,11 @@ class Meta(NamedTuple):
     statistics: Params = {}  # noqa: RUF012  (never changed)
 
 
+def device_of(meta: Meta) -> torch.device:
+    """The device that holds the meta-parameters."""
+    return next(iter(meta.params.values())).device
+
+
 class Adapted(NamedTuple):
     """T adapted learners, each after some inner steps on its support set; `predict` needs nothing else.
 
@@ -64,6 +69,12 @@ class Problem(NamedTuple):
     """The arguments of an algorithm's `build`: a network, an objective, and the norms' statistics for predictions.
 
     `ways` is the number of classes, which is the number of the head's outputs; None for regression.
+
+    >>> from collections import OrderedDict
+    >>> from metalearn_cli.core.objectives import classification
+    >>> network = Network(nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(64, 3))))
+    >>> Problem(network, classification, "support", ways=3).statistics
+    'support'
     """
 
     network: Network
@@ -160,6 +171,14 @@ class Learner(NamedTuple):
     `implicit`: extra functions of a learner whose meta-gradient is not that of its inner steps (only iMAML).
     `fit(meta, classes, episodes)`: Meta after one look at every picture of the training classes, before the first
         meta-step; settings are chosen on validation tasks (only `prototypes` and `metaqda`).
+
+    >>> from metalearn_cli.algorithms import maml
+    >>> from metalearn_cli.core.objectives import classification
+    >>> from metalearn_cli.testing.problems import double, picture_tasks, smooth_network
+    >>> learner = maml.build(maml.Config(), Problem(smooth_network(), classification, ways=3))
+    >>> gradient, query_scores = learner.meta_gradient(double(learner.init()), picture_tasks(5))  # of 5 tasks
+    >>> gradient.params["head.bias"].shape, query_scores.loss.shape
+    (torch.Size([3]), torch.Size([5]))
     """
 
     init: Callable[[], Meta]
@@ -170,7 +189,7 @@ class Learner(NamedTuple):
     traits: Traits
     phase: Callable[[int], Hashable] = lambda _iteration: None
     implicit: "Implicit | None" = None
-    fit: "ClosedFormFit | None" = None
+    fit: ClosedFormFit | None = None
 
     def answers(self, meta: Meta, support: Examples, inputs: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """The outputs [T, N, outputs] for `inputs`, one tensor for each number of inner steps in `steps`.

@@ -18,12 +18,12 @@ Memory = dict[str, Params]
 
 
 def _none(_fast: Params) -> Params:
-    """Nothing is learned."""
+    """An `init` for a rule that learns no coefficients."""
     return {}
 
 
 def _nothing(_fast: Params) -> Memory:
-    """Nothing is remembered."""
+    """A `begin` for a rule without memory."""
     return {}
 
 
@@ -36,6 +36,11 @@ class Rule(NamedTuple):
     `update(coefficients, fast, grads, memory, step)`: returns (change, memory after the step). `fast` are the fast
         parameters [T, ...], `grads` the gradient [T, ...] or the output of the link before, `step` counts from 0. The
         output of the last link is added to the fast parameters, so its sign must be that of descent.
+
+    >>> def update(_coefficients, _fast, grads, memory, _step):
+    ...     return {name: -0.1 * grad.sign() for name, grad in grads.items()}, memory
+    >>> Rule(update).update({}, {}, {"w": torch.tensor([3.0, -2.0])}, {}, 0)[0]["w"]
+    tensor([-0.1000,  0.1000])
     """
 
     update: Callable[[Params, Params, Params, Memory, int], tuple[Params, Memory]]
@@ -75,12 +80,10 @@ unmoved = Rule(lambda _coefficients, _fast, grads, memory, _step: (grads, memory
 def of_gradient(change: Callable[[Params, str, Tensor, int], Tensor], init: Callable[[Params], Params] = _none) -> Rule:
     """The rule whose output for each parameter is `change(coefficients, name, gradient, step)`; it has no memory.
 
-    Example:
-        >>> import torch
-        >>> halved = of_gradient(lambda _coefficients, _name, gradient, _step: 0.5 * gradient)
-        >>> change, _ = chain(halved, fixed_rate(0.1)).update({}, {}, {"w": torch.tensor([2.0])}, {}, 0)
-        >>> change["w"]
-        tensor([-0.1000])
+    >>> halved = of_gradient(lambda _coefficients, _name, gradient, _step: 0.5 * gradient)
+    >>> change, _ = chain(halved, fixed_rate(0.1)).update({}, {}, {"w": torch.tensor([2.0])}, {}, 0)
+    >>> change["w"]
+    tensor([-0.1000])
     """
 
     def update(coefficients: Params, _fast: Params, grads: Params, memory: Memory, step: int) -> tuple[Params, Memory]:

@@ -17,6 +17,11 @@ class Examples(NamedTuple):
     `ways`: the number of classes. If it is None, `ways_of` reads it from the targets, which waits for a GPU.
     `keys`: int64 [T], one for each training task; random layers (drop-block) are functions of them
         (layers/random_bits.py). None in evaluation.
+
+    >>> import torch
+    >>> seen = Examples(torch.rand(4, 1, 28, 28), torch.tensor([0, 0, 1, 1]))  # two pictures of each of two classes
+    >>> ways_of(seen)
+    2
     """
 
     inputs: Tensor
@@ -32,7 +37,14 @@ def ways_of(examples: Examples) -> int:
 
 
 class Task(NamedTuple):
-    """A support set and a query set; with a leading T on every tensor, T of each."""
+    """A support set and a query set; with a leading T on every tensor, T of each.
+
+    >>> import torch
+    >>> support = Examples(torch.rand(8, 2, 1, 28, 28), torch.tensor([0, 1]).expand(8, 2))  # 8 tasks, 2-way 1-shot
+    >>> query = Examples(torch.rand(8, 6, 1, 28, 28), torch.tensor([0, 0, 0, 1, 1, 1]).expand(8, 6))
+    >>> count(Task(support, query))
+    8
+    """
 
     support: Examples
     query: Examples

@@ -52,6 +52,7 @@ def scatter(passes: Iterable[tuple[Tensor, Tensor]]) -> Scatter:
     weights = means.new_tensor([float(counts[number]) for number in sums])
     # S_w = (sum of x x^T - sum over classes of n m m^T) / (N - C). The difference cancels digits, hence float64.
     within = (squares - (means.T * weights) @ means) / freedom
+    # eigh reads one triangle of its matrix, so rounding must not make the two differ.
     values, vectors = torch.linalg.eigh((within + within.T) / 2)
     return Scatter(means.mean(0), values.clamp(min=0), vectors)
 
@@ -91,4 +92,5 @@ def whitened(features: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
     # Tasks that share one matrix have it with a stride of zero, and a batched product would copy it T times.
     if matrix.dim() == 3 and (len(matrix) == 1 or matrix.stride(0) == 0):
         matrix = matrix[0]
+    # Rows x^T times the matrix are (matrix x)^T, as the matrix is symmetric.
     return (features - (mean.unsqueeze(1) if mean.dim() == 2 else mean)) @ matrix

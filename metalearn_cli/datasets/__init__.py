@@ -83,7 +83,7 @@ PREPARATION_ONLY = frozenset({"skip_damaged", "accept_terms", "allow_partial"})
 
 
 class Sampling(NamedTuple):
-    """How tasks are drawn from a stored dataset.
+    """The way in which tasks are drawn from a stored dataset.
 
     `rotations`: "none"; "classes": each class stands for four, turned by 0, 90, 180 and 270 degrees; "task": each
     class of a task is turned by one of the four, drawn for that task. They apply to the parts in `rotated`,

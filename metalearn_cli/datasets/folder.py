@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from metalearn_cli.datasets import (
     PARTS,
@@ -24,6 +24,7 @@ from metalearn_cli.datasets.layouts.labelling import labelled, require_split_rea
 from metalearn_cli.datasets.layouts.lists import read_lists
 from metalearn_cli.datasets.layouts.parts import PARTS_EXPECTED
 from metalearn_cli.errors import DataError
+from metalearn_cli.settings import Title
 
 _UNWANTED = re.compile(r"\.(pkl|pickle|npz)$", re.IGNORECASE)
 
@@ -50,7 +51,7 @@ class Config(Files):
     """
 
     name: Literal["folder"] = "folder"
-    title: str = Field(default="pictures")
+    title: Title = Field(default="pictures")
     image_size: int = Field(default=84, ge=8, le=512)
     channels: Literal[1, 3] = 3
     resize: Resize = "bilinear"
@@ -62,13 +63,6 @@ class Config(Files):
     val_classes: list[str] = Field(default=[])
     test_classes: list[str] = Field(default=[])
     rotations: Rotations = "none"
-
-    @field_validator("title")
-    @classmethod
-    def _can_name_a_folder(cls, title: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", title):
-            raise ValueError(f"found {title!r}, expected letters, digits, '_' and '-'")
-        return title
 
 
 def build(config: Config) -> Archive:

@@ -4,13 +4,12 @@ The columns that you name decide what is learned. `label`: each task draws some 
 and `label`: each person or machine is a task, and all have the same classes. `task` and `target`: each is a regression.
 """
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from metalearn_cli.datasets.tabular import ColumnName, Division, LengthFit, Missing, Roles, Standardise, Tabular
-from metalearn_cli.settings import Choice
+from metalearn_cli.settings import Choice, Title
 
 _ELSEWHERE = {"name", "small"}
 
@@ -43,7 +42,7 @@ class Config(Choice):
     """
 
     name: Literal["table"] = "table"
-    title: str = Field(default="table")
+    title: Title = Field(default="table")
     label: ColumnName | None = None
     task: ColumnName | None = None
     target: list[ColumnName] = Field(default=[])
@@ -60,13 +59,6 @@ class Config(Choice):
     length: Annotated[int, Field(ge=2, le=65_536)] | None = None
     fit: LengthFit = "resample"
     small: Literal["error", "leave_out"] = "error"
-
-    @field_validator("title")
-    @classmethod
-    def _can_name_a_folder(cls, title: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", title):
-            raise ValueError(f"found {title!r}, expected letters, digits, '_' and '-'")
-        return title
 
     @model_validator(mode="after")
     def _one_role_each(self) -> "Config":

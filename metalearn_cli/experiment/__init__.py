@@ -51,6 +51,10 @@ class Experiment(Settings):
     `sinks`: receivers of the run's numbers besides metrics.jsonl, each "tensorboard" or "package.module:Name"
         (docs/sinks.md). Null means TensorBoard, if its library is installed. The learned weights do not depend on
         sinks.
+
+    >>> experiment = load_experiment("quickstart")
+    >>> experiment.task.ways, experiment.task.shots, experiment.backbone.name
+    (5, 1, 'conv4')
     """
 
     name: str

@@ -116,7 +116,7 @@ def file_of_package(package: str, pattern: str, extra: str) -> Path:
 
 
 def bytes_of(file: Path, key: str = "") -> bytes:
-    """All bytes of a file; `key` is what a message begins with.
+    """All bytes of a file; `key` is the beginning of a message.
 
     Raises ConfigError if it cannot be read, or is a pipe or a device, which would be waited for.
     """

@@ -83,6 +83,7 @@ class _Convolution(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs [N, C', H / stride, W / stride] of inputs [N, C, H, W]."""
         size, stride = self.weight.shape[-1], self._stride
+        # "same": ceil(side / stride) outputs read (outputs - 1) * stride + size pixels; missing ones are zeros.
         rows, columns = (max((-(-side // stride) - 1) * stride + size - side, 0) for side in inputs.shape[2:])
         padding = (rows // 2, columns // 2)
         if rows % 2 or columns % 2:  # TensorFlow puts the odd row of zeros at the end; conv2d pads both sides alike
@@ -115,6 +116,7 @@ class _Block(nn.Module):
 def _network(weights: Mapping[str, Tensor], depth: float) -> nn.Module:
     layers: list[nn.Module] = [_Convolution(weights, "_conv_stem", "_bn0", 2), nn.ReLU6(inplace=True)]
     for stage, (blocks, stride) in enumerate(_STAGES):
+        # The depth multiplies the middle stages only (rounded up); the first and the last one stay as in Lite0.
         scaled = blocks if stage in (0, len(_STAGES) - 1) else math.ceil(blocks * depth)
         for block in range(scaled):
             number = sum(isinstance(layer, _Block) for layer in layers)

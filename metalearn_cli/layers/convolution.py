@@ -36,6 +36,7 @@ class _ManyConvolutions:
             outputs = self._unfolded(rows, inputs)
         else:
             outputs = self._in_groups(params["weight"], inputs)
+        # [T, O] -> [T, 1, O, 1, 1]
         return outputs + params["bias"][:, None, :, None, None] if "bias" in params else outputs
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
@@ -63,6 +64,7 @@ class _ManyConvolutions:
         norm, *others = following
         assert isinstance(norm, TaskNorm)
         slope = 1.0  # of negative values: 1 is no activation, 0 a ReLU
+        # `others` are a pool, an activation, or both in this order: the last one is the activation or there is none.
         if others and not _halves(others[-1]):
             slope = others[-1].negative_slope if isinstance(others[-1], nn.LeakyReLU) else 0.0
         pool = 2 if others and _halves(others[0]) else 1
@@ -100,6 +102,12 @@ class TaskConv2d(_ManyConvolutions, nn.Conv2d):
 
     `kernel`, `stride` and `padding` are in pixels and the same for both axes. On a CPU the outputs of `over_tasks` are
     channels-last in memory.
+
+    >>> import torch
+    >>> layer = TaskConv2d(1, 8, kernel=3, padding=1)
+    >>> weights = {name: value.expand(2, *value.shape) for name, value in layer.named_parameters()}
+    >>> layer.over_tasks(weights, torch.rand(2, 5, 1, 6, 6)).shape  # 2 tasks of 5 pictures of 6 x 6
+    torch.Size([2, 5, 8, 6, 6])
     """
 
     def __init__(
@@ -112,7 +120,7 @@ class TaskConv2d(_ManyConvolutions, nn.Conv2d):
 class TaskConv1d(_ManyConvolutions, nn.Conv1d):
     """`nn.Conv1d` (dilation 1, one group, zero padding) that can also run many tasks at once.
 
-    A series [N, C, L] is a picture of one row, so it goes the way of pictures.
+    A series [N, C, L] is computed as a picture of one row, [N, C, 1, L].
     """
 
     def __init__(
@@ -126,19 +134,19 @@ class TaskConv1d(_ManyConvolutions, nn.Conv1d):
         return super().over_tasks(_of_one_row(params), inputs.unsqueeze(3), how).squeeze(3)
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """How many of the layers that follow this one it can do in the same pass over inputs [T, N, C, L]."""
+        """The number of following layers that `over_tasks_with` can compute with this one for inputs [T, N, C, L]."""
         return super().takes(following, inputs.unsqueeze(3), how)
 
     def over_tasks_with(
         self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass
     ) -> Tensor:
-        """Outputs of this layer and the `following`, as many as it takes; `params` are this layer's, then theirs."""
+        """The outputs [T, N, O, l] of this layer and the `following` layers, computed as one function."""
         of_row = [_of_one_row(params[0]), *params[1:]]
         return super().over_tasks_with(following, of_row, inputs.unsqueeze(3), how).squeeze(3)
 
 
 def _of_one_row(params: Params) -> dict[str, Tensor]:
-    """The parameters of a convolution of series as those of pictures."""
+    """The parameters of a convolution of series as those of pictures: a weight [T, O, C, k] becomes [T, O, C, 1, k]."""
     return {**params, "weight": params["weight"].unsqueeze(3)}
 
 

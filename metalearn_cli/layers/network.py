@@ -59,6 +59,12 @@ class Network:
 
     Raises ConfigError if the module holds a torch batch or instance norm (see layers/norm.py), or if its head and its
     body share a parameter.
+
+    >>> from collections import OrderedDict
+    >>> network = Network(nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(4, 2))))
+    >>> params = {name: value.expand(3, *value.shape) for name, value in network.initial().items()}
+    >>> network(params, torch.rand(3, 5, 4)).shape  # 3 tasks of 5 examples, each with 4 values
+    torch.Size([3, 5, 2])
     """
 
     def __init__(
@@ -108,15 +114,12 @@ class Network:
         return {name: module for name, module in self._module.named_modules() if isinstance(module, kind)}
 
     def foreign_layers(self) -> dict[str, nn.Module]:
-        """The layers, by name, that have no form for many tasks in this package and so run under vmap."""
+        """The layers, by name, that are not of this package: they run under vmap, or are TaskLayers of others."""
         return dict(foreign_layers(self._module, ""))
 
     def runs_alone(self, support: Tensor) -> bool:
-        """Whether a task with the support inputs [T, N, ...] is a single small one (layers/one_task.py).
-
-        Compiled kernels are as fast for it.
-        """
-        return self.kernels is None and not self.runs_one_by_one and is_small(support)
+        """Whether a task with the support inputs [T, N, ...] is a single small one (layers/one_task.py)."""
+        return not self.runs_one_by_one and is_small(support)
 
     def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The outputs [T, N, outputs] for inputs [T, N, ...]."""
@@ -126,9 +129,9 @@ class Network:
         """The body's features [T, N, F] for inputs [T, N, ...]."""
         return self._run("body", params, inputs, how)
 
-    def classify(self, params: Params, features: Tensor, how: Pass = BY_BATCH) -> Tensor:
+    def classify(self, params: Params, features: Tensor) -> Tensor:
         """The head's outputs [T, N, outputs] for features [T, N, F]."""
-        return self._run("head", params, features, how)
+        return self._run("head", params, features, BY_BATCH)
 
     def _run(self, child: str, params: Params, inputs: Tensor, how: Pass) -> Tensor:
         module = self._copy(inputs).get_submodule(child)
@@ -198,6 +201,7 @@ def _called(module: nn.Module, params: Params, inputs: Tensor) -> Tensor:
 
 
 def _fills_a_gap(module: nn.Module, name: str) -> bool:
+    # torch registers an absent bias as None, so the name is known and has no value.
     owner, _, own = name.rpartition(".")
     return own in (layer := module.get_submodule(owner))._parameters and layer._parameters[own] is None
 

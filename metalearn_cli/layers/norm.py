@@ -28,6 +28,9 @@ class TaskNorm(nn.Module):
     `how` is the pass that `forward` reads. Network sets it while it calls a foreign module that contains this layer,
     because the foreign `forward` cannot hand a pass on. `forgets` says that it took the place of a norm whose running
     statistics had been trained (only `custom`).
+
+    >>> TaskNorm(1)(torch.tensor([[10.0], [30.0]])).round().tolist()  # (x - 20) / sqrt(100 + eps)
+    [[-1.0], [1.0]]
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -40,7 +43,7 @@ class TaskNorm(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The outputs [N, C, ...] for inputs [N, C, ...] of one task."""
-        shape = (-1, *[1] * (inputs.dim() - 2))
+        shape = (-1, *[1] * (inputs.dim() - 2))  # [C] -> [C, 1, ...], beside inputs [N, C, ...]
         normalised = self._by_others(inputs.unsqueeze(0), self.how)
         # The affine stays outside batch_norm: with per-task weights its second derivative under vmap is wrong
         # (torch 2.13), silently and by up to a third.
@@ -50,7 +53,7 @@ class TaskNorm(nn.Module):
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The outputs [T, N, C, ...] for inputs [T, N, C, ...] and a weight and a bias [T, C]."""
         weight, bias = params["weight"], params["bias"]
-        shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
+        shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))  # [T, C] -> [T, 1, C, 1, ...]
         normalised = self._by_others(inputs, how)
         if normalised is not None:
             return normalised * weight.view(shape) + bias.view(shape)
@@ -86,9 +89,9 @@ class TaskNorm(nn.Module):
 
 
 class FrozenNorm(nn.Module):
-    """A batch norm with the statistics that a pretrained network came with, which nothing moves; weight and bias learn.
+    """A batch norm that keeps the mean and variance of a pretrained network; only its weight and bias learn.
 
-    They are parameters, with requires_grad=False, so that a checkpoint holds them.
+    Mean and variance are parameters with requires_grad=False, so that a checkpoint holds them.
     """
 
     def __init__(self, mean: Tensor, variance: Tensor, eps: float) -> None:
@@ -125,6 +128,7 @@ class TaskGroupNorm(nn.GroupNorm):
         shape = (len(inputs), 1, -1, *[1] * (inputs.dim() - 3))
         # Plain operations: with torch's group_norm (2.13) the second-order gradients of many tasks at once were far
         # from those of one task at a time.
+        # [T, N, C, ...] -> [T, N, groups, values]: the channels of a group lie one after the other.
         groups = inputs.reshape(*inputs.shape[:2], self.num_groups, -1)
         centred = groups - groups.mean(-1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)

@@ -18,7 +18,7 @@ Moments = tuple[Tensor, Tensor]
 
 
 class Pass(NamedTuple):
-    """How norms and random layers behave in one pass of T tasks.
+    """The behaviour of norms and random layers in one pass of T tasks.
 
     By default, norms use the statistics of the whole batch, and nothing is random.
 
@@ -30,7 +30,7 @@ class Pass(NamedTuple):
     `small`: a single small task, which torch's own functions run (layers/one_task.py).
     `before`: the number of examples of each task in earlier passes. Random layers number the examples of this pass
         from there, so that queries do not get the random numbers of the support set.
-    `kernels`: compiled functions for convolutions and what follows them (cpu/kernels.py); None is torch alone.
+    `kernels`: compiled functions for convolutions and the layers after them (cpu/kernels.py); None is torch alone.
     `name`: the name of the current layer in the network.
     `first_names`: for a layer that stands in several places of the network: its first name, by each other name.
     """
@@ -81,5 +81,10 @@ BY_BATCH = Pass()
 
 
 def under_prefix(prefix: str, params: Params) -> Params:
-    """The parameters whose names start with `prefix`, under their names without it."""
+    """The parameters whose names start with `prefix`, under their names without it.
+
+    >>> import torch
+    >>> list(under_prefix("body.", {"body.0.weight": torch.ones(2), "head.weight": torch.ones(3)}))
+    ['0.weight']
+    """
     return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _STRIDE, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
-"""The constants of SplitMix64, as int64."""
+"""The constants of SplitMix64 as int64, so less 2^64: 0x9E3779B97F4A7C15 (2^64 / golden ratio), and two factors."""
 
 
 def random_bits(keys: Tensor, layer: int, start: int, count: int) -> Tensor:
@@ -28,6 +28,7 @@ def random_bits(keys: Tensor, layer: int, start: int, count: int) -> Tensor:
 
 def threshold_of(chance: float) -> int:
     """The threshold x for which a uniform int64 is below x with probability `chance` (0 to 1)."""
+    # chance * 2^64 of the 2^64 numbers lie below it; min, because a chance of 1 would need a number beyond int64.
     return min(int(chance * 2.0**64), 2**64 - 1) - 2**63
 
 

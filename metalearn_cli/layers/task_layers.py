@@ -1,4 +1,4 @@
-"""Tests that tell how a layer can run many tasks at once.
+"""Functions that tell in which way a layer can run many tasks at once, and the interface of layers that can.
 
 Legend: T tasks, N examples.
 """
@@ -24,7 +24,14 @@ _BY_EXAMPLE = (
 
 @runtime_checkable
 class TaskLayer(Protocol):
-    """A layer that runs many tasks in one call, each task with its own parameters."""
+    """A layer that runs many tasks in one call, each task with its own parameters.
+
+    >>> class LinearOfTasks(nn.Linear):
+    ...     def over_tasks(self, params, inputs, how):
+    ...         return inputs @ params["weight"].mT  # [T, N, F] @ [T, F, outputs]
+    >>> isinstance(LinearOfTasks(4, 2, bias=False), TaskLayer)
+    True
+    """
 
     def over_tasks(self, params: Params, inputs: Tensor, how: Pass, /) -> Tensor:
         """The outputs [T, N, ...] for inputs [T, N, ...]; `params` are [T, ...], by the layer's own parameter names."""
@@ -35,7 +42,7 @@ class LeadingLayer(TaskLayer, Protocol):
     """A TaskLayer that can compute the layers after it in the same call, because that is faster (only TaskConv2d)."""
 
     def takes(self, following: Sequence[nn.Module], inputs: Tensor, how: Pass) -> int:
-        """How many of the `following` layers it computes in the same call for inputs [T, N, ...]; 0 for none."""
+        """The number of `following` layers that it computes in the same call for inputs [T, N, ...]; 0 for none."""
 
     def over_tasks_with(
         self, following: Sequence[nn.Module], params: Sequence[Params], inputs: Tensor, how: Pass
@@ -59,18 +66,20 @@ def is_by_example(module: nn.Module) -> bool:
         # Flatten(0) would merge the examples.
         first = module.start_dim if isinstance(module, nn.Flatten) else module.dim
         return type(module) in _BY_EXAMPLE and isinstance(first, int) and first > 0
+    # A max-pool with return_indices gives a pair of tensors.
     return type(module) in _BY_EXAMPLE and not getattr(module, "return_indices", False)
 
 
 def foreign_layers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield (name, layer) for the layers that have no form for many tasks in this package and so run under vmap.
+    """Yield (name, layer) for the layers that are not of this package, which have to be tried before training.
 
-    `name` is the module's own name, the prefix of theirs.
+    Most of them run under vmap; a TaskLayer of somebody else runs by its own `over_tasks`. `name` is the module's own
+    name, the prefix of theirs.
     """
     if is_sequence(module):
         for own, child in module._modules.items():
             if child is not None:
-                yield from foreign_layers(child, f"{name}.{own}".lstrip("."))
+                yield from foreign_layers(child, f"{name}.{own}".lstrip("."))  # the root's own name is ""
     elif isinstance(module, TaskLayer) and not has_hooks(module):
         if not type(module).__module__.startswith(_OWN_LAYERS):
             yield name, module
@@ -109,6 +118,7 @@ def pooled_first(sequence: nn.Module) -> list[tuple[str, nn.Module]]:
     # named_children() leaves out a layer that comes a second time.
     children = [(name, child) for name, child in sequence._modules.items() if child is not None]
     order = list(children)
+    # Swapping places in a copy: `children` keeps the order of the network while pairs are read from it.
     for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
         rises = type(layer) is nn.ReLU or (type(layer) is nn.LeakyReLU and layer.negative_slope >= 0)
         if rises and type(after) is nn.MaxPool2d and not (after.return_indices or has_hooks(layer) or has_hooks(after)):

@@ -35,10 +35,13 @@ def check_algorithm(module: Named, **settings: Any) -> None:
     the training loss is the evaluation loss; the meta-gradient is the derivative of this loss (if the traits say
     second_order=False it is not compared, and a warning, NotChecked, says so); with support statistics no query changes
     the answer to another; a checkpoint keeps the names, shapes and values of Meta.
+
+    >>> check_algorithm("metalearn_cli.algorithms.protonet")  # nothing is printed: it is one
     """
     own = module_at(module)
     config = checked_settings(own, settings)
     tasks = problems.picture_tasks(5)
+    # The learner with support statistics stands last, so it is the one that the checks after the loop take.
     for statistics in ("transductive", "support"):
         learner, alone = (_built(own, config, statistics, one_by_one) for one_by_one in (False, True))
         meta = problems.double(learner.init())

@@ -21,6 +21,8 @@ def check_backbone(module: Named, input_shape: tuple[int, ...] = (1, 16, 16), **
     For inputs of `input_shape`, in float64: two children `body` and `head`; rows of features and of outputs; the same
     weights from the same seed; MAML on it learns tasks at once as one at a time, and with support statistics no query
     changes another.
+
+    >>> check_backbone("metalearn_cli.backbones.mlp", hidden=[8])  # nothing is printed: it is one
     """
     own = module_at(module)
     config = checked_settings(own, settings)
@@ -34,7 +36,7 @@ def check_backbone(module: Named, input_shape: tuple[int, ...] = (1, 16, 16), **
     network, inputs = built(), torch.rand(4, *input_shape)
     children = [name for name, _ in network.named_children()]
     assert children == ["body", "head"], f"the network's children are {children}, expected body and head"
-    for outputs in (_WAYS, 7):
+    for outputs in (_WAYS, 7):  # 7: any other number, as `build` must obey its argument
         shape = list(built(outputs)(inputs).shape)
         assert shape == [4, outputs], f"the outputs of 4 examples have shape {shape}, expected {[4, outputs]}"
     features = network.get_submodule("body")(inputs)
@@ -42,6 +44,7 @@ def check_backbone(module: Named, input_shape: tuple[int, ...] = (1, 16, 16), **
     for (name, one), (_, other) in zip(network.named_parameters(), built().named_parameters(), strict=True):
         assert torch.equal(one, other), f"{name} is another when it is built again from the same seed"
     tasks = problems.picture_tasks(3, shape=input_shape)
+    # The learner with support statistics stands last, so it is the one that the check after the loop takes.
     for statistics in ("transductive", "support"):
         learner, alone = (
             maml.build(maml.Config(), Problem(Network(built(), one_by_one=alone), classification, statistics, _WAYS))

@@ -10,7 +10,9 @@ from metalearn_cli.testing.rounding import require_equal, rounding_of
 
 PLANS = (Plan("vmap", 2, 1), Plan("vmap", 64, 1), Plan("threads", 2, 2))
 _DISTANCES = (1e-3, 1e-4, 1e-5, 1e-6)
+"""Of finite differences: shorter ones have less curvature in them, longer ones fewer roundings."""
 _CLEAR = 1e-2
+"""The largest error of a difference, relative to the slope, with which it can still tell a wrong gradient."""
 
 
 def require_shapes(learner: Learner, meta: Meta, tasks: Task) -> None:
@@ -73,10 +75,12 @@ def require_derivative(learner: Learner, meta: Meta, tasks: Task) -> None:
 
     trusted = []
     for distance in _DISTANCES:
+        # With curvature the slopes of two distances differ; 1000 roundings of the loss are divided by the distance.
         (slope, along), (wider, _) = (slope_by_differences(loss, meta, times * distance) for times in (1, 2))
         trusted.append((abs(slope - wider) + 1000 * torch.finfo(torch.float64).eps * size / distance, slope))
     doubt, slope = min(trusted)
     ours, each = float(flat(gradient) @ flat(along)), flat(gradient)
+    # A slope may be 0 by chance; a typical element of the gradient is a scale then, too.
     scale = max(abs(slope), float(each.norm()) / len(each) ** 0.5)
     assert doubt <= max(_CLEAR * scale, 1e-8), (
         f"the query loss has kinks; its slope {slope:.3g} has an error of {doubt:.1g}"
@@ -101,7 +105,7 @@ def require_no_query_changes_another(learner: Learner, meta: Meta, tasks: Task) 
 def is_tied_to_its_classes(learner: Learner, meta: Meta, tasks: Task) -> bool:
     """Whether renumbering the classes of a task changes more than the order of the outputs."""
     ways = int(tasks.support.targets.max()) + 1
-    order = torch.arange(ways).roll(1)
+    order = torch.arange(ways).roll(1)  # class k becomes class order[k]
     permuted = Examples(tasks.support.inputs, order[tasks.support.targets])
     one, two = (
         learner.predict([learner.adapt(meta, support, learner.traits.inner_steps)[-1]], tasks.query.inputs)[0]

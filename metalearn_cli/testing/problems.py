@@ -11,7 +11,6 @@ from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
-from metalearn_cli.layers.passing import Params
 
 WAYS, SHAPE = 3, (1, 8, 8)
 
@@ -28,12 +27,8 @@ def smooth_module(ways: int = WAYS) -> nn.Sequential:
         nn.AvgPool2d(2),
         nn.Flatten(),
     )
+    # 8 x 8 pixels become 4 x 4, then 5 x 5, then 2 x 2: 4 channels * 2 * 2 = 16 features.
     return nn.Sequential(OrderedDict(body=body, head=nn.Linear(16, ways)))
-
-
-def expanded_for_tasks(count: int, params: Params) -> Params:
-    """The same parameters for each of T tasks, [T, ...]."""
-    return {name: value.expand(count, *value.shape) for name, value in params.items()}
 
 
 def smooth_network(ways: int = WAYS) -> Network:
@@ -51,7 +46,11 @@ def picture_tasks(
     shape: tuple[int, ...] = SHAPE,
     seed: int = 0,
 ) -> Task:
-    """Tasks of random pictures, with equally many pictures of each class."""
+    """Tasks of random pictures, with equally many pictures of each class.
+
+    >>> picture_tasks(4, ways=3, shots=2).support.inputs.shape  # 4 tasks of 3 * 2 pictures
+    torch.Size([4, 6, 1, 8, 8])
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def examples(each: int) -> Examples:
@@ -86,6 +85,7 @@ def slope_by_differences(loss: Callable[[Meta], float], meta: Meta, distance: fl
     """(L(m + d v) - L(m - d v)) / 2d for a random unit direction v, and v. Running statistics do not move."""
     generator = torch.Generator().manual_seed(1)
     learned = meta._replace(statistics={})
+    # n, v, p and d stand for names, values, parts of Meta and directions.
     raw = Meta(*({n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in p.items()} for p in learned))
     length = flat(raw).norm()
     along = Meta(*({n: v / length for n, v in p.items()} for p in raw))

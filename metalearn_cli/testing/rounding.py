@@ -22,6 +22,7 @@ _EPSILON = torch.finfo(torch.float64).eps
 _MOST = 1e-7
 """The largest difference, relative to the gradient, that counts as equal for any problem."""
 _REPEATED = 30
+"""A factor on differences by roundings alone, as a few draws do not show the largest one; chosen too."""
 _ROUNDINGS = 1000
 """The number of roundings that may add up: a margin that was chosen, not measured."""
 
@@ -34,6 +35,8 @@ def rounding_of(gradient: Gradient, meta: Meta, tasks: Task) -> float:
         moved = [flat(gradient(*_changed(meta, tasks, seed, by))) for seed in range(_DRAWS)]
         return max(float((gradient_there - at).norm()) for gradient_there in moved)
 
+    # So many roundings, each as large as the result itself or enlarged as the problem enlarges changes; and what
+    # roundings alone were seen to do.
     size = float(at.norm())
     allowed = _ROUNDINGS * _EPSILON * (away(_CHANGE) / _CHANGE + size) + _REPEATED * away(_SMALLEST_CHANGE)
     return min(allowed, _MOST * size)

@@ -74,9 +74,6 @@ def test_a_link_to_a_file_is_refused_by_its_target(answer, tmp_path, option, nam
     assert not there or target.read_text() == "the only copy"
 
 
-PIPED = '"$@" -m metalearn_cli finetune'
-
-
 @pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/3", "/proc/self/fd/3"])
 def test_a_list_goes_where_the_shell_says(data_dir, adapted, query, tmp_path, target):
     line = '"$1" -m metalearn_cli finetune --checkpoint "$2" --query "$3" --csv "$4" 3> there > out'

@@ -9,6 +9,7 @@ from metalearn_cli.backbones import custom
 from metalearn_cli.core.meta import Learner, Meta, Problem
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.running_statistics import with_running_statistics
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Examples
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Outer
@@ -68,7 +69,7 @@ def test_where_they_are_not_read_the_learner_is_what_it_was(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_a_network_that_was_called_while_its_learner_was_built_keeps_them_all_the_same(module):
     network, tasks = problems.smooth_network(), problems.picture_tasks(2)
-    network(problems.expanded_for_tasks(2, network.initial()), tasks.query.inputs.float())
+    network(for_tasks(network.initial(), 2), tasks.query.inputs.float())
     learner = with_running_statistics(
         module.build(module.Config(), Problem(network, classification, "running", problems.WAYS)), network
     )

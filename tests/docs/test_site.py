@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import metalearn_cli
 from tests.commands import ROOT
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install 'metalearn-cli[docs]'")
@@ -33,6 +34,18 @@ def test_links_to_files_outside_docs_lead_to_pages_of_the_site(site):
     text = (site / "execution/index.html").read_text()
     assert 'href="../benchmarks/RESULTS/"' in text
     assert (site / "benchmarks/RESULTS/index.html").exists()
+
+
+def test_docstrings_are_shown_with_examples_as_code_and_entries_as_lists(site):
+    text = (site / "api/index.html").read_text()
+    assert "<blockquote>" not in text  # what Markdown makes of >>>
+    assert text.count('<span class="gp">&gt;&gt;&gt; </span>') > 20
+    assert "<li><code>ways</code>: the number of classes." in text
+
+
+def test_every_public_name_is_on_the_page_of_names(site):
+    text = (site / "api/index.html").read_text()
+    assert [name for name in metalearn_cli.__all__ if not re.search(rf'id="metalearn_cli[\w.]*\.{name}"', text)] == []
 
 
 def test_no_page_loads_anything_from_elsewhere(site):

@@ -9,6 +9,7 @@ from torch import nn
 from metalearn_cli.algorithms import baseline, imaml, maml, maml_plus_plus, proto_maml, protonet, reptile
 from metalearn_cli.core.meta import Learner, Problem
 from metalearn_cli.core.objectives import classification
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import keyed, tasks_between
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.convolution import TaskConv2d
@@ -200,7 +201,7 @@ def test_tasks_that_a_layer_cannot_tell_apart_are_refused_rather_than_mixed_up()
             return self.drop(inputs).flatten(1)
 
     hiding = Network(nn.Sequential(Hidden(), nn.Linear(64, 2)))
-    params, inputs = problems.expanded_for_tasks(2, hiding.initial()), torch.rand(2, 3, 1, 8, 8)
+    params, inputs = for_tasks(hiding.initial(), 2), torch.rand(2, 3, 1, 8, 8)
     assert hiding(params, inputs, BY_BATCH).shape == (2, 3, 2)
     with pytest.raises(ConfigError, match=r"drop-block needs a network of this package's layers"):
         hiding(params, inputs, Pass(keys=KEYS[:2]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
-from metalearn_cli.layers.cpu import patches
+from metalearn_cli.layers.cpu import kernels, patches
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import Pass
@@ -130,7 +130,8 @@ def test_kernels_compute_what_torch_computes_in_drawn_shapes(case, of_inputs):
 
 
 @pytest.mark.parametrize("of_inputs", [True, False], ids=["inner", "first"])
-def test_numbers_do_not_depend_on_the_threads(of_inputs):
+def test_numbers_do_not_depend_on_the_threads(of_inputs, monkeypatch):
+    monkeypatch.setattr(kernels, "_ALONE_BELOW", 1)
     case, before = Case(examples=6, size=(40, 40), channels=3, outputs=32), torch.get_num_threads()
     layers, found = case.layers(), []
     for threads in (1, 2, 3):

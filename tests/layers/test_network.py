@@ -6,13 +6,14 @@ from torch import nn
 from metalearn_cli.algorithms import maml
 from metalearn_cli.core.meta import Problem
 from metalearn_cli.core.objectives import classification
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.layers.network import Network
 from metalearn_cli.testing import problems
 
 
 def test_body_then_head_equals_the_whole_network():
     network = problems.smooth_network()
-    params, inputs = problems.expanded_for_tasks(2, network.initial()), torch.rand(2, 3, *problems.SHAPE)
+    params, inputs = for_tasks(network.initial(), 2), torch.rand(2, 3, *problems.SHAPE)
     split = network.classify(params, network.features(params, inputs))
     torch.testing.assert_close(split, network(params, inputs))
 

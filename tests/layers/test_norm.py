@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from metalearn_cli.core.inner_loop import InnerLoop, predict
 from metalearn_cli.core.meta import Adapted, Problem
 from metalearn_cli.core.objectives import classification
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
@@ -16,7 +17,7 @@ from metalearn_cli.testing import problems
 def changed_logits(statistics: str) -> float:
     """How far the first query's logits move when all other queries are replaced."""
     network = problems.smooth_network()
-    params = problems.expanded_for_tasks(1, {name: value.double() for name, value in network.initial().items()})
+    params = for_tasks({name: value.double() for name, value in network.initial().items()}, 1)
     tasks = problems.picture_tasks(2)
     adapted = Adapted(params, tasks.support.inputs[:1])
     queries = tasks.query.inputs[:1]

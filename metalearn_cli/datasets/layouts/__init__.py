@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from metalearn_cli.datasets import PARTS, Preprocessing, Resize, Split
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, some_of
 
 _PICTURE = re.compile(r"\.(png|jpe?g|webp|bmp)$", re.IGNORECASE)
 _ROW = re.compile(r"\.(pkl|pickle|npz|parquet)/[^/]+/\d{6,}$|(^|/)(train|test)/[^/]+/\d{6,}$", re.IGNORECASE)
@@ -67,8 +67,8 @@ def require_complete(
         for class_, count in expected.items()
         if class_ in found and count is not None and len(found[class_]) != count
     ]
-    problems = [f"{len(found)} of {len(expected)} classes; missing {_some(missing)}"] if missing else []
-    problems += [f"pictures: {_some(odd)}"] if odd else []
+    problems = [f"{len(found)} of {len(expected)} classes; missing {some_of(missing, _SHOWN)}"] if missing else []
+    problems += [f"pictures: {some_of(odd, _SHOWN)}"] if odd else []
     if problems and not allow_partial:
         raise incomplete(name, "; ".join(problems))
     return "; ".join(problems)
@@ -102,11 +102,6 @@ def kept(split: Split, classes: Mapping[str, object], name: str) -> Split:
 def in_order(split: Split, classes: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """The classes in the order in which all layouts are stored: train, val, test, and by name within each."""
     return {name: classes[name] for part in PARTS for name in sorted(split[part]) if name in classes}
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _shipped(name: str) -> str:

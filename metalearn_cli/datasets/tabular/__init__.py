@@ -38,7 +38,7 @@ class Roles(NamedTuple):
 
 
 class Division(NamedTuple):
-    """How classes or tasks are divided into parts if no column does it: by name, or else by a seed."""
+    """The division of classes or tasks into parts if no column does it: by name, or else by a seed."""
 
     seed: int
     val_fraction: float
@@ -68,7 +68,7 @@ class Tabular(NamedTuple):
 
 
 class Encoding(Settings):
-    """How a row becomes a network's input, and a network's output a value. Prepared tables and checkpoints store it.
+    """The way from a row to a network's input, and from its output to a value. Tables and checkpoints store it.
 
     `numeric` are the columns of numbers, in order; for a `series` of shape [C, L] or [C, ...] they are its channels.
     Each becomes (value - mean) / std, and a missing value counts as `fill`. Behind them stand the columns of

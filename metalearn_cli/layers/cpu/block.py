@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
     @property
     def tail(self) -> Tail:
-        """What comes after the convolution."""
+        """The part of the block after the convolution: norm, max-pool and activation."""
         return (
             TorchTail(self.eps, self.slope)
             if self.kernels is None
@@ -56,7 +56,7 @@ class Kind(NamedTuple):
 class Passed(NamedTuple):
     """The tensors of a forward pass that its derivatives need.
 
-    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: what the tail made, and
+    Arguments: `inputs` [T, N, H, W, C], `weight` [T, O, S], `scale` [T, O]. Results: `made` by the tail, and
     `convolved`, the outputs of the convolution, a tensor [t, M, O] for each tile.
     """
 
@@ -67,12 +67,12 @@ class Passed(NamedTuple):
     convolved: Sequence[Tensor]
 
     def flat(self) -> tuple[Tensor, ...]:
-        """As the tensors that autograd saves."""
+        """All tensors in a row, for autograd to save."""
         return *self[:3], *self.made, *self.convolved
 
     @staticmethod
     def read(tensors: Sequence[Tensor]) -> "Passed":
-        """From the tensors that autograd saves."""
+        """The inverse of `flat`."""
         inputs, weight, scale, *rest = tensors
         made = len(TailResult._fields)
         return Passed(inputs, weight, scale, TailResult(*rest[:made]), rest[made:])
@@ -141,6 +141,7 @@ def _gradients(
     """
     here, made = kind.here(passed.inputs), passed.made
     maps = kind.maps(here, passed.weight.shape[1])
+    # Several tiles write into one tensor; a single tile's result is that tensor, which saves a copy.
     of_inputs = torch.empty_like(passed.inputs) if down and len(here.tiles) > 1 else None
     like = (passed.weight, passed.scale, passed.scale)
     of_weight, of_scale, of_shift = (tensor.new_empty(tensor.shape) for tensor in like)
@@ -167,13 +168,14 @@ class _Gradients(Function):
         backs: list[Tensor] = []
         gradient = gradient.contiguous()
         results = _gradients(gradient, [], Passed.read(tensors), kind, down, keep=backs)
-        ctx.kind, ctx.tensors = kind, len(tensors)
+        ctx.kind, ctx.tensors = kind, len(tensors)  # so many of the saved tensors are those of `Passed`
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(gradient, *results[2:], *tensors, *backs)
+        ctx.save_for_backward(gradient, *results[2:], *tensors, *backs)  # results[2:]: dL/dscale and dL/dshift
         return results
 
     @staticmethod
     def backward(ctx: Any, u: Tensor | None, v: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+        # u, v: the cotangents of dL/dx and dL/dW; `others`: those of dL/dscale and dL/dshift.
         if torch.is_grad_enabled():  # the code below records no graph, so a third derivative would be wrong
             raise RuntimeError("a block can be differentiated twice, not three times")
         gradient, of_scale, of_shift, *tensors = ctx.saved_tensors
@@ -184,6 +186,7 @@ class _Gradients(Function):
         of_gradient, again = torch.empty_like(gradient), passed.scale.new_empty(passed.scale.shape)
         of_convolved = [torch.empty_like(of_tile) for of_tile in passed.convolved]
         of_weight = None if u is None else passed.weight.new_empty(passed.weight.shape)
+        # Argument 3 of `forward` is `inputs`, the first of `tensors`.
         of_inputs = torch.empty_like(passed.inputs) if ctx.needs_input_grad[3] and v is not None else None
         u = None if u is None else u.contiguous()
         # For each tile: back through the convolution's derivatives (`pushed`), then through the tail's.
@@ -217,10 +220,12 @@ def _pushed(
     its derivative for `back` is conv(u, W) + conv(x, v); for W it is written into `of_weight`, for x into `of_inputs`.
     """
     pushed = None
+    # <u, dL/dx> = <u, back W put back to pixels> = <back, conv(u, W)>; its derivative for W is back^T patches(u).
     if u is not None and of_weight is not None:
         seen = here.see(u[tile])
         pushed = seen.forward(passed.weight[tile])
         seen.to_weight(back, of_weight[tile])
+    # <v, dL/dW> = <v, back^T patches(x)> = <back, conv(x, v)>; its derivative for x is back v, put back to pixels.
     if v is not None:
         seen = here.see(passed.inputs[tile])
         pushed = seen.forward(v[tile]) if pushed is None else seen.forward(v[tile], pushed, add=True)

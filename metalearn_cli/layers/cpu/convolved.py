@@ -33,6 +33,7 @@ class Convolved(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
         of_inputs, of_weight, _ = ctx.needs_input_grad
+        # The two derivatives of <gradient, conv(inputs, weight)>.
         return (
             _ToInputs.apply(gradient, weight, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]
             _ToWeight.apply(gradient, inputs, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
@@ -57,6 +58,7 @@ class _ToInputs(Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         gradient, weight = ctx.saved_tensors
         of_gradient, of_weight = ctx.needs_input_grad[:2]
+        # <cotangent, to_inputs(gradient, weight)> = <gradient, conv(cotangent, weight)>: it stands for inputs.
         return (
             Convolved.apply(cotangent, weight, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
             _ToWeight.apply(gradient, cotangent, ctx.window) if of_weight else None,  # type: ignore[no-untyped-call]
@@ -84,6 +86,7 @@ class _ToWeight(Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         gradient, inputs = ctx.saved_tensors
         of_gradient, of_inputs, _ = ctx.needs_input_grad
+        # <cotangent, to_weight(gradient, inputs)> = <gradient, conv(inputs, cotangent)>: it stands for a weight.
         return (
             Convolved.apply(inputs, cotangent, ctx.window) if of_gradient else None,  # type: ignore[no-untyped-call]
             _ToInputs.apply(gradient, cotangent, inputs.shape, ctx.window) if of_inputs else None,  # type: ignore[no-untyped-call]

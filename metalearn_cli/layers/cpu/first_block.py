@@ -44,8 +44,10 @@ def first_block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, ki
         covariance = seen.covariance()
     # In float64, because w [P P^T] w^T can cancel almost completely (see first_patches.py).
     exact = weight.double()
+    # For every channel w the number w [P P^T] w^T, [T, O]; clamp, because rounding may leave it just below zero.
     variance = ((exact @ covariance) * exact).sum(-1).clamp(min=0)
     by = scale * torch.rsqrt(variance + kind.eps).to(scale.dtype)
+    # K = (s w, b): the shift is one more weight, for a patch value that is 1 everywhere.
     kernel = torch.cat([weight * by.unsqueeze(-1), shift.unsqueeze(-1)], -1)
     outputs: Tensor = _Activated.apply(kernel, seen)[0]  # type: ignore[no-untyped-call]
     return outputs
@@ -78,7 +80,7 @@ class _Activated(Function):
     def forward(ctx: Any, kernel: Tensor, seen: _Seen) -> tuple[Tensor, Tensor]:
         outputs, origin = seen.forward(kernel)
         ctx.seen = seen
-        ctx.mark_non_differentiable(origin)
+        ctx.mark_non_differentiable(origin)  # positions, not numbers
         ctx.save_for_backward(outputs, origin)
         return outputs, origin
 

@@ -26,7 +26,7 @@ _PLACES_AT_ONCE = 512
 
 
 class TorchPatches:
-    """By torch alone: all patches are one tensor. There is no max-pool."""
+    """The patches by torch alone, all in one tensor; without a max-pool."""
 
     def __init__(self, inputs: Tensor, kind: Kind) -> None:
         self._patches, self._slope = _centred_patches(inputs, kind.window), kind.slope
@@ -37,6 +37,7 @@ class TorchPatches:
     def forward(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
         outputs = kernel.new_empty(len(kernel), self._patches.shape[2], kernel.shape[1])
         for tile in _tiles(outputs):
+            # [t, M, S + 1] @ [t, S + 1, O]: P^T K^T.
             torch.bmm(self._patches[tile].mT, kernel[tile].mT, out=(out := outputs[tile]))
             activate_(out, self._slope)
         return outputs, outputs.new_empty(0)
@@ -57,7 +58,7 @@ class TorchPatches:
 
 
 class CompiledPatches:
-    """By compiled kernels, which cut the patches again for each product, while they are in the cache."""
+    """The patches by compiled kernels, which cut them again for each product, while the pictures are in the cache."""
 
     def __init__(self, inputs: Tensor, kind: Kind, kernels: Kernels) -> None:
         (k, l), stride, (top, left) = kind.window  # noqa: E741
@@ -73,7 +74,8 @@ class CompiledPatches:
         values, self._places = k * l * inputs.shape[2], examples * h * w
         pooled = examples * (h // kind.pool) * (w // kind.pool)
         self._size = (len(inputs), pooled)
-        wide = -(-values // 16) * 16
+        wide = -(-values // 16) * 16  # values, rounded up to whole vectors of 16 floats
+        # Row i holds the sums over all places of (value i of a patch) * (each value); the last, of the values.
         products = inputs.new_empty(len(inputs), values + 1, wide, dtype=torch.float64)
         for picture, product in zip(self._pictures, products, strict=True):
             kernels.call("patch_products", self._window, (picture, wide, product))
@@ -82,6 +84,7 @@ class CompiledPatches:
 
     def covariance(self) -> Tensor:
         means = self._products[:, -1]
+        # [P P^T] - [P] [P]^T, for patches that are not centred.
         return self._products[:, :-1] - means.unsqueeze(2) * means.unsqueeze(1)
 
     def forward(self, kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,15 @@ Legend: N examples, H x W size of a map, C channels, O output channels, M = N * 
 """
 
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+_ALONE_BELOW = 1 << 20
+"""Values below which one thread does the work, as starting another would take a good part of the time."""
 
 _KINDS = {torch.float32: "float", torch.float64: "double"}
 
@@ -43,17 +47,19 @@ class Kernels:
         return type(inputs) in (Tensor, torch.nn.Parameter) and inputs.dtype in _KINDS and not wrapped
 
     def call(self, function: str, sizes: tuple[int, ...], arguments: Sequence[Any]) -> None:
-        """Call a function of cpp/kernels.cpp: `sizes` are those of its maps or window, `arguments` what follows them.
+        """Call a function of cpp/kernels.cpp: `sizes` are those of its maps or window, `arguments` all others.
 
         An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
-        number of threads is torch's.
+        number of threads is torch's, or one for a little work.
         """
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+        # Bytes (uint8) are indices of places; all other tensors of a call have one dtype, which names the function.
         kind = _KINDS[next(tensor.dtype for tensor in tensors if tensor.dtype != torch.uint8)]
         for tensor in tensors:
             assert tensor.is_contiguous(), "a kernel reads dense memory"
         sized = (ctypes.c_long * len(sizes))(*sizes)
-        threads = ctypes.c_int(torch.get_num_threads())
+        # The first six sizes are those of maps and pool, or of pictures and kernel: their product is near the work.
+        threads = ctypes.c_int(torch.get_num_threads() if math.prod(sizes[:6]) >= _ALONE_BELOW else 1)
         getattr(self._library, f"{function}_{kind}")(sized, *map(_passed, arguments), threads)
 
 

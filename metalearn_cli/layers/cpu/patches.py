@@ -55,6 +55,7 @@ class Forms:
         tasks, self.examples, self.height, self.width, self.channels = shape
         self.window, (self.h, self.w) = window, window.steps(self.height, self.width)
         self.kernels = kernels
+        # The bytes of one task's patches, M * S values.
         size = self.examples * self.h * self.w * window.kernel[0] * window.kernel[1] * self.channels * element_size
         self.by_patches = size <= PATCHES_AT_ONCE
         self.tiles = tiles_of(tasks, size, PATCHES_AT_ONCE)
@@ -80,6 +81,7 @@ class Forms:
             return found.contiguous() if out is None else out.copy_(found)
         size = (len(gradient), self.examples, self.height, self.width, self.channels)
         out = gradient.new_empty(size) if out is None else out
+        # [t, M, O] @ [t, O, S]: what each value of a patch gets; pixels of several patches sum up.
         patches = torch.bmm(gradient, weight)
         if self.kernels is None:
             self._put_back(patches, out)
@@ -124,6 +126,7 @@ class Forms:
         # [1, M, O] -> [N, h, w, O] -> [N, O, h, w].
         pictures = gradient.reshape(self.examples, self.h, self.w, -1).permute(0, 3, 1, 2)
         wanted = [of == 0, of == 1, False]
+        # After stride and padding: dilation, transposed, output padding, groups, which derivatives are wanted.
         rest = (self.window.stride, self.window.padding, (1, 1), False, (0, 0), 1, wanted)
         derivative: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]
         return derivative
@@ -161,6 +164,7 @@ class _Patched:
         (k, l), (down, right), (top, left) = of.window  # noqa: E741
         padded = inputs
         if top or left:
+            # Only the margins are filled with zeros; the inside is copied.
             padded = inputs.new_empty(len(inputs), of.examples, *of.padded(), of.channels)
             padded[:, :, top : top + of.height, left : left + of.width] = inputs
             for axis, margin, inside in ((2, top, of.height), (3, left, of.width)):
@@ -199,5 +203,5 @@ class _Direct:
         return out.add_(rows) if add else out.copy_(rows)
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:
-        like = self._of.kernel(out)
+        like = self._of.kernel(out)  # a view: what is copied into it is written to `out`
         like.copy_(self._of.derivative(gradient, self._inputs, like, of=1))

@@ -20,7 +20,7 @@ from metalearn_cli.layers.cpu.normalising import Known, gradients, normalise, se
 
 
 class TailResult(NamedTuple):
-    """What a tail makes of c: `outputs` y [t, P, O], and what its derivatives need besides c.
+    """The results of a tail: the outputs y [t, P, O], and the values that its derivatives need besides c.
 
     `mean` [c] and `root`, [t, O]. With a max-pool, `chosen` [t, P, O] are the values of c from which the maxima came,
     and `origin` [t, P, O] says which of a window they are; without one both are empty, [t, 0].
@@ -33,12 +33,12 @@ class TailResult(NamedTuple):
     origin: Tensor
 
     def of(self, tile: slice) -> "TailResult":
-        """The part of a tile."""
+        """The results of the tasks of a tile."""
         return TailResult(*(value[tile] for value in self))
 
 
 class At(NamedTuple):
-    """Where a tail is differentiated: c [t, M, O], its scale [t, O], what it made of them, and the size of its maps."""
+    """The point at which a tail is differentiated: c [t, M, O], scale [t, O], the tail's results there, map sizes."""
 
     convolved: Tensor
     scale: Tensor
@@ -46,7 +46,7 @@ class At(NamedTuple):
     maps: Maps
 
     def known(self) -> Known:
-        """What the derivatives of the norm need."""
+        """The values that the derivatives of the norm need."""
         return Known(self.convolved, self.made.mean, self.made.root)
 
 
@@ -62,7 +62,7 @@ class Tail(Protocol):
     """A tail's values and derivatives. All tensors are contiguous; `gradient` is dL/dy [t, P, O]."""
 
     def empty(self, scale: Tensor, maps: Maps, /) -> TailResult:
-        """Room for what `forward` makes of the tasks of a scale [T, O]."""
+        """Tensors without values for the results of `forward`, for the tasks of a scale [T, O]."""
 
     def forward(self, at: At, shift: Tensor, /) -> None:
         """Fill `at.made`."""
@@ -70,7 +70,7 @@ class Tail(Protocol):
     def gradients(
         self, gradient: Tensor, at: At, more: Tensor | None, found: tuple[Tensor, Tensor], /
     ) -> Tensor:  # fmt: skip
-        """The gradient for c, [t, M, O], plus `more`; those for scale and shift [t, O] are written into `found`."""
+        """The gradient for c [t, M, O], plus `more`; those for scale and shift [t, O] are written into `found`."""
 
     def second_gradients(
         self,
@@ -81,7 +81,7 @@ class Tail(Protocol):
         out: tuple[Tensor, Tensor, Tensor],
         /,
     ) -> None:
-        """Write the derivatives of `gradients` for dL/dy, c and scale into `out`; `found` is what it has found."""
+        """Write the derivatives of `gradients` for dL/dy, c and scale into `out`, given its results `found`."""
 
 
 class TorchTail(NamedTuple):
@@ -91,7 +91,8 @@ class TorchTail(NamedTuple):
     slope: float
 
     def empty(self, scale: Tensor, maps: Maps, /) -> TailResult:
-        """Room for what `forward` makes of the tasks of a scale [T, O]."""
+        """Tensors without values for the results of `forward`, for the tasks of a scale [T, O]."""
+        # Of [2, T, O] one half is the mean and one the root; `chosen` and `origin` are empty, [T, 0].
         outputs, of_channels = scale.new_empty(len(scale), maps.pooled, maps.channels), scale.new_empty(2, *scale.shape)
         return TailResult(outputs, *of_channels, *scale.new_empty(2, len(scale), 0))
 
@@ -101,7 +102,8 @@ class TorchTail(NamedTuple):
         activate_(at.made.outputs, self.slope)
 
     def gradients(self, gradient: Tensor, at: At, more: Tensor | None, found: tuple[Tensor, Tensor], /) -> Tensor:
-        """The gradient for c, [t, M, O], plus `more`; those for scale and shift [t, O] are written into `found`."""
+        """The gradient for c [t, M, O], plus `more`; those for scale and shift [t, O] are written into `found`."""
+        # Backwards: first through the activation, then through the norm.
         through = let_through(gradient, at.made.outputs, self.slope)
         back, *of_channels = gradients(through, at.scale, at.known(), self.eps)
         for to, values in zip(found, of_channels, strict=True):
@@ -117,8 +119,10 @@ class TorchTail(NamedTuple):
         out: tuple[Tensor, Tensor, Tensor],
         /,
     ) -> None:
-        """Write the derivatives of `gradients` for dL/dy, c and scale into `out`; `found` is what it has found."""
+        """Write the derivatives of `gradients` for dL/dy, c and scale into `out`, given its results `found`."""
         of_gradient, of_convolved, of_scale = out
+        # gradients = N(a g) with the norm's N and the activation's factors a, which are constant almost everywhere. So
+        # its derivative for g is a times that of N, and only N has one for c and scale.
         through = let_through(gradient, at.made.outputs, self.slope)
         back, again = second_gradients(
             cotangents, through, at.scale, at.known(), found, eps=self.eps, out=of_convolved
@@ -135,24 +139,25 @@ class CompiledTail(NamedTuple):
     kernels: Kernels
 
     def empty(self, scale: Tensor, maps: Maps, /) -> TailResult:
-        """Room for what `forward` makes of the tasks of a scale [T, O]."""
+        """Tensors without values for the results of `forward`, for the tasks of a scale [T, O]."""
         size = (len(scale), maps.pooled, maps.channels)
         chosen = size if maps.pool > 1 else (len(scale), 0)
         origin = torch.empty(chosen, dtype=torch.uint8)
-        mean, root = scale.new_empty(2, *scale.shape)
+        mean, root = scale.new_empty(2, *scale.shape)  # one tensor, halved
         return TailResult(scale.new_empty(size), mean, root, scale.new_empty(chosen), origin)
 
     def forward(self, at: At, shift: Tensor, /) -> None:
         """Fill `at.made`."""
         tasks = zip(at.convolved, at.scale.contiguous(), shift.contiguous(), *at.made, strict=True)
+        # The kernels take one task; threads share out its places (cpp/vectors.h).
         for c, w, b, y, mean, root, chosen, origin in tasks:
             arguments = (c, w, b, self.eps, self.slope, mean, root, y, chosen, origin)
             self.kernels.call("forward", at.maps, arguments)
 
     def gradients(self, gradient: Tensor, at: At, more: Tensor | None, found: tuple[Tensor, Tensor], /) -> Tensor:
-        """The gradient for c, [t, M, O], plus `more`; those for scale and shift [t, O] are written into `found`."""
+        """The gradient for c [t, M, O], plus `more`; those for scale and shift [t, O] are written into `found`."""
         back = torch.empty_like(at.convolved)
-        others = [None] * len(back) if more is None else more
+        others = [None] * len(back) if more is None else more  # None is passed as no address
         tasks = zip(gradient, *self._read(at), others, back, *found, strict=True)
         for g, y, chosen, origin, c, mean, root, w, other, *to in tasks:
             arguments = (g, y, chosen, origin, self.slope, c, mean, root, w, other, *to)
@@ -168,13 +173,13 @@ class CompiledTail(NamedTuple):
         out: tuple[Tensor, Tensor, Tensor],
         /,
     ) -> None:
-        """Write the derivatives of `gradients` for dL/dy, c and scale into `out`; `found` is what it has found."""
+        """Write the derivatives of `gradients` for dL/dy, c and scale into `out`, given its results `found`."""
         dense = (value.contiguous() for value in cotangents)
         for u, v, z, g, y, chosen, origin, *rest in zip(*dense, gradient, *self._read(at), *found, *out, strict=True):
             self.kernels.call("second_gradients", at.maps, (u, v, z, g, y, chosen, origin, self.slope, *rest))
 
     @staticmethod
     def _read(at: At) -> tuple[Tensor, ...]:
-        """What both derivatives read, in the order of kernels.cpp."""
+        """The tensors that both derivatives read, in the order of cpp/kernels.cpp."""
         made = at.made
         return made.outputs, made.chosen, made.origin, at.convolved, made.mean, made.root, at.scale.contiguous()

@@ -33,6 +33,12 @@ class Interface(NamedTuple):
         return self.objective is classification
 
     @property
+    def encoding(self) -> Encoding:
+        """The encoding of its rows; only for a learner of a table."""
+        assert self.table is not None
+        return self.table
+
+    @property
     def noun(self) -> Noun:
         """The word for its examples."""
         if self.table is not None:
@@ -87,9 +93,7 @@ class ShownAs(TypedDict):
 
 
 def shown_as(data: Data, seen: Preprocessing | None, part: Part, spec: TaskSpec, seed: int) -> ShownAs:
-    """How to show the tasks of a part: as the network's inputs (with preprocessing `seen`), or, if these are features,
-    as the pictures behind them.
-    """
+    """The ShownAs of a part's tasks: the network's inputs, with preprocessing `seen`, or the pictures of features."""
     if data.pictured is None:
         return {"seen": seen, "pictures": None}
     return {"seen": data.pictured.seen, "pictures": data.pictured.sampler(part, spec, seed)}

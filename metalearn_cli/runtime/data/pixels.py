@@ -110,3 +110,11 @@ def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 def inputs_of_stored(pictures: Sequence[NDArray[np.uint8]], seen: Preprocessing) -> Tensor:
     """Stored pictures uint8 [H, W, C] as network inputs [N, C, H, W] on the CPU."""
     return normalised(torch.from_numpy(np.stack(pictures)), seen.mean, seen.std)
+
+
+def pictures_of_inputs(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
+    """Network inputs [N, C, H, W] turned back into pictures, uint8 [N, H, W, C]: the inverse of `inputs_of_stored`."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
+    values = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    pictures: NDArray[np.uint8] = values.movedim(1, -1).contiguous().numpy()
+    return pictures

@@ -158,7 +158,7 @@ def _name() -> str:
 
 
 def _processor() -> Iterator[str]:
-    """What a compiler looks at when it compiles for this processor."""
+    """The facts about this processor on which compiled code depends."""
     yield " ".join(os.uname()[i] for i in (0, 4))
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -23,7 +23,7 @@ from metalearn_cli.runtime.machine import ranks
 from metalearn_cli.runtime.machine.ranks import Rank
 
 _PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others, which may be preparing data or validating."""
+"""The time for which a process waits for the others, which may be preparing data or validating."""
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_UNTIL_TOLD = 3.0

@@ -67,6 +67,7 @@ def _tried(
     experiment: Experiment, network: Network, learner: Learner, interface: Interface
 ) -> tuple[Network, list[str]]:
     """The network in the form in which it will run, and remarks on this form for the user."""
+    # A custom network may contain any Python, so it is tried even if all its layers are known.
     own = experiment.backbone.name != "custom" and not network.foreign_layers()
     if own or learner.traits.reads == "pixels" or _is_outline(network):
         return network, []
@@ -107,10 +108,12 @@ def _is_outline(network: Network) -> bool:
     return any(value.is_meta for value in network.initial().values())
 
 
-def plan_of(experiment: Experiment, interface: Interface, device: torch.device, processes: int = 1) -> Plan:
-    """The plan by which one of `processes` processes runs its training tasks."""
+def plan_of(
+    experiment: Experiment, interface: Interface, device: torch.device, processes: int = 1, compiled: bool = False
+) -> Plan:
+    """The plan by which one of `processes` processes runs its training tasks, perhaps with `compiled` kernels."""
     values, tasks = training_spec(experiment).values(interface.input_shape), experiment.outer.meta_batch_size
-    return plan_for(device, experiment.execution, values, tasks // processes)
+    return plan_for(device, experiment.execution, values, tasks // processes, compiled)
 
 
 def evaluation_spec(experiment: Experiment) -> TaskSpec:

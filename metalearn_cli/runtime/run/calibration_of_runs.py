@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.meta import Answering, Meta, device_of
 from metalearn_cli.core.tasks import Examples, Task
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
@@ -16,7 +16,7 @@ from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Runner, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec, evaluation_steps, learner_for
 from metalearn_cli.runtime.run.checkpoint_headers import training_header
-from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
+from metalearn_cli.runtime.run.evaluation import drawn_together, on_device
 from metalearn_cli.runtime.run.promises import Calibration, Observed, Promise, TaskSize, calibrated, measured_promise
 from metalearn_cli.runtime.run.session import Session
 from metalearn_cli.runtime.run.stored_tensors import meta_of
@@ -47,6 +47,7 @@ def sizes(experiment: Experiment, data: Data) -> list[TaskSpec]:
 
 
 def _possible(data: Data, spec: TaskSpec, experiment: Experiment) -> TaskSpec | None:
+    # The samplers say whether a size is possible; dict.fromkeys leaves out what comes twice.
     for queries in dict.fromkeys((spec.queries, min(spec.queries, 5), 1)):
         try:
             data.sampler("val", spec._replace(queries=queries), experiment.eval.seed)
@@ -78,9 +79,7 @@ def calibrations(
 def kept_promises(
     known: Sequence[Calibration], data: Data, part: Part, judge: Judge, seed: int, episodes: int
 ) -> Iterator[Promise]:
-    """The measurement of each Calibration in `episodes` tasks of a part; sizes for which the part is too small are
-    left out.
-    """
+    """The measurement of each Calibration in `episodes` tasks of a part; sizes that need a larger part are left out."""
     for calibration in known:
         spec = TaskSpec(calibration.ways, calibration.shots, calibration.queries)
         try:
@@ -95,15 +94,14 @@ def observe(
 ) -> Observed:  # fmt: skip
     """The outputs of a learner in tasks 0, 1, ... of a part, for their queries and for pictures of other classes."""
     sampler, others = data.sampler(part, spec, seed), data.strangers(part, spec, seed)
-    device = next(iter(judge.meta.params.values())).device
+    device = device_of(judge.meta)
     parts, targets, queries = [], [], spec.ways * spec.queries
 
     def outputs(meta: Meta, tasks: Task) -> Tensor:
         with torch.no_grad():
             return judge.learner.answers(meta, tasks.support, tasks.query.inputs, [judge.steps])[0]
 
-    for start in range(0, episodes, EPISODES_AT_ONCE):
-        numbers = range(start, min(start + EPISODES_AT_ONCE, episodes))
+    for numbers in drawn_together(range(episodes), judge.runner):
         tasks = sampler(0, numbers)
         asked = [tasks.query.inputs] + ([] if others is None else [others(0, numbers).support.inputs])
         # Strangers are asked with the queries, so that a task is learned once.
@@ -111,7 +109,7 @@ def observe(
         found = judge.runner.chunks(outputs, judge.meta, on_device(Task(tasks.support, both), device))
         parts.append(torch.cat(found).cpu())
         targets.append(tasks.query.targets.cpu())
-        tick(numbers.stop)
+        tick(numbers[-1] + 1)
     rows = torch.cat(parts)
     rows = rows.where(rows.isfinite().all(-1, keepdim=True), 0.0)  # equal outputs: such a learner prefers no class
     strangers = None if others is None else rows[:, queries:]
@@ -119,9 +117,7 @@ def observe(
 
 
 def _groups(data: Data, part: Part, spec: TaskSpec, seed: int, *, tasks: int) -> Tensor:
-    """The classes [E, W] of tasks 0, 1, ... of a part, or the groups whose rows they have, as numbers in order of first
-    appearance.
-    """
+    """The classes [E, W] of tasks 0, 1, ... of a part, or the groups of their rows, numbered as they first appear."""
     numbers, names = dict[str, int](), (data.groups or data.names)(part, spec, seed)
     return torch.tensor([[numbers.setdefault(name, len(numbers)) for name in names(0, task)] for task in range(tasks)])
 

@@ -20,6 +20,7 @@ from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.machine.memory import WithoutDraws
 from metalearn_cli.runtime.run.assembly import backbone_for, learner_for
+from metalearn_cli.runtime.run.before_adaptation import TARGETS, BeforeAdaptation, as_trained
 from metalearn_cli.runtime.run.checkpoint_headers import (
     AdaptedHeader,
     TrainingHeader,
@@ -29,7 +30,6 @@ from metalearn_cli.runtime.run.checkpoint_headers import (
     not_written,
     training_header,
 )
-from metalearn_cli.runtime.run.growing import TARGETS, BeforeAdaptation, as_trained
 from metalearn_cli.runtime.run.outer_step import learned, leaves
 from metalearn_cli.storage.runs.checkpoints import Checkpoint
 

@@ -23,7 +23,7 @@ from metalearn_cli.runtime.data.extraction import asked_features
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.table_tasks import objective_of
 from metalearn_cli.runtime.data.view import Typical, View
-from metalearn_cli.runtime.run.likeness import unlike_experiment
+from metalearn_cli.runtime.run.interface_check import unlike_experiment
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.settings import Settings, Size, Steps
 from metalearn_cli.storage.runs.checkpoints import Checkpoint

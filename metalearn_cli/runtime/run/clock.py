@@ -29,6 +29,7 @@ class Clock:
     @property
     def tasks_per_second(self) -> float:
         """The number of training tasks per second of training; NaN before the first task."""
+        # 1e-9: the first task may end within the resolution of the clock.
         return self.tasks / max(self.seconds - self.validating, 1e-9) if self.tasks else math.nan
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, count, tasks_between
-from metalearn_cli.errors import DivergedError
+from metalearn_cli.errors import DivergedError, some_of
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.machine.execution import OfTasks
 from metalearn_cli.runtime.run.outer_step import leaves
@@ -42,8 +42,7 @@ def of(numbers: Sequence[int]) -> str:
     """Suffix for a message: " of task 3", " of tasks 1, 2", or "" if no task alone is the cause."""
     if not numbers:
         return ""
-    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
-    return f" of task{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_SHOWN]))}{more}"
+    return f" of task{'s' if len(numbers) > 1 else ''} {some_of(list(map(str, numbers)), _SHOWN)}"
 
 
 def diverged(

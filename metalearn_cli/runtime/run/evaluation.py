@@ -4,13 +4,13 @@ Legend: E episodes, K inner steps.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from metalearn_cli.core.meta import Answering, Meta, Scores, scores_per_step
+from metalearn_cli.core.meta import Answering, Meta, Scores, device_of, scores_per_step
 from metalearn_cli.core.tasks import Task, with_each
 from metalearn_cli.runtime.data.pixels import sent
 from metalearn_cli.runtime.data.sampling import Sampler
@@ -50,7 +50,7 @@ def scores_of(
     It ends after `episodes` episodes, or as soon as `enough(scores so far)` is true. Episode i is the same for every
     learner. The processes of `group` share the episodes, and each returns all scores. `meta` does not change.
     """
-    device = next(iter(meta.params.values())).device
+    device = device_of(meta)
     score_task = partial(scores_per_step, learner, steps)
     collected: list[Scores] = []
     at_once = EPISODES_AT_ONCE * group.size
@@ -59,11 +59,24 @@ def scores_of(
         # A process without a share of the block runs its last episode as well, so that all processes take part in the
         # exchange; that copy is not counted.
         mine = group.share(block) or block[-1:]
-        scores = runner.each(score_task, meta, on_device(sampler(0, mine), device))
+        parts = [
+            runner.each(score_task, meta, on_device(sampler(0, part), device)) for part in drawn_together(mine, runner)
+        ]
+        scores = joined_scores(parts)
         collected.append(group.gathered(scores, len(block)))
         if enough(joined_scores(collected)):
             break
     return joined_scores(collected)
+
+
+def drawn_together(episodes: Sequence[int], runner: Runner) -> Iterator[Sequence[int]]:
+    """Yield the episodes in parts that are drawn and computed at the same moment: 32 of photos take too much memory.
+
+    Parts are whole chunks of the runner's plan, so the numbers are those of all episodes in one piece.
+    """
+    size = min(runner.plan.at_once, EPISODES_AT_ONCE)
+    for first in range(0, len(episodes), size):
+        yield episodes[first : first + size]
 
 
 def summary(scores: Scores) -> list[Step]:

@@ -67,6 +67,7 @@ def forecast(session: Session) -> Forecast:
 
         per_validation = _of_validation(measure, steps, episodes)
     iterations, measures = experiment.outer.iterations, experiment.eval
+    # The iterations after which the run validates: the first time, every so many, and at the end.
     first = min(measures.first, iterations)
     rounds = range(measures.every, iterations + 1, measures.every)
     validations = len({first, iterations, *rounds})
@@ -87,6 +88,7 @@ def _of_validation(measure: Callable[[int, int], None], inner_steps: int, episod
     few, first = min(episodes, EPISODES_AT_ONCE), min(inner_steps, _INNER_STEPS)
     measure(first // 2, 1)  # libraries set themselves up
     half, whole = (_seconds(partial(measure, steps, 1)) for steps in (first // 2, first))
+    # The further steps of one episode, beyond the `first` that were run.
     alone = whole + max(0.0, whole - half) / max(1, first - first // 2) * (inner_steps - first)
     if alone * few > _SECONDS:
         return alone * episodes

@@ -53,7 +53,7 @@ def prove(experiment: Experiment, interface: Interface, device: torch.device, sa
     learner, interface = _smallest(experiment, interface)
     by_itself = experiment.model_copy(update={"execution": experiment.execution.model_copy(update={"mode": "loop"})})
     reference = learner_for(by_itself, interface, experiment.task.statistics)
-    plan = plan_of(experiment, interface, device)
+    plan = plan_of(experiment, interface, device, compiled=learner.traits.compiled)
     meta = _double(learner.init(), device)
     tasks = with_each(tiny_tasks(interface), lambda values: values.to(device))
     with default_type(torch.float64), running(plan) as runner:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.errors import ConfigError
+from metalearn_cli.errors import ConfigError, some_of
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import Params, Pass
@@ -50,6 +50,7 @@ def tried_network(network: Network, asked: Requirements) -> tuple[Network, list[
     params = _two_of_each(network)
     refused: list[BaseException] = []
     for one_by_one, attention in product((False, True), repeat=2):
+        # Plain attention is tried only if torch's own was the reason of the last refusal.
         if attention and _ATTENTION not in str(refused[-1]):
             continue
         way = network.with_plain_attention() if attention else network
@@ -95,8 +96,8 @@ def _told(network: Network, refused: list[BaseException], idle: list[str], asked
 
 
 def _some(names: list[str]) -> str:
-    shown = [name.removeprefix("body.") for name in names]
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more parameters" if len(shown) > 3 else "")
+    listed = some_of([name.removeprefix("body.") for name in names], 3)
+    return f"{listed} parameters" if len(names) > 3 else listed
 
 
 def _require_right(network: Network, params: Params, asked: Requirements) -> list[str]:
@@ -139,6 +140,7 @@ def _outcomes(network: Network, params: Params, asked: Requirements, kind: torch
         outputs = network(at, inputs, how)
         if asked.order == 0 or not outputs.requires_grad:
             return {"outputs": {"": outputs.detach()}}
+        # Any scalar that all outputs enter. The second derivatives are those of the squared length of its gradient.
         loss, twice = outputs.square().sum(), asked.order > 1
         first = torch.autograd.grad(loss, list(at.values()), create_graph=twice, allow_unused=True)
         found: dict[str, Outcome] = {"outputs": {"": outputs.detach()}}
@@ -171,6 +173,7 @@ def _two_of_each(network: Network) -> Params:
     for name, value in network.initial().items():
         twice = value.detach().double().expand(2, *value.shape)
         noise = torch.randn(twice.shape, generator=generator, dtype=torch.float64)
+        # A tenth of a tensor's mean size: the tasks differ, and stay where the network works.
         params[name] = twice.clone() if name in network.fixed else twice + 0.1 * noise * value.double().abs().mean()
     return params
 

@@ -111,6 +111,7 @@ def calibrated(observed: Observed, size: TaskSize) -> Calibration:
     outputs, targets, strangers, _ = observed
     temperature = found_by.best_temperature(outputs.flatten(0, 1), targets.flatten())
     right = (outputs / temperature).softmax(-1).double().gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    # Scores are those of tempered outputs, as `Calibration.fit` computes them later.
     score = None if strangers is None else _telling(outputs / temperature, strangers / temperature)
     members = found_by.fit_of(outputs.double() / temperature, score or "probability")
     least = found_by.keeping(members, KEPT) if score else math.inf
@@ -189,6 +190,7 @@ def measured_promise(calibration: Calibration, observed: Observed) -> Promise:
 def _sets(calibration: Calibration, probabilities: Tensor, targets: Tensor, groups: Tensor, *, coverage: float) -> Sets:
     sets = found_by.sets_of(probabilities, calibration.floor(coverage))
     held = sets.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()
+    # If all tasks have the same groups, none were drawn, and an interval over draws of groups has no meaning.
     each = groups.sort(1).values
     drawn = groups.gather(1, targets).flatten() if bool((each != each[:1]).any()) else None
     sizes = sets.sum(-1).double()
@@ -210,6 +212,7 @@ def nearest(calibrations: Sequence[Calibration], ways: int, shots: float) -> Cal
     """The Calibration whose tasks are nearest in ways and shots; None if there is no Calibration."""
 
     def distance(calibration: Calibration) -> float:
+        # In logarithms 1 and 2 shots are as far apart as 5 and 10. Ways count twice: a choice, which nothing measures.
         return 2 * abs(math.log(calibration.ways / ways)) + abs(math.log(calibration.shots / shots))
 
     return min(calibrations, key=distance, default=None)

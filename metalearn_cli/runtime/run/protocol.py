@@ -122,6 +122,7 @@ def _text(value: object) -> str:
 def _augmentation(settings: Choice, part: Part) -> tuple[str, ...]:
     """The random changes that a dataset makes to the pictures of a part (only training has any)."""
     dataset = dataset_of(settings)
+    # A mixture changes the pictures of each member as that member's block says.
     if isinstance(dataset, Mixture):
         return tuple(sorted({one for member in dataset.of for one in _augmentation(member, part)}))
     sampling = getattr(dataset, "sampling", None)

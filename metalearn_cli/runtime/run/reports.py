@@ -15,6 +15,12 @@ class Report(NamedTuple):
     `skipped`: the number of steps in the run that were left out because they were not finite.
     `cut_short`: the share of the last meta-batch's tasks in which negative curvature ended conjugate gradients early
         (only iMAML; None for others).
+
+    >>> from metalearn_cli import load_experiment, train
+    >>> experiment = load_experiment("quickstart", "outer.iterations=1", "eval.val_episodes=2")
+    >>> report = next(train(experiment, "runs/report"))
+    >>> report.iteration, [step.step for step in report.val]
+    (1, [0, 1, 2, 3])
     """
 
     iteration: int

@@ -76,7 +76,7 @@ def open_session(
         say(line)
     compiling = say if device.type == "cpu" else None
     validator = learner_for(experiment, interface, evaluation_statistics(experiment), compiling)
-    training_sampler(experiment, data, validator)
+    training_sampler(experiment, data, validator)  # for its errors alone, too
     measured = evaluation_protocol(experiment, interface, validator, "val", experiment.eval.val_episodes)
     _require_ways(experiment, validator)
     learner = learner_for(experiment, interface, experiment.task.statistics)
@@ -84,7 +84,7 @@ def open_session(
         say(line)
     return Session(
         experiment, data, learner, validator,
-        plan=plan_of(experiment, interface, device, group.size),
+        plan=plan_of(experiment, interface, device, group.size, learner.traits.compiled),
         device=device,
         folder=folder,
         group=group,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.runtime.data.interface import shown_as
+from metalearn_cli.runtime.data.pixels import pictures_of_inputs
 from metalearn_cli.runtime.run.assembly import evaluation_spec
 from metalearn_cli.runtime.run.state import State
 from metalearn_cli.storage.runs.sinks import Sink
@@ -51,14 +51,12 @@ def tell_result(state: State, last: "Report", sinks: Sequence[Sink]) -> None:
 
 def task_picture(task: Task, ways: int, seen: Preprocessing) -> NDArray[np.uint8]:
     """The first task of a batch as one RGB picture: a row for each class, its S shots, a gap, its Q queries."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
 
     def rows(inputs: Tensor) -> NDArray[np.uint8]:
-        pixels = ((inputs[0].cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        pixels = pictures_of_inputs(inputs[0], seen)
         by_class = pixels.reshape(ways, -1, *pixels.shape[1:])
-        # [W, N, C, H, W'] -> [W, H, N, W', C] -> one row of N pictures for each class.
-        tall: NDArray[np.uint8] = by_class.transpose(0, 3, 1, 4, 2).reshape(ways * seen.height, -1, seen.channels)
-        return tall
+        # [W, N, H, W', C] -> [W, H, N, W', C] -> one row of N pictures for each class, which are W' wide.
+        return by_class.swapaxes(1, 2).reshape(ways * seen.height, -1, seen.channels)
 
     support, query = rows(task.support.inputs), rows(task.query.inputs)
     gap = np.full((len(support), _GAP, seen.channels), _GREY, np.uint8)

@@ -64,7 +64,7 @@ class Averages(NamedTuple):
 
     def plus(self, loss: float, score: float) -> "Averages":
         """The means with one more iteration."""
-        n = self.iterations + 1
+        n = self.iterations + 1  # mean_n = mean_(n-1) + (x_n - mean_(n-1)) / n
         return Averages(n, self.loss + (loss - self.loss) / n, self.score + (score - self.score) / n)
 
 

@@ -68,6 +68,7 @@ def loop(session: Session, runner: Runner, state: State, watch: Watch) -> Iterat
     clock = Clock(keeping.minutes)
     watch = _within_time(watch, clock)
     stepper = (LateStepper if reads_later(session) else Stepper)(session, runner, state, watch.say)
+    # On resume the report of the last step before a stop may still be due, so a round is a step, a report, or both.
     while state.iteration < outer.iterations or report_is_due(session, state):
         stopping, report = False, None
         try:
@@ -118,6 +119,7 @@ def _mean(session: Session, tasks: Task, sums: Meta, query: Scores, stop: bool) 
     step; a process that went on alone would wait for the others forever.
     """
     count, group = session.experiment.outer.meta_batch_size, session.group
+    # One list of tensors, so that all of them go through one exchange between the processes.
     flat, tree = pytree.tree_flatten(sums)
     flat += [query.loss.sum(), query.score.sum()]
     if group.size > 1:
@@ -198,4 +200,5 @@ def _validated(session: Session, runner: Runner, state: State, watch: Watch) -> 
         scores = scores_of(
             validator, runner, state.meta, sampler, steps, episodes=episodes, enough=stopped, group=session.group
         )
+    # Fewer episodes: a stop ended the validation before its time.
     return summary(scores) if len(scores.score) == episodes else None

@@ -14,7 +14,6 @@ from metalearn_cli.core.calibration import best_temperature
 from metalearn_cli.core.heads import is_head
 from metalearn_cli.core.meta import Adapted, Learner, Meta
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.datasets.tabular.encoding import with_support_moments
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
@@ -22,7 +21,7 @@ from metalearn_cli.nouns import Noun
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.torch_threads import torch_alone
 from metalearn_cli.runtime.run.assembly import evaluation_steps
-from metalearn_cli.runtime.run.growing import BeforeAdaptation
+from metalearn_cli.runtime.run.before_adaptation import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration, nearest
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
@@ -51,7 +50,12 @@ def standardised_by_task(interface: Interface, experiment: Experiment) -> bool:
 
 
 class Adaptable:
-    """A learner that is ready to learn classes or values from few examples: meta-trained, or in need of no training."""
+    """A learner that is ready to learn classes or values from few examples: meta-trained, or in need of no training.
+
+    >>> from metalearn_cli import load
+    >>> load("runs/cats/checkpoints/best.pt")
+    <Adaptable 'runs/cats/checkpoints/best.pt': maml with conv4, 2 classes, 28 x 28 pixels, grey>
+    """
 
     def __init__(self, learned: Learned) -> None:
         self.experiment, self.interface = learned.experiment, learned.interface
@@ -73,7 +77,9 @@ class Adaptable:
         """
         inputs = inputs_of(images, self.interface)
         if not self.interface.tells_classes_apart:
-            steps: Sequence[Classifier] = self.regressors(inputs, targets_in(labels, len(inputs), self._encoding))
+            steps: Sequence[Classifier] = self.regressors(
+                inputs, targets_in(labels, len(inputs), self.interface.encoding)
+            )
         else:
             given = labels_in(labels)
             classes = self.classes_of(labelled_classes(inputs, given, [], self.interface.noun))
@@ -96,20 +102,16 @@ class Adaptable:
             raise DataError(f"all labels are {found[0]!r}; {noun.many} of two or more classes are needed")
         return fixed or found
 
-    @property
-    def _encoding(self) -> Encoding:
-        assert self.interface.table is not None
-        return self.interface.table
-
     def regressors(self, inputs: Tensor, values: Tensor) -> list[Regressor]:
         """The regressors after 0..K inner steps on prepared inputs [N, ...] with standardised targets [N, P].
 
         They may have diverged; `reopened.require_finite` checks this.
         """
         interface, inputs = self._based(inputs)
+        # A batch of one task: [N, ...] -> [1, N, ...].
         shown, known = (tensor.to(self._learned.device).unsqueeze(0) for tensor in (inputs, values))
         states = self._states(Examples(shown, known))
-        make = partial(Regressor, self.experiment, interface, self._learned.learner, self._encoding.targets)
+        make = partial(Regressor, self.experiment, interface, self._learned.learner, self.interface.encoding.targets)
         return [make(state, step) for step, state in enumerate(states)]
 
     def classifiers(self, inputs: Tensor, targets: Tensor, classes: Sequence[Any]) -> list[Classifier]:
@@ -119,6 +121,7 @@ class Adaptable:
         validation tasks. It gets the temperature that fits support pictures best when they are left out, if each class
         has two or more.
         """
+        # Only a closed form is adapted once more for each fold; inner steps would take many times as long.
         if not self._costs_nothing:
             return self.adapted(inputs, targets, classes)
         with torch_alone():

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metalearn_cli.core.heads import CosineHead
+from metalearn_cli.core.heads import HEAD, CosineHead, is_head
 from metalearn_cli.core.meta import Adapted, Learner
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.layers.passing import under_prefix
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.run.assembly import backbone_for
+from metalearn_cli.runtime.run.before_adaptation import BeforeAdaptation
 from metalearn_cli.runtime.run.checkpoint_headers import interface_header, versions
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
-from metalearn_cli.runtime.run.growing import BeforeAdaptation
 from metalearn_cli.runtime.run.promises import Calibration
 from metalearn_cli.runtime.use import export
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
@@ -45,7 +45,13 @@ class Classifier:
     """A classifier for the classes of one support set, after `steps` inner steps.
 
     `classes` are its labels, in the order of the probabilities. `adapted` is a batch of one task. `calibration` is None
-    if the probabilities are not calibrated. `origin` is what it needs to learn more classes; None if it cannot.
+    if the probabilities are not calibrated. `origin` is the learner before adaptation; None if the classifier cannot
+    learn more classes.
+
+    >>> import metalearn_cli
+    >>> learner = metalearn_cli.load("runs/cats/checkpoints/best.pt")
+    >>> learner.adapt(np.zeros((2, 28, 28), np.uint8), ["cat", "dog"])
+    <Classifier of ['cat', 'dog'] after 2 inner steps on 2 support pictures of 28 x 28 pixels, grey>
     """
 
     def __init__(
@@ -56,12 +62,9 @@ class Classifier:
         self.classes = list(classes)
         self.calibration = calibration
         self.temperature = temperature if calibration is None else calibration.temperature
-        self.steps = steps
-        self._experiment = experiment
-        self._interface = interface
-        self._learner = learner
-        self._adapted = adapted
-        self.origin = origin
+        self.steps, self.origin = steps, origin
+        self._experiment, self._interface = experiment, interface
+        self._learner, self._adapted = learner, adapted
 
     def __repr__(self) -> str:
         examples = f"support {self._interface.noun.many} of {size_of(self._interface)}"
@@ -129,9 +132,8 @@ class Classifier:
     def places(self, inputs: Tensor) -> NDArray[np.int64]:
         """For each picture the place in `classes` of the most probable class; NO_ANSWER if an output is not finite."""
         outputs = self.outputs(inputs)
-        best = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER)
-        answers: NDArray[np.int64] = best.cpu().numpy()
-        return answers
+        best: NDArray[np.int64] = outputs.argmax(-1).where(outputs.isfinite().all(-1), NO_ANSWER).cpu().numpy()
+        return best
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """The outputs [N, W] of the adapted learner for prepared pictures, before temperature and softmax."""
@@ -186,16 +188,16 @@ class Classifier:
         with torch.no_grad():
             outputs = self._learner.predict([adapted], adapted.support)[0][0]
         reads = self._learner.traits.reads
-        if reads != "pixels":
-            network = backbone_for(self._experiment, self._interface)
-            if reads == "directions":
-                network.head = CosineHead(1, 1)  # only a placeholder; `plain` gives it the size of the parameters
-            if self._learner.traits.head is not None:
-                network.head = self._learner.traits.head(under_prefix("head.", params))
-                params = {name: value for name, value in params.items() if name in dict(network.named_parameters())}
-        else:
+        if reads == "pixels":
             network = without_body(math.prod(self._interface.input_shape))
-            params = {name: value for name, value in params.items() if name.startswith("head.")}
+            params = {name: value for name, value in params.items() if is_head(name)}
+            return plain(network, params, adapted.support[0], outputs)
+        network = backbone_for(self._experiment, self._interface)
+        if reads == "directions":
+            network.head = CosineHead(1, 1)  # only a placeholder; `plain` gives it the size of the parameters
+        if self._learner.traits.head is not None:
+            network.head = self._learner.traits.head(under_prefix(HEAD, params))
+            params = {name: value for name, value in params.items() if name in dict(network.named_parameters())}
         return plain(network, params, adapted.support[0], outputs)
 
     def save(self, path: str | Path) -> None:

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.meta import Answering, Meta, device_of
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.datasets.tabular import Encoding
+from metalearn_cli.runtime.data.pixels import pictures_of_inputs
 from metalearn_cli.runtime.data.sampling import Names, Sampler
 from metalearn_cli.runtime.machine.execution import Plan, running
-from metalearn_cli.runtime.run.evaluation import EPISODES_AT_ONCE, on_device
+from metalearn_cli.runtime.run.evaluation import drawn_together, on_device
 from metalearn_cli.runtime.use.answer_counts import NO_ANSWER
 
 MOST = 200  # episodes that a page looks at
@@ -53,7 +54,7 @@ class ClassFacts(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """How often queries of class `shown` were taken for class `taken_for`.
+    """The number of times that queries of class `shown` were taken for class `taken_for`.
 
     `queries` counts all queries of `shown` in the episodes that have both classes.
     """
@@ -120,7 +121,7 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
 
     `tick` gets the number of finished episodes.
     """
-    learner, device = subject.learner, _device(subject.meta)
+    learner, device = subject.learner, device_of(subject.meta)
 
     def outputs(meta: Meta, tasks: Task) -> Tensor:
         with torch.no_grad():
@@ -128,12 +129,12 @@ def answered(subject: Subject, episodes: int, tick: Callable[[int], None] = lamb
 
     targets, answers = [], []
     with running(subject.plan) as runner:
-        for start in range(0, episodes, EPISODES_AT_ONCE):
-            tasks = subject.sampler(0, range(start, min(start + EPISODES_AT_ONCE, episodes)))
+        for numbers in drawn_together(range(episodes), runner):
+            tasks = subject.sampler(0, numbers)
             rows = torch.cat(runner.chunks(outputs, subject.meta, on_device(tasks, device)))
             answers.append(rows.argmax(-1).where(rows.isfinite().all(-1), NO_ANSWER).cpu().numpy())
             targets.append(tasks.query.targets.cpu().numpy())
-            tick(min(start + EPISODES_AT_ONCE, episodes))
+            tick(numbers[-1] + 1)
     names = [subject.names(0, number) for number in range(episodes)]
     return Answered(names, np.concatenate(targets), np.concatenate(answers))
 
@@ -142,17 +143,5 @@ def episode_pictures(subject: Subject, number: int) -> Shown:
     """The pictures of an episode, in the size and colours that the network gets."""
     task, seen, ways = (subject.pictures or subject.sampler)(0, [number]), subject.seen, len(subject.names(0, number))
     assert seen is not None
-    parts = (pixels(half.inputs[0], seen) for half in task)
+    parts = (pictures_of_inputs(half.inputs[0], seen) for half in task)
     return Shown(*(part.reshape(ways, -1, *part.shape[1:]) for part in parts))
-
-
-def pixels(inputs: Tensor, seen: Preprocessing) -> NDArray[np.uint8]:
-    """Network inputs [N, C, H, W] turned back into pictures, uint8 [N, H, W, C]."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (seen.mean, seen.std))
-    values = ((inputs.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    pictures: NDArray[np.uint8] = values.movedim(1, -1).contiguous().numpy()
-    return pictures
-
-
-def _device(meta: Meta) -> torch.device:
-    return next(iter(meta.params.values())).device

@@ -23,7 +23,7 @@ from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.folds import folds, others
 from metalearn_cli.runtime.use.given_rows import rebased
 from metalearn_cli.runtime.use.network_inputs import decoded_picture, network_inputs
-from metalearn_cli.runtime.use.strangeness import PictureGroup, alien_remarks
+from metalearn_cli.runtime.use.unlike_pictures import PictureGroup, alien_remarks
 from metalearn_cli.storage.inputs.archives import is_archive
 from metalearn_cli.storage.inputs.containers import is_container
 from metalearn_cli.storage.inputs.downloads import Progress
@@ -63,13 +63,8 @@ class Labelled(NamedTuple):
         return torch.tensor([places.get(label, -1) if label is not None else -1 for label in self.labels])
 
 
-def support_in(
-    path: Path, interface: Interface, least: int = 2, typical: Typical | None = None,
-    progress: Progress = lambda *_moved: None,
-) -> Labelled:  # fmt: skip
+def support_in(path: Path, interface: Interface, least: int = 2, progress: Progress = lambda *_moved: None) -> Labelled:
     """The pictures of a folder or zip that holds a folder for each class.
-
-    `typical` describes the features that pictures should have, for a remark if they are of another kind.
 
     Raises DataError if there are fewer than `least` classes, a class is in two folders, or a picture cannot be read.
     """
@@ -83,9 +78,7 @@ def support_in(
             raise DataError(f"class {label!r} is in two folders, {folders[label]} and {folder}; rename one of them")
     if len(found.classes) < least:
         raise DataError(f"{path}: has {len(found.classes)} class folder, two or more are needed (CLASS/picture.jpg)")
-    alien = alien_remarks(
-        PictureGroup("support pictures", found.files, found.inputs, found.brightness), interface, typical
-    )
+    alien = alien_remarks(PictureGroup("support pictures", found.files, found.inputs, found.brightness), interface)
     return found._replace(remarks=[*found.remarks, *alien])
 
 

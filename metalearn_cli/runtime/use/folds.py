@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_MOST_FOLDS = 200  # each fold adapts the learner once more
+MOST_FOLDS = 200  # each fold adapts the learner once more
 
 
 class Fold(NamedTuple):
@@ -28,7 +28,7 @@ def folds(targets: Tensor) -> list[Fold]:
     pictures are spread evenly. A smaller class starts again at its first picture.
     """
     places = [torch.nonzero(targets == way).flatten() for way in range(int(targets.max()) + 1)]
-    count = min(max(map(len, places)), _MOST_FOLDS)
+    count = min(max(map(len, places)), MOST_FOLDS)
 
     def fold(number: int) -> Fold:
         taken = [number % len(own) if len(own) < count else number * len(own) // count for own in places]

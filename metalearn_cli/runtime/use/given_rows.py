@@ -83,7 +83,7 @@ def rebased(inputs: Tensor, before: Encoding | None, after: Encoding | None) -> 
     """
     if before is None or after is None or before == after:
         return inputs
-    channels = len(before.numeric)
+    channels = len(before.numeric)  # categorical inputs stand behind them and have neither mean nor scale
     scale, shift = torch.ones(inputs.shape[1]), torch.zeros(inputs.shape[1])
     mean, std, new_mean, new_std = (
         torch.tensor(values, dtype=torch.float64) for values in (before.mean, before.std, after.mean, after.std)

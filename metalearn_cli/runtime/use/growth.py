@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.run.assembly import learner_for
-from metalearn_cli.runtime.run.growing import as_trained
+from metalearn_cli.runtime.run.before_adaptation import as_trained
 from metalearn_cli.runtime.use.adaptation import Adaptable, Learned, labelled_classes, standardised_by_task
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.given_rows import RowsGiven
@@ -50,6 +50,14 @@ def grown(classifier: Classifier, images: Pictures | RowsGiven, labels: Iterable
     """The classifier after learning more examples, of its classes or of new ones.
 
     It equals a classifier that was adapted to all examples at once. New classes stand behind its old ones.
+
+    >>> import numpy as np
+    >>> from metalearn_cli import grown, load, load_experiment, train
+    >>> settings = "algorithm={name: protonet}", "outer.iterations=1", "eval={val_episodes: 2}"
+    >>> reports = list(train(load_experiment("quickstart", *settings), "runs/growing"))
+    >>> two = load("runs/growing/checkpoints/best.pt").adapt(np.zeros((2, 28, 28), np.uint8), ["cat", "dog"])
+    >>> grown(two, np.full((1, 28, 28), 255, np.uint8), ["owl"]).classes
+    ['cat', 'dog', 'owl']
 
     Raises ConfigError if it cannot grow (`growable`), DataError or DivergedError as `Adaptable.adapt` does.
     """

@@ -84,6 +84,13 @@ def load(source: str | Path | Experiment, device: str = "cpu") -> Adaptable:
 def load_classifier(path: str | Path, device: str = "cpu") -> Classifier:
     """The adapted classifier in `path`, as `Classifier.save` or `metalearn finetune --output` wrote it.
 
+    >>> import numpy as np
+    >>> from metalearn_cli import load, load_classifier
+    >>> pictures = np.random.default_rng(0).integers(0, 256, (2, 28, 28), dtype=np.uint8)
+    >>> load("runs/cats/checkpoints/best.pt").adapt(pictures, ["cat", "dog"]).save("cats.pt")
+    >>> load_classifier("cats.pt").classes
+    ['cat', 'dog']
+
     Raises CheckpointError if the file is damaged or holds something else.
     """
     return classifier_in(checkpoints.read_checkpoint(Path(path)), device_named(device), Path(path))

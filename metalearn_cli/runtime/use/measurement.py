@@ -26,7 +26,7 @@ from metalearn_cli.runtime.run.unseen import require_unseen
 from metalearn_cli.runtime.use.ensemble_members import EnsembleMember, members
 from metalearn_cli.runtime.use.episode_answers import Subject
 from metalearn_cli.runtime.use.regression_examples import FamilyResult, by_family, explained_shares, medians
-from metalearn_cli.runtime.use.worth import Compared, answered_alone
+from metalearn_cli.runtime.use.simpler_learners import Compared, answered_alone
 from metalearn_cli.storage.inputs.downloads import Progress
 
 _log = logging.getLogger("metalearn_cli")
@@ -34,9 +34,9 @@ _MEASURED: dict[str, Part] = {"test": "test", "val": "val"}
 
 
 class Result(NamedTuple):
-    """What was measured, on what, and the last step's score of each episode [episodes].
+    """A measurement of a checkpoint or an ensemble.
 
-    `protocol`: its conditions. `steps`: the results after each inner step. `scores`: the last step's score of each
+    `protocol`: the conditions. `steps`: the results after each inner step. `scores`: the last step's score of each
     episode [episodes].
     `fingerprint`: equal for the same episodes. `stream`: equal if the episodes of the shorter measurement are the first
     ones of the longer. `recipe`: equal for trainings that differ only in their `seed`.
@@ -44,9 +44,13 @@ class Result(NamedTuple):
     `members`: the checkpoints of an ensemble; empty for a single checkpoint.
     `lost`: the number of episodes without a finite loss after the last step.
     `promises`: how well the promises hold, for each size of tasks that it was calibrated for.
-    `worth`: its accuracy beside that of learners that learned less, for pictures of one's own (dataset `folder`).
-    `explained`: the median R2 after each inner step; empty where classes are told apart.
-    `families`: the result of each family of functions; empty for data that have none.
+    `worth`: the accuracy beside that of learners that learned less (only your own pictures, dataset `folder`).
+    `explained`: the median R2 after each inner step (only regression).
+    `families`: the result of each family of functions (only the dataset `functions`).
+
+    >>> result = evaluate("runs/cats/checkpoints/best.pt", episodes=4)
+    >>> result.algorithm, result.scores.shape
+    ('maml', torch.Size([4]))
     """
 
     algorithm: str
@@ -159,12 +163,13 @@ def _subject(
     """A checkpoint's learner, or all of a folder as an ensemble, with the episodes that it is measured on."""
     experiment, interface, spec = opened[0].asked, opened[0].interface, assembly.evaluation_spec(opened[0].asked)
     metas = [meta_of(one.checkpoint, one.path, own, place) for one, own in zip(opened, learners, strict=True)]
+    values, compiled = spec.values(interface.input_shape), any(own.traits.compiled for own in learners)
     ensemble, drawn = path.is_dir(), (protocol.part, spec, experiment.eval.seed)
     return Subject(
         Ensemble(tuple(learners)) if ensemble else learners[0],
         together(metas) if ensemble else metas[0],
         protocol.inner_steps,
-        plan_for(place, experiment.execution, spec.values(interface.input_shape), EPISODES_AT_ONCE),
+        plan_for(place, experiment.execution, values, EPISODES_AT_ONCE, compiled),
         data.sampler(*drawn),
         names=data.names(*drawn),
         table=interface.table,
@@ -182,7 +187,7 @@ def _result(
         second_order=second_order,
         protocol=protocol._replace(episodes=episodes),
         fingerprint=episodes_fingerprint(subject.sampler, episodes),
-        stream=episodes_fingerprint(subject.sampler, 1),
+        stream=episodes_fingerprint(subject.sampler, 1),  # the first episode tells which stream they are drawn from
         steps=summary(scores),
         scores=scores.score[:, -1],
         seed=opened[0].trained.seed,
@@ -199,7 +204,7 @@ def _result(
 def _scores(
     subject: Subject, protocol: Protocol, experiment: Experiment, until_ci: float | None, progress: Progress
 ) -> Scores:
-    cap = protocol.episodes or 0
+    cap = protocol.episodes or 0  # never None here; only the protocol of training has no episodes
 
     def enough(scores: Scores) -> bool:
         progress("episodes", scores.score.shape[0], cap)
@@ -231,7 +236,10 @@ def _learner(one: EnsembleMember) -> Learner:
 
 
 def _recipe(opened: Sequence[EnsembleMember], single: bool) -> str:
-    """What was measured but for its seed; an ensemble of several seeds has none to leave out."""
+    """The experiments of the checkpoints as text, without name, sinks and seed; equal texts are runs of one recipe.
+
+    An ensemble of several seeds keeps them in its text, because it is no single run with a seed to compare.
+    """
     own = [to_yaml(one.trained.model_copy(update={"name": "", "seed": 0, "sinks": None})) for one in opened]
     seeds = [one.trained.seed for one in opened]
     return own[0] if single else "\n".join(["ensemble", *map(str, seeds if len(set(seeds)) > 1 else []), *own])

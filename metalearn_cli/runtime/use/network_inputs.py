@@ -1,10 +1,10 @@
-"""Pictures or rows as a network sees them: through exactly what was done to those that it was trained on.
+"""Turns pictures or rows into the inputs of a network, exactly as those of its training were prepared.
 
 Legend: N examples, H height, W width, C channels, F features.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from metalearn_cli.runtime.use.python_arguments import Pictures, pictures_in
 from metalearn_cli.storage.pictures.conversion import decode
 
 Content = bytes | Image.Image | NDArray[np.uint8]
-_PART = 64
+_PART = 64  # pictures that go through an extractor at once
 
 
 def decoded_picture(content: Content, interface: Interface, name: str) -> NDArray[np.uint8]:
@@ -31,14 +31,13 @@ def decoded_picture(content: Content, interface: Interface, name: str) -> NDArra
     """
     seen, view = interface.preprocessing, interface.view
     assert seen is not None
+    # Pictures that were stored smaller before their extractor read them are made smaller here, too.
     if view is not None and view.first is not None:
         content = decode(content, view.first, name)
     return decode(content, seen, name)
 
 
-def network_inputs(
-    pictures: Sequence[NDArray[np.uint8]], interface: Interface, progress: Callable[[int], None] = lambda _done: None
-) -> Tensor:
+def network_inputs(pictures: Sequence[NDArray[np.uint8]], interface: Interface) -> Tensor:
     """Decoded pictures as inputs, [N, C, H, W] or, through the extractor, [N, F]; on the CPU.
 
     Raises ConfigError or CheckpointError if the extractor cannot be had, or is another one now.
@@ -46,11 +45,8 @@ def network_inputs(
     assert interface.preprocessing is not None
     if interface.view is None:
         return inputs_of_stored(pictures, interface.preprocessing)
-    extractor, parts = interface.view.extractor(), []
-    for start in range(0, len(pictures), _PART):
-        parts.append(extracted_features(np.stack(pictures[start : start + _PART]), extractor))
-        progress(min(start + _PART, len(pictures)))
-    return torch.cat(parts)
+    extractor, starts = interface.view.extractor(), range(0, len(pictures), _PART)
+    return torch.cat([extracted_features(np.stack(pictures[start : start + _PART]), extractor) for start in starts])
 
 
 def inputs_of(given: Pictures | RowsGiven, interface: Interface) -> Tensor:
@@ -68,7 +64,7 @@ def inputs_of(given: Pictures | RowsGiven, interface: Interface) -> Tensor:
 
 
 def size_of(interface: Interface) -> str:
-    """What a network sees: 28 x 28 pixels, grey; or features of which; or 12 inputs of a table."""
+    """The inputs of a network in words: "28 x 28 pixels, grey", "1280 features (NAME)", or the columns of a table."""
     if interface.table is not None:
         return size_in_words(interface.table)
     if interface.view is not None:
@@ -78,7 +74,7 @@ def size_of(interface: Interface) -> str:
 
 
 def with_extractor(network: nn.Module, interface: Interface) -> nn.Module:
-    """A network of features as one of the extractor's inputs [N, C, H, W]; any other as it is."""
+    """A network that reads features, with its extractor before it: inputs [N, C, H, W]. Others stay as they are."""
     if interface.view is None:
         return network
     return nn.Sequential(OrderedDict(extractor=interface.view.extractor().module, classifier=network))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalearn_cli.core.meta import Scores
+from metalearn_cli.core.meta import Scores, device_of
 from metalearn_cli.core.objectives import Objective
 from metalearn_cli.core.tasks import Task
 from metalearn_cli.datasets.tabular import Encoding
@@ -47,6 +47,7 @@ def explained_shares(objective: Objective, sampler: Sampler, scores: Tensor) -> 
     for start in range(0, len(scores), EPISODES_AT_ONCE):
         targets = sampler(0, range(start, min(start + EPISODES_AT_ONCE, len(scores)))).query.targets
         variances.append(objective.score(targets.mean(1, keepdim=True).expand_as(targets), targets).cpu())
+    # clamp: the targets of an episode may all be equal, and its variance 0.
     share = 1 - scores.cpu().double() / torch.cat(variances).double().clamp(min=1e-30).unsqueeze(1)
     return share.nan_to_num(nan=-torch.inf)
 
@@ -79,10 +80,12 @@ def medians(shares: Tensor) -> list[float]:
 
 def by_examples(subject: Subject, most: int, episodes: int) -> list[tuple[int, Step]]:
     """The result after the last inner step, for up to nine numbers of support examples from 1 to `most`."""
-    counts = sorted({max(1, round(most * place / min(most, _MOST_COUNTS))) for place in range(1, most + 1)} | {1, most})
+    # Evenly spread, with both ends: for `most` = 20 they are 1, 2, 5, 8, 10, 12, 15, 18 and 20.
+    places = min(most, _MOST_COUNTS)
+    counts = sorted({1, *(round(most * place / places) for place in range(1, places + 1))})
     results = []
     with running(subject.plan) as runner:
-        for count in [count for count in counts if count <= most]:
+        for count in counts:
             sampler = _of_first(subject.sampler, count)
             given = subject.learner, runner, subject.meta, sampler, subject.steps
             scores = scores_of(*given, episodes=min(episodes, _MOST_EPISODES))
@@ -105,7 +108,7 @@ def fitted_functions(subject: Subject, numbers: Sequence[int]) -> list[Fit]:
 
 
 def _fit(subject: Subject, number: int) -> Fit:
-    learner, device = subject.learner, next(iter(subject.meta.params.values())).device
+    learner, device = subject.learner, device_of(subject.meta)
     task = on_device(subject.sampler(0, [number]), device)
     grid = grid_over([half.inputs for half in task]).to(device).unsqueeze(0)
     steps = told_steps(subject.steps)

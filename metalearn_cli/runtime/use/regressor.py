@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_cli.datasets.tabular import Encoding
 from metalearn_cli.datasets.tabular.encoding import in_own_unit
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
@@ -17,17 +16,21 @@ from metalearn_cli.runtime.use.network_inputs import inputs_of
 
 
 class Regressor(Classifier):
-    """Predicts the targets of one task, after `steps` inner steps; `classes` are the names of the targets."""
+    """Predicts the targets of one task, after `steps` inner steps; `classes` are the names of the targets.
+
+    >>> from metalearn_cli import load, load_experiment, train
+    >>> tiny = load_experiment("machines", "dataset.machines=10", "outer.iterations=1", "eval.val_episodes=2")
+    >>> reports = list(train(tiny, "runs/machines"))
+    >>> learner = load("runs/machines/checkpoints/best.pt")
+    >>> regressor = learner.adapt({"seconds": [0.0, 1.0, 2.0]}, [9.0, -3.0, -5.0])  # millimetres
+    >>> regressor.targets, regressor.predict({"seconds": [0.5, 1.5]}).shape
+    (['millimetres'], (2,))
+    """
 
     @property
     def targets(self) -> list[str]:
         """The names of the targets, in the order of the values [N, P]."""
         return self.classes
-
-    @property
-    def _encoding(self) -> Encoding:
-        assert self.interface.table is not None
-        return self.interface.table
 
     def __repr__(self) -> str:
         rows = f"{self.interface.noun.counted(len(self.support))} of a task"
@@ -49,4 +52,4 @@ class Regressor(Classifier):
 
     def values(self, inputs: Tensor) -> NDArray[np.float32]:
         """Values [N, P] in the targets' own units, for rows that `inputs_of` has prepared; they may be NaN or Inf."""
-        return in_own_unit(self.outputs(inputs).cpu().numpy(), self._encoding)
+        return in_own_unit(self.outputs(inputs).cpu().numpy(), self.interface.encoding)

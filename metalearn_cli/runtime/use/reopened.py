@@ -7,9 +7,9 @@ import torch
 
 from metalearn_cli.core.meta import Adapted
 from metalearn_cli.runtime.run.assembly import learner_for
+from metalearn_cli.runtime.run.before_adaptation import BeforeAdaptation, as_trained
 from metalearn_cli.runtime.run.checkpoint_contents import adapted_in, like_a_support_set
 from metalearn_cli.runtime.run.divergence import adaptation_diverged
-from metalearn_cli.runtime.run.growing import BeforeAdaptation, as_trained
 from metalearn_cli.runtime.run.stored_tensors import meta_of, tensors_like
 from metalearn_cli.runtime.use.classifier import Classifier
 from metalearn_cli.runtime.use.regressor import Regressor

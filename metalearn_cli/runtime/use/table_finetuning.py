@@ -21,12 +21,12 @@ from metalearn_cli.omissions import Omission
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.use.adaptation import Adaptable
 from metalearn_cli.runtime.use.finetuning import Labelled
+from metalearn_cli.runtime.use.folds import MOST_FOLDS
 from metalearn_cli.runtime.use.given_rows import rebased
 from metalearn_cli.runtime.use.regressor import Regressor
 from metalearn_cli.storage.tabular.given import GivenRows, rows_given
 
 Numbers = NDArray[np.float64]
-_MOST_FOLDS = 200  # each fold adapts the learner once more
 
 
 class Valued(NamedTuple):
@@ -67,7 +67,7 @@ def labelled_rows(paths: Sequence[Path], interface: Interface, support: bool, le
 
     Raises DataError if a support set has a row without a class, rows of several tasks, or fewer than `least` classes.
     """
-    encoding = _encoding(interface)
+    encoding = interface.encoding
     rows = rows_given(paths, encoding)
     if support:
         _require_one_task(paths[0], rows, encoding.noun)
@@ -87,7 +87,7 @@ def valued_rows(paths: Sequence[Path], interface: Interface, support: bool) -> V
 
     Raises DataError if a support set has a row without a target, or rows of several tasks.
     """
-    encoding = _encoding(interface)
+    encoding = interface.encoding
     rows = rows_given(paths, encoding)
     valued = Valued(rows.places, _inputs(rows, encoding), rows.targets, rows.left_out)
     if support:
@@ -116,7 +116,7 @@ def _require_one_task(path: Path, rows: GivenRows, noun: Noun) -> None:
 
 def regressors(learner: Adaptable, support: Valued) -> list[Regressor]:
     """The regressors after 0..K inner steps on a support set."""
-    targets = encoded_targets(support.values, _encoding(learner.interface))
+    targets = encoded_targets(support.values, learner.interface.encoding)
     return learner.regressors(support.inputs, torch.from_numpy(targets))
 
 
@@ -142,7 +142,7 @@ def judged(
 def _leaving_one_out(learner: Adaptable, support: Valued) -> Errors:
     """The errors on up to 200 rows, evenly spread, each by regressors that were adapted to all other rows."""
     count = len(support.values)
-    places = [place * count // min(count, _MOST_FOLDS) for place in range(min(count, _MOST_FOLDS))]
+    places = [place * count // min(count, MOST_FOLDS) for place in range(min(count, MOST_FOLDS))]
     answers = []
     for place in places:
         rest = np.arange(count) != place
@@ -162,8 +162,3 @@ def _errors(on: str, answers: Sequence[NDArray[np.float32]], values: Numbers) ->
 def finite_or_none(value: float | None) -> float | None:
     """A number for JSON, which has no NaN and no Infinity."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _encoding(interface: Interface) -> Encoding:
-    assert interface.table is not None
-    return interface.table

@@ -19,6 +19,16 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for such a name)
 
 
+def mode_of(path: Path) -> int:
+    """The mode of a file or folder (`st_mode`), which tells its kind. Raises DataError if there is none."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError) as error:  # missing, an impossible name, or a link that leads to itself
+        missing = isinstance(error, FileNotFoundError)
+        told = "no such file or folder" if missing else getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {told}") from error
+
+
 class _Place(NamedTuple):
     """A folder during the search: its path, the path of its members, its real path, and whether a link led to it."""
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_cli.datasets.layouts import is_row
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, some_of
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.files.fingerprints import checksum, source_fingerprint
 from metalearn_cli.storage.inputs.archives import is_archive, open_archive
 from metalearn_cli.storage.inputs.containers import is_container, pictures
-from metalearn_cli.storage.inputs.folders import Folder
+from metalearn_cli.storage.inputs.folders import Folder, mode_of
 from metalearn_cli.storage.inputs.holders import Holder, require_name
 from metalearn_cli.storage.inputs.spool import Spool
 from metalearn_cli.storage.pictures.recognition import HEAD, PICTURE_SUFFIXES, FileKind, is_text, recognised
@@ -81,10 +81,7 @@ class OpenedSource:
         unfilled = (name for name in sorted(below) if name.rpartition("/")[0] in beside and name not in filled)
         emptied = [f"{name!r} ({why})" for name in unfilled if (why := self._emptiness(name, below[name]))]
         if emptied:
-            more = f" and {len(emptied) - _SHOWN} more" if len(emptied) > _SHOWN else ""
-            raise DataError(
-                f"no pictures in class folder {', '.join(emptied[:_SHOWN])}{more}; put some there, or take it away"
-            )
+            raise DataError(f"no pictures in class folder {some_of(emptied, _SHOWN)}; put some there, or take it away")
 
     def close_with(self, used: Iterable[str]) -> None:
         """Add all members to `omissions` that are not in `used`, were not read, and were not left out before."""
@@ -136,7 +133,7 @@ def open_source(
         yield OpenedSource(search.description(path), search, search.fingerprint(path))
 
 
-def describe_source(path: Path, wants: Callable[[str], bool] = lambda _path: True, scratch: Path | None = None) -> str:
+def describe_source(path: Path, wants: Callable[[str], bool] = lambda _path: True) -> str:
     """The description that `open_source` would give, without reading the pictures in archives and containers.
 
     Raises DataError as `open_source` does.
@@ -144,17 +141,11 @@ def describe_source(path: Path, wants: Callable[[str], bool] = lambda _path: Tru
     if path.is_file() and is_archive(path.name):
         return checksum(path)
     with ExitStack() as stack:
-        return _searched(path, _Search(wants, scratch, stack, Omissions())).description(path)
+        return _searched(path, _Search(wants, None, stack, Omissions())).description(path)
 
 
 def _searched(path: Path, search: "_Search") -> "_Search":
-    try:
-        kind = path.stat().st_mode
-    except (OSError, ValueError) as error:  # missing, an impossible name, or a link that leads to itself
-        missing = isinstance(error, FileNotFoundError)
-        raise DataError(
-            f"{path}: {'no such file or folder' if missing else getattr(error, 'strerror', None) or error}"
-        ) from error
+    kind = mode_of(path)
     if stat.S_ISDIR(kind):
         search.look_in(Folder(path), "", path, 0)
     elif stat.S_ISREG(kind) and is_archive(path.name):

@@ -13,7 +13,6 @@ from metalearn_cli.storage.files.reading import content_of, require_plain
 from metalearn_cli.storage.prepared.rows import Rows
 
 _READ_ALWAYS = 64 << 20  # an array of so many bytes is read in a tenth of a second
-_BLOCK = 1 << 22
 AGAIN = "prepare the dataset again with --force"
 
 Opened = TypeVar("Opened", bound=Rows)
@@ -92,11 +91,7 @@ def _says(path: Path, text: str) -> bool:
         return False
 
 
-def sha256_of(path: Path, moved: Callable[[int], None] = lambda _done: None) -> str:
-    """The SHA-256 of a file, as hexadecimal digits; `moved` gets the number of bytes read so far."""
-    digest, done = hashlib.sha256(), 0
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            moved(done := done + len(block))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from metalearn_cli.errors import DataError, printable
 from metalearn_cli.omissions import Omissions
 from metalearn_cli.storage.files.fingerprints import checksum
 from metalearn_cli.storage.inputs.archives import is_archive, open_archive
-from metalearn_cli.storage.inputs.folders import Folder
+from metalearn_cli.storage.inputs.folders import Folder, mode_of
 from metalearn_cli.storage.inputs.holders import Holder
 from metalearn_cli.storage.tabular.arrays import Opener, array_reader, npz_members
 from metalearn_cli.storage.tabular.blocks import TableReader
@@ -63,6 +63,7 @@ def describe_table(source: Path) -> str:
     if not _is_folder(source):
         return checksum(source)
     folder, omissions = Folder(source), Omissions()
+    # Sorted, because a disk lists the files of a folder in any order.
     keys = {member.path: member.key for member in folder.members(omissions) if _suffix(member.path)}
     digest = hashlib.sha256()
     for path in sorted(keys):
@@ -71,12 +72,7 @@ def describe_table(source: Path) -> str:
 
 
 def _is_folder(source: Path) -> bool:
-    try:
-        mode = source.stat().st_mode
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        told = "no such file or folder" if missing else getattr(error, "strerror", None) or error
-        raise DataError(f"{source}: {told}") from error
+    mode = mode_of(source)
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise DataError(f"{source}: is a pipe or a device, expected a file or a folder")
     return stat.S_ISDIR(mode)

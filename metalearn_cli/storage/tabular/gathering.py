@@ -21,8 +21,8 @@ from metalearn_cli.errors import DataError
 from metalearn_cli.storage.files.atomic import disk_errors
 from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.tabular.blocks import Block, Numbers, TableReader, column, is_empty, shown
+from metalearn_cli.storage.tabular.column_roles import Layout, layout_of
 from metalearn_cli.storage.tabular.files import TableFile
-from metalearn_cli.storage.tabular.layouts import Layout, layout_of
 
 _MOST_VALUES = 1000  # of a categorical column; each becomes an input of its own
 LARGEST = 1e100
@@ -140,6 +140,7 @@ class _Gathering:
             words = block.words(name)
             if self._roles.missing == "error":
                 _require_filled(block, name, words)
+            # A new word gets the next free code; all words for a missing value are "".
             coded = [codes.setdefault("" if is_empty(word) else word, len(codes)) for word in words]
             if len(codes) > _MOST_VALUES:
                 told = f"has more than {_MOST_VALUES:,} values; leave it out with dataset.inputs"
@@ -148,7 +149,7 @@ class _Gathering:
 
     def _note_parts(self, block: Block, names: Sequence[str]) -> None:
         """Remember the part of each group, and the place that named it first. `names` [n] are the rows' groups."""
-        cells: dict[str, Part | None] = {}
+        cells: dict[str, Part | None] = {}  # a column has few different words, and each is read once
         for row, (name, cell) in enumerate(zip(names, block.words(self._layout.split), strict=True)):
             if cell not in cells:
                 cells[cell] = part_named(cell)
@@ -201,7 +202,7 @@ def require_numbers(block: Block, values: Numbers, what: str, none_missing: bool
     With `none_missing` also if one is NaN, as an empty cell is read; `cure` is the end of that message. `what` is the
     column as the message names it.
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # NaN compares as false
         large = np.abs(values) > LARGEST
     infinite = (np.isinf(values), "is infinite, expected a number")
     for wrong, told in (infinite, (large, f"is beyond {LARGEST:g}"), (np.isnan(values), "is empty")):

@@ -14,9 +14,9 @@ from metalearn_cli.datasets.tabular.encoding import place_of
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission, Omissions
 from metalearn_cli.storage.tabular.blocks import Block, Numbers, TableReader, column, is_empty, shown
+from metalearn_cli.storage.tabular.column_roles import series_names
 from metalearn_cli.storage.tabular.files import table_files
 from metalearn_cli.storage.tabular.gathering import numbers_in, require_numbers
-from metalearn_cli.storage.tabular.layouts import series_names
 
 _CURE = "fill it, as the checkpoint was trained without missing values (dataset.missing)"
 MOST_ROWS = 1_000_000  # these rows are held in memory, unlike those of a table that is prepared
@@ -84,6 +84,7 @@ def _require_columns(reader: TableReader, encoding: Encoding) -> None:
 
 def _is_of_columns(encoding: Encoding) -> bool:
     """Whether the learner was trained on columns of text or parquet, and not on an array x."""
+    # An array x [N, V] has columns that `series_names` named x[0], x[1], ...
     return encoding.series is None and encoding.numeric != list(series_names((len(encoding.numeric),)))
 
 

@@ -78,7 +78,7 @@ class FloatRows(Rows):
 
     def all_floats(self) -> NDArray[np.float32]:
         """All rows, float32 [N, V], in memory. Raises DataError as `taken` does."""
-        content = np.empty(self.nbytes, np.uint8)
+        content = np.empty(self.nbytes, np.uint8)  # bytes, as files are read; below they are seen as float32
         self._read(content, self._start)
         self._require_unchanged()
         return content.view(np.float32).reshape(self.shape)
@@ -118,6 +118,7 @@ def _mistake(manifest: TableManifest) -> str:
     if manifest.checksum != manifest.summed():
         return "was edited"
     named = [name for part in PARTS for name in manifest.parts.get(part, ())]
+    # The counts of a group: one for each class in a table of kind "labelled", else one in all.
     width = len(manifest.encoding.classes) if manifest.encoding.kind == "labelled" else 1
     if sorted(named) != sorted(manifest.groups) or len(set(named)) < len(named):
         return "its parts are not its groups"

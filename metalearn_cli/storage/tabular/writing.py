@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from metalearn_cli.datasets.tabular import Encoding, Tabular
 from metalearn_cli.datasets.tabular.dividing import Parts, divided
 from metalearn_cli.datasets.tabular.encoding import encoded, encoded_targets
-from metalearn_cli.errors import DataError
+from metalearn_cli.errors import DataError, some_of
 from metalearn_cli.omissions import Omission
 from metalearn_cli.storage.files.atomic import disk_errors, put_in_place, remove_folder, write_file
 from metalearn_cli.storage.inputs.downloads import Progress
@@ -124,9 +124,8 @@ def _encoding(tabular: Tabular, found: Gathered, trained_on: set[str]) -> tuple[
     )  # fmt: skip
     if mistake := encoding.mistake():
         raise DataError(f"the table cannot be learned from: {mistake}")
-    some = f"{', '.join(constant[:3])}{f' and {len(constant) - 3} more' if len(constant) > 3 else ''}"
-    remarks = [f"{some}: the same in all training rows, so nothing is learned from it"] if constant else []
-    return encoding, remarks
+    told = f"{some_of(constant, 3)}: the same in all training rows, so nothing is learned from it"
+    return encoding, [told] if constant else []
 
 
 def sorted_values(found: Gathered) -> dict[str, list[str]]:
@@ -234,6 +233,7 @@ def _require_finite(rows: NDArray[np.float32], encoding: Encoding) -> None:
         steps = inputs // len(encoding.numeric) if encoding.series is not None else 1
         names = [*np.repeat(encoding.numeric, steps).tolist(), *encoding.targets]
 
+        # Categorical inputs have no names here, so a target is counted from the end.
         behind = int(place) if place < inputs else len(names) - rows.shape[1] + int(place)
         cure = "scale it" if encoding.standardise != "none" else "scale it, or --set dataset.standardise=training"
         told = f"has a value that is too large for float32 beside the others; {cure}"

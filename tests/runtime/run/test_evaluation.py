@@ -101,3 +101,24 @@ def test_a_network_given_to_a_learner_keeps_its_parameters():
     model = maml.build(maml.Config(), Problem(network, classification, "support", problems.WAYS))
     model.meta_gradient(problems.double(model.init()), sampler(0, [0]))
     assert all(torch.equal(before[name], value) for name, value in network.initial().items())
+
+
+@pytest.mark.parametrize(
+    ("plan", "largest"), [(Plan("vmap", 2, 1), 2), (Plan("threads", 2, 3), 6), (Plan("loop", 9, 1), 1)]
+)
+def test_no_more_tasks_are_drawn_than_are_computed_at_once_and_the_scores_are_those_of_all(plan, largest):
+    drawn, trained = [], learner()
+
+    def watched(step, numbers):
+        drawn.append(list(numbers))
+        return sampler(step, numbers)
+
+    meta = problems.double(trained.init())
+    with running(plan) as runner:
+        found = scores_of(trained, runner, meta, watched, 1, episodes=35)
+    assert [number for numbers in drawn for number in numbers] == list(range(35))
+    assert max(map(len, drawn)) == largest
+    with running(Plan("vmap", 64, 1)) as runner:
+        torch.testing.assert_close(
+            found, scores_of(trained, runner, meta, sampler, 1, episodes=35), rtol=1e-9, atol=1e-12
+        )

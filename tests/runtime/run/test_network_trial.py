@@ -7,6 +7,7 @@ from metalearn_cli.algorithms import maml
 from metalearn_cli.backbones import custom
 from metalearn_cli.core.meta import Problem, scores_per_step
 from metalearn_cli.core.objectives import classification
+from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment import from_mapping
 from metalearn_cli.layers.network import Network
@@ -112,7 +113,7 @@ def test_what_has_no_second_derivative_is_refused_with_its_layer_and_a_cure_that
 
 def test_a_second_use_of_a_layer_is_not_left_out_at_once():
     network, _ = network_of("repeated")
-    params = problems.expanded_for_tasks(2, network.initial())
+    params = for_tasks(network.initial(), 2)
     inputs = torch.rand(2, 5, *SHAPE)
     expected = network.one_by_one()(params, inputs)
     torch.testing.assert_close(network(params, inputs), expected, rtol=1e-5, atol=1e-6)

@@ -14,8 +14,8 @@ from metalearn_cli.experiment import read_experiment as load_config
 from metalearn_cli.experiment.registry import names_in
 from metalearn_cli.references import Call
 from metalearn_cli.runtime.data import opening
+from metalearn_cli.runtime.data.pixels import pictures_of_inputs
 from metalearn_cli.runtime.data.sampling import TaskSpec
-from metalearn_cli.runtime.use.episode_answers import pixels
 from metalearn_cli.runtime.use.loading import untrained
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests import untrained as checkpoints
@@ -64,7 +64,7 @@ def test_tasks_of_features_are_of_the_same_pictures_as_tasks_of_pixels(mine):
     from metalearn_cli.runtime.use.network_inputs import network_inputs
     from metalearn_cli.storage.pictures.conversion import decode
 
-    colours = pixels(shown.query.inputs[0], data.pictured.seen)
+    colours = pictures_of_inputs(shown.query.inputs[0], data.pictured.seen)
     alike = network_inputs([decode(one, data.interface.preprocessing, "") for one in colours], data.interface)
     assert torch.allclose(alike, task.query.inputs[0], atol=0.3)  # the pictures are those of 16 x 16
 

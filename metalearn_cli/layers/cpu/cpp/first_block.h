@@ -56,7 +56,7 @@ template <class R, class Work> inline void pairs(long channels, Work work) {
 template <class R>
 void product(const First& first, const R* const* places, long count, const R* kernel, long o, R* out) {
     using V = typename Lane<R>::V;
-    constexpr long TOGETHER = 8;
+    constexpr long TOGETHER = 8;  // patches for which a row of the kernel is read once
     const long values = first.values();
     const long* offsets = first.offsets.data();
     pairs<R>(o, [&](long c, auto which, auto two) {
@@ -64,7 +64,7 @@ void product(const First& first, const R* const* places, long count, const R* ke
             const R* at[TOGETHER];
             V sum[TOGETHER][two];
             for (long t = 0; t < TOGETHER; t++) {
-                at[t] = places[std::min(i + t, count - 1)];
+                at[t] = places[std::min(i + t, count - 1)];  // behind the end: not written below
                 for (int e = 0; e < two; e++) sum[t][e] = get(kernel + values * o + c + e * Lane<R>::size, which);
             }
             for (long s = 0; s < values; s++) {
@@ -87,7 +87,7 @@ void outer(const First& first, const R* const* places, long count, const R* colu
     constexpr long TOGETHER = 9;  // a row of a 3 x 3 kernel over three channels, three times
     const long values = first.values();
     pairs<R>(o, [&](long c, auto which, auto two) {
-        for (int e = 0; e < two; e++) {
+        for (int e = 0; e < two; e++) {  // the last row, for the constant: sums of the columns alone
             V all = {};
             for (long i = 0; i < count; i++) all += get(columns + i * o + c + e * Lane<R>::size, which);
             add_to<R>(sums + values * o, all, c + e * Lane<R>::size, o);
@@ -113,6 +113,7 @@ void outer(const First& first, const R* const* places, long count, const R* colu
 // multiple of a vector; the last row has the sums of the values.
 template <class R> void patch_products(const Window& s, const R* x, long wide, double* sums, int threads) {
     const First first(s, 1);
+    // P P^T by `outer`, whose columns are the patches themselves. Each part has sums of its own, joined in order below.
     const long size = (s.values() + 1) * wide, row = s.l * s.c, parts = first.rows().count;
     std::vector<double> found(parts * size, 0.0);
     first.by_windows(x, threads, [&](long, long count, const R* const* places, long part) {
@@ -159,7 +160,7 @@ void first_forward(const First& first, const R* x, const R* kernel, long o, R sl
     });
 }
 
-// The gradient for the kernel.
+// The gradient for the kernel: the patches that maxima came from, transposed, times the gradient before the activation.
 template <class R>
 void first_to_kernel(const First& first, const R* x, const R* gradient, const R* out, const uint8_t* index, long o,
                      R slope, R* of_kernel, int threads) {

@@ -14,6 +14,7 @@ Window window_of(const long* s) {
 
 }  // namespace
 
+// The first argument of each are the sizes of its maps or of its window, in the order of the structs above.
 #define FOR(NAME, R)                                                                                                   \
     extern "C" void forward_##NAME(const long* s, const R* x, const R* weight, const R* bias, double eps,              \
                                    double slope, R* mean, R* root, R* out, R* chosen, uint8_t* index, int threads) {   \

@@ -14,6 +14,7 @@ struct Window {
 // Writes the patch of place i (of all pictures) to `to`: k rows of l * c values, zeros where there is no picture.
 template <class R> inline void cut(const Window& s, const R* x, long i, R* to) {
     const long picture = i / (s.h * s.w), y = i / s.w % s.h * s.down - s.top, across = i % s.w * s.right - s.left;
+    // The columns of the kernel that lie within the picture: from, ..., until - 1.
     const long from = std::min(s.l, std::max(0L, -across));
     const long until = std::max(from, std::min(s.l, s.width - across));
     for (long row = 0; row < s.k; row++, to += s.l * s.c) {
@@ -42,6 +43,7 @@ template <class R> void put_back(const Window& s, const R* from, R* x, int threa
             R* to = x + pixels * width;
             std::fill(to, to + width, R(0));
             for (long row = 0; row < s.k; row++) {
+                // A patch whose row `row` lies here begins at y (from the margin), a multiple of `down`.
                 const long y = pixels % s.height + s.top - row;
                 if (y < 0 || y % s.down || y / s.down >= s.h) continue;
                 const R* patch = from + (pixels / s.height * s.h + y / s.down) * s.w * s.values() + row * s.l * s.c;

@@ -47,6 +47,8 @@ template <class R> void moments(const Maps& s, const R* x, double eps, R* mean, 
     }
 }
 
+// y = a(max over a window of (by * x + plus)) with by = weight * root and plus = bias - by * mean: the norm of tail.py,
+// one multiplication and one addition for each value. The maximum is found before the activation a, which never falls.
 template <class R>
 void forward(const Maps& s, const R* x, const R* weight, const R* bias, double eps, R slope, R* mean, R* root, R* out,
              R* chosen, uint8_t* index, int threads) {
@@ -65,6 +67,7 @@ void forward(const Maps& s, const R* x, const R* weight, const R* bias, double e
                     V from = get(at + c, which), best = b * from + d;
                     if (s.p == 2) {
                         M place = {};
+                        // Right of it, below it, below and right; an earlier place wins a tie, as in torch.
                         const R* others[3] = {at + o, at + s.w * o, at + s.w * o + o};
                         for (int k = 0; k < 3; k++) {
                             const V other = get(others[k] + c, which), y = b * other + d;
@@ -116,6 +119,9 @@ void spread(const Maps& s, const R* gradient, const R* out, const uint8_t* index
     });
 }
 
+// dL/dx = w r (g - [g] - x' [g x']) with x' = r (x - [x]), r the root and g = dL/d(output of the norm), which is zero
+// but at the chosen places. Written as scale * g + by * x + plus in each channel:
+// scale = w r, by = -w r^2 [g x'], plus = -w r [g] - by [x].
 template <class R>
 void gradients(const Maps& s, const R* gradient, const R* out, const R* chosen, const uint8_t* index, R slope,
                const R* x, const R* mean, const R* root, const R* weight, const R* more, R* of_x, R* of_weight,
@@ -123,8 +129,8 @@ void gradients(const Maps& s, const R* gradient, const R* out, const R* chosen, 
     using V = typename Lane<R>::V;
     const long o = s.o;
     const Parts parts(s.pooled(), PART);
-    if (s.p == 1) chosen = x;
-    std::vector<double> sums(2 * parts.count * o, 0.0);
+    if (s.p == 1) chosen = x;  // without a pool every place is chosen
+    std::vector<double> sums(2 * parts.count * o, 0.0);  // of each part: sum g, then sum g (x - [x])
     each(parts, threads, [&](long first, long last, long part) {
         for (long block = first; block < last; block += ROWS)
             lanes<R>(o, [&](long c, auto which) {
@@ -155,6 +161,8 @@ void gradients(const Maps& s, const R* gradient, const R* out, const R* chosen, 
                      of_x, threads);
 }
 
+// The formulas of `second_gradients` in normalising.py, with its names: q, and d/dx = of_g (g - [g]) + of_u (u - [u]) +
+// of_x (x - [x]). At the chosen places d/dg = w r u + of_g x + constant.
 template <class R>
 void second_gradients(const Maps& s, const R* u, const R* v, const R* z, const R* gradient, const R* out,
                       const R* chosen, const uint8_t* index, R slope, const R* x, const R* mean, const R* root,

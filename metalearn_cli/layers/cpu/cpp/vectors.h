@@ -77,6 +77,7 @@ template <class V, class R> inline V let_through(V gradient, V y, R slope) {
     return y > 0 ? gradient : gradient * slope;
 }
 
+// `total` things in parts of `at_once`; the last part may be smaller.
 struct Parts {
     long total, at_once, count;
     Parts(long total, long at_once) : total(total), at_once(at_once), count((total + at_once - 1) / at_once) {}

@@ -58,6 +58,7 @@ def _by_features(batch: PictureGroup, typical: Typical, like: str) -> list[str]:
 def _by_brightness(batch: PictureGroup, seen: Preprocessing) -> list[str]:
     told = []
     for direction in (1, -1):
+        # `brightness.far` is 1 for too bright, -1 for too dark, 0 for neither.
         odd = [number for number, mean in enumerate(batch.brightness) if brightness.far(mean, seen.ink) == direction]
         if odd:
             mean = sum(batch.brightness[number] for number in odd) / len(odd)

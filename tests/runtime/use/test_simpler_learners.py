@@ -15,7 +15,7 @@ from metalearn_cli.runtime.data.opening import open_data
 from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.machine.execution import Plan, running
 from metalearn_cli.runtime.run.assembly import evaluation_spec, learner_for
-from metalearn_cli.runtime.use.worth import (
+from metalearn_cli.runtime.use.simpler_learners import (
     OWN,
     PIXELS,
     PLAIN,

@@ -7,7 +7,7 @@ from metalearn_cli.datasets import Preprocessing
 from metalearn_cli.experiment import dataset_settings
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.view import View, typical_of
-from metalearn_cli.runtime.use.strangeness import PictureGroup, alien_remarks
+from metalearn_cli.runtime.use.unlike_pictures import PictureGroup, alien_remarks
 
 GENERATOR = torch.Generator().manual_seed(0)
 DIRECTION = torch.rand(64, generator=GENERATOR) + 0.5

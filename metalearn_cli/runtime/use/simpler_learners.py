@@ -11,7 +11,7 @@ import torch
 
 from metalearn_cli.core.calibration import half_width
 from metalearn_cli.core.ensemble import Ensemble
-from metalearn_cli.core.meta import Answering, Meta
+from metalearn_cli.core.meta import Answering, Meta, device_of
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.datasets import Part
 from metalearn_cli.errors import ConfigError, DataError
@@ -53,8 +53,9 @@ class Contender(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """The accuracy of a contender and its 95 % half-width over tasks; `difference`: the accuracy of the last contender
-    minus this one on the same tasks, with its own half-width.
+    """The accuracy of a contender and its 95 % half-width over tasks.
+
+    `difference`: the accuracy of the last contender minus this one on the same tasks, with its own half-width.
     """
 
     name: str
@@ -146,7 +147,7 @@ def against_others(
     progress: Progress = lambda *_moved: None,
 ) -> list[Compared]:  # fmt: skip
     """Compare a run with nearest pixels and with frozen features, on the same tasks of a part."""
-    device = next(iter(own.meta.params.values())).device
+    device = device_of(own.meta)
     others = [nearest_pixels(experiment, data, part, device), *of_features(experiment, data, part, device)]
     return list(
         compared([*others, own], runner, evaluation_spec(experiment), part, episodes=episodes, progress=progress)

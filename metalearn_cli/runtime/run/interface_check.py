@@ -29,6 +29,7 @@ def unlike_experiment(interface: Interface, experiment: Experiment, training: bo
     shape, outputs, seen = interface.input_shape, interface.outputs, interface.preprocessing
     if interface.view is not None:
         return _unlike_features(interface, experiment.task.ways if training else outputs)
+    # Functions have no preprocessing and are regressions; pictures have one and are classes.
     numbers = isinstance(dataset, TaskSource)
     if numbers != (seen is None) or numbers == interface.tells_classes_apart:
         return f"preprocessing: found {'none' if seen is None else 'one'}, but {experiment.dataset.name} differs"
