@@ -39,7 +39,8 @@ class Row(NamedTuple):
     def prepare(self, source: str) -> list[str]:
         """The command that stores the photos in `source`, and their features where the row sees any."""
         features = ["--features", "efficientnet_lite"] if self.config == "photos" else []
-        return ["prepare", "folder", "--source", source, *_sets([f"dataset.title={self.title}"]), *features]
+        given = [f"dataset.title={self.title}", *(one for one in self.train if one.startswith("dataset."))]
+        return ["prepare", "folder", "--source", source, *features, *_sets(given)]
 
     def trained(self, folder: str) -> list[str]:
         """The command that trains it into a folder."""
@@ -75,4 +76,10 @@ def rows() -> list[Row]:
                 ("algorithm={name: r2d2}", "backbone={name: linear}", "outer.iterations=1")),
             *(_on_an_mlp(name, size) for name in ("protonet", "r2d2", "anil", "maml")),
         ]  # fmt: skip
+    lite2 = "dataset.features.variant=lite2"
+    found += [
+        Row("prototypes-lite2", 224, "`prototypes` on features of EfficientNet-Lite2", "photos", (lite2,)),
+        Row("metaqda-lite2", 224, "`metaqda` on features of EfficientNet-Lite2", "photos",
+            (lite2, "algorithm={name: metaqda}")),
+    ]  # fmt: skip
     return [*found, Row("scratch", 84, "`conv4` from scratch (`photos/5way5shot`)", "photos/5way5shot", ())]

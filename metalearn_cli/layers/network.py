@@ -118,8 +118,11 @@ class Network:
         return dict(foreign_layers(self._module, ""))
 
     def runs_alone(self, support: Tensor) -> bool:
-        """Whether a task with the support inputs [T, N, ...] is a single small one (layers/one_task.py)."""
-        return not self.runs_one_by_one and is_small(support)
+        """Whether a task with the support inputs [T, N, ...] is a single small one (layers/one_task.py).
+
+        Compiled kernels are nearly as fast for it.
+        """
+        return self.kernels is None and not self.runs_one_by_one and is_small(support)
 
     def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The outputs [T, N, outputs] for inputs [T, N, ...]."""

@@ -45,6 +45,9 @@ def alone(many: ManyTasks, module: nn.Module, params: Params, inputs: Tensor, ho
     A layer that torch has no function for goes through `many`.
     """
     own = {name: value.squeeze(0) for name, value in params.items()}
+    # Dense matrices, so that the last bits do not depend on where they come from, a training or a file. (The weights of
+    # convolutions lie in torch's layout for channels last, wherever they come from.)
+    own = {name: value.contiguous() if value.dim() <= 2 else value for name, value in own.items()}
     return _alone(many, module, own, inputs.squeeze(0), how).unsqueeze(0)
 
 

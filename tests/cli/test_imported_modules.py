@@ -29,8 +29,9 @@ COMMANDS = {
     "measuring": (["eval", "--checkpoint", "runs/quickstart/checkpoints/last.pt", "--episodes", "2"], COMPILER),
 }  # fmt: skip
 SCRIPT = """
-import json, sys
+import json, os, sys
 from metalearn_cli.__main__ import main
+os._exit = sys.exit  # how a command ends where torch was imported
 found = {}
 for name, (words, watched) in json.loads(sys.argv[1]).items():
     sys.argv = ["metalearn", *words]
