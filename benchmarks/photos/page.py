@@ -24,6 +24,9 @@ same for all rows of a size; one seed. ± is the 95 % interval over tasks. Featu
 against. A coverage has two intervals: over tasks of the 16 test kinds, and over kinds, since new tasks have others; the
 thresholds themselves come from 13 validation kinds, which the second interval does not count. It is empty in a row that
 was measured before it existed.
+
+This project aimed for 95 and 84.5 % on photos of 224 x 224. The best rows reach that within their intervals and not
+above; the features limit them, as every learner on the same ones is close to it or below.
 """
 _OTHERS = {
     "nearest pixels": "nearest class mean of pixels",
