@@ -20,13 +20,13 @@ The [Grocery Store Dataset](https://github.com/marcusklasson/GroceryStoreDataset
 validation, 16 for the test, as the zip files have them; in 224 x 224 pixels there are 20 pictures of a training kind
 and 25 of a validation kind. 5-way, 15 queries of each class, no answer sees another query, {EPISODES} test tasks, the
 same for all rows of a size; one seed. ± is the 95 % interval over tasks. Features are those of EfficientNet-Lite0 at
-224 x 224 (Lite2 at 260 x 260 where a row says so), also where the photos have 84 x 84 pixels. Pixels and class means are what `metalearn eval` holds a run
-against. A coverage has two intervals: over tasks of the 16 test kinds, and over kinds, since new tasks have others; the
-thresholds themselves come from 13 validation kinds, which the second interval does not count. It is empty in a row that
-was measured before it existed.
+224 x 224 (Lite2 at 260 x 260 where a row says so), also where the photos have 84 x 84 pixels. Pixels and class means
+are what `metalearn eval` holds a run against. A coverage has two intervals: over tasks of the 16 test kinds, and over
+kinds, since new tasks have others; the thresholds themselves come from 13 validation kinds, which the second interval
+does not count.
 
-This project aimed for 95 and 84.5 % on photos of 224 x 224. With the features of Lite0 the best rows
-reach that within their intervals and not above; with those of Lite2, which sees 260 x 260 and takes twice the time, they do.
+This project aimed for 95 and 84.5 % on photos of 224 x 224. With the features of Lite0 the best rows reach that within
+their intervals and not above; with those of Lite2, which sees 260 x 260 and takes twice the time, they do.
 """
 _OTHERS = {
     "nearest pixels": "nearest class mean of pixels",
