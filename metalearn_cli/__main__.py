@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import signal
+import threading
 import traceback
 from contextlib import suppress
 from types import FrameType
@@ -171,8 +172,8 @@ def _leave(code: int) -> NoReturn:
     """Flush the streams and end the process.
 
     Where torch was imported, the process ends without Python taking all modules apart, which takes 0.3 s; what
-    libraries registered for the end is done. A process of torchrun does not wait for that, because torch's threads may
-    outlive the objects they use.
+    libraries registered for the end is done, and Python waits as ever for a thread that still runs. A process of
+    torchrun does not wait for that, because torch's threads may outlive the objects they use.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -185,7 +186,8 @@ def _leave(code: int) -> NoReturn:
     # The same after a signal: if it came during an import, Python may remember it and end as if nobody had caught it.
     if os.environ.get("WORLD_SIZE", "") not in ("", "1") or code > _BY_SIGNAL:
         os._exit(code)
-    if "torch" in sys.modules:
+    others_run = any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
+    if "torch" in sys.modules and not others_run:
         atexit._run_exitfuncs()
         os._exit(code)
     sys.exit(code)

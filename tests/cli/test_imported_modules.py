@@ -63,3 +63,15 @@ def test_a_command_imports_only_what_it_needs(name, imported):
 def test_the_early_refusal_says_what_the_late_one_says(imported):
     assert "error: --set outer.lrr: unknown key; did you mean lr?" in imported[1]
     assert "error: --set algorithm.inner_stepz: unknown key; did you mean inner_steps?" in imported[1]
+
+
+def test_where_torch_was_imported_a_thread_that_still_writes_is_waited_for():
+    script = """
+import sys, threading, time
+from metalearn_cli.__main__ import _leave
+sys.modules["torch"] = None
+threading.Thread(target=lambda: (time.sleep(0.3), print("written", flush=True))).start()
+_leave(3)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "written\n")
