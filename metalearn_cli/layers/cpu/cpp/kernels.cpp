@@ -4,12 +4,22 @@
 // test of these.
 #include "first_block.h"
 #include "tail.h"
+#include "winograd.h"
 
 namespace {
 
 Maps maps_of(const long* s) { return {s[0], s[1], s[2], s[3], s[4]}; }
 Window window_of(const long* s) {
     return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11]};
+}
+
+// Calls work(task, window of one task, threads) for each of `tasks` tasks, whose pictures the window counts together.
+template <class Work> void by_tasks(const long* sizes, long tasks, int threads, Work work) {
+    Window s = window_of(sizes);
+    s.n /= tasks;
+    // Enough tasks are shared out among the threads; of a few, each one is.
+    const bool whole = tasks >= threads;
+    each(Parts(tasks, 1), whole ? threads : 1, [&](long task, long, long) { work(task, s, whole ? 1 : threads); });
 }
 
 }  // namespace
@@ -53,6 +63,20 @@ Window window_of(const long* s) {
     extern "C" void first_let_through_##NAME(const long* s, long p, const R* x, const R* kernel, const R* out,         \
                                              const uint8_t* index, long o, double slope, R* to, int threads) {         \
         first_let_through<R>(First(window_of(s), p), x, kernel, out, index, o, R(slope), to, threads);                 \
+    }                                                                                                                  \
+    extern "C" void winograd_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long turned, R* out,\
+                                    long add, int threads) {                                                           \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            winograd<R>(one, x + task * one.pixels(), weight + task * o * 9 * one.c, o, turned,                        \
+                        out + task * one.places() * o, add, share);                                                    \
+        });                                                                                                            \
+    }                                                                                                                  \
+    extern "C" void winograd_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,        \
+                                              R* of_weight, int threads) {                                             \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            winograd_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                 \
+                                  of_weight + task * o * 9 * one.c, share);                                            \
+        });                                                                                                            \
     }
 
 FOR(float, float)
