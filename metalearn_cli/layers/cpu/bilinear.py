@@ -2,8 +2,8 @@
 
 A convolution is linear in its inputs and in its weights, so all its derivatives consist of three bilinear forms:
 forward, to the weights, and to the inputs. There are three ways to compute them, a file each: as matrix products over
-patches (patches.py), by torch's own convolution (direct.py), and with fewer multiplications (winograd.py). forms.py
-takes one of them for a shape.
+patches (patches.py), by torch's own convolution (direct.py), and by compiled kernels (by_kernels.py). forms.py takes
+one of them for a shape.
 
 Legend: T tasks, t of them in a tile, N examples, C channels in, O channels out, H x W input size, h x w output size,
 k x l kernel, S = k * l * C values in a patch, M = N * h * w patches of a task.

@@ -3,6 +3,7 @@
 // They compute what the torch forms of layers/cpu compute, which are the way for machines without a compiler, and the
 // test of these.
 #include "first_block.h"
+#include "implicit.h"
 #include "tail.h"
 #include "winograd.h"
 
@@ -23,6 +24,30 @@ template <class Work> void by_tasks(const long* sizes, long tasks, int threads, 
 }
 
 }  // namespace
+
+// The three forms of a convolution, each for all of `tasks` tasks.
+#define CONVOLUTION(WAY, NAME, R)                                                                                      \
+    extern "C" void WAY##_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long add, R* out,     \
+                                 int threads) {                                                                        \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            WAY<R>(one, x + task * one.pixels(), weight + task * o * one.values(), o,                                  \
+                   out + task * one.places() * o, add, share);                                                         \
+        });                                                                                                            \
+    }                                                                                                                  \
+    extern "C" void WAY##_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,           \
+                                           R* of_weight, int threads) {                                                \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            WAY##_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                    \
+                               of_weight + task * o * one.values(), share);                                            \
+        });                                                                                                            \
+    }                                                                                                                  \
+    extern "C" void WAY##_to_inputs_##NAME(const long* s, long tasks, const R* gradient, const R* weight, long o,      \
+                                           R* of_x, int threads) {                                                     \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            WAY##_to_inputs<R>(one, gradient + task * one.places() * o, weight + task * o * one.values(), o,           \
+                               of_x + task * one.pixels(), share);                                                     \
+        });                                                                                                            \
+    }
 
 // The first argument of each are the sizes of its maps or of its window, in the order of the structs above.
 #define FOR(NAME, R)                                                                                                   \
@@ -64,20 +89,8 @@ template <class Work> void by_tasks(const long* sizes, long tasks, int threads, 
                                              const uint8_t* index, long o, double slope, R* to, int threads) {         \
         first_let_through<R>(First(window_of(s), p), x, kernel, out, index, o, R(slope), to, threads);                 \
     }                                                                                                                  \
-    extern "C" void winograd_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long turned, R* out,\
-                                    long add, int threads) {                                                           \
-        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
-            winograd<R>(one, x + task * one.pixels(), weight + task * o * 9 * one.c, o, turned,                        \
-                        out + task * one.places() * o, add, share);                                                    \
-        });                                                                                                            \
-    }                                                                                                                  \
-    extern "C" void winograd_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,        \
-                                              R* of_weight, int threads) {                                             \
-        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
-            winograd_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                 \
-                                  of_weight + task * o * 9 * one.c, share);                                            \
-        });                                                                                                            \
-    }
+    CONVOLUTION(winograd, NAME, R)                                                                                     \
+    CONVOLUTION(implicit, NAME, R)
 
 FOR(float, float)
 FOR(double, double)

@@ -176,28 +176,41 @@ template <class R> void write_kernel(const R* u, long o, long c, long from, long
         }
 }
 
-// One task: out [n, h, w, o] = (or, with `add`, +=) x [n, height, width, c] convolved with a weight [o, 3, 3, c]. With
-// `turned` the weight is [c, 3, 3, o] and each kernel is turned, as for the gradient for inputs.
-template <class R>
-void winograd(const Window& s, const R* x, const R* weight, long o, bool turned, R* out, bool add, int threads) {
+// out [n, h, w, o] = (or, with `add`, +=) A^T [u * (B^T x B)] A for the transformed kernels u [POINTS, c, o].
+template <class R> void filter(const Window& s, const R* x, const R* u, long o, R* out, bool add, int threads) {
     const long c = s.c, kernel = c * o;
-    R* u = room<0, R>(POINTS * kernel);  // [POINTS, c, o]
-    if (turned)
-        read_kernel(weight, c, o, true, u);
-    else {
-        R* other = room<1, R>(POINTS * kernel);
-        read_kernel(weight, o, c, false, other);
-        for (long k = 0; k < POINTS; k++) transpose(other + k * kernel, o, c, u + k * kernel);
-    }
     const Tiles tiles(s, o, sizeof(R));
+    const Even of_kernel{c, o};
     each(Parts(tiles.count, tiles.at_once), threads, [&](long first, long last, long) {
+        const Rows of_inputs = Even{last - first, c}, of_outputs = Even{last - first, o};
         R* v = room<1, R>(tiles.values(c) + tiles.values(o));
         R* m = v + tiles.values(c);
         read_inputs(tiles, x, first, last, 0, c, v);
         for (long k = 0; k < POINTS; k++)
-            matrix_product<R>({v + k * tiles.apart(c), last - first, c, 1}, u + k * kernel, c, o, m + k * tiles.apart(o), false);
+            multiply<R, Even>({v + k * tiles.apart(c), of_inputs}, 1, {u + k * kernel, of_kernel}, o,
+                        {m + k * tiles.apart(o), of_outputs}, false);
         write_outputs(tiles, m, first, last, o, out, add);
     });
+}
+
+// One task: out [n, h, w, o] = (or, with `add`, +=) x [n, height, width, c] convolved with a weight [o, 3, 3, c].
+template <class R>
+void winograd(const Window& s, const R* x, const R* weight, long o, R* out, bool add, int threads) {
+    const long kernel = s.c * o;
+    R *u = room<0, R>(POINTS * kernel), *other = room<1, R>(POINTS * kernel);
+    read_kernel(weight, o, s.c, false, other);
+    for (long k = 0; k < POINTS; k++) transpose(other + k * kernel, o, s.c, u + k * kernel);
+    filter(s, x, u, o, out, add, threads);
+}
+
+// One task: of_x [n, height, width, c] for the gradients [n, h, w, o] of the outputs. They are convolved with each kernel
+// turned by half a turn, and a margin of 2 - p puts the result in its place.
+template <class R>
+void winograd_to_inputs(const Window& s, const R* gradient, const R* weight, long o, R* of_x, int threads) {
+    R* u = room<0, R>(POINTS * s.c * o);
+    read_kernel(weight, o, s.c, true, u);
+    const Window back{s.n, s.h, s.w, o, 3, 3, 1, 1, 2 - s.top, 2 - s.left, s.height, s.width};
+    filter(back, gradient, u, s.c, of_x, false, threads);
 }
 
 // One task: of_weight [o, 3, 3, c] for inputs x and the gradients [n, h, w, o] of its outputs. Threads share out the
@@ -208,6 +221,7 @@ void winograd_to_weight(const Window& s, const R* x, const R* gradient, long o, 
     const long vectors = s.c / Lane<R>::size, at_once = (vectors + threads - 1) / threads * Lane<R>::size;
     each(Parts(s.c, at_once), threads, [&](long from, long until, long) {
         const long channels = until - from;
+        const Rows columns = Even{o, 1}, of_kernel = Even{o, channels};
         R* u = room<0, R>(POINTS * o * channels);
         R* v = room<1, R>(tiles.values(channels) + tiles.values(o));
         R* m = v + tiles.values(channels);
@@ -215,9 +229,10 @@ void winograd_to_weight(const Window& s, const R* x, const R* gradient, long o, 
             const long last = std::min(first + tiles.at_once, tiles.count);
             read_inputs(tiles, x, first, last, from, until, v);
             read_gradients(tiles, gradient, first, last, o, m);
+            const Even of_inputs{last - first, channels};
             for (long k = 0; k < POINTS; k++)
-                matrix_product<R>({m + k * tiles.apart(o), o, 1, o}, v + k * tiles.apart(channels), last - first, channels,
-                                  u + k * o * channels, first > 0);
+                multiply<R, Even>({m + k * tiles.apart(o), columns}, o, {v + k * tiles.apart(channels), of_inputs}, channels,
+                            {u + k * o * channels, of_kernel}, first > 0);
         }
         write_kernel(u, o, s.c, from, until, of_weight);
     });
