@@ -54,10 +54,10 @@ class ByKernels(Forms):
     def to_inputs(self, gradient: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
         """The gradient for inputs [t, N, H, W, C], given that for outputs [t, M, O] and a weight [t, O, S]."""
         out = gradient.new_empty(self.pictures(len(gradient))) if out is None else out
-        self.call("_to_inputs", len(gradient), gradient, weight.contiguous(), weight.shape[1], out)
+        self.call("_to_inputs", len(gradient), (gradient, weight.contiguous(), weight.shape[1], out))
         return out
 
-    def call(self, form: str, tasks: int, *arguments: Tensor | int) -> None:
+    def call(self, form: str, tasks: int, arguments: tuple[Tensor | int, ...]) -> None:
         """Call the kernel of one of the three forms for so many tasks."""
         self._kernels.call(self._way + form, self.sizes(tasks), (tasks, *arguments))
 
@@ -71,8 +71,8 @@ class _Plain:
     def forward(self, weight: Tensor, out: Tensor | None = None, add: bool = False) -> Tensor:
         of, inputs, outputs = self._of, self._inputs, weight.shape[1]
         out = inputs.new_empty(len(inputs), of.examples * of.h * of.w, outputs) if out is None else out
-        of.call("", len(inputs), inputs, weight.contiguous(), outputs, int(add), out)
+        of.call("", len(inputs), (inputs, weight.contiguous(), outputs, int(add), out))
         return out
 
     def to_weight(self, gradient: Tensor, out: Tensor) -> None:
-        self._of.call("_to_weight", len(self._inputs), self._inputs, gradient, gradient.shape[2], out)
+        self._of.call("_to_weight", len(self._inputs), (self._inputs, gradient, gradient.shape[2], out))

@@ -32,14 +32,13 @@ template <class R, class Where> struct Matrix {
     const Where& rows;
 };
 
-// As many sums as registers hold: with AVX-512 24 of 32; elsewhere a vector takes two or four registers.
-#ifdef __AVX512F__
-template <int vectors> constexpr int TOGETHER = vectors == 4 ? 6 : vectors == 2 ? 12 : 16;
-constexpr int WIDEST = 4;
+// As many sums as registers hold: 24 of 32, or 12 of 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int SUMS = 24, WIDEST = 4;
 #else
-template <int vectors> constexpr int TOGETHER = 6;
-constexpr int WIDEST = 1;
+constexpr int SUMS = 12, WIDEST = 2;
 #endif
+template <int vectors> constexpr int TOGETHER = std::min(SUMS / vectors, 16);
 
 // Rows i, i + 1, ... and columns from `column` on of the product below.
 template <int rows, int vectors, class R, class Where>
