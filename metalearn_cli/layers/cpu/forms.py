@@ -1,4 +1,4 @@
-"""Which way computes the convolution of a shape."""
+"""The choice of a way to compute the convolution of a shape."""
 
 from functools import lru_cache
 
