@@ -1,7 +1,7 @@
 """Run what the table lacks, and write its page: `python -m benchmarks.accuracy`.
 
-One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0`
-runs some rows, `--minutes 60` begins no row after that time, `--page` writes ACCURACY.md and runs nothing.
+One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0
+'photos-*'` runs some rows, `--minutes 60` begins no row after that time, `--page` writes ACCURACY.md and runs nothing.
 """
 
 import argparse
@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from queue import Queue
 
-from benchmarks.accuracy.page import PAGE, results, written
+from benchmarks.accuracy.page import PAGE, written
+from benchmarks.accuracy.results import results
 from benchmarks.accuracy.rows import Row, Table, load
 from benchmarks.accuracy.running import run
 
@@ -29,10 +31,11 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="where run folders are kept")
     options = parser.parse_args()
     table = load()
-    known = {row.name: row for row in table.rows}
-    if unknown := set(options.only or ()) - set(known):
-        parser.error(f"--only: {', '.join(sorted(unknown))}: no such row; --list names them")
-    chosen = [row for row in table.rows if not row.result.exists() and row.name in (options.only or known)]
+    named = options.only or ["*"]
+    if unknown := [pattern for pattern in named if not any(fnmatch(row.name, pattern) for row in table.rows)]:
+        parser.error(f"--only: {', '.join(unknown)}: no such row; --list names them")
+    missing = [row for row in table.rows if not row.result.exists()]
+    chosen = [row for row in missing if any(fnmatch(row.name, pattern) for pattern in named)]
     if options.list:
         print("\n".join(row.name for row in chosen))
         return 0
