@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.accuracy.curves import LEVELS, reached
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import results
 from benchmarks.accuracy.rows import Line, Row, load
@@ -100,11 +101,13 @@ def test_a_row_meets_a_figure_within_its_own_interval():
     assert "A 95.8: higher" in page(0.96, 0.962)  # two seeds are too few for an interval over seeds
 
 
-def test_verdicts_are_counted():
-    assert "figure published in the same protocol: 1" in page(0.97)
-    assert "higher, with fewer than three seeds: 1" in page(0.97)
-    assert "above it: 1" in page(0.97, 0.971, 0.969)
-    assert "meets it: 1" in page(0.9575)
+def test_verdicts_are_counted_by_setting():
+    assert "| setting | published figures | above | meets | higher | lower | below |" in page(0.97)
+    assert "| 20w1s | 1 | 0 | 0 | 1 | 0 | 0 |" in page(0.97)
+    assert "| 20w1s | 1 | 1 | 0 | 0 | 0 | 0 |" in page(0.97, 0.971, 0.969)
+    assert "| all | 1 | 0 | 1 | 0 | 0 | 0 |" in page(0.9575)
+    # MAML++ has no figure for a single learner, and one for its ensemble.
+    assert "| all | 1 | 0 | 0 | 0 | 1 | 0 |" in page(0.9575, learner="maml_plus_plus")
 
 
 def test_an_ensemble_is_a_further_line_of_the_same_runs():
@@ -132,3 +135,17 @@ def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
     assert first.startswith("| zero_head | algorithm.zero_head True | 90.00 | 80.00 ± 0.10 |")
     assert second.startswith("| base | nothing | 80.00 |")
     assert not any("Omniglot, 20-way 1-shot" in line for line in lines)
+
+
+def test_the_time_to_an_accuracy_is_that_of_the_first_validation_that_reached_it():
+    found = result(Row("maml", "5w1s", 0), 0.9, curve=[[10, 0.94], [50, 0.95], [80, 0.94], [100, 0.975]])
+    assert [reached(found, level) for level in LEVELS] == [30.0, 60.0, None]
+    written = page(0.9, setting="5w1s", curve=found["curve"])
+    assert "| 5w1s: MAML, second order | 0 | 30.0 | 60.0 | - | 60.0 | 97.50 |" in written
+
+
+def test_a_run_that_never_got_there_and_one_validated_with_other_shots_say_so():
+    assert "| 5w1s: Reptile, validated with 10 shots | 0 | 60.0 |" in page(0.955, learner="reptile", setting="5w1s")
+    assert "Never at 95 % in a validation (the best, %): 5w1s: ANIL, seed 0 (91.0)." in page(
+        0.91, learner="anil", setting="5w1s"
+    )
