@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.accuracy.curves import times
-from benchmarks.accuracy.results import Result, core_hours
+from benchmarks.accuracy.results import Result, compute
 from benchmarks.accuracy.rows import FOLDER, Line, Row, Table
 from benchmarks.accuracy.tables import counts, search, settings
 
@@ -39,15 +39,8 @@ def written(table: Table, measured: Mapping[Row, Result]) -> str:
     lines = [HEAD, "## Against the published figures", "", *counts(table, measured), ""]
     lines += [*settings(table, measured, "##"), *search(table, measured, "##")]
     lines += ["## Time to accuracy", "", *times(table, measured), ""]
-    lines += ["## Compute", "", *_compute(measured), ""]
+    lines += ["## Compute", "", compute(measured), ""]
     return "\n".join([*lines, "## Not run", "", *_missing(table, measured), ""])
-
-
-def _compute(measured: Mapping[Row, Result]) -> Iterator[str]:
-    processors = sorted({result["processor"] for result in measured.values()})
-    yield f"{len(measured)} runs, {core_hours(list(measured.values())):.1f} core-hours" + (
-        f", on {', '.join(processors)}." if processors else "."
-    )
 
 
 def _missing(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:

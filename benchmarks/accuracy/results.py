@@ -84,6 +84,13 @@ def core_hours(found: Sequence[Result]) -> float:
     return sum(float(result["core_seconds"]) for result in found) / 3600
 
 
+def compute(measured: Mapping[Row, Result]) -> str:
+    """How many runs there are, and what they took, as a sentence."""
+    processors = sorted({result["processor"] for result in measured.values()})
+    where = f", on {', '.join(processors)}" if processors else ""
+    return f"{len(measured)} runs, {core_hours(list(measured.values())):.1f} core-hours{where}."
+
+
 def departures(table: Table, row: Row, result: Result) -> list[str]:
     """The settings with which a run was made and which rows.yaml has otherwise now, such as `outer.lr 0.003`."""
     planned, ran = _flat(table.experiment(row)), _flat(result["experiment"])

@@ -23,8 +23,8 @@ def _counted(setting: str, counted: Sequence[int]) -> str:
     return f"| {setting} | {' | '.join(map(str, (sum(counted), *counted)))} |"
 
 
-def settings(table: Table, measured: Mapping[Row, Result], depth: str, few: bool = False) -> Iterator[str]:
-    """A section for each setting of which anything was measured; `few` leaves out columns beside the first and C."""
+def settings(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator[str]:
+    """A section for each setting of which anything was measured."""
     for domain in table.source["domains"].values():
         for setting, values in domain["settings"].items():
             if groups := grouped(table, measured, setting):
@@ -32,12 +32,12 @@ def settings(table: Table, measured: Mapping[Row, Result], depth: str, few: bool
                 yield ""
                 if "about" in domain:
                     yield from (domain["about"], "")
-                columns = list(domain["columns"])
-                yield from _rows(table, setting, groups, [columns[0], "C"] if few else columns)
+                yield from _rows(table, setting, groups)
                 yield ""
 
 
-def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]], columns: Sequence[str]) -> Iterator[str]:
+def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -> Iterator[str]:
+    columns = list(table.domain(setting)["columns"])
     # The column that every line of the setting has decides the order.
     shared = next(column for column in columns if all(column in table.columns(setting, line) for line in groups))
     yield f"| learner | {', % | '.join(columns)}, % | published | seeds | tasks | core-hours |"

@@ -1,11 +1,16 @@
 """The table of accuracies is what its result files say, and every planned row can be run."""
 
+import re
+from collections import defaultdict
+
 import pytest
 
 from benchmarks.accuracy.curves import LEVELS, reached
+from benchmarks.accuracy.figure import FIGURE, described, drawn, points
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import results
 from benchmarks.accuracy.rows import Line, Row, load
+from benchmarks.accuracy.summary import SUMMARY, summary
 from metalearn_cli.datasets.glyphs import Config as Glyphs
 from metalearn_cli.datasets.omniglot import Config as Omniglot
 from metalearn_cli.experiment import from_mapping, with_overrides
@@ -34,8 +39,54 @@ def page(*accuracies: float, learner: str = "maml", setting: str = "20w1s", vari
     return written(TABLE, {row: result(row, accuracy, **more) for row, accuracy in found})
 
 
-def test_the_page_is_what_the_result_files_say():
+def test_the_pages_are_what_the_result_files_say():
     assert PAGE.read_text() == written(TABLE, results())
+    assert SUMMARY.read_text() == summary(TABLE, results())
+
+
+def test_the_figure_has_the_numbers_of_the_result_files():
+    # In words, because another matplotlib draws other bytes.
+    [words] = re.findall(r"<dc:description>(.*?)</dc:description>", FIGURE.read_text(), re.DOTALL)
+    assert words == described(points(TABLE, results()))
+
+
+def test_the_figure_is_drawn_again_in_the_same_bytes():
+    mpl = pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    figure = FIGURE.read_text()
+    if f"matplotlib {mpl.__version__}<" not in figure:
+        pytest.skip("docs/images/accuracy.svg was drawn by another matplotlib")
+    assert figure == drawn(TABLE, results())
+
+
+def test_a_full_figure_has_a_point_for_every_learner_and_stays_small():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    full = {row: result(row, 0.9 + 0.01 * row.seed) for row in TABLE.rows}
+    panels = points(TABLE, full)
+    assert list(panels) == [(setting, column) for setting in OMNIGLOT["settings"] for column in "AC"]
+    assert all([point.learner for point in shown] == sorted(TABLE.source["learners"]) for shown in panels.values())
+    text = drawn(TABLE, full)
+    assert all(f">{learner['label']}</text>" in text for learner in TABLE.source["learners"].values())
+    assert len(text) < 200_000
+
+
+def test_the_conclusions_have_their_figures_from_the_result_files():
+    rows = [Row("maml", "5w1s", seed) for seed in range(3)]
+    found = {row: result(row, 0.9 + 0.01 * row.seed) for row in rows}
+    for one in found.values():
+        one["columns"]["C"] = {"accuracy": one["columns"]["A"]["accuracy"] - 0.025, "ci95": 0.001}
+    text = " ".join(summary(TABLE, found).split())
+    assert "A is above C by 2.5 to 2.5 points, by 2.5 in the mean of 1 rows" in text
+    assert "the 1 rows with several have standard deviations of 1.00 to 1.00 points" in text
+    assert "1,600 tasks here, 1,920,000 in its paper" in text
+
+
+def test_all_runs_of_a_setting_were_measured_on_the_same_episodes():
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row, one in results().items():
+        for columns in (one["columns"], *one.get("also", {}).values()):
+            for column, found in columns.items():
+                seen[row.setting, column].add(found["fingerprint"])
+    assert {place: found for place, found in seen.items() if len(found) > 1} == {}
 
 
 @pytest.mark.parametrize("row", TABLE.rows, ids=lambda row: row.name)
