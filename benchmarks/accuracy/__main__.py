@@ -1,7 +1,7 @@
 """Run what the table lacks, and write its pages: `python -m benchmarks.accuracy`.
 
 One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0
-'photos-*'` runs some rows, `--minutes 60` begins no row after that time, `--page` writes the pages and runs nothing.
+'*-photos-*'` runs some rows, `--minutes 60` begins no row after that time, `--page` writes the pages and runs nothing.
 """
 
 import argparse
@@ -44,6 +44,8 @@ def main() -> int:
     if options.list:
         print("\n".join(row.name for row in chosen))
         return 0
+    if not options.page and any("prepare" in table.domain(row.setting) for row in chosen):
+        os.environ.get("METALEARN_TEST_DATA") or parser.error("METALEARN_TEST_DATA: names no folder of photos")
     failed = [] if options.page else _run_all(table, chosen, options)
     _write(table)
     return 1 if failed else 0

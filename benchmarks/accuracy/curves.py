@@ -6,9 +6,10 @@ from benchmarks.accuracy.results import Result
 from benchmarks.accuracy.rows import Line, Row, Table
 
 LEVELS = (95, 97, 98)
-_NOTE = """Core-minutes of training until a validation first reached an accuracy: 300 tasks of validation classes, 5
-queries of each class, transductive statistics. A run was validated ten times, evenly, so it may have been there up to a
-tenth of its length earlier; its core-minutes are spread evenly over its iterations, validations included."""
+_NOTE = """Core-minutes of training until a validation first reached an accuracy: {val_episodes} tasks of validation
+classes, {queries} queries of each class, transductive statistics. A run was validated {times} times, evenly, so it may
+have been there up to one part in {times} of its length earlier; its core-minutes are spread evenly over its iterations,
+validations included."""
 
 
 def reached(result: Result, level: float) -> float | None:
@@ -28,7 +29,8 @@ def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     """The section of a page, without its heading; photos, which no run brings to the lowest level, are left out."""
     runs = {row: result for row, result in measured.items() if not row.variant and _drawings(table, row)}
     there = {row: result for row, result in runs.items() if reached(result, LEVELS[0]) is not None}
-    yield from (_NOTE, "")
+    validation = table.source["domains"]["omniglot"]["set"]["eval"]
+    yield from (_NOTE.format(**validation, times=table.source["validations"]), "")
     yield f"| run | seed | {' | '.join(f'{level} %' for level in LEVELS)} | whole run | best validation, % |"
     yield "|---" * (len(LEVELS) + 4) + "|"
     places = {setting: place for place, setting in enumerate(_settings(table))}

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,18 @@ def _metalearn(core: int, *arguments: str, spent: Path | None = None) -> dict[st
     The seconds of the processor that it took are added to those in the file `spent`, also if it fails.
     """
     words = [sys.executable, "-m", "metalearn_cli", *arguments, "--json", "--quiet"]
-    with subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    ) as process:
+    environment, alone = os.environ | {"OMP_NUM_THREADS": "1"}, partial(os.sched_setaffinity, 0, {core})
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=alone) as process:
         assert process.stdout is not None
-        output = process.stdout.read()
-        # Of this process alone: getrusage would add those that other threads wait for.
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if spent is not None:
-        before = float(spent.read_text()) if spent.exists() else 0.0
-        spent.write_text(str(before + used.ru_utime + used.ru_stime))
+        try:
+            output = process.stdout.read()
+        finally:
+            # The time of this process alone; getrusage adds that of other rows, which other threads wait for.
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if spent is not None:
+                before = float(spent.read_text()) if spent.exists() else 0.0
+                spent.write_text(str(before + used.ru_utime + used.ru_stime))
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, words)
     printed: dict[str, Any] = json.loads(output)

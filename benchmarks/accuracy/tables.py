@@ -1,7 +1,9 @@
 """The tables of both pages, from the result files: lines of Markdown."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 
 from benchmarks.accuracy.curves import best
 from benchmarks.accuracy.results import VERDICTS, Result, core_hours, departures, grouped, score, verdicts
@@ -31,7 +33,7 @@ def settings(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterat
                 yield f"{depth} {domain['title']}, {values['task.ways']}-way {values['task.shots']}-shot"
                 yield ""
                 if "about" in domain:
-                    yield from (domain["about"], "")
+                    yield from (fill(domain["about"], 118), "")
                 yield from _rows(table, setting, groups)
                 yield ""
 
@@ -77,19 +79,26 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
     values, first = table.setting(setting), next(iter(source["variants"]))
     base = table.experiment(Row(line.learner, setting, 0, first))
     algorithm, outer = base["algorithm"], base["outer"]
-    figure = f"A {table.published(line, setting, 'A'):g}, {table.said(line)['published']['source']}"
     yield f"{depth} Search: {table.said(line)['label']}, {values['task.ways']}-way {values['task.shots']}-shot"
     yield ""
-    yield f"Published: {figure}. Each variant changes something in this base: inner rate"
-    yield f"{algorithm['inner_lr']:g}, inner steps {algorithm['inner_steps']}, queries of each class in training"
-    yield f"{base['task']['queries']}, outer rate {outer['lr']:g} ({outer['schedule']}), {outer['iterations']:,}"
-    yield f"meta-batches of {outer['meta_batch_size']} tasks, transductive statistics in training. The order is that of"
-    yield "the best validation and not of the test, so that no variant is chosen by test classes. One seed each."
+    figure, paper = table.published(line, setting, "A"), table.said(line)["published"]["source"]
+    yield fill(
+        f"Published: A {figure:g} ({paper}). Each variant changes something in this base: "
+        f"inner rate {algorithm['inner_lr']:g}, inner steps {algorithm['inner_steps']}, "
+        f"{base['task']['queries']} queries of each class in training, "
+        f"outer rate {outer['lr']:g} ({outer['schedule']}), "
+        f"{outer['iterations']:,} meta-batches of {outer['meta_batch_size']} tasks, transductive in training. "
+        "The order is that of the best validation and not of the test, so that no variant is chosen by test classes. "
+        "One seed each.",
+        118,
+    )
     yield ""
     yield "| variant | changes | best validation, % | A, % | C, % | tasks | core-hours |"
     yield "|---|---|---|---|---|---|---|"
     for row, result in sorted(found.items(), key=lambda item: -best(item[1])):
-        changes = ", ".join(f"{key} {value}" for key, value in source["variants"].get(row.variant, {}).items())
+        changes = ", ".join(
+            f"{key} {json.dumps(value)}" for key, value in source["variants"].get(row.variant, {}).items()
+        )
         ran = departures(table, row, result) if row.variant in source["variants"] else []
         changes += f" (run with {', '.join(ran)})" if ran else ""
         cells = [score([result], line, column).cell for column in "AC"]

@@ -1,10 +1,16 @@
 """The table of accuracies is what its result files say, and every planned row can be run."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections import defaultdict
+from threading import Thread
 
 import pytest
 
+from benchmarks.accuracy import running
 from benchmarks.accuracy.curves import LEVELS, reached
 from benchmarks.accuracy.figure import FIGURE, described, drawn, points
 from benchmarks.accuracy.page import PAGE, written
@@ -183,7 +189,7 @@ def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
     found = {row: result(row, test, curve=[[1, best]]) for row, (best, test) in tested.items()}
     lines = written(TABLE, found).splitlines()
     [first, second] = [line for line in lines if line.startswith(("| base", "| zero_head"))]
-    assert first.startswith("| zero_head | algorithm.zero_head True | 90.00 | 80.00 ± 0.10 |")
+    assert first.startswith("| zero_head | algorithm.zero_head true | 90.00 | 80.00 ± 0.10 |")
     assert second.startswith("| base | nothing | 80.00 |")
     assert not any("Omniglot, 20-way 1-shot" in line for line in lines)
 
@@ -200,3 +206,24 @@ def test_a_run_that_never_got_there_and_one_validated_with_other_shots_say_so():
     assert "Never at 95 % in a validation (the best, %): 5w1s: ANIL, seed 0 (91.0)." in page(
         0.91, learner="anil", setting="5w1s"
     )
+
+
+def test_the_seconds_of_a_run_are_those_of_its_own_process_also_when_it_fails(tmp_path, monkeypatch):
+    program, spent, core = tmp_path / "program", tmp_path / "seconds", min(os.sched_getaffinity(0))
+    burn = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.4: pass"]
+
+    def ran(last_line: str) -> dict:
+        program.write_text(f"#!/bin/sh\nsleep 0.6\n{last_line}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(running.sys, "executable", str(program))
+        return running._metalearn(core, "train", spent=spent)
+
+    other = Thread(target=lambda: subprocess.run(burn, check=True))
+    other.start()
+    assert ran("echo '{\"iterations\": 3}'") == {"iterations": 3}
+    other.join()
+    assert float(spent.read_text()) < 0.2
+    burning = shlex.join(burn)
+    with pytest.raises(subprocess.CalledProcessError):
+        ran(f"{burning}; exit 4")
+    assert float(spent.read_text()) > 0.4
