@@ -76,8 +76,7 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
     found = {row: result for row, result in measured.items() if row.variant}
     if not found:
         return
-    values, first = table.setting(setting), next(iter(source["variants"]))
-    base = table.experiment(Row(line.learner, setting, 0, first))
+    values, base = table.setting(setting), table.experiment(Row(line.learner, setting, 0, "base"))
     algorithm, outer = base["algorithm"], base["outer"]
     yield f"{depth} Search: {table.said(line)['label']}, {values['task.ways']}-way {values['task.shots']}-shot"
     yield ""
