@@ -129,7 +129,7 @@ def test_auto_is_threads_on_a_cpu_and_vmap_on_an_accelerator():
     assert plan_for(torch.device("cuda"), Execution(mode="threads"), 30 * 784, 32).mode == "vmap"
     assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 4) == Plan("vmap", 1, 2)
     assert plan_for(CPU, Execution(threads=2, mode="threads"), 80 * 84 * 84 * 3, 4) == Plan("threads", 1, 2)
-    assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 4, compiled=True) == Plan("threads", 2, 2)
+    assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 4, compiled=True) == Plan("threads", 1, 2)
     assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 1, compiled=True) == Plan("vmap", 1, 2)
 
 
