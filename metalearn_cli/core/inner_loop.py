@@ -14,7 +14,7 @@ from metalearn_cli.core.meta import Adapted, Meta, Problem
 from metalearn_cli.core.rules import Rule, unmoved
 from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.layers.passing import Params, Pass
+from metalearn_cli.layers.passing import Kept, Params, Pass
 
 
 def everything(_name: str) -> bool:
@@ -142,7 +142,7 @@ def begun(loop: InnerLoop, meta: Meta, support: Examples) -> tuple[Params, Suppo
     network, small = loop.problem.network, loop.problem.network.runs_alone(support.inputs)
     params = for_tasks(meta.params, len(support.targets), dense=small)
     moments = meta.statistics if loop.problem.statistics == "running" else None
-    how, examples = Pass(moments=moments, keys=support.keys, small=small), support
+    how, examples = Pass(moments=moments, keys=support.keys, small=small, kept=Kept()), support
     if loop.head_reads is not None:
         # The body does not move, so one pass through it serves all inner steps, and second order goes through it once.
         features = network.features(params, support.inputs, how)
@@ -189,34 +189,35 @@ def predict(
     """
     network = loop.problem.network
     if loop.head_reads is None:
-        return [_after_support(loop.problem, network, state, inputs, collected) for state in states]
+        return _after_support(loop.problem, network, states, inputs, collected)
     # Only the head moves, so the body is the same in all states and runs once.
-    read = loop.head_reads(_after_support(loop.problem, network.features, states[0], inputs, collected))
+    read = loop.head_reads(query_features(loop.problem, states[0], inputs, collected))
     return [network.classify(state.params, read) for state in states]
 
 
 def query_features(problem: Problem, state: Adapted, inputs: Tensor, collected: Params | None = None) -> Tensor:
     """The body's features [T, N, F] of inputs that come after a support set, with the statistics of the problem."""
-    return _after_support(problem, problem.network.features, state, inputs, collected)
+    return _after_support(problem, problem.network.features, [state], inputs, collected)[0]
 
 
 def _after_support(
     problem: Problem,
     run: Callable[[Params, Tensor, Pass], Tensor],
-    state: Adapted,
+    states: Sequence[Adapted],
     inputs: Tensor,
     collected: Params | None,
-) -> Tensor:
-    """The outputs of `run` for `inputs`, with the norms' statistics as the problem says."""
-    known, small = state.support.shape[1], problem.network.runs_alone(state.support)
-    if problem.statistics == "support":
+) -> list[Tensor]:
+    """The outputs of `run` for `inputs` in each state, with the norms' statistics as the problem says."""
+    (_, support, moments, keys), by = states[0], problem.statistics
+    known = support.shape[1]
+    how = Pass(collected=collected, keys=keys, small=problem.network.runs_alone(support), kept=Kept())
+    if by == "support":
         # Support and queries go through together; the norms take the statistics of the first `known` examples only.
-        how = Pass(reference=known, collected=collected, keys=state.keys, small=small)
-        return run(state.params, torch.cat([state.support, inputs], 1), how)[:, known:]
-    moments = state.moments if problem.statistics == "running" else None
+        how, both = how._replace(reference=known), torch.cat([support, inputs], 1)
+        return [run(state.params, both, how)[:, known:] for state in states]
     # `before`: in training, drop-block numbers the queries after the support examples (layers/passing.py).
-    how = Pass(moments=moments, collected=collected, keys=state.keys, small=small, before=known)
-    return run(state.params, inputs, how)
+    how = how._replace(moments=moments if by == "running" else None, before=known)
+    return [run(state.params, inputs, how) for state in states]
 
 
 def _view(value: Tensor) -> Tensor:

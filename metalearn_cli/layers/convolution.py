@@ -8,7 +8,9 @@ M = N * h * w outputs of a channel, S = k * l * C values of a patch.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,14 +46,17 @@ class _ManyConvolutions:
         """The number of following layers that `over_tasks_with` can compute together with this one: 0 to 3.
 
         They are a TaskNorm, with compiled kernels a max-pool of 2 x 2, and a ReLU (also leaky); the last two may be
-        absent. It is 0 on a GPU, with a bias, or if the norm takes other statistics than those of its batch.
+        absent. It is 0 on a GPU, with a bias, or if the norm takes other statistics than those of its batch. (Those of
+        the support set are possible with compiled kernels, if no graph is kept.)
         """
         if self.bias is not None or inputs.device.type != "cpu" or not following:
             return 0
         norm, *others = following
-        if type(norm) is not TaskNorm or has_hooks(norm) or not how.by_batch:
+        compiled = self._kernels(inputs, how) is not None
+        by_support = how.by_reference and compiled and not torch.is_grad_enabled()
+        if type(norm) is not TaskNorm or has_hooks(norm) or not (how.by_batch or by_support):
             return 0
-        pooled = bool(others) and _halves(others[0]) and self._kernels(inputs, how) is not None
+        pooled = bool(others) and _halves(others[0]) and compiled
         rest = others[pooled:]
         return 1 + pooled + (bool(rest) and _is_leaky(rest[0]))
 
@@ -69,10 +74,12 @@ class _ManyConvolutions:
         if others and not _halves(others[-1]):
             slope = others[-1].negative_slope if isinstance(others[-1], nn.LeakyReLU) else 0.0
         pool = 2 if others and _halves(others[0]) else 1
-        kind = Kind(self.window, norm.eps, slope, pool, self._kernels(inputs, how))
+        kind = Kind(self.window, norm.eps, slope, pool, self._kernels(inputs, how), how.reference)
         weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
         if first_block.suits(inputs, self.out_channels, self.window):
-            rows = first_block.first_block(inputs, weight, scale, shift, kind)
+            prepare = partial(first_block.prepared, inputs, kind)
+            seen = prepare() if how.kept is None else how.kept.of(inputs, kind, prepare)
+            rows = first_block.first_block(seen, weight, scale, shift, kind)
         else:
             rows = block(_pictures(inputs), weight, scale, shift, kind)
         return self._unfolded(rows, inputs, pool)

@@ -5,8 +5,8 @@ The network hands it to its layers as an argument. No layer keeps it after the c
 Legend: T tasks, N examples, C channels.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,6 +15,18 @@ from metalearn_cli.layers.cpu.kernels import Kernels
 Params = dict[str, Tensor]
 Moments = tuple[Tensor, Tensor]
 """A mean and a variance, [C]."""
+
+
+class Kept:
+    """What a first block made of inputs that need no gradient, for the next pass of the same inputs."""
+
+    made: tuple[Tensor, Hashable, Any] | None = None
+
+    def of(self, inputs: Tensor, kind: Hashable, make: Callable[[], Any]) -> Any:
+        """`make()`, or what it made the last time, if that was of the same inputs and kind."""
+        if self.made is None or self.made[1] != kind or not self.made[0].is_set_to(inputs):
+            self.made = (inputs, kind, make())
+        return self.made[2]
 
 
 class Pass(NamedTuple):
@@ -31,6 +43,8 @@ class Pass(NamedTuple):
     `before`: the number of examples of each task in earlier passes. Random layers number the examples of this pass
         from there, so that queries do not get the random numbers of the support set.
     `kernels`: compiled functions for convolutions and the layers after them (cpu/kernels.py); None is torch alone.
+    `kept`: the first block keeps here what it made of its inputs, because they come again with other parameters
+        (cpu/first_block.py); None keeps nothing.
     `name`: the name of the current layer in the network.
     `first_names`: for a layer that stands in several places of the network: its first name, by each other name.
     """
@@ -42,6 +56,7 @@ class Pass(NamedTuple):
     small: bool = False
     before: int = 0
     kernels: Kernels | None = None
+    kept: "Kept | None" = None
     name: str = ""
     first_names: Mapping[str, str] = {}
 
@@ -49,6 +64,11 @@ class Pass(NamedTuple):
     def by_batch(self) -> bool:
         """Whether norms use the statistics of their whole batch and need not report them."""
         return self.reference is None and self.moments is None and self.collected is None
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether norms use the statistics of the first examples and need not report them."""
+        return self.reference is not None and self.moments is None and self.collected is None
 
     def at(self, child: str) -> "Pass":
         """The same pass with the name of a child of the current module."""

@@ -15,11 +15,12 @@ from metalearn_cli.layers.cpu.by_kernels import ByKernels
 from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
-from metalearn_cli.layers.passing import Pass
+from metalearn_cli.layers.passing import Kept, Pass
 from metalearn_cli.runtime.machine.compiled import loaded
 from tests.layers.test_layouts import LAYOUTS, laid_out, outcomes
 
 KERNELS = loaded()
+BY_KERNELS = Pass(kernels=KERNELS)
 pytestmark = pytest.mark.skipif(KERNELS is None, reason="this machine has no C++ compiler, so there are no kernels")
 
 
@@ -51,9 +52,11 @@ class Case:
         return [one.to(dtype) for one in drawn]
 
 
-def compiled(layers: nn.Sequential, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def compiled(
+    layers: nn.Sequential, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, how: Pass = BY_KERNELS
+) -> Tensor:
     params = {"0.weight": weight, "1.weight": scale, "1.bias": shift}
-    return over_tasks(layers, params, inputs, Pass(kernels=KERNELS))
+    return over_tasks(layers, params, inputs, how)
 
 
 def plain(layers: nn.Sequential, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -213,6 +216,44 @@ def test_numbers_do_not_depend_on_the_threads(of_inputs, monkeypatch):
     torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The names of the kernels that are called."""
+    names = []
+    call = kernels.Kernels.call
+    noted = lambda self, name, *rest: names.append(name) or call(self, name, *rest)  # noqa: E731
+    monkeypatch.setattr(kernels.Kernels, "call", noted)
+    return names
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("known", [1, 2])
+def test_without_a_graph_kernels_take_the_statistics_of_the_first_examples(case, known, called):
+    case = dataclasses.replace(CASES[case], examples=4)
+    layers, arguments, how = case.layers(), case.arguments(), Pass(reference=known)
+    with torch.no_grad():
+        found = compiled(layers, *arguments, how._replace(kernels=KERNELS))
+        assert {"forward", "first_forward"} & set(called)
+        expected = compiled(layers, *arguments, how)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12 * float(expected.abs().max()))
+    # With a graph the layers go one by one, and the same derivatives come out as without kernels.
+    functions = [partial(compiled, layers, how=each) for each in (how._replace(kernels=KERNELS), how)]
+    cotangent = torch.randn_like(expected)
+    for one, other in zip(*(outcomes(each, arguments, cotangent) for each in functions), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.detach().abs().max().clamp(min=1)))
+
+
+def test_what_a_first_block_makes_of_its_inputs_serves_all_passes_of_the_same(called):
+    case = CASES["one channel"]
+    layers, (inputs, *arguments), kept = case.layers(), case.arguments(), Kept()
+    others, how = inputs + 1, Pass(kernels=KERNELS, kept=kept)
+    for seen, made in ((inputs, 2), (inputs.detach(), 0), (others, 2), (others[:, 1:], 2), (inputs, 2)):
+        expected = compiled(layers, seen, *arguments)
+        called.clear()
+        assert torch.equal(compiled(layers, seen, *arguments, how), expected)
+        assert called.count("patch_products") == made  # one for each of two tasks
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

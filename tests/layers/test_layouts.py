@@ -104,7 +104,8 @@ def of_sequence(slope: float, inputs: Tensor, weight: Tensor, scale: Tensor, shi
 
 def of_first_block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     kind = Kind(Window((3, 3), (1, 1), (1, 1)), 1e-5, 0.1)
-    rows = first_block.first_block(inputs.detach(), weight.permute(0, 1, 3, 4, 2).flatten(2), scale, shift, kind)
+    seen = first_block.prepared(inputs.detach(), kind)
+    rows = first_block.first_block(seen, weight.permute(0, 1, 3, 4, 2).flatten(2), scale, shift, kind)
     return rows.view(*inputs.shape[:2], *inputs.shape[3:], -1).permute(0, 1, 4, 2, 3)
 
 

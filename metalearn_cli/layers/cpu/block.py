@@ -27,7 +27,8 @@ from metalearn_cli.layers.cpu.tail import At, CompiledTail, Cotangents, Tail, Ta
 class Kind(NamedTuple):
     """The constants of a block; `slope` multiplies negative values (0: a ReLU, 1: no activation).
 
-    `pool` is the side of the max-pool, 1 (none) or 2; 2 needs compiled `kernels`.
+    `pool` is the side of the max-pool, 1 (none) or 2; 2 needs compiled `kernels`. `known`: the norm takes the
+    statistics of the first `known` examples, which needs `kernels` and has no derivative; None takes those of all.
     """
 
     window: Window
@@ -35,6 +36,7 @@ class Kind(NamedTuple):
     slope: float
     pool: int = 1
     kernels: Kernels | None = None
+    known: int | None = None
 
     @property
     def tail(self) -> Tail:
@@ -42,7 +44,7 @@ class Kind(NamedTuple):
         return (
             TorchTail(self.eps, self.slope)
             if self.kernels is None
-            else CompiledTail(self.eps, self.slope, self.kernels)
+            else CompiledTail(self.eps, self.slope, self.kernels, self.known)
         )
 
     def here(self, inputs: Tensor, weight: Tensor) -> Forms:

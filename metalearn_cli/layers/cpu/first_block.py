@@ -12,7 +12,7 @@ k x l kernel, S = k * l * C values in a patch, M = N * h * w patches of a task, 
 over M.
 """
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,16 +32,21 @@ def suits(inputs: Tensor, outputs: int, window: Window) -> bool:
     return inputs.device.type == "cpu" and not inputs.requires_grad and values < outputs
 
 
-def first_block(inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
-    """Outputs [T, P, O] for inputs [T, N, C, H, W], a weight [T, O, S] and the norm's scale and shift [T, O].
-
-    It can be differentiated any number of times, except for the inputs.
-    """
+def prepared(inputs: Tensor, kind: Kind) -> "Prepared":
+    """What `first_block` needs of inputs [T, N, C, H, W]; it does not depend on parameters."""
     with torch.no_grad():
         seen: _Seen = (
             TorchPatches(inputs, kind) if kind.kernels is None else CompiledPatches(inputs, kind, kind.kernels)
         )
-        covariance = seen.covariance()
+        return Prepared(seen, seen.covariance())
+
+
+def first_block(inputs: "Prepared", weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
+    """Outputs [T, P, O] for prepared inputs, a weight [T, O, S] and the norm's scale and shift [T, O].
+
+    It can be differentiated any number of times, except for the inputs.
+    """
+    seen, covariance = inputs
     # In float64, because w [P P^T] w^T can cancel almost completely (see first_patches.py).
     exact = weight.double()
     # For every channel w the number w [P P^T] w^T, [T, O]; clamp, because rounding may leave it just below zero.
@@ -71,6 +76,13 @@ class _Seen(Protocol):
 
     def let_through(self, kernel: Tensor, outputs: Tensor, origin: Tensor, /) -> Tensor:
         """a'(y) * (P^T K^T), [T, P, O], at the places from which the maxima came."""
+
+
+class Prepared(NamedTuple):
+    """The inputs of a first block, and the covariance of their patches."""
+
+    seen: _Seen
+    covariance: Tensor
 
 
 class _Activated(Function):

@@ -64,22 +64,23 @@ class CompiledPatches:
         (k, l), stride, (top, left) = kind.window  # noqa: E741
         self._kind, self._kernels = kind, kernels
         # The mean of each channel is taken away (also from the margin), so that the products cancel less.
-        padded = F.pad(inputs, (left, left, top, top)) - inputs.mean((1, 3, 4), keepdim=True)
+        mean = inputs[:, : kind.known].mean((1, 3, 4), keepdim=True)
+        padded = F.pad(inputs, (left, left, top, top)) - mean
         last = padded.permute(0, 1, 3, 4, 2)
         # The kernels read whole vectors of 64 bytes, so 16 values more than there are.
         self._pictures = inputs.new_empty(last.numel() + 16)[: last.numel()].view(last.shape).copy_(last)
         _, examples, *size = self._pictures.shape
         h, w = kind.window.steps(*inputs.shape[3:])
         self._window = (examples, *size, k, l, *stride, 0, 0, h, w)
-        values, self._places = k * l * inputs.shape[2], examples * h * w
+        values, known = k * l * inputs.shape[2], examples if kind.known is None else kind.known
         pooled = examples * (h // kind.pool) * (w // kind.pool)
         self._size = (len(inputs), pooled)
         wide = -(-values // 16) * 16  # values, rounded up to whole vectors of 16 floats
         # Row i holds the sums over all places of (value i of a patch) * (each value); the last, of the values.
         products = inputs.new_empty(len(inputs), values + 1, wide, dtype=torch.float64)
         for picture, product in zip(self._pictures, products, strict=True):
-            kernels.call("patch_products", self._window, (picture, wide, product))
-        self._products = products[..., :values] / self._places
+            kernels.call("patch_products", (known, *self._window[1:]), (picture, wide, product))
+        self._products = products[..., :values] / (known * h * w)
         self._means = self._products[:, -1].to(inputs.dtype)
 
     def covariance(self) -> Tensor:

@@ -132,11 +132,15 @@ class TorchTail(NamedTuple):
 
 
 class CompiledTail(NamedTuple):
-    """Norm, max-pool and activation by compiled kernels, a task at a time."""
+    """Norm, max-pool and activation by compiled kernels, a task at a time.
+
+    `known` (only without derivatives): the mean and root are those of the first `known` pictures; None takes all.
+    """
 
     eps: float
     slope: float
     kernels: Kernels
+    known: int | None = None
 
     def empty(self, scale: Tensor, maps: Maps, /) -> TailResult:
         """Tensors without values for the results of `forward`, for the tasks of a scale [T, O]."""
@@ -149,9 +153,10 @@ class CompiledTail(NamedTuple):
     def forward(self, at: At, shift: Tensor, /) -> None:
         """Fill `at.made`."""
         tasks = zip(at.convolved, at.scale.contiguous(), shift.contiguous(), *at.made, strict=True)
+        known = at.maps.examples if self.known is None else self.known
         # The kernels take one task; threads share out its places (cpp/vectors.h).
         for c, w, b, y, mean, root, chosen, origin in tasks:
-            arguments = (c, w, b, self.eps, self.slope, mean, root, y, chosen, origin)
+            arguments = (known, c, w, b, self.eps, self.slope, mean, root, y, chosen, origin)
             self.kernels.call("forward", at.maps, arguments)
 
     def gradients(self, gradient: Tensor, at: At, more: Tensor | None, found: tuple[Tensor, Tensor], /) -> Tensor:

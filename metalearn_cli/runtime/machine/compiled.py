@@ -140,7 +140,7 @@ def _compare(kernels: Kernels) -> None:
     maps, channels = Maps(2, 5, 7, 19, 2), x.new_ones(19)
     out, chosen = x.new_empty(2, 2, 3, 19), x.new_empty(2, 2, 3, 19)
     index, (mean, root) = torch.empty(out.shape, dtype=torch.uint8), x.new_empty(2, 19)
-    kernels.call("forward", maps, (x, channels, channels, 1e-5, 0.1, mean, root, out, chosen, index))
+    kernels.call("forward", maps, (2, x, channels, channels, 1e-5, 0.1, mean, root, out, chosen, index))
     normed = nn.functional.batch_norm(x.permute(0, 3, 1, 2), None, None, channels, channels, training=True)
     expected = nn.functional.max_pool2d(nn.functional.leaky_relu(normed, 0.1), 2).permute(0, 2, 3, 1)
     pairs = [(out, expected)]

@@ -3,6 +3,7 @@
 Legend: T tasks, c tasks in a chunk.
 """
 
+import gc
 import math
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -143,6 +144,8 @@ class Runner:
 
     def _go_on_with(self, plan: Plan) -> None:
         self.plan = plan
+        if plan.mode == "vmap":  # no longer threads of ours
+            torch.set_num_threads(plan.threads)
         with suppress(RuntimeError):  # after a recording that failed torch may refuse
             torch.cuda.empty_cache()  # does nothing where no GPU is in use
         self._say(
@@ -199,8 +202,14 @@ def running(
     """A Runner whose threads end with the block. With `record` it replays recorded meta-gradients (only on a GPU)."""
     keep_freed_memory()
     with products_in(precision), ExitStack() as stack:
+        # Python's search for garbage would look at all objects of torch again and again.
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         pool = None
         if plan.mode == "threads":
+            # Torch's own threads wait in a busy loop for the next operation, on the cores that ours need.
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
             threads = ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,))
             pool = stack.enter_context(threads)
         yield Runner(plan, pool, say, record)

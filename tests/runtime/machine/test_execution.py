@@ -147,6 +147,27 @@ def test_what_is_set_is_what_is_planned():
     assert plan_for(CPU, Execution(mode="loop", chunk=3, threads=5), 20, 4) == Plan("loop", 3, 5)
 
 
+@pytest.fixture
+def two_threads_of_torch():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads_of_torch")
+def test_torch_keeps_to_one_thread_beside_threads_of_ours_and_no_longer():
+    with running(Plan("vmap", 2, 2)):
+        assert torch.get_num_threads() == 2
+    with running(Plan("threads", 1, 2)) as runner:
+        assert torch.get_num_threads() == 1
+        with pytest.raises(DeviceError):
+            runner.total(Hungry(0, MemoryError()), Meta({"w": torch.ones(())}, {}), problems.value_tasks(4))
+        assert runner.plan.mode == "vmap"
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 2
+
+
 class Hungry:
     """Counts the scores of tasks, and runs out of memory with more than `most` at once."""
 

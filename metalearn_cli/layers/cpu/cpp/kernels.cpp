@@ -51,9 +51,9 @@ template <class Work> void by_tasks(const long* sizes, long tasks, int threads, 
 
 // The first argument of each are the sizes of its maps or of its window, in the order of the structs above.
 #define FOR(NAME, R)                                                                                                   \
-    extern "C" void forward_##NAME(const long* s, const R* x, const R* weight, const R* bias, double eps,              \
+    extern "C" void forward_##NAME(const long* s, long known, const R* x, const R* weight, const R* bias, double eps,  \
                                    double slope, R* mean, R* root, R* out, R* chosen, uint8_t* index, int threads) {   \
-        forward<R>(maps_of(s), x, weight, bias, eps, R(slope), mean, root, out, chosen, index, threads);               \
+        forward<R>(maps_of(s), known, x, weight, bias, eps, R(slope), mean, root, out, chosen, index, threads);        \
     }                                                                                                                  \
     extern "C" void gradients_##NAME(const long* s, const R* gradient, const R* out, const R* chosen,                  \
                                      const uint8_t* index, double slope, const R* x, const R* mean, const R* root,     \

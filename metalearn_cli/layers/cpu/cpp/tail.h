@@ -49,12 +49,13 @@ template <class R> void moments(const Maps& s, const R* x, double eps, R* mean, 
 
 // y = a(max over a window of (by * x + plus)) with by = weight * root and plus = bias - by * mean: the norm of tail.py,
 // one multiplication and one addition for each value. The maximum is found before the activation a, which never falls.
+// Mean and root are those of the first `known` pictures.
 template <class R>
-void forward(const Maps& s, const R* x, const R* weight, const R* bias, double eps, R slope, R* mean, R* root, R* out,
-             R* chosen, uint8_t* index, int threads) {
+void forward(const Maps& s, long known, const R* x, const R* weight, const R* bias, double eps, R slope, R* mean,
+             R* root, R* out, R* chosen, uint8_t* index, int threads) {
     using V = typename Lane<R>::V;
     using M = typename Lane<R>::M;
-    moments(s, x, eps, mean, root, threads);
+    moments(Maps{known, s.h, s.w, s.o, s.p}, x, eps, mean, root, threads);
     const long o = s.o;
     std::vector<R> by(o), plus(o);
     for (long c = 0; c < o; c++) by[c] = weight[c] * root[c], plus[c] = bias[c] - by[c] * mean[c];
