@@ -42,8 +42,8 @@ template <int vectors> constexpr int TOGETHER = std::min(SUMS / vectors, 16);
 
 // Rows i, i + 1, ... and columns from `column` on of the product below.
 template <int rows, int vectors, class R, class Where>
-inline void corner(long i, long column, const Matrix<const R, Rows>& a, long step, const Matrix<const R, Where>& b, const Matrix<R, Rows>& c,
-                   bool add) {
+inline void corner(long i, long column, const Matrix<const R, Rows>& a, long step, const Matrix<const R, Where>& b,
+                   const Matrix<R, Rows>& c, bool add) {
     using V = typename Lane<R>::V;
     const R* left[rows];
     for (int r = 0; r < rows; r++) left[r] = a.at + a.rows[i + r];
@@ -71,7 +71,8 @@ inline void corner(long i, long column, const Matrix<const R, Rows>& a, long ste
 }
 
 template <int vectors, class R, class Where>
-inline void strip(long column, const Matrix<const R, Rows>& a, long step, const Matrix<const R, Where>& b, const Matrix<R, Rows>& c, bool add) {
+inline void strip(long column, const Matrix<const R, Rows>& a, long step, const Matrix<const R, Where>& b,
+                  const Matrix<R, Rows>& c, bool add) {
     const long rows = c.rows.size();
     constexpr int together = TOGETHER<vectors>;
     long i = 0;
@@ -80,8 +81,8 @@ inline void strip(long column, const Matrix<const R, Rows>& a, long step, const 
     for (; i < rows; i++) corner<1, vectors>(i, column, a, step, b, c, add);
 }
 
-// c = a b, or with `add` c + a b. Element k of a row of a lies `step` values after element k - 1; all columns of b and c
-// are `columns` neighbouring values, whole vectors.
+// c = a b, or with `add` c + a b. Element k of a row of a lies `step` values after element k - 1; all columns of b and
+// c are `columns` neighbouring values, whole vectors.
 template <class R, class Where>
 void multiply(const Matrix<const R, Rows>& a, long step, const Matrix<const R, Where>& b, long columns,
               const Matrix<R, Rows>& c, bool add) {
@@ -101,7 +102,10 @@ template <class R> void transpose(const R* from, long rows, long columns, R* to)
         for (long j = 0; j < columns; j += size) {
             const long wide = std::min(size, columns - j);
             R square[size][size];
-            for (long k = 0; k < size; k++) std::copy(from + (i + k) * columns + j, from + (i + k) * columns + j + wide, square[k]);
+            for (long k = 0; k < size; k++) {
+                const R* row = from + (i + k) * columns + j;
+                std::copy(row, row + wide, square[k]);
+            }
             for (long c = 0; c < wide; c++) {
                 typename Lane<R>::V line;
                 for (long k = 0; k < size; k++) line[k] = square[k][c];

@@ -1,9 +1,9 @@
 // The convolution by a kernel of 3 x 3 in steps of one, with 4/9 of the multiplications: Winograd's minimal filtering
 // F(2 x 2, 3 x 3) (Lavin & Gray 2016, section 4.1).
 //
-// A tile d of 4 x 4 pixels and a kernel g give 2 x 2 outputs, A^T [(G g G^T) * (B^T d B)] A, where * is by element. With
-// channels that is a matrix product for each of the 16 elements, the points. It is done for some tiles at a time, whose
-// values stay in the cache. A map of an odd size has tiles that reach over its edge.
+// A tile d of 4 x 4 pixels and a kernel g give 2 x 2 outputs, A^T [(G g G^T) * (B^T d B)] A, where * is by element.
+// With channels that is a matrix product for each of the 16 elements, the points. It is done for some tiles at a time,
+// whose values stay in the cache. A map of an odd size has tiles that reach over its edge.
 //
 // Maps have their channels last, c in and o out; both are whole vectors.
 #pragma once
@@ -41,7 +41,8 @@ template <class V> inline void to_kernel(const V (&u)[4], V (&to)[3]) {
 struct Tiles {
     Window s;
     long high, wide, count, at_once;
-    Tiles(const Window& s, long o, long size) : s(s), high((s.h + 1) / 2), wide((s.w + 1) / 2), count(s.n * high * wide) {
+    Tiles(const Window& s, long o, long size)
+        : s(s), high((s.h + 1) / 2), wide((s.w + 1) / 2), count(s.n * high * wide) {
         at_once = std::min(count, std::max(12L, SCRATCH / (POINTS * (s.c + o) * size) / 12 * 12));
     }
     // The values of some tiles [POINTS, tiles, channels]. A few more lie between points, or their places in the cache
@@ -58,7 +59,8 @@ struct Tiles {
 };
 
 // to [POINTS, tiles, until - from] = B^T d B for the channels from, ..., until - 1 of pictures x.
-template <class R> void read_inputs(const Tiles& tiles, const R* x, long first, long last, long from, long until, R* to) {
+template <class R>
+void read_inputs(const Tiles& tiles, const R* x, long first, long last, long from, long until, R* to) {
     using V = typename Lane<R>::V;
     const Window& s = tiles.s;
     const long channels = until - from, apart = tiles.apart(channels);
@@ -67,9 +69,11 @@ template <class R> void read_inputs(const Tiles& tiles, const R* x, long first, 
             // A column of a tile, times B^T; two neighbouring tiles have two columns in common.
             auto column = [&](long across, V (&found)[4]) {
                 V d[4] = {};
-                for (int i = 0; i < 4; i++)
-                    if (across >= 0 && across < s.width && y - s.top + i >= 0 && y - s.top + i < s.height)
-                        d[i] = get(x + ((picture * s.height + y - s.top + i) * s.width + across) * s.c + from + c, Full{});
+                for (int i = 0; i < 4; i++) {
+                    const long down = y - s.top + i;
+                    if (across < 0 || across >= s.width || down < 0 || down >= s.height) continue;
+                    d[i] = get(x + ((picture * s.height + down) * s.width + across) * s.c + from + c, Full{});
+                }
                 of_inputs(d, found);
             };
             V columns[4][4];
@@ -203,8 +207,8 @@ void winograd(const Window& s, const R* x, const R* weight, long o, R* out, bool
     filter(s, x, u, o, out, add, threads);
 }
 
-// One task: of_x [n, height, width, c] for the gradients [n, h, w, o] of the outputs. They are convolved with each kernel
-// turned by half a turn, and a margin of 2 - p puts the result in its place.
+// One task: of_x [n, height, width, c] for the gradients [n, h, w, o] of the outputs. They are convolved with each
+// kernel turned by half a turn, and a margin of 2 - p puts the result in its place.
 template <class R>
 void winograd_to_inputs(const Window& s, const R* gradient, const R* weight, long o, R* of_x, int threads) {
     R* u = room<0, R>(POINTS * s.c * o);
@@ -231,8 +235,8 @@ void winograd_to_weight(const Window& s, const R* x, const R* gradient, long o, 
             read_gradients(tiles, gradient, first, last, o, m);
             const Even of_inputs{last - first, channels};
             for (long k = 0; k < POINTS; k++)
-                multiply<R, Even>({m + k * tiles.apart(o), columns}, o, {v + k * tiles.apart(channels), of_inputs}, channels,
-                            {u + k * o * channels, of_kernel}, first > 0);
+                multiply<R, Even>({m + k * tiles.apart(o), columns}, o, {v + k * tiles.apart(channels), of_inputs},
+                                  channels, {u + k * o * channels, of_kernel}, first > 0);
         }
         write_kernel(u, o, s.c, from, until, of_weight);
     });
