@@ -62,6 +62,11 @@ def test_torch_has_a_floor_and_no_cap():
 
 def test_lines_of_the_kernels_are_as_long_as_those_of_python_at_most():
     sources = sorted((ROOT / "metalearn_cli/layers/cpu/cpp").glob("*.[ch]*"))
-    long = [f"{file.name}:{i}" for file in sources for i, line in enumerate(file.open(), 1) if len(line.rstrip()) > 120]
+    long = [
+        f"{file.name}:{i}"
+        for file in sources
+        for i, line in enumerate(file.read_text().splitlines(), 1)
+        if len(line) > 120
+    ]
     assert len(sources) > 3
     assert not long

@@ -22,7 +22,7 @@ struct First {
     Parts rows() const { return maps(0).rows(); }
 
     // Goes over all pooled places, a few of one row at a time: work(first pooled place, count, places, room, part),
-    // with the addresses of the count * p * p places, in the order of their windows, and room for PLACES rows of `wide`.
+    // with the addresses of the count * p * p places in the order of their windows, and room for PLACES rows of `wide`.
     static constexpr long PLACES = 64;
     template <class R, class Work> void by_windows(const R* x, long wide, int threads, Work work) const {
         const Maps all = maps(0);
