@@ -14,7 +14,7 @@ from metalearn_cli.core.meta import Adapted, Meta, Problem
 from metalearn_cli.core.rules import Rule, unmoved
 from metalearn_cli.core.shared_parameters import for_tasks
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.layers.passing import Kept, Params, Pass
+from metalearn_cli.layers.passing import KeptInputs, Params, Pass
 
 
 def everything(_name: str) -> bool:
@@ -142,7 +142,7 @@ def begun(loop: InnerLoop, meta: Meta, support: Examples) -> tuple[Params, Suppo
     network, small = loop.problem.network, loop.problem.network.runs_alone(support.inputs)
     params = for_tasks(meta.params, len(support.targets), dense=small)
     moments = meta.statistics if loop.problem.statistics == "running" else None
-    how, examples = Pass(moments=moments, keys=support.keys, small=small, kept=Kept()), support
+    how, examples = Pass(moments=moments, keys=support.keys, small=small, kept=KeptInputs()), support
     if loop.head_reads is not None:
         # The body does not move, so one pass through it serves all inner steps, and second order goes through it once.
         features = network.features(params, support.inputs, how)
@@ -210,7 +210,7 @@ def _after_support(
     """The outputs of `run` for `inputs` in each state, with the norms' statistics as the problem says."""
     (_, support, moments, keys), by = states[0], problem.statistics
     known = support.shape[1]
-    how = Pass(collected=collected, keys=keys, small=problem.network.runs_alone(support), kept=Kept())
+    how = Pass(collected=collected, keys=keys, small=problem.network.runs_alone(support), kept=KeptInputs())
     if by == "support":
         # Support and queries go through together; the norms take the statistics of the first `known` examples only.
         how, both = how._replace(reference=known), torch.cat([support, inputs], 1)

@@ -74,7 +74,7 @@ class _ManyConvolutions:
         if others and not _halves(others[-1]):
             slope = others[-1].negative_slope if isinstance(others[-1], nn.LeakyReLU) else 0.0
         pool = 2 if others and _halves(others[0]) else 1
-        kind = Kind(self.window, norm.eps, slope, pool, self._kernels(inputs, how), how.reference)
+        kind = Kind(self.window, norm.eps, slope, pool, self._kernels(inputs, how), known=how.reference)
         weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
         if first_block.suits(inputs, self.out_channels, self.window):
             prepare = partial(first_block.prepared, inputs, kind)

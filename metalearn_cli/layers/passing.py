@@ -17,8 +17,8 @@ Moments = tuple[Tensor, Tensor]
 """A mean and a variance, [C]."""
 
 
-class Kept:
-    """What a first block made of inputs that need no gradient, for the next pass of the same inputs."""
+class KeptInputs:
+    """The form in which a first block needs its inputs, kept for the next pass of the same inputs."""
 
     made: tuple[Tensor, Hashable, Any] | None = None
 
@@ -56,7 +56,7 @@ class Pass(NamedTuple):
     small: bool = False
     before: int = 0
     kernels: Kernels | None = None
-    kept: "Kept | None" = None
+    kept: "KeptInputs | None" = None
     name: str = ""
     first_names: Mapping[str, str] = {}
 

@@ -15,7 +15,7 @@ from metalearn_cli.layers.cpu.by_kernels import ByKernels
 from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
-from metalearn_cli.layers.passing import Kept, Pass
+from metalearn_cli.layers.passing import KeptInputs, Pass
 from metalearn_cli.runtime.machine.compiled import loaded
 from tests.layers.test_layouts import LAYOUTS, laid_out, outcomes
 
@@ -247,7 +247,7 @@ def test_without_a_graph_kernels_take_the_statistics_of_the_first_examples(case,
 
 def test_what_a_first_block_makes_of_its_inputs_serves_all_passes_of_the_same(called):
     case = CASES["one channel"]
-    layers, (inputs, *arguments), kept = case.layers(), case.arguments(), Kept()
+    layers, (inputs, *arguments), kept = case.layers(), case.arguments(), KeptInputs()
     others, how = inputs + 1, Pass(kernels=KERNELS, kept=kept)
     for seen, made in ((inputs, 2), (inputs.detach(), 0), (others, 2), (others[:, 1:], 2), (inputs, 2)):
         expected = compiled(layers, seen, *arguments)

@@ -1,5 +1,6 @@
 """One small task through torch's own functions equals the same task through the layers for many tasks, in float64."""
 
+import ctypes
 from collections import OrderedDict
 
 import pytest
@@ -24,6 +25,7 @@ from metalearn_cli.core.tasks import keyed, tasks_between
 from metalearn_cli.layers import network as networks
 from metalearn_cli.layers import one_task
 from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
+from metalearn_cli.layers.cpu.kernels import Kernels
 from metalearn_cli.layers.drop_block import DropBlock
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
@@ -113,6 +115,16 @@ def test_the_meta_gradient_of_one_task_is_its_share_of_many(module, statistics, 
     summed = problems.flat(alone[0][0]) + problems.flat(alone[1][0])
     torch.testing.assert_close(summed, problems.flat(together[0]), rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(torch.cat([one[1].loss for one in alone]), together[1].loss, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("threads", "alone"), [(1, False), (2, True)])
+def test_one_small_task_goes_alone_in_spite_of_kernels_if_torch_has_several_threads(threads, alone):
+    kernels, before = Kernels(ctypes.CDLL(None)), torch.get_num_threads()
+    network = Network(problems.smooth_network().copied(), kernels=kernels)
+    torch.set_num_threads(threads)
+    found = network.runs_alone(torch.empty(1, 5, 1, 28, 28))
+    torch.set_num_threads(before)
+    assert found == alone
 
 
 def test_only_one_small_task_on_a_cpu_goes_alone():

@@ -32,16 +32,16 @@ def suits(inputs: Tensor, outputs: int, window: Window) -> bool:
     return inputs.device.type == "cpu" and not inputs.requires_grad and values < outputs
 
 
-def prepared(inputs: Tensor, kind: Kind) -> "Prepared":
-    """What `first_block` needs of inputs [T, N, C, H, W]; it does not depend on parameters."""
+def prepared(inputs: Tensor, kind: Kind) -> "PatchedInputs":
+    """The inputs [T, N, C, H, W] in the form that `first_block` needs; it does not depend on parameters."""
     with torch.no_grad():
         seen: _Seen = (
             TorchPatches(inputs, kind) if kind.kernels is None else CompiledPatches(inputs, kind, kind.kernels)
         )
-        return Prepared(seen, seen.covariance())
+        return PatchedInputs(seen, seen.covariance())
 
 
-def first_block(inputs: "Prepared", weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
+def first_block(inputs: "PatchedInputs", weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind) -> Tensor:
     """Outputs [T, P, O] for prepared inputs, a weight [T, O, S] and the norm's scale and shift [T, O].
 
     It can be differentiated any number of times, except for the inputs.
@@ -78,7 +78,7 @@ class _Seen(Protocol):
         """a'(y) * (P^T K^T), [T, P, O], at the places from which the maxima came."""
 
 
-class Prepared(NamedTuple):
+class PatchedInputs(NamedTuple):
     """The inputs of a first block, and the covariance of their patches."""
 
     seen: _Seen
