@@ -192,7 +192,8 @@ def our_row(mode: str, shape: Shape, second_order: bool, stack: ExitStack) -> Ro
 
     threaded = plan.mode == "threads"
     name = f"metalearn, {mode}" + (f" ({plan.threads} threads, chunks of {plan.chunk})" if threaded else "")
-    return Row(name, step, lambda: [value / shape.tasks for value in last], 1 if threaded else usable_cores())
+    alone = threaded or plan.compiled  # torch has one thread then, and ours or the kernels the others
+    return Row(name, step, lambda: [value / shape.tasks for value in last], 1 if alone else usable_cores())
 
 
 def row_of_processes(name: str, second_order: bool, stack: ExitStack) -> Row:

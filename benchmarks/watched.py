@@ -4,6 +4,7 @@ FILE gets them as JSON, by the names of the functions below; `started` is the ti
 when the caller started this process) to the first of them.
 """
 
+import atexit
 import json
 import sys
 import time
@@ -47,10 +48,9 @@ def main() -> None:
 
     measurement.scores_of = scores_of
     sys.argv = ["metalearn", *arguments]
-    try:
-        command()
-    finally:
-        path.write_text(json.dumps(seconds))
+    # The command ends the process itself, after what is registered for the end.
+    atexit.register(lambda: path.write_text(json.dumps(seconds)))
+    command()
 
 
 if __name__ == "__main__":

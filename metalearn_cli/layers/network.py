@@ -120,10 +120,9 @@ class Network:
     def runs_alone(self, support: Tensor) -> bool:
         """Whether a task with the support inputs [T, N, ...] is a single small one (layers/one_task.py).
 
-        Compiled kernels are faster for it on one core, and slower if torch has several threads for it.
+        Compiled kernels are faster for it.
         """
-        by_torch = self.kernels is None or torch.get_num_threads() > 1
-        return by_torch and not self.runs_one_by_one and is_small(support)
+        return self.kernels is None and not self.runs_one_by_one and is_small(support)
 
     def __call__(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """The outputs [T, N, outputs] for inputs [T, N, ...]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metalearn_cli.layers.cpu.bilinear import Forms, Seen
+from metalearn_cli.layers.cpu.kernels import torch_in_their_place
 
 
 class Direct(Forms):
@@ -37,7 +38,8 @@ class Direct(Forms):
         wanted = [of == 0, of == 1, False]
         # After stride and padding: dilation, transposed, output padding, groups, which derivatives are wanted.
         rest = (self.window.stride, self.window.padding, (1, 1), False, (0, 0), 1, wanted)
-        derivative: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]
+        with torch_in_their_place():
+            derivative: Tensor = torch.ops.aten.convolution_backward.default(pictures, inputs, weight, None, *rest)[of]
         return derivative
 
     def kernel(self, weight: Tensor) -> Tensor:
@@ -54,7 +56,8 @@ class _Direct:
 
     def forward(self, weight: Tensor, out: Tensor | None = None, add: bool = False) -> Tensor:
         window = self._of.window
-        outputs = torch.conv2d(self._inputs, self._of.kernel(weight), None, window.stride, window.padding)
+        with torch_in_their_place():
+            outputs = torch.conv2d(self._inputs, self._of.kernel(weight), None, window.stride, window.padding)
         # [N, O, h, w] -> [N, h, w, O] -> [1, M, O]: a view, as torch gives channels-last outputs for such inputs.
         rows = outputs.permute(0, 2, 3, 1).reshape(1, -1, weight.shape[1])
         if out is None:

@@ -8,7 +8,9 @@ Legend: N examples, H x W size of a map, C channels, O output channels, M = N * 
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,37 @@ _ALONE_BELOW = 1 << 20
 """Values below which one thread does the work, as starting another would take a good part of the time."""
 
 _KINDS = {torch.float32: "float", torch.float64: "double"}
+
+_THREADS: ContextVar[int | None] = ContextVar("threads of the kernels; None: as many as torch has", default=None)
+
+
+@contextmanager
+def threads_of_kernels(threads: int) -> Iterator[None]:
+    """Let kernels, and what does a convolution in their place, have so many threads here, and torch one for the rest.
+
+    Torch's own threads wait for work in a busy loop, on the cores that the kernels need.
+    """
+    before, token = torch.get_num_threads(), _THREADS.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _THREADS.reset(token)
+
+
+@contextmanager
+def torch_in_their_place() -> Iterator[None]:
+    """Let torch have the threads of the kernels, for a convolution that it computes in their place."""
+    before, threads = torch.get_num_threads(), _THREADS.get()
+    if threads in (None, before):
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Maps(NamedTuple):
@@ -50,7 +83,7 @@ class Kernels:
         """Call a function of cpp/kernels.cpp: `sizes` are those of its maps or window, `arguments` all others.
 
         An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
-        number of threads is torch's, or one for a little work.
+        number of threads is that of `threads_of_kernels`, else torch's, or one for a little work.
         """
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
         # Bytes (uint8) are indices of places; all other tensors of a call have one dtype, which names the function.
@@ -59,8 +92,8 @@ class Kernels:
             assert tensor.is_contiguous(), "a kernel reads dense memory"
         sized = (ctypes.c_long * len(sizes))(*sizes)
         # The first six sizes are those of maps and pool, or of pictures and kernel: their product is near the work.
-        threads = ctypes.c_int(torch.get_num_threads() if math.prod(sizes[:6]) >= _ALONE_BELOW else 1)
-        getattr(self._library, f"{function}_{kind}")(sized, *map(_passed, arguments), threads)
+        threads = (_THREADS.get() or torch.get_num_threads()) if math.prod(sizes[:6]) >= _ALONE_BELOW else 1
+        getattr(self._library, f"{function}_{kind}")(sized, *map(_passed, arguments), ctypes.c_int(threads))
 
 
 def _passed(argument: Any) -> Any:

@@ -19,6 +19,7 @@ from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.experiment.blocks import Execution
+from metalearn_cli.layers.cpu.kernels import threads_of_kernels
 from metalearn_cli.runtime.machine.graph_recording import Record, Recorder, by_cuda
 from metalearn_cli.runtime.machine.matrix_products import Precision, products_in
 from metalearn_cli.runtime.machine.memory import keep_freed_memory, require_memory
@@ -37,12 +38,13 @@ class Plan(NamedTuple):
     """`loop`: one task after the other, by a network that does so too: the reference. `vmap`: `chunk` tasks at once.
 
     `threads`: the same chunks, shared out among `threads` threads of one intra-op thread each. The numbers depend
-    on `chunk` (to rounding) but not on `threads`.
+    on `chunk` (to rounding) but not on `threads`. With `vmap` and `compiled` kernels, the kernels have the threads.
     """
 
     mode: Literal["loop", "vmap", "threads"]
     chunk: int
     threads: int
+    compiled: bool = False
 
     @property
     def at_once(self) -> int:
@@ -82,7 +84,7 @@ def plan_for(
         near_the_caches = 2 ** round(math.log2(max(1.0, _VALUES_AT_ONCE / values_per_task)))
         fair_share = math.ceil(tasks / (threads if mode == "threads" else 1))
         chunk = max(1, min(near_the_caches, fair_share, _LARGEST_CHUNK))
-    return Plan(mode, settings.chunk or chunk, threads)
+    return Plan(mode, settings.chunk or chunk, threads, compiled and on_cpu and mode == "vmap")
 
 
 def record_for(device: torch.device, settings: Execution) -> Record | None:
@@ -212,4 +214,6 @@ def running(
             torch.set_num_threads(1)
             threads = ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,))
             pool = stack.enter_context(threads)
+        elif plan.compiled:
+            stack.enter_context(threads_of_kernels(plan.threads))
         yield Runner(plan, pool, say, record)

@@ -16,7 +16,8 @@ def ground(plan: Plan, device: torch.device, processes: int, compiled: bool) -> 
         found |= {"processor": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()}
         found |= {"products": "oneDNN" if by_onednn() else "torch's choice"}
         found |= {"kernels": "compiled" if compiled else "torch's"}
-        found |= {} if plan.mode == "threads" else {"threads of torch": torch.get_num_threads()}
+        of_torch = plan.threads if plan.compiled else torch.get_num_threads()
+        found |= {} if plan.mode == "threads" else {"threads of torch": of_torch}
     return found
 
 

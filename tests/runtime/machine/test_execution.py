@@ -9,6 +9,7 @@ from metalearn_cli.core.tasks import keyed
 from metalearn_cli.errors import DeviceError
 from metalearn_cli.experiment.blocks import Execution
 from metalearn_cli.experiment.registry import names_in
+from metalearn_cli.layers.cpu.kernels import torch_in_their_place
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.machine.execution import Plan, plan_for, record_for, running
 from metalearn_cli.testing import problems
@@ -130,7 +131,7 @@ def test_auto_is_threads_on_a_cpu_and_vmap_on_an_accelerator():
     assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 4) == Plan("vmap", 1, 2)
     assert plan_for(CPU, Execution(threads=2, mode="threads"), 80 * 84 * 84 * 3, 4) == Plan("threads", 1, 2)
     assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 4, compiled=True) == Plan("threads", 1, 2)
-    assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 1, compiled=True) == Plan("vmap", 1, 2)
+    assert plan_for(CPU, Execution(threads=2), 80 * 84 * 84 * 3, 1, compiled=True) == Plan("vmap", 1, 2, compiled=True)
 
 
 def test_the_smaller_the_tasks_the_more_go_in_one_chunk():
@@ -153,6 +154,21 @@ def two_threads_of_torch():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def test_kernels_have_the_threads_of_few_tasks_and_torch_one():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    with running(Plan("vmap", 1, 2, compiled=True)):
+        seen.append(torch.get_num_threads())
+        with torch_in_their_place():  # a convolution that no kernel computes
+            seen.append(torch.get_num_threads())
+        seen.append(torch.get_num_threads())
+    seen.append(torch.get_num_threads())
+    with torch_in_their_place():
+        seen.append(torch.get_num_threads())
+    torch.set_num_threads(before)
+    assert seen == [1, 2, 1, 3, 3]
 
 
 @pytest.mark.usefixtures("two_threads_of_torch")
