@@ -72,9 +72,9 @@ class _ManyConvolutions:
         slope = 1.0  # of negative values: 1 is no activation, 0 a ReLU
         # `others` are a pool, an activation, or both in this order: the last one is the activation or there is none.
         if others and not _halves(others[-1]):
-            slope = others[-1].negative_slope if isinstance(others[-1], nn.LeakyReLU) else 0.0
+            slope = float(others[-1].negative_slope) if isinstance(others[-1], nn.LeakyReLU) else 0.0
         pool = 2 if others and _halves(others[0]) else 1
-        kind = Kind(self.window, norm.eps, slope, pool, self._kernels(inputs, how), known=how.reference)
+        kind = Kind(self.window, float(norm.eps), slope, pool, self._kernels(inputs, how), known=how.reference)
         weight, scale, shift = _matrices(params[0]["weight"]), params[1]["weight"], params[1]["bias"]
         if first_block.suits(inputs, self.out_channels, self.window):
             prepare = partial(first_block.prepared, inputs, kind)

@@ -8,10 +8,11 @@ Legend: N examples, H x W size of a map, C channels, O output channels, M = N * 
 
 import ctypes
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -73,6 +74,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        self._functions: dict[str, Callable[..., None]] = {}
 
     def takes(self, inputs: Tensor) -> bool:
         """Whether these functions can compute with a tensor like `inputs`: no wrapper, no subclass, right dtype."""
@@ -85,18 +87,35 @@ class Kernels:
         An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
         number of threads is that of `threads_of_kernels`, else torch's, or one for a little work.
         """
-        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-        # Bytes (uint8) are indices of places; all other tensors of a call have one dtype, which names the function.
-        kind = _KINDS[next(tensor.dtype for tensor in tensors if tensor.dtype != torch.uint8)]
-        for tensor in tensors:
-            assert tensor.is_contiguous(), "a kernel reads dense memory"
-        sized = (ctypes.c_long * len(sizes))(*sizes)
+        kind, passed = "", list[Any]()
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                assert argument.is_contiguous(), "a kernel reads dense memory"
+                # Bytes (uint8) are indices of places; all other tensors of a call have one dtype, which names it.
+                kind = kind or _KINDS.get(argument.dtype, "")
+                passed.append(argument.data_ptr())
+            else:
+                passed.append(argument)
+        name = f"{function}_{kind}"
+        found = self._functions.get(name) or self._found(name, arguments)
         # The first six sizes are those of maps and pool, or of pictures and kernel: their product is near the work.
         threads = (_THREADS.get() or torch.get_num_threads()) if math.prod(sizes[:6]) >= _ALONE_BELOW else 1
-        getattr(self._library, f"{function}_{kind}")(sized, *map(_passed, arguments), ctypes.c_int(threads))
+        found(_dense(sizes), *passed, threads)
+
+    def _found(self, name: str, arguments: Sequence[Any]) -> Callable[..., None]:
+        """The function of this name in the library, with the types of its arguments, which are always the same."""
+        function: Any = getattr(self._library, name)
+        types = [
+            ctypes.c_double if isinstance(argument, float) else ctypes.c_long if isinstance(argument, int)
+            else ctypes.c_void_p for argument in arguments
+        ]  # fmt: skip
+        function.argtypes = [ctypes.c_void_p, *types, ctypes.c_int]
+        function.restype = None
+        self._functions[name] = found = cast(Callable[..., None], function)
+        return found
 
 
-def _passed(argument: Any) -> Any:
-    if argument is None or isinstance(argument, Tensor):
-        return ctypes.c_void_p(None if argument is None else argument.data_ptr())
-    return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_long(argument)
+@lru_cache(maxsize=1024)
+def _dense(sizes: tuple[int, ...]) -> Any:
+    """The sizes as an array of long."""
+    return (ctypes.c_long * len(sizes))(*sizes)

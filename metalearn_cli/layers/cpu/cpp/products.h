@@ -95,23 +95,10 @@ void multiply(const Matrix<const R, Rows>& a, long step, const Matrix<const R, W
         for (; at < columns; at += size) strip<1>(at, a, step, b, c, add);
 }
 
-// to [columns, rows] from [rows, columns]; rows are whole vectors.
+// to [columns, rows] from [rows, columns].
 template <class R> void transpose(const R* from, long rows, long columns, R* to) {
-    constexpr long size = Lane<R>::size;
-    for (long i = 0; i < rows; i += size)
-        for (long j = 0; j < columns; j += size) {
-            const long wide = std::min(size, columns - j);
-            R square[size][size];
-            for (long k = 0; k < size; k++) {
-                const R* row = from + (i + k) * columns + j;
-                std::copy(row, row + wide, square[k]);
-            }
-            for (long c = 0; c < wide; c++) {
-                typename Lane<R>::V line;
-                for (long k = 0; k < size; k++) line[k] = square[k][c];
-                put(to + (j + c) * rows + i, line, Full{});
-            }
-        }
+    for (long j = 0; j < columns; j++)
+        for (long i = 0; i < rows; i++) to[j * rows + i] = from[i * columns + j];
 }
 
 }  // namespace
