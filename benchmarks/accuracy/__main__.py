@@ -1,7 +1,7 @@
-"""Run what the table lacks, and write its page: `python -m benchmarks.accuracy`.
+"""Run what the table lacks, and write its pages: `python -m benchmarks.accuracy`.
 
-One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0`
-runs some rows, `--minutes 60` begins no row after that time, `--page` writes ACCURACY.md and runs nothing.
+One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0
+'*-photos-*'` runs some rows, `--minutes 60` begins no row after that time, `--page` writes the pages and runs nothing.
 """
 
 import argparse
@@ -10,35 +10,54 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from queue import Queue
+from threading import Lock
 
-from benchmarks.accuracy.page import PAGE, results, written
+from benchmarks.accuracy.figure import FIGURE, drawn
+from benchmarks.accuracy.page import PAGE, written
+from benchmarks.accuracy.results import results
 from benchmarks.accuracy.rows import Row, Table, load
 from benchmarks.accuracy.running import run
+from benchmarks.accuracy.summary import SUMMARY, summary
+
+_WRITING = Lock()
 
 
 def main() -> int:
-    """Run the missing rows, one a core, and write the page after each; 1 if any of them failed."""
+    """Run the missing rows, one a core, and write the pages after each; 1 if any of them failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("--list", action="store_true", help="show the rows that have no result")
-    parser.add_argument("--page", action="store_true", help="write the page and run nothing")
+    parser.add_argument("--page", action="store_true", help="write the pages and run nothing")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows alone, such as maml-5w1s-0")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="how many runs at once")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no row after that time")
     parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="where run folders are kept")
     options = parser.parse_args()
     table = load()
-    known = {row.name: row for row in table.rows}
-    if unknown := set(options.only or ()) - set(known):
-        parser.error(f"--only: {', '.join(sorted(unknown))}: no such row; --list names them")
-    chosen = [row for row in table.rows if not row.result.exists() and row.name in (options.only or known)]
+    named = options.only or ["*"]
+    if unknown := [pattern for pattern in named if not any(fnmatch(row.name, pattern) for row in table.rows)]:
+        parser.error(f"--only: {', '.join(unknown)}: no such row; --list names them")
+    missing = [row for row in table.rows if not row.result.exists()]
+    chosen = [row for row in missing if any(fnmatch(row.name, pattern) for pattern in named)]
     if options.list:
         print("\n".join(row.name for row in chosen))
         return 0
+    if not options.page and any("prepare" in table.domain(row.setting) for row in chosen):
+        os.environ.get("METALEARN_TEST_DATA") or parser.error("METALEARN_TEST_DATA: names no folder of photos")
     failed = [] if options.page else _run_all(table, chosen, options)
-    PAGE.write_text(written(table, results()))
+    _write(table)
     return 1 if failed else 0
+
+
+def _write(table: Table) -> None:
+    """Write ACCURACY.md, docs/results.md and its figure from the result files; one thread at a time."""
+    with _WRITING:
+        measured = results()
+        PAGE.write_text(written(table, measured))
+        SUMMARY.write_text(summary(table, measured))
+        FIGURE.write_text(drawn(table, measured))
 
 
 def _run_all(table: Table, rows: list[Row], options: argparse.Namespace) -> list[Row]:
@@ -56,7 +75,7 @@ def _run_all(table: Table, rows: list[Row], options: argparse.Namespace) -> list
             result = run(table, row, options.work, core)
             shown = ", ".join(f"{name} {100 * found['accuracy']:.2f} %" for name, found in result["columns"].items())
             print(f"{row.name}: {shown}, {result['core_seconds'] / 3600:.2f} core-hours", file=sys.stderr)
-            PAGE.write_text(written(table, results()))
+            _write(table)
         except subprocess.CalledProcessError as error:
             failed.append(row)
             print(f"{row.name}: exit code {error.returncode}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the table consists of: settings, learners, columns and seeds, read from rows.yaml."""
+"""What the table consists of: domains, settings, learners, columns and seeds, read from rows.yaml."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,19 +8,24 @@ import yaml
 
 FOLDER = Path(__file__).parent.parent
 RESULTS = FOLDER / "results/accuracy"
+Values = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """One learner in one setting with one training seed: one run, and one result file."""
+    """One learner in one setting with one training seed: one run, and one result file.
+
+    `variant` names a variant of the search; it is empty for the learner as the table has it.
+    """
 
     learner: str
     setting: str
     seed: int
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """As it is typed after `--only`, and as its files are called: `maml-5w1s-0`."""
-        return f"{self.learner}-{self.setting}-{self.seed}"
+        """As it is typed after `--only`, and as its files are called: `maml-5w1s-0`, `maml-20w1s-zero_head-0`."""
+        return "-".join(word for word in (self.learner, self.setting, self.variant, str(self.seed)) if word)
 
     @property
     def result(self) -> Path:
@@ -28,43 +33,71 @@ class Row(NamedTuple):
         return RESULTS / f"{self.name}.json"
 
 
+class Line(NamedTuple):
+    """One way to measure the runs of a learner: its own, or one of those under `also`."""
+
+    learner: str
+    also: str = ""
+
+
 class Table(NamedTuple):
     """rows.yaml as it stands; `rows` are in the order in which they are run."""
 
-    source: Mapping[str, Any]
+    source: Values
     rows: tuple[Row, ...]
 
-    @property
-    def columns(self) -> list[str]:
-        """The names of the columns, each a way to measure."""
-        return list(self.source["columns"])
+    def domain(self, setting: str) -> Values:
+        """What the runs of a setting are trained on, and their columns."""
+        found: Values = next(one for one in self.source["domains"].values() if setting in one["settings"])
+        return found
 
-    def label(self, learner: str) -> str:
-        """The learner's name for people."""
-        return str(self.source["learners"][learner]["label"])
+    def setting(self, setting: str) -> Values:
+        """The values of a setting."""
+        values: Values = self.domain(setting)["settings"][setting]
+        return values
 
-    def published(self, learner: str, setting: str, column: str) -> float | None:
+    def said(self, line: Line) -> Values:
+        """What rows.yaml says of a line: its label, its published figures."""
+        learner: Values = self.source["learners"][line.learner]
+        return learner["also"][line.also] if line.also else learner
+
+    def lines(self, learner: str) -> list[Line]:
+        """The lines that a learner's runs fill."""
+        return [Line(learner), *(Line(learner, also) for also in self.source["learners"][learner].get("also", ()))]
+
+    def columns(self, setting: str, line: Line) -> list[str]:
+        """The names of the columns in which a line of a setting is measured, each a way to measure."""
+        every = list(self.domain(setting)["columns"])
+        named = self.said(line).get("columns", every)
+        return [column for column in every if column in named]
+
+    def published(self, line: Line, setting: str, column: str) -> float | None:
         """The published accuracy in percent in the same protocol, if there is one."""
-        figures = self.source["learners"][learner].get("published", {})
-        value = figures.get(column, {}).get(setting)
+        value = self.said(line).get("published", {}).get(column, {}).get(setting)
         return None if value is None else float(value)
 
     def experiment(self, row: Row) -> dict[str, Any]:
-        """The experiment file of a row: what all rows share, then its setting's values, then its learner's."""
-        source, ways = self.source, int(self.source["settings"][row.setting]["task.ways"])
-        experiment: dict[str, Any] = {"name": row.name, "seed": row.seed, "dataset": {"name": "omniglot"}}
-        learner = source["learners"][row.learner]["set"]
-        for values in (source["shared"], source["settings"][row.setting], {"eval.ways": ways}, learner):
+        """The experiment file of a row: the values of its domain, setting, learner and variant, in this order."""
+        domain, setting = self.domain(row.setting), self.setting(row.setting)
+        experiment: dict[str, Any] = {"name": row.name, "seed": row.seed}
+        learner, own = self.source["learners"][row.learner]["set"], domain.get("learners", {}).get(row.learner, {})
+        for values in (domain["set"], setting, {"eval.ways": setting["task.ways"]}, learner, own, *self._variant(row)):
             for key, value in values.items():
                 _put(experiment, key, value)
-        experiment["eval"]["every"] = max(1, experiment["outer"]["iterations"] // source["validations"])
+        experiment["eval"]["every"] = max(1, experiment["outer"]["iterations"] // self.source["validations"])
         return experiment
 
-    def measure(self, row: Row, column: str) -> list[str]:
-        """The overrides with which `metalearn eval` measures one column of a row."""
-        shots = self.source["settings"][row.setting]["task.shots"]
-        values = self.source["columns"][column].items()
-        return [f"{key}={shots if value == 'K' else value}" for key, value in values]
+    def measure(self, row: Row, column: str, line: Line) -> list[str]:
+        """The overrides with which `metalearn eval` measures one column of a line of a row."""
+        shots = self.setting(row.setting)["task.shots"]
+        values = {"task.shots": "K"} | self.domain(row.setting)["columns"][column]
+        if line.also:
+            values |= self.said(line).get("set", {})
+        return [f"{key}={shots if value == 'K' else value}" for key, value in values.items()]
+
+    def _variant(self, row: Row) -> list[Values]:
+        search = self.source["search"]
+        return [search["set"], search["variants"][row.variant]] if row.variant else []
 
 
 def _put(experiment: dict[str, Any], key: str, value: Any) -> None:
@@ -72,8 +105,8 @@ def _put(experiment: dict[str, Any], key: str, value: Any) -> None:
     block, _, rest = key.partition(".")
     if rest:
         experiment.setdefault(block, {})[rest] = value
-    elif isinstance(value, dict) and block != "algorithm":
-        experiment[block] = experiment.get(block, {}) | value
+    elif isinstance(value, dict):
+        experiment[block] = ({} if block == "algorithm" else experiment.get(block, {})) | value
     else:
         experiment[block] = value
 
@@ -81,10 +114,15 @@ def _put(experiment: dict[str, Any], key: str, value: Any) -> None:
 def load() -> Table:
     """The table as rows.yaml describes it."""
     source = yaml.safe_load(Path(__file__).with_name("rows.yaml").read_text())
-    return Table(source, tuple(_rows(source)))
+    return Table(source, tuple(dict.fromkeys(_rows(source))))
 
 
-def _rows(source: Mapping[str, Any]) -> Iterator[Row]:
+def _rows(source: Values) -> Iterator[Row]:
+    search = source["search"]
     for row in source["rows"]:
-        for seed in row["seeds"]:
-            yield Row(row["learner"], row["setting"], seed)
+        if "variants" in row:
+            named = search["variants"] if row["variants"] == "every" else row["variants"]
+            yield from (Row(search["learner"], search["setting"], 0, variant) for variant in named)
+            continue
+        learners = source["learners"] if row["learner"] == "every" else [row["learner"]]
+        yield from (Row(learner, row["setting"], seed) for learner in learners for seed in row.get("seeds", [0]))

@@ -3,16 +3,17 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from benchmarks.accuracy.rows import Row, Table
+from benchmarks.accuracy.rows import Line, Row, Table
+from benchmarks.photos.rows import rows as photo_rows
 from metalearn_cli.version import own_version
 
 
@@ -22,28 +23,27 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
     `work` keeps the run folders, so that an interrupted run is resumed. Seconds of the processor add up over the calls
     that one run took.
     """
+    _prepare(table, row, core)
     folder, spent = work / row.name, work / f"{row.name}.seconds"
     work.mkdir(parents=True, exist_ok=True)
     file = work / f"{row.name}.yaml"
     file.write_text(yaml.safe_dump(table.experiment(row), sort_keys=False))
-    before = _child_seconds()
-    try:
-        trained = _metalearn(core, "train", str(file), "--run-dir", str(folder), "--resume", "--json", "--quiet")
-    finally:
-        seconds = float(spent.read_text()) if spent.exists() else 0.0
-        spent.write_text(str(seconds + _child_seconds() - before))
+    trained = _metalearn(
+        core, "train", str(file), "--run-dir", str(folder), "--resume", "--json", "--quiet", spent=spent
+    )
     best = trained["best"]
-    columns = {column: _measured(table, row, column, folder, core) for column in table.columns}
+    own, *also = table.lines(row.learner)
     experiment = table.experiment(row)
     result = {
-        **row._asdict(),
+        **{key: value for key, value in row._asdict().items() if value != ""},
         "experiment": experiment,
         "iterations": trained["iterations"],
         "tasks": trained["iterations"] * experiment["outer"]["meta_batch_size"],
         "best_iteration": best["iteration"] if best else None,
         "core_seconds": round(float(spent.read_text())),
         "curve": _curve(folder),
-        "columns": columns,
+        "columns": _columns(table, row, own, folder, core),
+        **({"also": {line.also: _columns(table, row, line, folder, core) for line in also}} if also else {}),
         "versions": {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()},
         "processor": _processor(),
     }
@@ -58,33 +58,50 @@ def _curve(folder: Path) -> list[list[float]]:
     return [[report["iteration"], round(report["val"][-1]["score"], 4)] for report in reports]
 
 
-def _measured(table: Table, row: Row, column: str, folder: Path, core: int) -> dict[str, Any]:
-    sets = [word for override in table.measure(row, column) for word in ("--set", override)]
-    best, episodes = str(folder / "checkpoints/best.pt"), str(table.source["episodes"])
-    found = _metalearn(core, "eval", "--checkpoint", best, "--episodes", episodes, "--json", "--quiet", *sets)
+def _prepare(table: Table, row: Row, core: int) -> None:
+    """Store the photos of a domain of photos, as benchmarks.photos does for its row that learns from scratch."""
+    if source := table.domain(row.setting).get("prepare"):
+        scratch = next(photos for photos in photo_rows() if photos.name == "scratch-84")
+        command = scratch.prepare(str(Path(os.environ["METALEARN_TEST_DATA"]) / source))
+        _metalearn(core, *command)
+
+
+def _columns(table: Table, row: Row, line: Line, folder: Path, core: int) -> dict[str, Any]:
+    return {column: _measured(table, row, column, line, folder, core) for column in table.columns(row.setting, line)}
+
+
+def _measured(table: Table, row: Row, column: str, line: Line, folder: Path, core: int) -> dict[str, Any]:
+    sets = [word for override in table.measure(row, column, line) for word in ("--set", override)]
+    every = table.said(line).get("checkpoint") == "all"
+    checkpoint, episodes = folder if every else folder / "checkpoints/best.pt", table.domain(row.setting)["episodes"]
+    words = ["eval", "--checkpoint", str(checkpoint), "--episodes", str(episodes), *sets]
+    found = _metalearn(core, *words)
     kept = ("accuracy", "ci95", "ways", "shots", "queries", "episodes", "statistics", "inner_steps", "fingerprint")
     return {key: round(found[key], 6) if isinstance(found[key], float) else found[key] for key in kept}
 
 
-def _metalearn(core: int, *arguments: str) -> dict[str, Any]:
-    """What `metalearn ... --json` prints; the process has one core and one thread."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "metalearn_cli", *arguments]
-    done = subprocess.run(
-        words,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )
-    printed: dict[str, Any] = json.loads(done.stdout)
+def _metalearn(core: int, *arguments: str, spent: Path | None = None) -> dict[str, Any]:
+    """What `metalearn ... --json` prints; the process has one core and one thread.
+
+    The seconds of the processor that it took are added to those in the file `spent`, also if it fails.
+    """
+    words = [sys.executable, "-m", "metalearn_cli", *arguments, "--json", "--quiet"]
+    environment, alone = os.environ | {"OMP_NUM_THREADS": "1"}, partial(os.sched_setaffinity, 0, {core})
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=alone) as process:
+        assert process.stdout is not None
+        try:
+            output = process.stdout.read()
+        finally:
+            # The time of this process alone; getrusage adds that of other rows, which other threads wait for.
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if spent is not None:
+                before = float(spent.read_text()) if spent.exists() else 0.0
+                spent.write_text(str(before + used.ru_utime + used.ru_stime))
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    printed: dict[str, Any] = json.loads(output)
     return printed
-
-
-def _child_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _processor() -> str:

@@ -1,7 +1,7 @@
 """Convolution of many tasks at once, each task with its own weights.
 
-On a CPU it is matrix products over patches (cpu/patches.py); if a norm and an activation follow it, all three become
-one function (cpu/block.py). On a GPU it is one torch convolution with T groups.
+On a CPU there are three ways to compute it (cpu/bilinear.py); if a norm and an activation follow it, all three layers
+become one function (cpu/block.py). On a GPU it is one torch convolution with T groups.
 
 Legend: T tasks, N examples, C channels in, O channels out, H x W input size, h x w output size, k x l kernel,
 M = N * h * w outputs of a channel, S = k * l * C values of a patch.
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metalearn_cli.layers.cpu import first_block
+from metalearn_cli.layers.cpu.bilinear import Window
 from metalearn_cli.layers.cpu.block import Kind, block
-from metalearn_cli.layers.cpu.convolved import Convolved
+from metalearn_cli.layers.cpu.convolved import Convolved, Way
 from metalearn_cli.layers.cpu.kernels import Kernels
-from metalearn_cli.layers.cpu.patches import Window
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Params, Pass
 from metalearn_cli.layers.task_layers import has_hooks
@@ -29,10 +29,11 @@ class _ManyConvolutions:
     out_channels: int
     bias: Tensor | None
 
-    def over_tasks(self, params: Params, inputs: Tensor, _how: Pass = BY_BATCH) -> Tensor:
+    def over_tasks(self, params: Params, inputs: Tensor, how: Pass = BY_BATCH) -> Tensor:
         """Outputs [T, N, O, h, w] for inputs [T, N, C, H, W] and a weight [T, O, C, k, l]."""
         if inputs.device.type == "cpu":
-            rows = Convolved.apply(_pictures(inputs), _matrices(params["weight"]), self.window)  # type: ignore[no-untyped-call]
+            way = Way(self.window, self._kernels(inputs, how))
+            rows = Convolved.apply(_pictures(inputs), _matrices(params["weight"]), way)  # type: ignore[no-untyped-call]
             outputs = self._unfolded(rows, inputs)
         else:
             outputs = self._in_groups(params["weight"], inputs)

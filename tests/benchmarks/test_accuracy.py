@@ -1,40 +1,229 @@
 """The table of accuracies is what its result files say, and every planned row can be run."""
 
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from threading import Thread
+
 import pytest
 
-from benchmarks.accuracy.page import PAGE, results, written
-from benchmarks.accuracy.rows import Row, load
+from benchmarks.accuracy import running
+from benchmarks.accuracy.curves import LEVELS, reached
+from benchmarks.accuracy.figure import FIGURE, described, drawn, points
+from benchmarks.accuracy.page import PAGE, written
+from benchmarks.accuracy.results import results
+from benchmarks.accuracy.rows import Line, Row, load
+from benchmarks.accuracy.summary import SUMMARY, summary
+from metalearn_cli.datasets.glyphs import Config as Glyphs
+from metalearn_cli.datasets.omniglot import Config as Omniglot
 from metalearn_cli.experiment import from_mapping, with_overrides
 
 TABLE = load()
+OMNIGLOT = TABLE.source["domains"]["omniglot"]
 
 
-def test_the_page_is_what_the_result_files_say():
+def result(row: Row, accuracy: float, **more) -> dict:
+    """A result as a run leaves it, with the same accuracy in every column."""
+
+    def columns(line: Line) -> dict:
+        return {column: {"accuracy": accuracy, "ci95": 0.001} for column in TABLE.columns(row.setting, line)}
+
+    own, *also = TABLE.lines(row.learner)
+    return {
+        **row._asdict(), "experiment": TABLE.experiment(row), "iterations": 100, "tasks": 1600, "core_seconds": 3600,
+        "curve": [[50, accuracy - 0.01], [100, accuracy]], "processor": "one", "columns": columns(own),
+        "also": {line.also: columns(line) for line in also},
+    } | more  # fmt: skip
+
+
+def page(*accuracies: float, learner: str = "maml", setting: str = "20w1s", variant: str = "", **more) -> str:
+    rows = [Row(learner, setting, seed, variant) for seed in range(len(accuracies))]
+    found = zip(rows, accuracies, strict=True)
+    return written(TABLE, {row: result(row, accuracy, **more) for row, accuracy in found})
+
+
+def test_the_pages_are_what_the_result_files_say():
     assert PAGE.read_text() == written(TABLE, results())
+    assert SUMMARY.read_text() == summary(TABLE, results())
+
+
+def test_the_figure_has_the_numbers_of_the_result_files():
+    # In words, because another matplotlib draws other bytes.
+    [words] = re.findall(r"<dc:description>(.*?)</dc:description>", FIGURE.read_text(), re.DOTALL)
+    assert words == described(points(TABLE, results()))
+
+
+def test_the_figure_is_drawn_again_in_the_same_bytes():
+    mpl = pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    figure = FIGURE.read_text()
+    if f"matplotlib {mpl.__version__}<" not in figure:
+        pytest.skip("docs/images/accuracy.svg was drawn by another matplotlib")
+    assert figure == drawn(TABLE, results())
+
+
+def test_a_full_figure_has_a_point_for_every_learner_and_stays_small():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    full = {row: result(row, 0.9 + 0.01 * row.seed) for row in TABLE.rows}
+    panels = points(TABLE, full)
+    assert list(panels) == [(setting, column) for setting in OMNIGLOT["settings"] for column in "AC"]
+    assert all([point.learner for point in shown] == sorted(TABLE.source["learners"]) for shown in panels.values())
+    text = drawn(TABLE, full)
+    assert all(f">{learner['label']}</text>" in text for learner in TABLE.source["learners"].values())
+    assert len(text) < 200_000
+
+
+def test_the_conclusions_have_their_figures_from_the_result_files():
+    rows = [Row("maml", "5w1s", seed) for seed in range(3)]
+    found = {row: result(row, 0.9 + 0.01 * row.seed) for row in rows}
+    for one in found.values():
+        one["columns"]["C"] = {"accuracy": one["columns"]["A"]["accuracy"] - 0.025, "ci95": 0.001}
+    text = " ".join(summary(TABLE, found).split())
+    assert "A is above C by 2.5 to 2.5 points, by 2.5 in the mean of 1 rows" in text
+    assert "the 1 rows with several have standard deviations of 1.00 to 1.00 points" in text
+    assert "1,600 tasks here, 1,920,000 in its paper" in text
+
+
+def test_all_runs_of_a_setting_were_measured_on_the_same_episodes():
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row, one in results().items():
+        for columns in (one["columns"], *one.get("also", {}).values()):
+            for column, found in columns.items():
+                seen[row.setting, column].add(found["fingerprint"])
+    assert {place: found for place, found in seen.items() if len(found) > 1} == {}
 
 
 @pytest.mark.parametrize("row", TABLE.rows, ids=lambda row: row.name)
 def test_every_row_is_an_experiment_that_loads_with_its_columns(row):
     experiment = from_mapping(TABLE.experiment(row), row.name)
     assert experiment.seed == row.seed
-    for column in TABLE.columns:
-        measured = with_overrides(experiment, TABLE.measure(row, column))
-        assert measured.eval.queries in (experiment.task.shots, 15)
+    for line in TABLE.lines(row.learner):
+        for column in TABLE.columns(row.setting, line):
+            measured = with_overrides(experiment, TABLE.measure(row, column, line))
+            values = TABLE.setting(row.setting)
+            # A learner may be trained on tasks of another size; it is measured on those of its setting.
+            assert measured.task.shots == values["task.shots"]
+            assert measured.eval.ways == values["task.ways"]
+            assert measured.eval.queries == (values["task.shots"] if column == "A" else 15)
+
+
+def test_every_learner_is_planned_in_every_setting_of_omniglot_and_some_with_three_seeds():
+    planned = {(row.learner, row.setting, row.seed) for row in TABLE.rows if not row.variant}
+    assert {
+        (learner, setting, 0) for learner in TABLE.source["learners"] for setting in OMNIGLOT["settings"]
+    } <= planned
+    repeated = {(learner, setting) for learner, setting, seed in planned if seed == 2}
+    learners = ("maml", "maml_plus_plus", "protonet")
+    assert repeated == {(learner, setting) for learner in learners for setting in ("5w1s", "20w1s")}
+
+
+def test_no_row_is_planned_twice_and_names_are_unique():
+    assert len({row.name for row in TABLE.rows}) == len(TABLE.rows)
+
+
+def test_the_variants_of_the_search_are_all_planned_with_as_many_tasks_each():
+    rows = [row for row in TABLE.rows if row.variant]
+    assert {row.variant for row in rows} == set(TABLE.source["search"]["variants"])
+    outer = [TABLE.experiment(row)["outer"] for row in rows]
+    assert {one["iterations"] * one["meta_batch_size"] for one in outer} == {24_000}
+    experiments = [TABLE.experiment(row) | {"name": ""} for row in rows]
+    assert all(one not in experiments[:place] for place, one in enumerate(experiments))
+
+
+def test_column_d_is_the_other_domain():
+    def tested(setting: str):
+        row = Row("protonet", setting, 0)
+        experiment = from_mapping(TABLE.experiment(row), row.name)
+        return with_overrides(experiment, TABLE.measure(row, "D", Line("protonet"))).dataset
+
+    assert isinstance(tested("5w1s"), Glyphs)
+    assert isinstance(tested("glyphs-5w1s"), Omniglot)
+    assert tested("glyphs-5w1s").split == "vinyals"
 
 
 def test_a_row_is_above_its_published_figure_only_with_three_seeds_that_say_so():
-    def result(seed: int, accuracy: float) -> dict:
-        column = {"accuracy": accuracy, "ci95": 0.001}
-        return {
-            "learner": "maml", "setting": "20w1s", "seed": seed, "tasks": 160_000, "core_seconds": 3600,
-            "processor": "one", "columns": dict.fromkeys(TABLE.columns, column),
-        }  # fmt: skip
-
-    def page(*accuracies: float) -> str:
-        return written(TABLE, {Row("maml", "20w1s", s): result(s, a) for s, a in enumerate(accuracies)})
-
     assert "A 95.8: higher" in page(0.97)
     assert "A 95.8: lower" in page(0.95)
     assert "A 95.8: above" in page(0.97, 0.971, 0.969)
-    assert "A 95.8: higher" in page(0.99, 0.97, 0.93)
+    assert "A 95.8: below" in page(0.95, 0.951, 0.949)
     assert "| 97.00, std 0.10 |" in page(0.97, 0.971, 0.969)
+
+
+def test_a_row_meets_a_figure_within_its_own_interval():
+    assert "A 95.8: meets" in page(0.9571)  # the interval over episodes is 0.1 points
+    assert "A 95.8: lower" in page(0.9569)
+    assert "A 95.8: meets" in page(0.99, 0.97, 0.93)  # over seeds
+    assert "A 95.8: higher" in page(0.96, 0.962)  # two seeds are too few for an interval over seeds
+
+
+def test_verdicts_are_counted_by_setting():
+    assert "| setting | published figures | above | meets | higher | lower | below |" in page(0.97)
+    assert "| 20w1s | 1 | 0 | 0 | 1 | 0 | 0 |" in page(0.97)
+    assert "| 20w1s | 1 | 1 | 0 | 0 | 0 | 0 |" in page(0.97, 0.971, 0.969)
+    assert "| all | 1 | 0 | 1 | 0 | 0 | 0 |" in page(0.9575)
+    # MAML++ has no figure for a single learner, and one for its ensemble.
+    assert "| all | 1 | 0 | 0 | 0 | 1 | 0 |" in page(0.9575, learner="maml_plus_plus")
+
+
+def test_an_ensemble_is_a_further_line_of_the_same_runs():
+    written = page(0.9765, learner="maml_plus_plus")
+    [line] = [line for line in written.splitlines() if line.startswith("| MAML++, ensemble")]
+    assert "A 97.65: meets" in line
+    assert "the same runs" in line
+    assert "1 runs, 1.0 core-hours" in written
+    assert "ensemble" not in page(0.9765, learner="maml_plus_plus", also={})
+
+
+def test_a_run_that_rows_yaml_has_otherwise_now_says_what_it_was_run_with():
+    assert "run with" not in page(0.97)
+    other = TABLE.experiment(Row("maml", "20w1s", 0))
+    other["outer"]["lr"] = 0.5
+    assert "MAML, second order (run with outer.lr 0.5)" in page(0.97, experiment=other)
+
+
+def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
+    rows = {name: Row("maml", "20w1s", 0, name) for name in ("base", "zero_head")}
+    tested = {rows["base"]: (0.8, 0.9), rows["zero_head"]: (0.9, 0.8)}
+    found = {row: result(row, test, curve=[[1, best]]) for row, (best, test) in tested.items()}
+    lines = written(TABLE, found).splitlines()
+    [first, second] = [line for line in lines if line.startswith(("| base", "| zero_head"))]
+    assert first.startswith("| zero_head | algorithm.zero_head true | 90.00 | 80.00 ± 0.10 |")
+    assert second.startswith("| base | nothing | 80.00 |")
+    assert not any("Omniglot, 20-way 1-shot" in line for line in lines)
+
+
+def test_the_time_to_an_accuracy_is_that_of_the_first_validation_that_reached_it():
+    found = result(Row("maml", "5w1s", 0), 0.9, curve=[[10, 0.94], [50, 0.95], [80, 0.94], [100, 0.975]])
+    assert [reached(found, level) for level in LEVELS] == [30.0, 60.0, None]
+    written = page(0.9, setting="5w1s", curve=found["curve"])
+    assert "| 5w1s: MAML, second order | 0 | 30.0 | 60.0 | - | 60.0 | 97.50 |" in written
+
+
+def test_a_run_that_never_got_there_and_one_validated_with_other_shots_say_so():
+    assert "| 5w1s: Reptile, validated with 10 shots | 0 | 60.0 |" in page(0.955, learner="reptile", setting="5w1s")
+    assert "Never at 95 % in a validation (the best, %): 5w1s: ANIL, seed 0 (91.0)." in page(
+        0.91, learner="anil", setting="5w1s"
+    )
+
+
+def test_the_seconds_of_a_run_are_those_of_its_own_process_also_when_it_fails(tmp_path, monkeypatch):
+    program, spent, core = tmp_path / "program", tmp_path / "seconds", min(os.sched_getaffinity(0))
+    burn = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.4: pass"]
+
+    def ran(last_line: str) -> dict:
+        program.write_text(f"#!/bin/sh\nsleep 0.6\n{last_line}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(running.sys, "executable", str(program))
+        return running._metalearn(core, "train", spent=spent)
+
+    other = Thread(target=lambda: subprocess.run(burn, check=True))
+    other.start()
+    assert ran("echo '{\"iterations\": 3}'") == {"iterations": 3}
+    other.join()
+    assert float(spent.read_text()) < 0.2
+    burning = shlex.join(burn)
+    with pytest.raises(subprocess.CalledProcessError):
+        ran(f"{burning}; exit 4")
+    assert float(spent.read_text()) > 0.4

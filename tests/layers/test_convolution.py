@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.cpu import patches
+from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH
@@ -28,9 +29,9 @@ KERNELS = [
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
     monkeypatch.setattr(patches, "PATCHES_AT_ONCE", WAYS[request.param])
-    patches.forms.cache_clear()
+    forms.cache_clear()
     yield request.param
-    patches.forms.cache_clear()
+    forms.cache_clear()
 
 
 def values(*shape: int) -> torch.Tensor:

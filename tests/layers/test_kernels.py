@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
 from metalearn_cli.layers.cpu import kernels, patches
+from metalearn_cli.layers.cpu.by_kernels import ByKernels
+from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskNorm
 from metalearn_cli.layers.passing import Pass
@@ -82,9 +84,9 @@ def compare(case: Case, layout: str = "contiguous", of_inputs: bool = True, tole
 @pytest.fixture(params=[5 << 19, 1], ids=["by patches", "by torch's convolution"], autouse=True)
 def way(request, monkeypatch):
     monkeypatch.setattr(patches, "PATCHES_AT_ONCE", request.param)
-    patches.forms.cache_clear()
+    forms.cache_clear()
     yield
-    patches.forms.cache_clear()
+    forms.cache_clear()
 
 
 CASES = {
@@ -98,7 +100,22 @@ CASES = {
     "no margin": Case(padding=0),
     "one window": Case(size=(2, 2)),
     "one channel": Case(channels=1, outputs=40),
+    "whole vectors": Case(channels=16, outputs=24),
+    "whole vectors, no margin": Case(channels=8, outputs=16, padding=0),
+    "whole vectors, wide margin": Case(channels=8, outputs=16, padding=2, pool=False),
+    "whole vectors, 3 x 3": Case(channels=24, outputs=8, size=(3, 3), pool=False),
+    "whole vectors, strides": Case(channels=16, outputs=24, stride=2, pool=False),
+    "whole vectors, strides above the kernel": Case(channels=8, outputs=8, kernel=2, stride=3, pool=False),
+    "whole vectors, 5 x 5": Case(channels=8, outputs=16, kernel=5, stride=3, padding=2, pool=False, size=(13, 10)),
+    "whole vectors, 1 x 1": Case(channels=16, outputs=8, kernel=1, padding=0),
+    "whole vectors, many places": Case(channels=32, outputs=72, examples=7, size=(14, 14)),
 }
+
+
+def test_kernels_compute_convolutions_of_whole_vectors():
+    for name, case in CASES.items():
+        found = forms((2, 3, *case.size, case.channels), case.outputs, 8, case.layers()[0].window, KERNELS)
+        assert isinstance(found, ByKernels) == name.startswith("whole vectors")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -127,6 +144,55 @@ def test_kernels_compute_what_torch_computes_in_drawn_shapes(case, of_inputs):
     # A norm of few values that are nearly equal has huge second derivatives, in which rounding is huge too.
     drawn = dataclasses.replace(case, pool=min(h, w) >= 2, examples=max(case.examples, 2))
     compare(drawn, of_inputs=of_inputs, tolerance=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    case=st.builds(
+        Case, examples=st.integers(1, 9), size=st.tuples(st.integers(5, 20), st.integers(5, 20)),
+        channels=st.sampled_from([8, 16, 40]), outputs=st.sampled_from([8, 24, 32, 64]), padding=st.integers(0, 3),
+        kernel=st.sampled_from([1, 2, 3, 3, 3, 5]), stride=st.sampled_from([1, 1, 2, 3]),
+        slope=st.sampled_from([None, 0.0, 0.2]), pool=st.just(False),
+    ),
+    threads=st.integers(1, 3),
+)  # fmt: skip
+def test_convolutions_of_whole_vectors_give_what_torch_computes_in_drawn_shapes(case, threads):
+    h, w = ((size + 2 * case.padding - case.kernel) // case.stride + 1 for size in case.size)
+    case = dataclasses.replace(case, pool=min(h, w) >= 2, examples=max(case.examples, 2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_ALONE_BELOW", 1)
+        compare(case, tolerance=1e-6)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_alone_takes_them_too_to_the_third_derivative(tasks, stride):
+    torch.manual_seed(tasks)
+    layer = TaskConv2d(8, 16, 3, stride, 1)
+    drawn = [torch.randn(tasks, *size, dtype=torch.float64) for size in ((2, 8, 5, 6), (16, 8, 3, 3), (16,))]
+
+    def by_kernels(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return layer.over_tasks({"weight": weight, "bias": bias}, inputs, Pass(kernels=KERNELS))
+
+    def by_torch(*arguments: Tensor) -> Tensor:
+        return torch.stack([nn.functional.conv2d(x, w, b, stride, 1) for x, w, b in zip(*arguments, strict=True)])
+
+    found, expected = (
+        derivatives_of(function, [one.clone().requires_grad_() for one in drawn]) for function in (by_kernels, by_torch)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-8)
+
+
+def derivatives_of(function, arguments):
+    """Values and derivatives of the first three orders."""
+    values = [function(*arguments)]
+    for _ in range(3):
+        values += torch.autograd.grad(values[-1].sin().sum(), arguments[:2], create_graph=True)
+    return values
 
 
 @pytest.mark.parametrize("of_inputs", [True, False], ids=["inner", "first"])

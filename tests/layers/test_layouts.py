@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from metalearn_cli.core.shared_parameters import summed_over_tasks
 from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.cpu import first_block, patches
+from metalearn_cli.layers.cpu.bilinear import Window
 from metalearn_cli.layers.cpu.block import Kind, block
-from metalearn_cli.layers.cpu.patches import Window
+from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.network import over_tasks
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Pass
@@ -147,9 +148,9 @@ def way(request, monkeypatch):
     """Both ways to a convolution: small tasks take one, large ones the other."""
     if request.param != "patches":
         monkeypatch.setattr(patches, "PATCHES_AT_ONCE", 1)
-    patches.forms.cache_clear()
+    forms.cache_clear()
     yield
-    patches.forms.cache_clear()
+    forms.cache_clear()
 
 
 @pytest.mark.parametrize("name", CASES)

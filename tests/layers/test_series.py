@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from metalearn_cli.layers.convolution import TaskConv1d
 from metalearn_cli.layers.cpu import patches
+from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.network import Network, over_tasks
 from metalearn_cli.layers.norm import TaskGroupNorm, TaskNorm
 from metalearn_cli.layers.passing import BY_BATCH, Pass
@@ -23,9 +24,9 @@ KERNELS = [
 @pytest.fixture(params=[1 << 30, 0], ids=["patches", "torch's own"])
 def way(request, monkeypatch):
     monkeypatch.setattr(patches, "PATCHES_AT_ONCE", request.param)
-    patches.forms.cache_clear()
+    forms.cache_clear()
     yield request.param
-    patches.forms.cache_clear()
+    forms.cache_clear()
 
 
 def values(*shape: int) -> torch.Tensor:

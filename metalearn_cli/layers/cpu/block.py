@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from metalearn_cli.layers.cpu.bilinear import Forms, Window
+from metalearn_cli.layers.cpu.forms import forms
 from metalearn_cli.layers.cpu.kernels import Kernels, Maps
-from metalearn_cli.layers.cpu.patches import Forms, Window, forms
 from metalearn_cli.layers.cpu.tail import At, CompiledTail, Cotangents, Tail, TailResult, TorchTail
 
 
@@ -44,9 +45,9 @@ class Kind(NamedTuple):
             else CompiledTail(self.eps, self.slope, self.kernels)
         )
 
-    def here(self, inputs: Tensor) -> Forms:
-        """The convolution's forms for inputs [T, N, H, W, C]."""
-        return forms(inputs.shape, inputs.element_size(), self.window, self.kernels)
+    def here(self, inputs: Tensor, weight: Tensor) -> Forms:
+        """The convolution's forms for inputs [T, N, H, W, C] and a weight [T, O, S]."""
+        return forms(inputs.shape, weight.shape[1], inputs.element_size(), self.window, self.kernels)
 
     def maps(self, here: Forms, channels: int) -> Maps:
         """The size of a task's maps of `channels` channels."""
@@ -99,7 +100,7 @@ class _Block(Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, kind: Kind
     ) -> tuple[Tensor, ...]:
-        here = kind.here(inputs)
+        here = kind.here(inputs, weight)
         maps, convolved = kind.maps(here, weight.shape[1]), []
         made = kind.tail.empty(scale, maps)
         for tile in here.tiles:
@@ -139,7 +140,7 @@ def _gradients(
     `more` are gradients for the convolution's outputs that do not come through the norm, one a tile or none at all. If
     `keep` is given, each tile's `back` is appended to it.
     """
-    here, made = kind.here(passed.inputs), passed.made
+    here, made = kind.here(passed.inputs, passed.weight), passed.made
     maps = kind.maps(here, passed.weight.shape[1])
     # Several tiles write into one tensor; a single tile's result is that tensor, which saves a copy.
     of_inputs = torch.empty_like(passed.inputs) if down and len(here.tiles) > 1 else None
@@ -180,7 +181,7 @@ class _Gradients(Function):
             raise RuntimeError("a block can be differentiated twice, not three times")
         gradient, of_scale, of_shift, *tensors = ctx.saved_tensors
         passed, backs = Passed.read(tensors[: ctx.tensors]), tensors[ctx.tensors :]
-        here = ctx.kind.here(passed.inputs)
+        here = ctx.kind.here(passed.inputs, passed.weight)
         maps = ctx.kind.maps(here, passed.weight.shape[1])
         v_scale, v_shift = (torch.zeros_like(passed.scale) if cotangent is None else cotangent for cotangent in others)
         of_gradient, again = torch.empty_like(gradient), passed.scale.new_empty(passed.scale.shape)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from metalearn_cli.layers.cpu.bilinear import Window
 from metalearn_cli.layers.cpu.block import Kind
 from metalearn_cli.layers.cpu.first_patches import CompiledPatches, TorchPatches
-from metalearn_cli.layers.cpu.patches import Window
 
 
 def suits(inputs: Tensor, outputs: int, window: Window) -> bool:

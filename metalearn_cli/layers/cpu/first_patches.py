@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metalearn_cli.layers.cpu.activation import activate_, let_through, let_through_
+from metalearn_cli.layers.cpu.bilinear import Window, tiles_of
 from metalearn_cli.layers.cpu.block import Kind
 from metalearn_cli.layers.cpu.kernels import Kernels
-from metalearn_cli.layers.cpu.patches import Window, tiles_of
 
 _BYTES_AT_ONCE = 5 << 19
 """The bytes of outputs in a tile: more would not fit into a core's cache, fewer would mean more calls."""

@@ -1,7 +1,7 @@
 """Finds, compiles and loads the kernels of layers/cpu/cpp.
 
 They are compiled once for a version of the source, a compiler and a processor, by the C++ compiler of this machine, in
-about three seconds, and kept beside the source as Python keeps its own compiled files (`__pycache__`), or in the user's
+about ten seconds, and kept beside the source as Python keeps its own compiled files (`__pycache__`), or in the user's
 cache folder where that cannot be written. Without a compiler the layers compute with torch alone.
 """
 
@@ -134,7 +134,7 @@ def _compiled_by(path: Path) -> str:
 
 
 def _compare(kernels: Kernels) -> None:
-    """Compute one small map with the kernels and with torch; raises CompileError if they differ."""
+    """Compute small maps with the kernels and with torch; raises CompileError if they differ."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 5, 7, 19, generator=generator, dtype=torch.float64)
     maps, channels = Maps(2, 5, 7, 19, 2), x.new_ones(19)
@@ -143,7 +143,17 @@ def _compare(kernels: Kernels) -> None:
     kernels.call("forward", maps, (x, channels, channels, 1e-5, 0.1, mean, root, out, chosen, index))
     normed = nn.functional.batch_norm(x.permute(0, 3, 1, 2), None, None, channels, channels, training=True)
     expected = nn.functional.max_pool2d(nn.functional.leaky_relu(normed, 0.1), 2).permute(0, 2, 3, 1)
-    if not torch.allclose(out, expected, rtol=1e-9, atol=1e-9):
+    pairs = [(out, expected)]
+    # Two convolutions of 3 x 3, in steps of one and of two, which go different ways.
+    pictures, weight = (torch.randn(2, *size, 8, generator=generator, dtype=torch.float64) for size in ((5, 7), (3, 3)))
+    weight = weight.repeat(4, 1, 1, 1)
+    for stride, way in ((1, "winograd"), (2, "implicit")):
+        plain = nn.functional.conv2d(pictures.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), None, stride, 1)
+        found = torch.empty_like(plain.permute(0, 2, 3, 1).contiguous())
+        sizes = (2, 5, 7, 8, 3, 3, stride, stride, 1, 1, *found.shape[1:3])
+        kernels.call(way, sizes, (1, pictures, weight, 8, 0, found))
+        pairs.append((found, plain.permute(0, 2, 3, 1)))
+    if not all(torch.allclose(one, other, rtol=1e-9, atol=1e-9) for one, other in pairs):
         raise CompileError("compile into something that computes wrongly here")
 
 

@@ -21,12 +21,13 @@ struct First {
     Maps maps(long o) const { return {s.n, s.h, s.w, o, p}; }
     Parts rows() const { return maps(0).rows(); }
 
-    // Goes over all pooled places, a few of one row at a time: work(first pooled place, count, places, part), with the
-    // addresses of the count * p * p places, in the order of their windows.
+    // Goes over all pooled places, a few of one row at a time: work(first pooled place, count, places, room, part), with
+    // the addresses of the count * p * p places, in the order of their windows, and room for PLACES rows of `wide`.
     static constexpr long PLACES = 64;
-    template <class R, class Work> void by_windows(const R* x, int threads, Work work) const {
+    template <class R, class Work> void by_windows(const R* x, long wide, int threads, Work work) const {
         const Maps all = maps(0);
         each(rows(), threads, [&](long first, long last, long part) {
+            std::vector<R> room(PLACES * wide + Lane<R>::size);  // and a vector more, for what is written too much
             const R* places[PLACES];
             const long at_once = PLACES / (p * p);
             for (long row = first; row < last; row++)
@@ -38,7 +39,7 @@ struct First {
                             const long across = ((begin + j) * p + k % p) * s.right;
                             places[j * p * p + k] = x + ((picture * s.height + y) * s.width + across) * s.c;
                         }
-                    work(row * all.wide() + begin, count, places, part);
+                    work(row * all.wide() + begin, count, places, room.data(), part);
                 }
         });
     }
@@ -116,9 +117,7 @@ template <class R> void patch_products(const Window& s, const R* x, long wide, d
     // P P^T by `outer`, whose columns are the patches themselves. Each part has sums of its own, joined in order below.
     const long size = (s.values() + 1) * wide, row = s.l * s.c, parts = first.rows().count;
     std::vector<double> found(parts * size, 0.0);
-    first.by_windows(x, threads, [&](long, long count, const R* const* places, long part) {
-        std::vector<R> room(First::PLACES * wide + Lane<R>::size);
-        R* columns = room.data();
+    first.by_windows(x, wide, threads, [&](long, long count, const R* const* places, R* columns, long part) {
         for (long i = 0; i < count; i++)
             for (long k = 0; k < s.k; k++)
                 // Whole vectors: what is written too much is overwritten by the next row, or by zeros.
@@ -140,12 +139,11 @@ void first_forward(const First& first, const R* x, const R* kernel, long o, R sl
     using V = typename Lane<R>::V;
     using M = typename Lane<R>::M;
     const long window = first.p * first.p;
-    first.by_windows(x, threads, [&](long begin, long count, const R* const* places, long) {
-        std::vector<R> convolved(First::PLACES * o);
-        product(first, places, count * window, kernel, o, convolved.data());
+    first.by_windows(x, o, threads, [&](long begin, long count, const R* const* places, R* convolved, long) {
+        product(first, places, count * window, kernel, o, convolved);
         for (long j = 0; j < count; j++)
             lanes<R>(o, [&](long c, auto which) {
-                const R* at = &convolved[j * window * o + c];
+                const R* at = convolved + j * window * o + c;
                 V best = get(at, which);
                 M place = {};
                 for (long k = 1; k < window; k++) {
@@ -168,17 +166,16 @@ void first_to_kernel(const First& first, const R* x, const R* gradient, const R*
     using M = typename Lane<R>::M;
     const long window = first.p * first.p, size = (first.values() + 1) * o, parts = first.rows().count;
     std::vector<double> sums(parts * size, 0.0);
-    first.by_windows(x, threads, [&](long begin, long count, const R* const* places, long part) {
-        std::vector<R> columns(First::PLACES * o);
+    first.by_windows(x, o, threads, [&](long begin, long count, const R* const* places, R* columns, long part) {
         for (long j = 0; j < count; j++)
             lanes<R>(o, [&](long c, auto which) {
                 const long i = (begin + j) * o + c;
                 const V g = let_through(get(gradient + i, which), get(out + i, which), slope);
                 const M from = window > 1 ? get_index<R>(index + i, which) : M{};
                 for (long k = 0; k < window; k++)
-                    put(&columns[(j * window + k) * o + c], from == (int)k ? g : V{}, which);
+                    put(columns + (j * window + k) * o + c, from == (int)k ? g : V{}, which);
             });
-        outer(first, places, count * window, columns.data(), o, &sums[part * size]);
+        outer(first, places, count * window, columns, o, &sums[part * size]);
     });
     for (long i = 0; i < size; i++) {
         double sum = 0;
@@ -194,12 +191,11 @@ void first_let_through(const First& first, const R* x, const R* kernel, const R*
     using V = typename Lane<R>::V;
     using M = typename Lane<R>::M;
     const long window = first.p * first.p;
-    first.by_windows(x, threads, [&](long begin, long count, const R* const* places, long) {
-        std::vector<R> convolved(First::PLACES * o);
-        product(first, places, count * window, kernel, o, convolved.data());
+    first.by_windows(x, o, threads, [&](long begin, long count, const R* const* places, R* convolved, long) {
+        product(first, places, count * window, kernel, o, convolved);
         for (long j = 0; j < count; j++)
             lanes<R>(o, [&](long c, auto which) {
-                const R* at = &convolved[j * window * o + c];
+                const R* at = convolved + j * window * o + c;
                 const long i = (begin + j) * o + c;
                 const M from = window > 1 ? get_index<R>(index + i, which) : M{};
                 V here = get(at, which);

@@ -3,7 +3,9 @@
 // They compute what the torch forms of layers/cpu compute, which are the way for machines without a compiler, and the
 // test of these.
 #include "first_block.h"
+#include "implicit.h"
 #include "tail.h"
+#include "winograd.h"
 
 namespace {
 
@@ -12,7 +14,40 @@ Window window_of(const long* s) {
     return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11]};
 }
 
+// Calls work(task, window of one task, threads) for each of `tasks` tasks, whose pictures the window counts together.
+template <class Work> void by_tasks(const long* sizes, long tasks, int threads, Work work) {
+    Window s = window_of(sizes);
+    s.n /= tasks;
+    // Enough tasks are shared out among the threads; of a few, each one is.
+    const bool whole = tasks >= threads;
+    each(Parts(tasks, 1), whole ? threads : 1, [&](long task, long, long) { work(task, s, whole ? 1 : threads); });
+}
+
 }  // namespace
+
+// The three forms of a convolution, each for all of `tasks` tasks.
+#define CONVOLUTION(WAY, NAME, R)                                                                                      \
+    extern "C" void WAY##_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long add, R* out,     \
+                                 int threads) {                                                                        \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            WAY<R>(one, x + task * one.pixels(), weight + task * o * one.values(), o,                                  \
+                   out + task * one.places() * o, add, share);                                                         \
+        });                                                                                                            \
+    }                                                                                                                  \
+    extern "C" void WAY##_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,           \
+                                           R* of_weight, int threads) {                                                \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            WAY##_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                    \
+                               of_weight + task * o * one.values(), share);                                            \
+        });                                                                                                            \
+    }                                                                                                                  \
+    extern "C" void WAY##_to_inputs_##NAME(const long* s, long tasks, const R* gradient, const R* weight, long o,      \
+                                           R* of_x, int threads) {                                                     \
+        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
+            WAY##_to_inputs<R>(one, gradient + task * one.places() * o, weight + task * o * one.values(), o,           \
+                               of_x + task * one.pixels(), share);                                                     \
+        });                                                                                                            \
+    }
 
 // The first argument of each are the sizes of its maps or of its window, in the order of the structs above.
 #define FOR(NAME, R)                                                                                                   \
@@ -53,7 +88,9 @@ Window window_of(const long* s) {
     extern "C" void first_let_through_##NAME(const long* s, long p, const R* x, const R* kernel, const R* out,         \
                                              const uint8_t* index, long o, double slope, R* to, int threads) {         \
         first_let_through<R>(First(window_of(s), p), x, kernel, out, index, o, R(slope), to, threads);                 \
-    }
+    }                                                                                                                  \
+    CONVOLUTION(winograd, NAME, R)                                                                                     \
+    CONVOLUTION(implicit, NAME, R)
 
 FOR(float, float)
 FOR(double, double)

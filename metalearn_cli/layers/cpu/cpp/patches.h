@@ -9,6 +9,7 @@ struct Window {
     long n, height, width, c, k, l, down, right, top, left, h, w;
     long values() const { return k * l * c; }
     long places() const { return n * h * w; }
+    long pixels() const { return n * height * width * c; }
 };
 
 // Writes the patch of place i (of all pictures) to `to`: k rows of l * c values, zeros where there is no picture.

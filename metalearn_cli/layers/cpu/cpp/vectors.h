@@ -16,14 +16,22 @@ namespace {
 constexpr long ROWS = 64;    // places whose sum is taken in R
 constexpr long PART = 4096;  // places of a part
 
-// 64 bytes of neighbouring channels: V values, M a mask or an index of each, B an index as it is stored.
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;  // of a register
+#elif defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+
+// A register of neighbouring channels: V values, M a mask or an index of each, B an index as it is stored.
 template <class R> struct Lane {
-    static constexpr int size = 64 / sizeof(R);
+    static constexpr int size = BYTES / sizeof(R);
     using I = std::conditional_t<sizeof(R) == 4, int32_t, int64_t>;
-    typedef R V __attribute__((vector_size(64)));
-    typedef I M __attribute__((vector_size(64)));
+    typedef R V __attribute__((vector_size(BYTES)));
+    typedef I M __attribute__((vector_size(BYTES)));
     typedef uint8_t B __attribute__((vector_size(size)));
-    typedef R InMemory __attribute__((vector_size(64), aligned(sizeof(R)), may_alias));
+    typedef R InMemory __attribute__((vector_size(BYTES), aligned(sizeof(R)), may_alias));
     typedef uint8_t IndexInMemory __attribute__((vector_size(size), aligned(1), may_alias));
 };
 

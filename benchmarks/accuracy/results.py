@@ -1,0 +1,109 @@
+"""What the result files say, as figures: means, intervals, verdicts and departures."""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.accuracy.rows import RESULTS, Line, Row, Table
+
+Result = Mapping[str, Any]
+VERDICTS = ("above", "meets", "higher", "lower", "below")
+
+
+class Score(NamedTuple):
+    """An accuracy in percent, over training seeds.
+
+    `half`: half of its 95 % interval: over seeds from three seeds on, over episodes with fewer.
+    `deviation`: the standard deviation over seeds; None with one seed.
+    """
+
+    mean: float
+    half: float
+    deviation: float | None
+    seeds: int
+
+    @property
+    def cell(self) -> str:
+        """As it stands in a table."""
+        if self.deviation is None:
+            return f"{self.mean:.2f} ± {self.half:.2f}"
+        return f"{self.mean:.2f}, std {self.deviation:.2f}"
+
+    def verdict(self, figure: float) -> str:
+        """Where a published figure lies: one of VERDICTS. A row is above or below it only with three seeds."""
+        if abs(self.mean - figure) <= self.half:
+            return "meets"
+        if self.seeds >= 3:
+            return "above" if self.mean > figure else "below"
+        return "higher" if self.mean > figure else "lower"
+
+
+def results(folder: Path = RESULTS) -> dict[Row, Result]:
+    """What was measured, by row."""
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    return {Row(one["learner"], one["setting"], one["seed"], one.get("variant", "")): one for one in found}
+
+
+def grouped(table: Table, measured: Mapping[Row, Result], setting: str) -> dict[Line, list[Result]]:
+    """The runs of a setting by line, without variants of the search; a line under `also` has the runs that fill it."""
+    groups: dict[Line, list[Result]] = {}
+    for row, result in sorted(measured.items()):
+        if row.setting == setting and not row.variant:
+            for line in table.lines(row.learner):
+                if _measured(result, line):
+                    groups.setdefault(line, []).append(result)
+    return groups
+
+
+def score(runs: Sequence[Result], line: Line, column: str) -> Score:
+    """The accuracy of runs that differ in their seed alone."""
+    found = [_measured(run, line)[column] for run in runs]
+    each = [100 * one["accuracy"] for one in found]
+    deviation = statistics.stdev(each) if len(each) > 1 else None
+    half = 100 * statistics.fmean(one["ci95"] for one in found)
+    if deviation is not None and len(each) >= 3:
+        half = 1.96 * deviation / len(each) ** 0.5
+    return Score(statistics.fmean(each), half, deviation, len(each))
+
+
+def verdicts(table: Table, measured: Mapping[Row, Result]) -> Iterator[tuple[str, Line, str, float, str]]:
+    """Setting, line, column, figure and verdict, for each line that has a published figure in the same protocol."""
+    for domain in table.source["domains"].values():
+        for setting in domain["settings"]:
+            for line, runs in grouped(table, measured, setting).items():
+                for column in table.columns(setting, line):
+                    figure = table.published(line, setting, column)
+                    if figure is not None:
+                        yield setting, line, column, figure, score(runs, line, column).verdict(figure)
+
+
+def core_hours(found: Sequence[Result]) -> float:
+    """The core-hours of all these runs together, without their measurements."""
+    return sum(float(result["core_seconds"]) for result in found) / 3600
+
+
+def compute(measured: Mapping[Row, Result]) -> str:
+    """How many runs there are, and what they took, as a sentence."""
+    processors = sorted({result["processor"] for result in measured.values()})
+    where = f", on {', '.join(processors)}" if processors else ""
+    return f"{len(measured)} runs, {core_hours(list(measured.values())):.1f} core-hours{where}."
+
+
+def departures(table: Table, row: Row, result: Result) -> list[str]:
+    """The settings with which a run was made and which rows.yaml has otherwise now, such as `outer.lr 0.003`."""
+    planned, ran = _flat(table.experiment(row)), _flat(result["experiment"])
+    return [f"{key} {ran.get(key, 'unset')}" for key in sorted(planned | ran) if planned.get(key) != ran.get(key)]
+
+
+def _measured(result: Result, line: Line) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = result.get("also", {}).get(line.also, {}) if line.also else result["columns"]
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
