@@ -1,11 +1,13 @@
 """Run what the table lacks, and write its pages: `python -m benchmarks.accuracy`.
 
-One run takes one core; what was interrupted goes on where it was. `--list` shows what is missing, `--only maml-5w1s-0
-'*-photos-*'` runs some rows, `--minutes 60` begins no row after that time, `--page` writes the pages and runs nothing.
+One run takes one core; what was interrupted (Ctrl-C, or SIGTERM) goes on where it was. `--list` shows what is missing,
+`--only maml-5w1s-0 '*-photos-*'` runs some rows, `--minutes 60` begins no row after that time, `--page` writes the
+pages and runs nothing.
 """
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,16 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from queue import Queue
-from threading import Lock
+from threading import Event, Lock
 
 from benchmarks.accuracy.figure import FIGURE, drawn
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import results
 from benchmarks.accuracy.rows import Row, Table, load
-from benchmarks.accuracy.running import run
+from benchmarks.accuracy.running import UNDER_WAY, run
 from benchmarks.accuracy.summary import SUMMARY, summary
 
 _WRITING = Lock()
+_STOPPED = Event()
 
 
 def main() -> int:
@@ -60,6 +63,13 @@ def _write(table: Table) -> None:
         FIGURE.write_text(drawn(table, measured))
 
 
+def _stop(_number: int, _frame: object) -> None:
+    """Begin no further row, and let the runs that are under way write a checkpoint and end."""
+    _STOPPED.set()
+    for process in list(UNDER_WAY):
+        process.terminate()
+
+
 def _run_all(table: Table, rows: list[Row], options: argparse.Namespace) -> list[Row]:
     cores: Queue[int] = Queue()
     for core in sorted(os.sched_getaffinity(0))[: options.cores]:
@@ -69,7 +79,7 @@ def _run_all(table: Table, rows: list[Row], options: argparse.Namespace) -> list
     def one(row: Row) -> None:
         core = cores.get()
         try:
-            if time.monotonic() - begun > 60 * options.minutes:
+            if time.monotonic() - begun > 60 * options.minutes or _STOPPED.is_set():
                 return
             print(f"{row.name}: begun on core {core}", file=sys.stderr)
             result = run(table, row, options.work, core)
@@ -82,6 +92,8 @@ def _run_all(table: Table, rows: list[Row], options: argparse.Namespace) -> list
         finally:
             cores.put(core)
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     with ThreadPoolExecutor(options.cores) as pool:
         list(pool.map(one, rows))
     return failed

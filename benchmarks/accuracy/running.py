@@ -16,6 +16,9 @@ from benchmarks.accuracy.rows import Line, Row, Table
 from benchmarks.photos.rows import rows as photo_rows
 from metalearn_cli.version import own_version
 
+UNDER_WAY: set[subprocess.Popen[str]] = set()
+"""The processes that compute at the moment."""
+
 
 def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
     """Train `row` on one core, or go on where it was interrupted, then measure it; the result is on disk afterwards.
@@ -89,12 +92,14 @@ def _metalearn(core: int, *arguments: str, spent: Path | None = None) -> dict[st
     environment, alone = os.environ | {"OMP_NUM_THREADS": "1"}, partial(os.sched_setaffinity, 0, {core})
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=alone) as process:
         assert process.stdout is not None
+        UNDER_WAY.add(process)
         try:
             output = process.stdout.read()
         finally:
             # The time of this process alone; getrusage adds that of other rows, which other threads wait for.
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+            UNDER_WAY.discard(process)
             if spent is not None:
                 before = float(spent.read_text()) if spent.exists() else 0.0
                 spent.write_text(str(before + used.ru_utime + used.ru_stime))

@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from collections import defaultdict
-from threading import Thread
+from threading import Event, Thread, Timer
 
 import pytest
 
+from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy import running
 from benchmarks.accuracy.curves import LEVELS, reached
 from benchmarks.accuracy.figure import FIGURE, described, drawn, points
@@ -227,3 +229,24 @@ def test_the_seconds_of_a_run_are_those_of_its_own_process_also_when_it_fails(tm
     with pytest.raises(subprocess.CalledProcessError):
         ran(f"{burning}; exit 4")
     assert float(spent.read_text()) > 0.4
+
+
+def test_after_a_signal_no_further_row_begins_and_the_one_under_way_may_end(tmp_path, monkeypatch):
+    program, begun = tmp_path / "program", []
+    program.write_text("#!/bin/sh\ntrap 'exit 143' TERM\nwhile :; do sleep 0.05; done\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(running.sys, "executable", str(program))
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command, "_STOPPED", Event())
+    spent, core = tmp_path / "seconds", min(os.sched_getaffinity(0))
+
+    def run(_table, row, _work, _core):
+        begun.append(row)
+        Timer(0.3, command._stop, (15, None)).start()
+        running._metalearn(core, "train", spent=spent)
+
+    monkeypatch.setattr(command, "run", run)
+    rows = [Row("maml", "5w1s", 0), Row("maml", "5w1s", 1)]
+    assert command._run_all(TABLE, rows, Namespace(cores=1, minutes=1.0, work=tmp_path)) == rows[:1]
+    assert begun == rows[:1]
+    assert spent.exists()
