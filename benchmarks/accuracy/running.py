@@ -47,7 +47,12 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
         "curve": _curve(folder),
         "columns": _columns(table, row, own, folder, core),
         **({"also": {line.also: _columns(table, row, line, folder, core) for line in also}} if also else {}),
-        "versions": {"metalearn": own_version(), "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "metalearn": own_version(),
+            "commit": _commit(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },  # fmt: skip
         "processor": _processor(),
     }
     row.result.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +112,12 @@ def _metalearn(core: int, *arguments: str, spent: Path | None = None) -> dict[st
         raise subprocess.CalledProcessError(process.returncode, words)
     printed: dict[str, Any] = json.loads(output)
     return printed
+
+
+def _commit() -> str:
+    """The commit of this checkout, as core-hours differ between versions."""
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
 
 def _processor() -> str:

@@ -72,7 +72,9 @@ photos are read from the folder that `METALEARN_TEST_DATA` names.
 _FIGURE = """![Test accuracy against core-hours, for each learner, in columns A and C](images/accuracy.svg)
 
 Errors are on a logarithmic scale: from 98 to 99 % is as far as from 96 to 98 %. Bars are 95 % intervals, over seeds
-from three seeds on. The further to the right a learner stands, the more core-hours one of its trainings took."""
+from three seeds on. The further to the right a learner stands, the more core-hours one of its trainings took. The
+package became faster while the runs went on, and later files name the commit: of two rows of different commits the
+earlier one has too many core-hours."""
 
 
 def summary(table: Table, measured: Mapping[Row, Result]) -> str:
