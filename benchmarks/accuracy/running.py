@@ -52,7 +52,7 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
             "commit": _commit(),
             "torch": torch.__version__,
             "python": platform.python_version(),
-        },  # fmt: skip
+        },
         "processor": _processor(),
     }
     row.result.parent.mkdir(parents=True, exist_ok=True)
