@@ -1,8 +1,8 @@
 """How long a command takes from its start, beside torch's bare import: `python -m benchmarks.startup`.
 
 Every row is a process of its own, and the rows take turns, round after round; the table has medians and quartiles.
-`train` is measured to the first line that needs torch, which names the learner. Pictures and the checkpoint that
-`finetune` reads are made first, in a temporary folder, from a dataset that needs no download.
+`train` is measured to its first line, and to the first that needs torch, which names the learner. Pictures and the
+checkpoint that `finetune` reads are made first, in a temporary folder, from a dataset that needs no download.
 """
 
 import argparse
@@ -55,6 +55,7 @@ def rows_in(folder: Path) -> list[Row]:
         Row("an unknown `--set` key", [*wrong, "outer.lrr=1"], "0.5", code=2),
         Row("`eval` of a file that is missing", [*METALEARN, "eval", "--checkpoint", "none.pt"], "0.5", code=2),
         Row("`metalearn info`", [*METALEARN, "info"], "1.5"),
+        Row("`train` to its first line", [*TRAIN, "--run-dir", str(folder / "other")], "1.0", ": train quickstart"),
         Row("`train` to the line that names the learner", [*TRAIN, "--run-dir", str(folder / "other")],
             "torch's import + 1.0", "maml, second order"),
         Row("`finetune`, 25 pictures shown, 25 asked", [*tuned, str(best), *given], "2.0"),
