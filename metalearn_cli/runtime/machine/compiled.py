@@ -61,7 +61,7 @@ def kernels_for(module: nn.Module, setting: Setting, say: Say | None) -> Kernels
         if setting == "compiled":
             raise ConfigError(f"execution.kernels: {error}; expected a C++ compiler, or auto or torch") from error
         say(
-            f"kernels: {error}, so norms and pools run in torch alone, which takes up to 1.5 times as long "
+            f"kernels: {error}, so convolutions and norms run in torch alone, which takes up to twice as long "
             "(execution.kernels=torch says that this is meant)"
         )
     return loaded()
