@@ -112,6 +112,7 @@ CASES = {
     "whole vectors, 5 x 5": Case(channels=8, outputs=16, kernel=5, stride=3, padding=2, pool=False, size=(13, 10)),
     "whole vectors, 1 x 1": Case(channels=16, outputs=8, kernel=1, padding=0),
     "whole vectors, many places": Case(channels=32, outputs=72, examples=7, size=(14, 14)),
+    "whole vectors, many channels": Case(channels=96, outputs=160, examples=2, size=(23, 23)),
 }
 
 

@@ -5,6 +5,7 @@ rounds a little more there than in a plain sum of products, as the values of a t
 subtracted first. All others are products that read the patches where they are in the pictures (cpp/implicit.h).
 """
 
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -19,17 +20,21 @@ _BYTES_AT_ONCE = 1 << 20
 """The bytes of inputs and outputs in a tile (measured)."""
 
 _WEIGHT_UP_TO = 1 << 20
-"""The bytes of a transformed weight above which it would have to be fetched into the cache again and again."""
+"""The bytes of a transformed weight above which it would have to be fetched into a core's cache again and again."""
+
+_WEIGHT_OF_MANY_PLACES, _MANY = 8 << 20, 1000
+"""The same for a task of so many places that fewer multiplications are worth it (measured: 320 channels in and out)."""
 
 
-def way_for(window: Window, outputs: tuple[int, int], channels: tuple[int, int], element_size: int) -> Way | None:
-    """The faster way for outputs of h x w, and None if neither is fast; `channels` are C and O."""
+def way_for(window: Window, outputs: tuple[int, int, int], channels: tuple[int, int], element_size: int) -> Way | None:
+    """The faster way for outputs of N x h x w places, and None if neither is fast; `channels` are C and O."""
     # Kernels compute whole vectors of 64 bytes.
     if any(number % (64 // element_size) for number in channels):
         return None
     size = channels[0] * channels[1] * element_size
-    filtered = window.kernel == (3, 3) and window.stride == (1, 1) and max(window.padding) <= 2 and min(outputs) >= 3
-    if filtered and 16 * size <= _WEIGHT_UP_TO:
+    filtered = window.kernel == (3, 3) and window.stride == (1, 1) and max(window.padding) <= 2
+    largest = _WEIGHT_OF_MANY_PLACES if math.prod(outputs) >= _MANY else _WEIGHT_UP_TO
+    if filtered and min(outputs[1:]) >= 3 and 16 * size <= largest:
         return "winograd"
     return "implicit" if window.kernel[0] * window.kernel[1] * size <= _WEIGHT_UP_TO else None
 

@@ -14,8 +14,8 @@ def forms(
     shape: tuple[int, ...], outputs: int, element_size: int, window: Window, kernels: Kernels | None = None
 ) -> Forms:
     """The forms for inputs [T, N, H, W, C] of this shape and O = `outputs` (cached, as they depend on nothing else)."""
-    _, _, height, width, channels = shape
-    way = way_for(window, window.steps(height, width), (channels, outputs), element_size)
+    _, examples, height, width, channels = shape
+    way = way_for(window, (examples, *window.steps(height, width)), (channels, outputs), element_size)
     if kernels is not None and way is not None:
         return ByKernels(shape, element_size, window, kernels, way)
     by_patches = Patches(shape, element_size, window, kernels)
