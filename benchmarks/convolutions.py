@@ -70,7 +70,7 @@ def row_of(shape: Shape, kernels: Kernels) -> str:
     flop = 2 * shape.pictures * ours.h * ours.w * 9 * shape.channels**2
     times = max(1, int(1e8 / flop))
     cells = []
-    for pair in zip(calls(Direct(size, 4, window, None), shape), calls(ours, shape), strict=True):
+    for pair in zip(calls(Direct(size, 4, window), shape), calls(ours, shape), strict=True):
         taken = [[seconds(call, times) for call in pair] for _ in range(ROUNDS + 1)][1:]
         torchs, own = (flop / statistics.median(column) / 1e9 for column in zip(*taken, strict=True))
         cells.append(f"{torchs:,.0f}, {own:,.0f} ({statistics.median(a / b for a, b in taken):.2f})")

@@ -14,8 +14,6 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from metalearn_cli.layers.cpu.kernels import Kernels
-
 
 class Window(NamedTuple):
     """The size and the path of a kernel over a picture; each field is (rows, columns)."""
@@ -44,10 +42,10 @@ class Seen(Protocol):
 class Forms(ABC):
     """The three bilinear forms for inputs of one shape, and the division of the tasks into tiles."""
 
-    def __init__(self, shape: tuple[int, ...], element_size: int, window: Window, kernels: Kernels | None) -> None:
+    def __init__(self, shape: tuple[int, ...], element_size: int, window: Window) -> None:
         self.tasks, self.examples, self.height, self.width, self.channels = shape
         self.window, (self.h, self.w) = window, window.steps(self.height, self.width)
-        self.element_size, self.kernels = element_size, kernels
+        self.element_size = element_size
 
     @property
     @abstractmethod

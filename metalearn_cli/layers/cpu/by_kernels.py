@@ -43,7 +43,7 @@ class ByKernels(Forms):
     """The forms by compiled kernels, in the way that `way_for` names."""
 
     def __init__(self, shape: tuple[int, ...], element_size: int, window: Window, kernels: Kernels, way: Way) -> None:
-        super().__init__(shape, element_size, window, kernels)
+        super().__init__(shape, element_size, window)
         self._kernels, self._way = kernels, way
 
     @cached_property

@@ -37,7 +37,7 @@ class Convolved(Function):
         ctx.save_for_backward(inputs, weight)
         inputs, here = inputs.contiguous(), way.here(inputs.shape, weight.shape[1], inputs)
         outputs = inputs.new_empty(len(inputs), here.examples * here.h * here.w, weight.shape[1])
-        # A tile is some tasks whose patches fit into the cache together.
+        # A tile is some tasks whose values fit into the cache together.
         for tile in here.tiles:
             here.see(inputs[tile]).forward(weight[tile], outputs[tile])
         return outputs

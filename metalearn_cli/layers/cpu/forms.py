@@ -19,4 +19,4 @@ def forms(
     if kernels is not None and way is not None:
         return ByKernels(shape, element_size, window, kernels, way)
     by_patches = Patches(shape, element_size, window, kernels)
-    return by_patches if by_patches.fit else Direct(shape, element_size, window, kernels)
+    return by_patches if by_patches.fit else Direct(shape, element_size, window)

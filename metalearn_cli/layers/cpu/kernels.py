@@ -9,7 +9,7 @@ Legend: N examples, H x W size of a map, C channels, O output channels, M = N * 
 import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -26,32 +26,34 @@ _THREADS: ContextVar[int | None] = ContextVar("threads of the kernels; None: as 
 
 
 @contextmanager
-def threads_of_kernels(threads: int) -> Iterator[None]:
-    """Let kernels, and what does a convolution in their place, have so many threads here, and torch one for the rest.
-
-    Torch's own threads wait for work in a busy loop, on the cores that the kernels need.
-    """
-    before, token = torch.get_num_threads(), _THREADS.set(threads)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        _THREADS.reset(token)
-
-
-@contextmanager
-def torch_in_their_place() -> Iterator[None]:
-    """Let torch have the threads of the kernels, for a convolution that it computes in their place."""
-    before, threads = torch.get_num_threads(), _THREADS.get()
-    if threads in (None, before):
-        yield
-        return
+def threads_of_torch(threads: int) -> Iterator[None]:
+    """Let torch have so many threads here."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def threads_of_kernels(threads: int) -> Iterator[None]:
+    """Let kernels, and what does a convolution in their place, have so many threads here, and torch one for the rest.
+
+    Torch's own threads wait for work in a busy loop, on the cores that the kernels need.
+    """
+    token = _THREADS.set(threads)
+    try:
+        with threads_of_torch(1):
+            yield
+    finally:
+        _THREADS.reset(token)
+
+
+def torch_in_their_place() -> AbstractContextManager[None]:
+    """Let torch have the threads of the kernels, for a convolution that it computes in their place."""
+    threads = _THREADS.get()
+    return nullcontext() if threads is None else threads_of_torch(threads)
 
 
 class Maps(NamedTuple):

@@ -9,14 +9,19 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from metalearn_cli.layers.cpu.bilinear import Forms, Seen, tiles_of
+from metalearn_cli.layers.cpu.bilinear import Forms, Seen, Window, tiles_of
+from metalearn_cli.layers.cpu.kernels import Kernels
 
 PATCHES_AT_ONCE = 5 << 19
 """The bytes of patches in a tile (measured): more would not fit into a core's cache, fewer would mean more calls."""
 
 
 class Patches(Forms):
-    """The forms by matrices of patches."""
+    """The forms by matrices of patches, which compiled `kernels` cut and put back if there are some."""
+
+    def __init__(self, shape: tuple[int, ...], element_size: int, window: Window, kernels: Kernels | None) -> None:
+        super().__init__(shape, element_size, window)
+        self.kernels = kernels
 
     @property
     def fit(self) -> bool:

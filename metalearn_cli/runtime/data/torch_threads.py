@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from metalearn_cli.layers.cpu.kernels import threads_of_torch
+
 
 @contextmanager
 def torch_alone() -> Iterator[int]:
@@ -14,8 +16,5 @@ def torch_alone() -> Iterator[int]:
     this takes more processor time than the work itself, and on a busy machine ten times as long.
     """
     own = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads_of_torch(1):
         yield own
-    finally:
-        torch.set_num_threads(own)

@@ -19,7 +19,7 @@ from metalearn_cli.core.meta import Meta, Scores
 from metalearn_cli.core.tasks import Task, count, tasks_between
 from metalearn_cli.errors import DeviceError, is_out_of_memory
 from metalearn_cli.experiment.blocks import Execution
-from metalearn_cli.layers.cpu.kernels import threads_of_kernels
+from metalearn_cli.layers.cpu.kernels import threads_of_kernels, threads_of_torch
 from metalearn_cli.runtime.machine.graph_recording import Record, Recorder, by_cuda
 from metalearn_cli.runtime.machine.matrix_products import Precision, products_in
 from metalearn_cli.runtime.machine.memory import keep_freed_memory, require_memory
@@ -145,9 +145,9 @@ class Runner:
             self._go_on_with(smaller)
 
     def _go_on_with(self, plan: Plan) -> None:
-        self.plan = plan
-        if plan.mode == "vmap":  # no longer threads of ours
+        if plan.mode != self.plan.mode:  # no longer threads of ours
             torch.set_num_threads(plan.threads)
+        self.plan = plan
         with suppress(RuntimeError):  # after a recording that failed torch may refuse
             torch.cuda.empty_cache()  # does nothing where no GPU is in use
         self._say(
@@ -210,8 +210,7 @@ def running(
         pool = None
         if plan.mode == "threads":
             # Torch's own threads wait in a busy loop for the next operation, on the cores that ours need.
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
+            stack.enter_context(threads_of_torch(1))
             threads = ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,))
             pool = stack.enter_context(threads)
         elif plan.compiled:

@@ -156,6 +156,15 @@ def two_threads_of_torch():
     torch.set_num_threads(before)
 
 
+def test_a_smaller_chunk_leaves_the_threads_of_torch_as_they_are():
+    before = torch.get_num_threads()
+    with running(Plan("vmap", 2, before + 1, compiled=True)) as runner:
+        runner.total(Hungry(1, MemoryError()), Meta({"w": torch.ones(())}, {}), problems.value_tasks(4))
+        assert runner.plan.chunk == 1
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
 def test_kernels_have_the_threads_of_few_tasks_and_torch_one():
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(3)

@@ -99,48 +99,50 @@ template <class Work> inline void inside(const Window& s, long y, long x, Work w
         for (int j = 0; j < 2 && x + j < s.w; j++) work(i, j, i * s.w + j);
 }
 
+// Calls work(values, outputs, y, x) for a vector of o channels of each tile: where it lies in [tiles, o], where its
+// first output lies in maps [n, h, w, o], and where in the picture.
+template <class R, class Work>
+inline void by_outputs(const Tiles& tiles, long first, long last, long o, Work work) {
+    const Window& s = tiles.s;
+    tiles.by_rows(first, last, [&](long at, long n, long picture, long y, long x) {
+        for (long tile = 0; tile < n; tile++, x += 2)
+            for (long c = 0; c < o; c += Lane<R>::size)
+                work((at + tile) * o + c, ((picture * s.h + y) * s.w + x) * o + c, y, x);
+    });
+}
+
 // out (+)= A^T m A for m [POINTS, tiles, o].
 template <class R> void write_outputs(const Tiles& tiles, const R* m, long first, long last, long o, R* out, bool add) {
     using V = typename Lane<R>::V;
-    const Window& s = tiles.s;
     const long apart = tiles.apart(o);
-    tiles.by_rows(first, last, [&](long at, long n, long picture, long y, long x) {
-        for (long tile = 0; tile < n; tile++, x += 2)
-            for (long c = 0; c < o; c += Lane<R>::size) {
-                const R* from = m + (at + tile) * o + c;
-                V half[4][2], found[2][2];
-                for (int j = 0; j < 4; j++) {
-                    V values[4];
-                    for (int i = 0; i < 4; i++) values[i] = get(from + (i * 4 + j) * apart, Full{});
-                    to_outputs(values, half[j]);
-                }
-                for (int i = 0; i < 2; i++) to_outputs({half[0][i], half[1][i], half[2][i], half[3][i]}, found[i]);
-                R* to = out + ((picture * s.h + y) * s.w + x) * o + c;
-                inside(s, y, x, [&](int i, int j, long place) {
-                    put(to + place * o, add ? get(to + place * o, Full{}) + found[i][j] : found[i][j], Full{});
-                });
-            }
+    by_outputs<R>(tiles, first, last, o, [&](long values, long outputs, long y, long x) {
+        V half[4][2], found[2][2];
+        for (int j = 0; j < 4; j++) {
+            V column[4];
+            for (int i = 0; i < 4; i++) column[i] = get(m + values + (i * 4 + j) * apart, Full{});
+            to_outputs(column, half[j]);
+        }
+        for (int i = 0; i < 2; i++) to_outputs({half[0][i], half[1][i], half[2][i], half[3][i]}, found[i]);
+        inside(tiles.s, y, x, [&](int i, int j, long place) {
+            R* to = out + outputs + place * o;
+            put(to, add ? get(to, Full{}) + found[i][j] : found[i][j], Full{});
+        });
     });
 }
 
 // to [POINTS, tiles, o] = A g A^T for the gradients g of the outputs.
 template <class R> void read_gradients(const Tiles& tiles, const R* g, long first, long last, long o, R* to) {
     using V = typename Lane<R>::V;
-    const Window& s = tiles.s;
     const long apart = tiles.apart(o);
-    tiles.by_rows(first, last, [&](long at, long n, long picture, long y, long x) {
-        for (long tile = 0; tile < n; tile++, x += 2)
-            for (long c = 0; c < o; c += Lane<R>::size) {
-                const R* from = g + ((picture * s.h + y) * s.w + x) * o + c;
-                V d[2][2] = {}, half[2][4];
-                inside(s, y, x, [&](int i, int j, long place) { d[i][j] = get(from + place * o, Full{}); });
-                for (int j = 0; j < 2; j++) of_outputs(d[0][j], d[1][j], half[j]);
-                for (int i = 0; i < 4; i++) {
-                    V found[4];
-                    of_outputs(half[0][i], half[1][i], found);
-                    for (int j = 0; j < 4; j++) put(to + (i * 4 + j) * apart + (at + tile) * o + c, found[j], Full{});
-                }
-            }
+    by_outputs<R>(tiles, first, last, o, [&](long values, long outputs, long y, long x) {
+        V d[2][2] = {}, half[2][4];
+        inside(tiles.s, y, x, [&](int i, int j, long place) { d[i][j] = get(g + outputs + place * o, Full{}); });
+        for (int j = 0; j < 2; j++) of_outputs(d[0][j], d[1][j], half[j]);
+        for (int i = 0; i < 4; i++) {
+            V found[4];
+            of_outputs(half[0][i], half[1][i], found);
+            for (int j = 0; j < 4; j++) put(to + values + (i * 4 + j) * apart, found[j], Full{});
+        }
     });
 }
 
