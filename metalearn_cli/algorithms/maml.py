@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner, mixed_mode
-from metalearn_cli.core.heads import from_zero, require_body, require_steps, with_zero_head
-from metalearn_cli.core.inner_loop import InnerLoop, as_learned
+from metalearn_cli.core.heads import from_zero, pulls_from_zero, require_body, require_steps, with_zero_head
+from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Adapted, Learner, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.core.tasks import Task
@@ -43,8 +43,9 @@ def build(config: Config, problem: Problem) -> Learner:
     if config.zero_head:
         require_steps(config.inner_steps)
         require_body(problem.network, "algorithm.zero_head: from a zero head maml", "zero_head=false")
-    begin = from_zero if config.zero_head else as_learned
-    loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order, begin=begin)
+    loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order)
+    if config.zero_head:
+        loop = loop._replace(begin=from_zero, pulls=pulls_from_zero)
     traits = Traits(config.inner_steps, config.second_order, problem.ways)
     # The stored head is zero too, so that a checkpoint shows the head that every task starts from.
     start = with_zero_head(problem.network.initial()) if config.zero_head else None

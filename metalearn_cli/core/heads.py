@@ -94,6 +94,14 @@ def from_zero(_meta: Meta, params: Params, _examples: Examples) -> Params:
     return with_zero_head(params)
 
 
+def pulls_from_zero(name: str, step: int) -> bool:
+    """A `pulls` for InnerLoop that begins `from_zero`: in the first step no gradient passes a head of zeros.
+
+    The gradient for the features is the head's weight times that for the outputs.
+    """
+    return step > 0 or is_head(name)
+
+
 def with_zero_head(params: Params) -> Params:
     """The same parameters with zeros in the head."""
     return {name: torch.zeros_like(value) if is_head(name) else value for name, value in params.items()}

@@ -27,6 +27,11 @@ def nothing(_name: str) -> bool:
     return False
 
 
+def always(_name: str, _step: int) -> bool:
+    """A `pulls` for InnerLoop: any parameter may have a gradient in any step."""
+    return True
+
+
 def as_learned(_meta: Meta, params: Params, _examples: Examples) -> Params:
     """A `begin` for InnerLoop: every task starts at the meta-learned parameters."""
     return params
@@ -50,6 +55,8 @@ class InnerLoop(NamedTuple):
         for T tasks, `examples` those that the inner loss reads.
     `shown(params, step)`: the parameters that the network gets during and after inner step `step`. By default they are
         `params` (others only for MAML++'s norms, CAVIA's context and baseline++'s directions).
+    `pulls(name, step)`: whether the support loss may have a gradient other than zero for the parameter in inner step
+        `step`, whatever the meta-parameters are. What cannot is not differentiated (only the body under a zero head).
     `batches(examples, step)`: the batches that one inner step goes through. By default there is one, the support set
         (more only for the baselines, whose step is a pass over the support set in batches).
     `head_reads(features)`: the head's inputs, made from features [T, N, F]. If it is given, the head alone moves: the
@@ -69,6 +76,7 @@ class InnerLoop(NamedTuple):
     moves: Callable[[str], bool] = everything
     begin: Callable[[Meta, Params, Examples], Params] = as_learned
     shown: Callable[[Params, int], Params] = unchanged
+    pulls: Callable[[str, int], bool] = always
     batches: Callable[[Examples, int], list[Examples]] = all_at_once
     head_reads: Callable[[Tensor], Tensor] | None = None
 
@@ -160,8 +168,10 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Suppo
     # Proto-MAML's head is a function of the body. The inner gradient must not flow through it: it is the partial
     # derivative for each parameter with all others fixed. A view is a new node of the graph, so autograd.grad stops
     # at it, while the meta-gradient still goes through the view to what made the value.
-    at = {name: _leaf(value) if not through else _view(value) for name, value in fast.items()}
-    still = slow if through else {name: value.detach() for name, value in slow.items()}
+    pulled = [name for name in fast if loop.pulls(name, step)]
+    at = {name: _leaf(fast[name]) if not through else _view(fast[name]) for name in pulled}
+    rest = slow | {name: value for name, value in fast.items() if name not in at}
+    still = rest if through else {name: value.detach() for name, value in rest.items()}
     examples, how = support
     inputs = examples.inputs if through else examples.inputs.detach()
     network, objective = loop.problem.network, loop.problem.objective
@@ -174,7 +184,8 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Suppo
         grads = torch.autograd.grad(
             losses.sum(), list(at.values()), create_graph=through, allow_unused=True, materialize_grads=True
         )
-    return dict(zip(at, grads, strict=True))
+    found = dict(zip(at, grads, strict=True))
+    return {name: found[name] if name in found else torch.zeros_like(value) for name, value in fast.items()}
 
 
 def predict(
