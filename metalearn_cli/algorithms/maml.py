@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner, mixed_mode
-from metalearn_cli.core.heads import from_zero, pulls_from_zero, require_body, require_steps, with_zero_head
+from metalearn_cli.core.heads import from_zero, pulls_from_zero, require_moving_head, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Adapted, Learner, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import fixed_rate
@@ -41,8 +41,7 @@ class Config(Choice):
 def build(config: Config, problem: Problem) -> Learner:
     """MAML with its first- or second-order meta-gradient."""
     if config.zero_head:
-        require_steps(config.inner_steps)
-        require_body(problem.network, "algorithm.zero_head: from a zero head maml", "zero_head=false")
+        require_moving_head(problem.network, "maml", config.inner_steps)
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order)
     if config.zero_head:
         loop = loop._replace(begin=from_zero, pulls=pulls_from_zero)

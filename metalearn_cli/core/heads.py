@@ -139,10 +139,19 @@ def require_body(network: Network, learner: str, instead: str = "algorithm.name=
         )
 
 
-def require_steps(inner_steps: int) -> None:
-    """Raise ConfigError for zero inner steps: a head of zeros would then stay zero in every task."""
+def require_moving_head(network: Network, name: str, inner_steps: int) -> None:
+    """Raise ConfigError if the algorithm `name` could learn nothing from a head of zeros.
+
+    So it is without inner steps, with a head that is fixed (requires_grad=False), and without a body.
+    """
     if inner_steps == 0:
         raise ConfigError("algorithm.inner_steps: found 0, but a zero head learns nothing without inner steps")
+    if all(parameter in network.fixed for parameter in network.initial() if is_head(parameter)):
+        raise ConfigError(
+            "algorithm.zero_head: the head of this backbone is fixed (requires_grad=False), so a zero head would stay "
+            "zero in every task; expected a head that moves, or zero_head=false"
+        )
+    require_body(network, f"algorithm.zero_head: from a zero head {name}", "zero_head=false")
 
 
 def require_classes(objective: Objective, name: str) -> None:

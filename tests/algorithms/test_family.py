@@ -148,6 +148,18 @@ def test_from_a_zero_head_it_is_the_plain_learner_at_a_head_of_zeros_which_stays
         assert torch.equal(value, torch.zeros_like(value) if name.startswith("head.") else expected[0].params[name])
 
 
+def test_mamls_first_step_from_a_zero_head_is_that_of_anil():
+    tasks = problems.picture_tasks(2)
+    first, second = (built(module, inner_steps=1, zero_head=True) for module in (maml, anil))
+    meta = problems.double(first.init())
+    one, two = (learner.meta_gradient(meta, tasks)[0].params for learner in (first, second))
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-15)
+    start, step_1, step_2 = (state.params for state in first.adapt(meta, tasks.support, 2))
+    for name in [name for name in start if "body." in name and name.endswith("weight")]:
+        assert torch.equal(start[name], step_1[name])
+        assert not torch.equal(start[name], step_2[name])
+
+
 def test_anils_first_order_gradient_for_the_body_lacks_its_second_order_part():
     tasks = problems.picture_tasks(2)
     first, second = (built(anil, inner_steps=3, second_order=order) for order in (False, True))
@@ -619,7 +631,16 @@ def test_norms_of_groups_and_layers_are_norms_too(module):
     assert abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope) < 1e-6
 
 
-@pytest.mark.parametrize(("module", "settings"), [(maml, {"zero_head": True}), (anil, {"zero_head": True})])
-def test_without_inner_steps_a_zero_head_would_learn_nothing_and_is_refused(module, settings):
+@pytest.mark.parametrize("module", [maml, anil])
+def test_a_fixed_head_of_zeros_would_learn_nothing_and_is_refused(module):
+    fixed = problems.smooth_module()
+    fixed.head.requires_grad_(False)
+    problem = Problem(Network(fixed), classification, "transductive", problems.WAYS)
+    with pytest.raises(ConfigError, match=r"^algorithm\.zero_head: the head of this backbone is fixed"):
+        module.build(module.Config(zero_head=True), problem)
+
+
+@pytest.mark.parametrize("module", [maml, anil])
+def test_without_inner_steps_a_zero_head_would_learn_nothing_and_is_refused(module):
     with pytest.raises(ConfigError, match=r"^algorithm\.inner_steps: found 0, but a zero head learns nothing"):
-        built(module, inner_steps=0, **settings)
+        built(module, inner_steps=0, zero_head=True)
