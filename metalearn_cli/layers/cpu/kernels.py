@@ -76,7 +76,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        self._functions: dict[str, Callable[..., None]] = {}
+        self._functions: dict[str, Callable[..., int]] = {}
 
     def takes(self, inputs: Tensor) -> bool:
         """Whether these functions can compute with a tensor like `inputs`: no wrapper, no subclass, right dtype."""
@@ -88,6 +88,8 @@ class Kernels:
 
         An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
         number of threads is that of `threads_of_kernels`, else torch's, or one for a little work.
+
+        Raises MemoryError if there is not enough memory for what the function keeps beside its arguments.
         """
         kind, passed = "", list[Any]()
         for argument in arguments:
@@ -102,9 +104,10 @@ class Kernels:
         found = self._functions.get(name) or self._found(name, arguments)
         # The first six sizes are those of maps and pool, or of pictures and kernel: their product is near the work.
         threads = (_THREADS.get() or torch.get_num_threads()) if math.prod(sizes[:6]) >= _ALONE_BELOW else 1
-        found(_dense(sizes), *passed, threads)
+        if found(_dense(sizes), *passed, threads):
+            raise MemoryError(f"out of memory in the kernel {name}")
 
-    def _found(self, name: str, arguments: Sequence[Any]) -> Callable[..., None]:
+    def _found(self, name: str, arguments: Sequence[Any]) -> Callable[..., int]:
         """The function of this name in the library, with the types of its arguments, which are always the same."""
         function: Any = getattr(self._library, name)
         types = [
@@ -112,8 +115,8 @@ class Kernels:
             else ctypes.c_void_p for argument in arguments
         ]  # fmt: skip
         function.argtypes = [ctypes.c_void_p, *types, ctypes.c_int]
-        function.restype = None
-        self._functions[name] = found = cast(Callable[..., None], function)
+        function.restype = ctypes.c_int
+        self._functions[name] = found = cast(Callable[..., int], function)
         return found
 
 

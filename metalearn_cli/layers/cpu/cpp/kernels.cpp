@@ -23,71 +23,105 @@ template <class Work> void by_tasks(const long* sizes, long tasks, int threads, 
     each(Parts(tasks, 1), whole ? threads : 1, [&](long task, long, long) { work(task, s, whole ? 1 : threads); });
 }
 
+// Calls work(); 0 if it is done, 1 if there was no memory for it. No exception may reach the caller, which is no C++.
+template <class Work> int done(Work work) {
+    try {
+        work();
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
+}
+
 }  // namespace
 
 // The three forms of a convolution, each for all of `tasks` tasks.
 #define CONVOLUTION(WAY, NAME, R)                                                                                      \
-    extern "C" void WAY##_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long add, R* out,     \
-                                 int threads) {                                                                        \
-        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
-            WAY<R>(one, x + task * one.pixels(), weight + task * o * one.values(), o,                                  \
-                   out + task * one.places() * o, add, share);                                                         \
+    extern "C" int WAY##_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long add, R* out,      \
+                                int threads) {                                                                         \
+        return done([&] {                                                                                              \
+            by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                 \
+                WAY<R>(one, x + task * one.pixels(), weight + task * o * one.values(), o,                              \
+                       out + task * one.places() * o, add, share);                                                     \
+            });                                                                                                        \
         });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void WAY##_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,           \
-                                           R* of_weight, int threads) {                                                \
-        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
-            WAY##_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                    \
-                               of_weight + task * o * one.values(), share);                                            \
+    extern "C" int WAY##_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,            \
+                                          R* of_weight, int threads) {                                                 \
+        return done([&] {                                                                                              \
+            by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                 \
+                WAY##_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                \
+                                   of_weight + task * o * one.values(), share);                                        \
+            });                                                                                                        \
         });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void WAY##_to_inputs_##NAME(const long* s, long tasks, const R* gradient, const R* weight, long o,      \
-                                           R* of_x, int threads) {                                                     \
-        by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                     \
-            WAY##_to_inputs<R>(one, gradient + task * one.places() * o, weight + task * o * one.values(), o,           \
-                               of_x + task * one.pixels(), share);                                                     \
+    extern "C" int WAY##_to_inputs_##NAME(const long* s, long tasks, const R* gradient, const R* weight, long o,       \
+                                          R* of_x, int threads) {                                                      \
+        return done([&] {                                                                                              \
+            by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                 \
+                WAY##_to_inputs<R>(one, gradient + task * one.places() * o, weight + task * o * one.values(), o,       \
+                                   of_x + task * one.pixels(), share);                                                 \
+            });                                                                                                        \
         });                                                                                                            \
     }
 
 // The first argument of each are the sizes of its maps or of its window, in the order of the structs above.
 #define FOR(NAME, R)                                                                                                   \
-    extern "C" void forward_##NAME(const long* s, long known, const R* x, const R* weight, const R* bias, double eps,  \
-                                   double slope, R* mean, R* root, R* out, R* chosen, uint8_t* index, int threads) {   \
-        forward<R>(maps_of(s), known, x, weight, bias, eps, R(slope), mean, root, out, chosen, index, threads);        \
+    extern "C" int forward_##NAME(const long* s, long known, const R* x, const R* weight, const R* bias, double eps,   \
+                                  double slope, R* mean, R* root, R* out, R* chosen, uint8_t* index, int threads) {    \
+        return done([&] {                                                                                              \
+            forward<R>(maps_of(s), known, x, weight, bias, eps, R(slope), mean, root, out, chosen, index, threads);    \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void gradients_##NAME(const long* s, const R* gradient, const R* out, const R* chosen,                  \
-                                     const uint8_t* index, double slope, const R* x, const R* mean, const R* root,     \
-                                     const R* weight, const R* more, R* of_x, R* of_weight, R* of_bias, int threads) { \
-        gradients<R>(maps_of(s), gradient, out, chosen, index, R(slope), x, mean, root, weight, more, of_x, of_weight, \
-                     of_bias, threads);                                                                                \
+    extern "C" int gradients_##NAME(const long* s, const R* gradient, const R* out, const R* chosen,                   \
+                                    const uint8_t* index, double slope, const R* x, const R* mean, const R* root,      \
+                                    const R* weight, const R* more, R* of_x, R* of_weight, R* of_bias, int threads) {  \
+        return done([&] {                                                                                              \
+            gradients<R>(maps_of(s), gradient, out, chosen, index, R(slope), x, mean, root, weight, more, of_x,        \
+                         of_weight, of_bias, threads);                                                                 \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void second_gradients_##NAME(                                                                           \
+    extern "C" int second_gradients_##NAME(                                                                            \
         const long* s, const R* u, const R* v, const R* z, const R* gradient, const R* out, const R* chosen,           \
         const uint8_t* index, double slope, const R* x, const R* mean, const R* root, const R* weight,                 \
         const R* of_weight, const R* of_bias, R* of_gradient, R* of_x, R* again, int threads) {                        \
-        second_gradients<R>(maps_of(s), u, v, z, gradient, out, chosen, index, R(slope), x, mean, root, weight,        \
-                            of_weight, of_bias, of_gradient, of_x, again, threads);                                    \
+        return done([&] {                                                                                              \
+            second_gradients<R>(maps_of(s), u, v, z, gradient, out, chosen, index, R(slope), x, mean, root, weight,    \
+                                of_weight, of_bias, of_gradient, of_x, again, threads);                                \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void patches_##NAME(const long* s, const R* x, R* to, int threads) {                                    \
-        patches<R>(window_of(s), x, to, threads);                                                                      \
+    extern "C" int patches_##NAME(const long* s, const R* x, R* to, int threads) {                                     \
+        return done([&] {                                                                                              \
+            patches<R>(window_of(s), x, to, threads);                                                                  \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void put_back_##NAME(const long* s, const R* from, R* x, int threads) {                                 \
-        put_back<R>(window_of(s), from, x, threads);                                                                   \
+    extern "C" int put_back_##NAME(const long* s, const R* from, R* x, int threads) {                                  \
+        return done([&] {                                                                                              \
+            put_back<R>(window_of(s), from, x, threads);                                                               \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void patch_products_##NAME(const long* s, const R* x, long wide, double* sums, int threads) {           \
-        patch_products<R>(window_of(s), x, wide, sums, threads);                                                       \
+    extern "C" int patch_products_##NAME(const long* s, const R* x, long wide, double* sums, int threads) {            \
+        return done([&] {                                                                                              \
+            patch_products<R>(window_of(s), x, wide, sums, threads);                                                   \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void first_forward_##NAME(const long* s, long p, const R* x, const R* kernel, long o, double slope,     \
-                                         R* out, uint8_t* index, int threads) {                                        \
-        first_forward<R>(First(window_of(s), p), x, kernel, o, R(slope), out, index, threads);                         \
+    extern "C" int first_forward_##NAME(const long* s, long p, const R* x, const R* kernel, long o, double slope,      \
+                                        R* out, uint8_t* index, int threads) {                                         \
+        return done([&] {                                                                                              \
+            first_forward<R>(First(window_of(s), p), x, kernel, o, R(slope), out, index, threads);                     \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void first_to_kernel_##NAME(const long* s, long p, const R* x, const R* gradient, const R* out,         \
-                                           const uint8_t* index, long o, double slope, R* of_kernel, int threads) {    \
-        first_to_kernel<R>(First(window_of(s), p), x, gradient, out, index, o, R(slope), of_kernel, threads);          \
+    extern "C" int first_to_kernel_##NAME(const long* s, long p, const R* x, const R* gradient, const R* out,          \
+                                          const uint8_t* index, long o, double slope, R* of_kernel, int threads) {     \
+        return done([&] {                                                                                              \
+            first_to_kernel<R>(First(window_of(s), p), x, gradient, out, index, o, R(slope), of_kernel, threads);      \
+        });                                                                                                            \
     }                                                                                                                  \
-    extern "C" void first_let_through_##NAME(const long* s, long p, const R* x, const R* kernel, const R* out,         \
-                                             const uint8_t* index, long o, double slope, R* to, int threads) {         \
-        first_let_through<R>(First(window_of(s), p), x, kernel, out, index, o, R(slope), to, threads);                 \
+    extern "C" int first_let_through_##NAME(const long* s, long p, const R* x, const R* kernel, const R* out,          \
+                                            const uint8_t* index, long o, double slope, R* to, int threads) {          \
+        return done([&] {                                                                                              \
+            first_let_through<R>(First(window_of(s), p), x, kernel, out, index, o, R(slope), to, threads);             \
+        });                                                                                                            \
     }                                                                                                                  \
     CONVOLUTION(winograd, NAME, R)                                                                                     \
     CONVOLUTION(implicit, NAME, R)

@@ -7,6 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -92,17 +95,31 @@ struct Parts {
     long size(long part) const { return std::min(total, (part + 1) * at_once) - part * at_once; }
 };
 
-// Calls work(first, last, part) for every part, on up to `threads` threads.
+// Calls work(first, last, part) for every part, on up to `threads` threads; fewer if the machine has no more to give.
+// What a part throws is thrown here, when all threads have ended.
 template <class Work> void each(const Parts& parts, int threads, Work work) {
     const long workers = std::max(1L, std::min<long>(threads, parts.count));
+    std::exception_ptr thrown;
+    std::mutex held;
     auto share = [&](long worker) {
-        for (long part = worker; part < parts.count; part += workers)
-            work(part * parts.at_once, part * parts.at_once + parts.size(part), part);
+        try {
+            for (long part = worker; part < parts.count; part += workers)
+                work(part * parts.at_once, part * parts.at_once + parts.size(part), part);
+        } catch (...) {
+            const std::lock_guard<std::mutex> lock(held);
+            thrown = std::current_exception();
+        }
     };
     std::vector<std::thread> others;
-    for (long worker = 1; worker < workers; worker++) others.emplace_back(share, worker);
+    others.reserve(workers);
+    for (long worker = 1; worker < workers; worker++) try {
+            others.emplace_back(share, worker);
+        } catch (const std::system_error&) {
+            share(worker);
+        }
     share(0);
     for (auto& other : others) other.join();
+    if (thrown) std::rethrow_exception(thrown);
 }
 
 // The maps of a task: n pictures of h x w places with o channels, and a pool of p x p.
