@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.accuracy.curves import times
 from benchmarks.accuracy.results import Result, compute
-from benchmarks.accuracy.rows import FOLDER, Line, Row, Table
-from benchmarks.accuracy.tables import counts, search, settings
+from benchmarks.accuracy.rows import FOLDER, RECIPE, Line, Row, Table
+from benchmarks.accuracy.tables import counts, recipes, search, settings
 
 PAGE = FOLDER / "ACCURACY.md"
 HEAD = """# Accuracy
@@ -38,6 +38,7 @@ def written(table: Table, measured: Mapping[Row, Result]) -> str:
     """The whole page."""
     lines = [HEAD, "## Against the published figures", "", *counts(table, measured), ""]
     lines += [*settings(table, measured, "##"), *search(table, measured, "##")]
+    lines += [*recipes(table, measured, "##")]
     lines += ["## Time to accuracy", "", *times(table, measured), ""]
     lines += ["## Compute", "", compute(measured), ""]
     return "\n".join([*lines, "## Not run", "", *_missing(table, measured), ""])
@@ -47,8 +48,9 @@ def _missing(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     missing: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in table.rows:
         if row not in measured:
-            name = row.variant or table.said(Line(row.learner))["label"]
-            missing["search" if row.variant else row.setting][name].append(row.seed)
+            searched = row.variant not in ("", RECIPE)
+            name = row.variant if searched else table.said(Line(row.learner))["label"]
+            missing["search" if searched else row.place][name].append(row.seed)
     for setting, names in missing.items():
         yield f"- {setting}: {'; '.join(name + _seeds(seeds) for name, seeds in names.items())}"
     if not missing:

@@ -3,10 +3,11 @@
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.accuracy.rows import RESULTS, Line, Row, Table
+from benchmarks.accuracy.rows import RECIPE, RESULTS, Line, Row, Table
 
 Result = Mapping[str, Any]
 VERDICTS = ("above", "meets", "higher", "lower", "below")
@@ -46,11 +47,11 @@ def results(folder: Path = RESULTS) -> dict[Row, Result]:
     return {Row(one["learner"], one["setting"], one["seed"], one.get("variant", "")): one for one in found}
 
 
-def grouped(table: Table, measured: Mapping[Row, Result], setting: str) -> dict[Line, list[Result]]:
-    """The runs of a setting by line, without variants of the search; a line under `also` has the runs that fill it."""
+def grouped(table: Table, measured: Mapping[Row, Result], setting: str, variant: str = "") -> dict[Line, list[Result]]:
+    """The runs of a setting and a variant by line; a line under `also` has the runs that fill it."""
     groups: dict[Line, list[Result]] = {}
     for row, result in sorted(measured.items()):
-        if row.setting == setting and not row.variant:
+        if (row.setting, row.variant) == (setting, variant):
             for line in table.lines(row.learner):
                 if _measured(result, line):
                     groups.setdefault(line, []).append(result)
@@ -69,14 +70,18 @@ def score(runs: Sequence[Result], line: Line, column: str) -> Score:
 
 
 def verdicts(table: Table, measured: Mapping[Row, Result]) -> Iterator[tuple[str, Line, str, float, str]]:
-    """Setting, line, column, figure and verdict, for each line that has a published figure in the same protocol."""
+    """Name, line, column, figure and verdict, for each line that has a published figure in the same protocol.
+
+    The name is the `place` of the line's rows.
+    """
     for domain in table.source["domains"].values():
-        for setting in domain["settings"]:
-            for line, runs in grouped(table, measured, setting).items():
+        for setting, variant in product(domain["settings"], ("", RECIPE)):
+            for line, runs in grouped(table, measured, setting, variant).items():
                 for column in table.columns(setting, line):
                     figure = table.published(line, setting, column)
                     if figure is not None:
-                        yield setting, line, column, figure, score(runs, line, column).verdict(figure)
+                        verdict = score(runs, line, column).verdict(figure)
+                        yield Row(line.learner, setting, 0, variant).place, line, column, figure, verdict
 
 
 def core_hours(found: Sequence[Result]) -> float:
@@ -93,7 +98,7 @@ def compute(measured: Mapping[Row, Result]) -> str:
 
 def departures(table: Table, row: Row, result: Result) -> list[str]:
     """The settings with which a run was made and which rows.yaml has otherwise now, such as `outer.lr 0.003`."""
-    planned, ran = _flat(table.experiment(row)), _flat(result["experiment"])
+    planned, ran = flat(table.experiment(row)), flat(result["experiment"])
     return [f"{key} {ran.get(key, 'unset')}" for key in sorted(planned | ran) if planned.get(key) != ran.get(key)]
 
 
@@ -102,8 +107,9 @@ def _measured(result: Result, line: Line) -> Mapping[str, Any]:
     return found
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings with their whole keys: `{"outer": {"lr": 0.003}}` as `{"outer.lr": 0.003}`."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

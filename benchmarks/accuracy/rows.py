@@ -8,13 +8,14 @@ import yaml
 
 FOLDER = Path(__file__).parent.parent
 RESULTS = FOLDER / "results/accuracy"
+RECIPE = "recipe"
 Values = Mapping[str, Any]
 
 
 class Row(NamedTuple):
     """One learner in one setting with one training seed: one run, and one result file.
 
-    `variant` names a variant of the search; it is empty for the learner as the table has it.
+    `variant` names a variant of the search, or is RECIPE; it is empty for the learner as the table has it.
     """
 
     learner: str
@@ -26,6 +27,11 @@ class Row(NamedTuple):
     def name(self) -> str:
         """As it is typed after `--only`, and as its files are called: `maml-5w1s-0`, `maml-20w1s-zero_head-0`."""
         return "-".join(word for word in (self.learner, self.setting, self.variant, str(self.seed)) if word)
+
+    @property
+    def place(self) -> str:
+        """The setting, and whether the row is a recipe for it: `20w1s`, `20w1s recipe`."""
+        return f"{self.setting} {self.variant}".rstrip()
 
     @property
     def result(self) -> Path:
@@ -96,6 +102,8 @@ class Table(NamedTuple):
         return [f"{key}={shots if value == 'K' else value}" for key, value in values.items()]
 
     def _variant(self, row: Row) -> list[Values]:
+        if row.variant == RECIPE:
+            return [self.source["recipes"][row.setting][row.learner]]
         search = self.source["search"]
         return [search["set"], search["variants"][row.variant]] if row.variant else []
 
@@ -124,5 +132,7 @@ def _rows(source: Values) -> Iterator[Row]:
             named = search["variants"] if row["variants"] == "every" else row["variants"]
             yield from (Row(search["learner"], search["setting"], 0, variant) for variant in named)
             continue
-        learners = source["learners"] if row["learner"] == "every" else [row["learner"]]
-        yield from (Row(learner, row["setting"], seed) for learner in learners for seed in row.get("seeds", [0]))
+        variant, named = (RECIPE, row["recipe"]) if "recipe" in row else ("", row["learner"])
+        learners = source["learners"] if named == "every" else [named]
+        for learner in learners:
+            yield from (Row(learner, row["setting"], seed, variant) for seed in row.get("seeds", [0]))

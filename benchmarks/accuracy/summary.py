@@ -7,7 +7,7 @@ from textwrap import fill
 
 from benchmarks.accuracy.results import Result, compute, grouped, score
 from benchmarks.accuracy.rows import FOLDER, Row, Table
-from benchmarks.accuracy.tables import counts, search, settings
+from benchmarks.accuracy.tables import counts, recipes, search, settings
 from metalearn_cli.version import own_version
 
 SUMMARY = FOLDER.parent / "docs/results.md"
@@ -83,7 +83,7 @@ def summary(table: Table, measured: Mapping[Row, Result]) -> str:
     lines = [_HEAD.format(compute=compute(measured), episodes=episodes)]
     lines += ["## Accuracy", "", *settings(table, measured, "###")]
     lines += ["### Against the published figures", "", *counts(table, measured), ""]
-    lines += [*search(table, measured, "##")]
+    lines += [*search(table, measured, "##"), *recipes(table, measured, "##")]
     lines += ["## Accuracy against core-hours", "", _FIGURE, ""]
     lines += ["## What can be concluded, and what cannot", "", *_conclusions(table, measured)]
     return "\n".join([*lines, _CITE.format(version=own_version(), year=_year())])
@@ -106,6 +106,7 @@ def _conclusions(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
         "which learner is the fastest to an accuracy: the budget is given in tasks, and the outer rate falls over it;",
         "anything about a variant of the search from its test accuracy: variants are ordered by validation, and each "
         "has one seed and a smaller budget;",
+        "that a recipe's learner is better than those that had no search of their own;",
         "much from `glyphs` and photos as training data: one seed and a small budget.",
     ]
     for title, said in (("It can be concluded:", can), ("It cannot be concluded:", cannot)):

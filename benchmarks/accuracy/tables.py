@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 
 from benchmarks.accuracy.curves import best
-from benchmarks.accuracy.results import VERDICTS, Result, core_hours, departures, grouped, score, verdicts
-from benchmarks.accuracy.rows import Line, Row, Table
+from benchmarks.accuracy.results import VERDICTS, Result, core_hours, departures, flat, grouped, score, verdicts
+from benchmarks.accuracy.rows import RECIPE, Line, Row, Table, Values
 
 
 def counts(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
@@ -34,11 +34,11 @@ def settings(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterat
                 yield ""
                 if "about" in domain:
                     yield from (fill(domain["about"], 118), "")
-                yield from _rows(table, setting, groups)
+                yield from _rows(table, setting, "", groups)
                 yield ""
 
 
-def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -> Iterator[str]:
+def _rows(table: Table, setting: str, variant: str, groups: Mapping[Line, Sequence[Result]]) -> Iterator[str]:
     columns = list(table.domain(setting)["columns"])
     # The column that every line of the setting has decides the order.
     shared = next(column for column in columns if all(column in table.columns(setting, line) for line in groups))
@@ -49,12 +49,13 @@ def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -
         cells = [score(runs, line, column).cell if column in own else "" for column in columns]
         hours = "the same runs" if line.also else f"{core_hours(runs) / len(runs):.2f}"
         cells += [_published(table, line, setting, runs), str(len(runs)), f"{runs[0]['tasks']:,}", hours]
-        yield f"| {_label(table, line, setting, runs)} | {' | '.join(cells)} |"
+        yield f"| {_label(table, line, (setting, variant), runs)} | {' | '.join(cells)} |"
 
 
-def _label(table: Table, line: Line, setting: str, runs: Sequence[Result]) -> str:
+def _label(table: Table, line: Line, place: tuple[str, str], runs: Sequence[Result]) -> str:
+    setting, variant = place
     name, said = table.said(line)["label"], table.said(Line(line.learner)).get("departs")
-    ran = {one for run in runs for one in departures(table, Row(line.learner, setting, run["seed"]), run)}
+    ran = {one for run in runs for one in departures(table, Row(line.learner, setting, run["seed"], variant), run)}
     notes = [said] * bool(said) + [f"run with {', '.join(sorted(ran))}"] * bool(ran)
     return f"{name} ({'; '.join(notes)})" if notes else name
 
@@ -73,7 +74,7 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
     """The section about the search, if any of its variants was measured."""
     source = table.source["search"]
     line, setting = Line(source["learner"]), source["setting"]
-    found = {row: result for row, result in measured.items() if row.variant}
+    found = {row: result for row, result in measured.items() if row.variant not in ("", RECIPE)}
     if not found:
         return
     values, base = table.setting(setting), table.experiment(Row(line.learner, setting, 0, "base"))
@@ -95,12 +96,38 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
     yield "| variant | changes | best validation, % | A, % | C, % | tasks | core-hours |"
     yield "|---|---|---|---|---|---|---|"
     for row, result in sorted(found.items(), key=lambda item: -best(item[1])):
-        changes = ", ".join(
-            f"{key} {json.dumps(value)}" for key, value in source["variants"].get(row.variant, {}).items()
-        )
+        changes = _changes(source["variants"].get(row.variant, {}))
         ran = departures(table, row, result) if row.variant in source["variants"] else []
         changes += f" (run with {', '.join(ran)})" if ran else ""
         cells = [score([result], line, column).cell for column in "AC"]
         hours = f"{result['tasks']:,} | {core_hours([result]):.2f}"
         yield f"| {row.variant} | {changes or 'nothing'} | {best(result):.2f} | {' | '.join(cells)} | {hours} |"
     yield ""
+
+
+def recipes(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator[str]:
+    """A section for each setting of which a recipe was measured."""
+    for setting, learners in table.source["recipes"].items():
+        if groups := grouped(table, measured, setting, RECIPE):
+            values = table.setting(setting)
+            yield f"{depth} Recipes: {values['task.ways']}-way {values['task.shots']}-shot"
+            yield ""
+            yield fill(
+                "What the search found, with more tasks than the rows of the setting had, so this is no comparison of "
+                "learners. Changes of the learner's row:",
+                118,
+            )
+            yield ""
+            for learner, changed in learners.items():
+                if Line(learner) in groups:
+                    yield fill(
+                        f"- {table.said(Line(learner))['label']}: {_changes(changed)}", 118, subsequent_indent="  "
+                    )
+            yield ""
+            yield from _rows(table, setting, RECIPE, groups)
+            yield ""
+
+
+def _changes(values: Values) -> str:
+    """Settings in words, each with its whole key: `outer.lr 0.003, algorithm.zero_head true`."""
+    return ", ".join(f"{key} {json.dumps(value)}" for key, value in flat(values).items())

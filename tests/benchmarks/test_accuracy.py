@@ -17,7 +17,7 @@ from benchmarks.accuracy.curves import LEVELS, reached
 from benchmarks.accuracy.figure import FIGURE, described, drawn, points
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import results
-from benchmarks.accuracy.rows import Line, Row, load
+from benchmarks.accuracy.rows import RECIPE, Line, Row, load
 from benchmarks.accuracy.summary import SUMMARY, summary
 from metalearn_cli.datasets.glyphs import Config as Glyphs
 from metalearn_cli.datasets.omniglot import Config as Omniglot
@@ -126,7 +126,7 @@ def test_no_row_is_planned_twice_and_names_are_unique():
 
 
 def test_the_variants_of_the_search_are_all_planned_with_as_many_tasks_each():
-    rows = [row for row in TABLE.rows if row.variant]
+    rows = [row for row in TABLE.rows if row.variant not in ("", RECIPE)]
     assert {row.variant for row in rows} == set(TABLE.source["search"]["variants"])
     outer = [TABLE.experiment(row)["outer"] for row in rows]
     assert {one["iterations"] * one["meta_batch_size"] for one in outer} == {24_000}
@@ -186,14 +186,29 @@ def test_a_run_that_rows_yaml_has_otherwise_now_says_what_it_was_run_with():
 
 
 def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
-    rows = {name: Row("maml", "20w1s", 0, name) for name in ("base", "zero_head")}
-    tested = {rows["base"]: (0.8, 0.9), rows["zero_head"]: (0.9, 0.8)}
+    rows = {name: Row("maml", "20w1s", 0, name) for name in ("base", "rate_0.1")}
+    tested = {rows["base"]: (0.8, 0.9), rows["rate_0.1"]: (0.9, 0.8)}
     found = {row: result(row, test, curve=[[1, best]]) for row, (best, test) in tested.items()}
     lines = written(TABLE, found).splitlines()
-    [first, second] = [line for line in lines if line.startswith(("| base", "| zero_head"))]
-    assert first.startswith("| zero_head | algorithm.zero_head true | 90.00 | 80.00 ± 0.10 |")
+    [first, second] = [line for line in lines if line.startswith(("| base", "| rate_0.1"))]
+    assert first.startswith("| rate_0.1 | algorithm.inner_lr 0.1 | 90.00 | 80.00 ± 0.10 |")
     assert second.startswith("| base | nothing | 80.00 |")
     assert not any("Omniglot, 20-way 1-shot" in line for line in lines)
+
+
+def test_a_recipe_is_measured_against_its_published_figure_in_a_table_of_its_own():
+    told = page(0.97, 0.971, 0.969, variant=RECIPE)
+    [line] = [line for line in told.splitlines() if line.startswith("| MAML, second order | 97.00, std 0.10")]
+    assert "A 95.8: above" in line
+    assert "| 20w1s recipe | 1 | 1 | 0 | 0 | 0 | 0 |" in told
+    assert "- MAML, second order: backbone.pool true, algorithm.zero_head true" in told
+    assert "- 20w1s recipe: MAML, second order" not in told  # it is not missing
+    assert "- 20w1s recipe: MAML, second order" in page(0.97)
+
+
+def test_every_recipe_is_planned():
+    planned = {(row.setting, row.learner) for row in TABLE.rows if row.variant == RECIPE}
+    assert planned == {(setting, one) for setting, learners in TABLE.source["recipes"].items() for one in learners}
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_validation_that_reached_it():

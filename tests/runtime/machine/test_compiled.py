@@ -124,7 +124,7 @@ def test_a_resumed_run_can_name_a_change_of_kernels():
     assert differences(before, now) == "kernels: compiled before, torch's now"
 
 
-# The address space ends a megabyte above what is in use: too little for another thread, and for the kernel's own memory.
+# The address space ends a megabyte above what is in use: too little for another thread and for the kernel's memory.
 FULL_MEMORY = """
 import resource
 import torch
