@@ -22,7 +22,7 @@ class Config(Choice):
     `inner_steps` (steps): the number of inner steps in training.
     `second_order`: whether the meta-gradient goes through the inner gradients; false is the first-order form.
     `zero_head`: whether the head starts at zero in every task (Kao et al. 2022, https://arxiv.org/abs/2106.15367)
-        instead of at learned values.
+        instead of at learned values; it then learns any number of classes.
     """
 
     name: Literal["anil"] = "anil"
@@ -48,6 +48,6 @@ def build(config: Config, problem: Problem) -> Learner:
         begin=from_zero if config.zero_head else as_learned,
         head_reads=lambda features: features,
     )
-    traits = Traits(config.inner_steps, config.second_order, problem.ways)
+    traits = Traits(config.inner_steps, config.second_order, None if config.zero_head else problem.ways)
     start = with_zero_head(problem.network.initial()) if config.zero_head else None
     return gradient_learner(loop, traits, params=start)

@@ -27,7 +27,7 @@ class Config(Choice):
     `gradient`: "mixed" gives the same meta-gradient as "reverse" to rounding; its memory hardly grows with
         `inner_steps`, and a step takes up to twice as long.
     `zero_head`: whether the head starts at zero in every task (Kao et al. 2022, https://arxiv.org/abs/2106.15367)
-        instead of at learned values.
+        instead of at learned values; it then learns any number of classes.
     """
 
     name: Literal["maml"] = "maml"
@@ -45,7 +45,7 @@ def build(config: Config, problem: Problem) -> Learner:
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order)
     if config.zero_head:
         loop = loop._replace(begin=from_zero, pulls=pulls_from_zero)
-    traits = Traits(config.inner_steps, config.second_order, problem.ways)
+    traits = Traits(config.inner_steps, config.second_order, None if config.zero_head else problem.ways)
     # The stored head is zero too, so that a checkpoint shows the head that every task starts from.
     start = with_zero_head(problem.network.initial()) if config.zero_head else None
     learner = gradient_learner(loop, traits, params=start)

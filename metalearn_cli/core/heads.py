@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from metalearn_cli.core.meta import Meta, Problem
 from metalearn_cli.core.objectives import Objective, classification
 from metalearn_cli.core.tasks import Examples, ways_of
-from metalearn_cli.errors import ConfigError
+from metalearn_cli.errors import ConfigError, some_of
 from metalearn_cli.layers.network import Network
 from metalearn_cli.layers.passing import Params, Pass
 
@@ -85,13 +85,18 @@ def is_body(name: str) -> bool:
     return not name.startswith(HEAD)
 
 
-def from_zero(_meta: Meta, params: Params, _examples: Examples) -> Params:
+def from_zero(_meta: Meta, params: Params, examples: Examples) -> Params:
     """A `begin` for InnerLoop: every task starts with a head of zeros and the meta-learned body.
 
     This is the zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): a meta-learned head fits
-    the classes of other tasks, and the first inner steps would have to unlearn it.
+    the classes of other tasks, and the first inner steps would have to unlearn it. The head has a row for each class
+    of the task, however many they are; in a regression it has those of the network's outputs.
     """
-    return with_zero_head(params)
+    if examples.targets.is_floating_point():
+        return with_zero_head(params)
+    ways = ways_of(examples)
+    zeros = {name: at.new_zeros(len(at), ways, *at.shape[2:]) for name, at in params.items() if is_head(name)}
+    return {**params, **zeros}
 
 
 def pulls_from_zero(name: str, step: int) -> bool:
@@ -142,11 +147,18 @@ def require_body(network: Network, learner: str, instead: str = "algorithm.name=
 def require_moving_head(network: Network, name: str, inner_steps: int) -> None:
     """Raise ConfigError if the algorithm `name` could learn nothing from a head of zeros.
 
-    So it is without inner steps, with a head that is fixed (requires_grad=False), and without a body.
+    So it is without inner steps, with several layers in the head, with a head that is fixed (requires_grad=False), and
+    without a body.
     """
     if inner_steps == 0:
         raise ConfigError("algorithm.inner_steps: found 0, but a zero head learns nothing without inner steps")
-    if all(parameter in network.fixed for parameter in network.initial() if is_head(parameter)):
+    head = {parameter for parameter in network.initial() if is_head(parameter)}
+    if not head <= {f"{HEAD}weight", f"{HEAD}bias"}:
+        raise ConfigError(
+            f"algorithm.zero_head: no gradient passes several layers of zeros; expected a head of one linear layer, "
+            f"found the parameters {some_of(sorted(head), 4)}, or zero_head=false"
+        )
+    if head <= network.fixed:
         raise ConfigError(
             "algorithm.zero_head: the head of this backbone is fixed (requires_grad=False), so a zero head would stay "
             "zero in every task; expected a head that moves, or zero_head=false"

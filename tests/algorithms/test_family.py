@@ -65,6 +65,7 @@ FAMILY = [
     *(reptile, nearest, protonet, prototypes, metaqda, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus),
 ]
 ANY_ORDER = [nearest, protonet, prototypes, metaqda, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus]
+ANY_WAYS = [(module, {}) for module in ANY_ORDER] + [(module, {"zero_head": True}) for module in (maml, anil)]
 
 
 def built(module, **settings) -> Learner:
@@ -300,9 +301,9 @@ def test_with_one_shot_the_prototypes_are_the_support_features():
     assert torch.equal(found[1], features[1])
 
 
-@pytest.mark.parametrize("module", ANY_ORDER)
-def test_who_is_not_tied_to_its_ways_tells_any_number_of_classes_apart(module):
-    learner = built(module)
+@pytest.mark.parametrize(("module", "settings"), ANY_WAYS)
+def test_who_is_not_tied_to_its_ways_tells_any_number_of_classes_apart(module, settings):
+    learner = built(module, **settings)
     assert learner.traits.ways is None
     meta = problems.double(learner.init())
     for ways in (2, 5, 9):
@@ -385,9 +386,9 @@ def test_with_support_statistics_no_query_sees_another(module):
     torch.testing.assert_close(together[:, :1], alone, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("module", FAMILY)
-def test_permuting_the_classes_permutes_the_predictions_only_where_no_head_is_tied_to_them(module):
-    tasks, learner = problems.picture_tasks(1), built(module)
+@pytest.mark.parametrize(("module", "settings"), ANY_WAYS + [(one, {}) for one in FAMILY if one not in ANY_ORDER])
+def test_permuting_the_classes_permutes_the_predictions_only_where_no_head_is_tied_to_them(module, settings):
+    tasks, learner = problems.picture_tasks(1), built(module, **settings)
     meta = problems.double(learner.init())
     order = torch.tensor([2, 0, 1])
     permuted = Examples(tasks.support.inputs, order[tasks.support.targets])
@@ -395,7 +396,7 @@ def test_permuting_the_classes_permutes_the_predictions_only_where_no_head_is_ti
         learner.predict([learner.adapt(meta, support, 1)[-1]], tasks.query.inputs)[0].softmax(-1)
         for support in (tasks.support, permuted)
     )
-    assert torch.allclose(two[..., order], one, rtol=1e-8, atol=1e-12) == (module in ANY_ORDER)
+    assert torch.allclose(two[..., order], one, rtol=1e-8, atol=1e-12) == (learner.traits.ways is None)
 
 
 def moved_coefficients(meta: Meta, by: float) -> Meta:
@@ -629,6 +630,15 @@ def test_norms_of_groups_and_layers_are_norms_too(module):
     gradient = learner.meta_gradient(meta, task)[0]
     slope, along = problems.slope_by_differences(lambda m: float(learner.meta_gradient(m, task)[1].loss.sum()), meta)
     assert abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope) < 1e-6
+
+
+@pytest.mark.parametrize("module", [maml, anil])
+def test_zeros_in_several_layers_of_a_head_would_learn_nothing_and_are_refused(module):
+    deep = problems.smooth_module()
+    deep.head = nn.Sequential(nn.Linear(16, 4), nn.Linear(4, problems.WAYS))
+    problem = Problem(Network(deep), classification, "transductive", problems.WAYS)
+    with pytest.raises(ConfigError, match=r"^algorithm\.zero_head: .* found the parameters head\.0\.bias, "):
+        module.build(module.Config(zero_head=True), problem)
 
 
 @pytest.mark.parametrize("module", [maml, anil])

@@ -53,14 +53,18 @@ def test_support_and_queries_become_exactly_what_prepare_stored(tmp_path, channe
     assert torch.equal(queries.inputs[5], stored[support.files.index(f"{tmp_path / 'mine'}/bee/turned.jpg")])
 
 
-@pytest.mark.parametrize("algorithm", names_in("algorithms"))
-def test_fewer_or_more_classes_are_learned_or_the_message_says_what_to_do(algorithm, data_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [*((name, {}) for name in names_in("algorithms")), ("maml", {"zero_head": True}), ("anil", {"zero_head": True})],
+)
+def test_fewer_or_more_classes_are_learned_or_the_message_says_what_to_do(algorithm, settings, data_dir, tmp_path):
     task = {"ways": 3, "shots": 1, "queries": 2}
-    learner = load(untrained.checkpoint_of(tmp_path / "best.pt", data_dir, task=task, algorithm={"name": algorithm}))
+    own = {"name": algorithm, **settings}
+    learner = load(untrained.checkpoint_of(tmp_path / "best.pt", data_dir, task=task, algorithm=own))
     pictures = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     for count in (2, 5):
         labels = [f"class {number}" for number in range(count)]
-        if algorithm in ANY_NUMBER:
+        if algorithm in ANY_NUMBER or settings:
             assert learner.adapt(pictures[:count], labels).predict_proba(pictures).shape == (5, count)
             continue
         with pytest.raises(ConfigError) as refused:
