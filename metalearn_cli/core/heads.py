@@ -99,10 +99,11 @@ def from_zero(_meta: Meta, params: Params, examples: Examples) -> Params:
     return {**params, **zeros}
 
 
-def pulls_from_zero(name: str, step: int) -> bool:
-    """A `pulls` for InnerLoop that begins `from_zero`: in the first step no gradient passes a head of zeros.
+def pulls_the_head_first(name: str, step: int) -> bool:
+    """A `pulls` for InnerLoop with a head that begins with equal rows, such as zeros: in the first step it moves alone.
 
-    The gradient for the features is the head's weight times that for the outputs.
+    The gradient for the features is the sum, over the classes, of a row times (its probability - its target). These
+    differences sum to zero, so with equal rows the gradient is zero; with zeros it is under any loss.
     """
     return step > 0 or is_head(name)
 

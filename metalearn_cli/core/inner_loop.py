@@ -56,7 +56,8 @@ class InnerLoop(NamedTuple):
     `shown(params, step)`: the parameters that the network gets during and after inner step `step`. By default they are
         `params` (others only for MAML++'s norms, CAVIA's context and baseline++'s directions).
     `pulls(name, step)`: whether the support loss may have a gradient other than zero for the parameter in inner step
-        `step`, whatever the meta-parameters are. What cannot is not differentiated (only the body under a zero head).
+        `step`, whatever the meta-parameters are. What cannot is not differentiated (only the body in the first step,
+        under a head of equal rows).
     `batches(examples, step)`: the batches that one inner step goes through. By default there is one, the support set
         (more only for the baselines, whose step is a pass over the support set in batches).
     `head_reads(features)`: the head's inputs, made from features [T, N, F]. If it is given, the head alone moves: the
