@@ -125,11 +125,12 @@ def test_no_row_is_planned_twice_and_names_are_unique():
     assert len({row.name for row in TABLE.rows}) == len(TABLE.rows)
 
 
-def test_the_variants_of_the_search_are_all_planned_with_as_many_tasks_each():
+def test_the_variants_of_the_search_are_all_planned_with_tasks_of_as_many_classes():
     rows = [row for row in TABLE.rows if row.variant not in ("", RECIPE)]
     assert {row.variant for row in rows} == set(TABLE.source["search"]["variants"])
-    outer = [TABLE.experiment(row)["outer"] for row in rows]
-    assert {one["iterations"] * one["meta_batch_size"] for one in outer} == {24_000}
+    planned = [TABLE.experiment(row) for row in rows]
+    classes = {one["outer"]["iterations"] * one["outer"]["meta_batch_size"] * one["task"]["ways"] for one in planned}
+    assert classes == {24_000 * 20}
     experiments = [TABLE.experiment(row) | {"name": ""} for row in rows]
     assert all(one not in experiments[:place] for place, one in enumerate(experiments))
 
