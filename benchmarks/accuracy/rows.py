@@ -103,7 +103,7 @@ class Table(NamedTuple):
 
     def _variant(self, row: Row) -> list[Values]:
         if row.variant == RECIPE:
-            return [self.source["recipes"][row.setting][row.learner]]
+            return [self.source["recipes"][row.setting]["learners"][row.learner]]
         search = self.source["search"]
         return [search["set"], search["variants"][row.variant]] if row.variant else []
 

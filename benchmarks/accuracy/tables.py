@@ -107,18 +107,14 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
 
 def recipes(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator[str]:
     """A section for each setting of which a recipe was measured."""
-    for setting, learners in table.source["recipes"].items():
+    for setting, recipe in table.source["recipes"].items():
         if groups := grouped(table, measured, setting, RECIPE):
             values = table.setting(setting)
             yield f"{depth} Recipes: {values['task.ways']}-way {values['task.shots']}-shot"
             yield ""
-            yield fill(
-                "What the search found, with more tasks than the rows of the setting had, so this is no comparison of "
-                "learners. Changes of the learner's row:",
-                118,
-            )
+            yield fill(f"{recipe['about']} Changes of the learner's row:", 118)
             yield ""
-            for learner, changed in learners.items():
+            for learner, changed in recipe["learners"].items():
                 if Line(learner) in groups:
                     yield fill(
                         f"- {table.said(Line(learner))['label']}: {_changes(changed)}", 118, subsequent_indent="  "

@@ -202,7 +202,7 @@ def test_a_recipe_is_measured_against_its_published_figure_in_a_table_of_its_own
     [line] = [line for line in told.splitlines() if line.startswith("| MAML, second order | 97.00, std 0.10")]
     assert "A 95.8: above" in line
     assert "| 20w1s recipe | 1 | 1 | 0 | 0 | 0 | 0 |" in told
-    first = next(iter(TABLE.source["recipes"]["20w1s"]["maml"].items()))
+    first = next(iter(TABLE.source["recipes"]["20w1s"]["learners"]["maml"].items()))
     assert f"- MAML, second order: {first[0]} {first[1]}" in told
     missing = [
         line for written in (told, page(0.97)) for line in written.splitlines() if line.startswith("- 20w1s recipe")
@@ -212,7 +212,9 @@ def test_a_recipe_is_measured_against_its_published_figure_in_a_table_of_its_own
 
 def test_every_recipe_is_planned():
     planned = {(row.setting, row.learner) for row in TABLE.rows if row.variant == RECIPE}
-    assert planned == {(setting, one) for setting, learners in TABLE.source["recipes"].items() for one in learners}
+    assert planned == {
+        (setting, one) for setting, recipe in TABLE.source["recipes"].items() for one in recipe["learners"]
+    }
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_validation_that_reached_it():
