@@ -60,4 +60,5 @@ def _name(table: Table, row: Row, result: Result) -> str:
     """Setting and learner; with the shots of its validations if they are not those of the setting."""
     shots = result["experiment"]["task"]["shots"]
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
-    return f"{row.place}: {table.said(Line(row.learner))['label']}{other}"
+    label = (table.recipe(row.setting, row.learner) if row.variant else table.said(Line(row.learner)))["label"]
+    return f"{row.setting}: {label}{other}"

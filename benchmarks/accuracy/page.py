@@ -17,8 +17,8 @@ them. What was measured before these files were kept, sinusoids and rounded prod
 
 Omniglot, split `vinyals`, rotations as classes in training, conv4 of 64 channels, 1,000 test episodes, the
 checkpoint chosen on validation classes, one core; sections that have something else say so. All learners of a setting
-had the same number of tasks, with settings found for MAML or taken from each paper and not searched further: the table
-compares learners at one budget, and is no record for any of them. Columns:
+had the same number of tasks (recipes have more), with settings found for MAML or taken from each paper and not searched
+further: the table compares learners at one budget, and is no record for any of them. Columns:
 
 - **A**: as many queries as shots, transductive statistics: the protocol of the MAML paper;
 - **B**: 15 queries, transductive statistics;
@@ -48,9 +48,9 @@ def _missing(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     missing: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in table.rows:
         if row not in measured:
-            searched = row.variant not in ("", RECIPE)
-            name = row.variant if searched else table.said(Line(row.learner))["label"]
-            missing["search" if searched else row.place][name].append(row.seed)
+            group = {"": row.setting, RECIPE: f"{row.setting} recipes"}.get(row.variant, "search")
+            name = row.variant if group == "search" else table.said(Line(row.learner))["label"]
+            missing[group][name].append(row.seed)
     for setting, names in missing.items():
         yield f"- {setting}: {'; '.join(name + _seeds(seeds) for name, seeds in names.items())}"
     if not missing:

@@ -3,11 +3,10 @@
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.accuracy.rows import RECIPE, RESULTS, Line, Row, Table
+from benchmarks.accuracy.rows import RESULTS, Line, Row, Table
 
 Result = Mapping[str, Any]
 VERDICTS = ("above", "meets", "higher", "lower", "below")
@@ -69,19 +68,15 @@ def score(runs: Sequence[Result], line: Line, column: str) -> Score:
     return Score(statistics.fmean(each), half, deviation, len(each))
 
 
-def verdicts(table: Table, measured: Mapping[Row, Result]) -> Iterator[tuple[str, Line, str, float, str]]:
-    """Name, line, column, figure and verdict, for each line that has a published figure in the same protocol.
-
-    The name is the `place` of the line's rows.
-    """
+def verdicts(table: Table, measured: Mapping[Row, Result]) -> Iterator[tuple[str, str]]:
+    """Setting and verdict, for each line and column that has a published figure in the same protocol; no recipes."""
     for domain in table.source["domains"].values():
-        for setting, variant in product(domain["settings"], ("", RECIPE)):
-            for line, runs in grouped(table, measured, setting, variant).items():
+        for setting in domain["settings"]:
+            for line, runs in grouped(table, measured, setting).items():
                 for column in table.columns(setting, line):
                     figure = table.published(line, setting, column)
                     if figure is not None:
-                        verdict = score(runs, line, column).verdict(figure)
-                        yield Row(line.learner, setting, 0, variant).place, line, column, figure, verdict
+                        yield setting, score(runs, line, column).verdict(figure)
 
 
 def core_hours(found: Sequence[Result]) -> float:

@@ -29,11 +29,6 @@ class Row(NamedTuple):
         return "-".join(word for word in (self.learner, self.setting, self.variant, str(self.seed)) if word)
 
     @property
-    def place(self) -> str:
-        """The setting, and whether the row is a recipe for it: `20w1s`, `20w1s recipe`."""
-        return f"{self.setting} {self.variant}".rstrip()
-
-    @property
     def result(self) -> Path:
         """The file that keeps what was measured."""
         return RESULTS / f"{self.name}.json"
@@ -66,6 +61,11 @@ class Table(NamedTuple):
         """What rows.yaml says of a line: its label, its published figures."""
         learner: Values = self.source["learners"][line.learner]
         return learner["also"][line.also] if line.also else learner
+
+    def recipe(self, setting: str, learner: str) -> Values:
+        """What rows.yaml says of a learner's recipe for a setting."""
+        found: Values = self.source["recipes"][setting]["learners"][learner]
+        return found
 
     def lines(self, learner: str) -> list[Line]:
         """The lines that a learner's runs fill."""
@@ -103,7 +103,7 @@ class Table(NamedTuple):
 
     def _variant(self, row: Row) -> list[Values]:
         if row.variant == RECIPE:
-            return [self.source["recipes"][row.setting]["learners"][row.learner]]
+            return [self.recipe(row.setting, row.learner)["set"]]
         search = self.source["search"]
         return [search["set"], search["variants"][row.variant]] if row.variant else []
 

@@ -21,8 +21,8 @@ each run first reached 95, 97 and 98 % and what was not run.
 ## What was measured
 
 A run is one training and its test on classes that the training never saw. On Omniglot: the split `vinyals`, rotations
-as classes in training only, four convolutions of 64 channels, meta-batches of 16 tasks, {episodes:,} test episodes (the
-same for all runs), and of ten validations the best checkpoint. A row that departs says so, and so do sections about
+as classes in training only, four convolutions of 64 channels, {episodes:,} test episodes (the same for all runs of a
+setting), and of ten validations the best checkpoint. A row that departs says so, and so do sections about
 other data. Columns:
 
 - **A**: as many queries as shots, all queries of a task seen at once by the norms (transductive): the protocol of the
@@ -91,7 +91,7 @@ def summary(table: Table, measured: Mapping[Row, Result]) -> str:
 
 def _conclusions(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     can = [
-        "how learners compare *at this budget with these settings*: within a setting and a column they had the same "
+        "how learners compare *at this budget with these settings*: within a table of a setting they had the same "
         "network, the same test episodes and as many tasks to learn from, except where a row says that it departs. A "
         "difference within the intervals is none;",
         f"how much a protocol is worth{_protocols(table, measured)} A figure of one column says nothing of another;",
@@ -106,7 +106,7 @@ def _conclusions(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
         "which learner is the fastest to an accuracy: the budget is given in tasks, and the outer rate falls over it;",
         "anything about a variant of the search from its test accuracy: variants are ordered by validation, and each "
         "has one seed and a smaller budget;",
-        "that a recipe's learner is better than those that had no search of their own;",
+        "that the learner of a recipe is better than another, which had neither its settings nor as many pictures;",
         "much from `glyphs` and photos as training data: one seed and a small budget.",
     ]
     for title, said in (("It can be concluded:", can), ("It cannot be concluded:", cannot)):

@@ -12,7 +12,7 @@ from benchmarks.accuracy.rows import RECIPE, Line, Row, Table, Values
 
 def counts(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     """How many rows of each setting are above a published figure in the same protocol, meet it, or are below it."""
-    found = Counter((setting, verdict) for setting, *_, verdict in verdicts(table, measured))
+    found = Counter(verdicts(table, measured))
     yield f"| setting | published figures | {' | '.join(VERDICTS)} |"
     yield "|---" * (len(VERDICTS) + 2) + "|"
     for setting in dict.fromkeys(setting for setting, _ in found):
@@ -34,6 +34,8 @@ def settings(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterat
                 yield ""
                 if "about" in domain:
                     yield from (fill(domain["about"], 118), "")
+                tasks = table.experiment(Row("maml", setting, 0))["outer"]["meta_batch_size"]
+                yield from (f"Meta-batches of {tasks} tasks.", "")
                 yield from _rows(table, setting, "", groups)
                 yield ""
 
@@ -54,7 +56,8 @@ def _rows(table: Table, setting: str, variant: str, groups: Mapping[Line, Sequen
 
 def _label(table: Table, line: Line, place: tuple[str, str], runs: Sequence[Result]) -> str:
     setting, variant = place
-    name, said = table.said(line)["label"], table.said(Line(line.learner)).get("departs")
+    said = table.said(Line(line.learner)).get("departs")
+    name = (table.recipe(setting, line.learner) if variant == RECIPE else table.said(line))["label"]
     ran = {one for run in runs for one in departures(table, Row(line.learner, setting, run["seed"], variant), run)}
     notes = [said] * bool(said) + [f"run with {', '.join(sorted(ran))}"] * bool(ran)
     return f"{name} ({'; '.join(notes)})" if notes else name
@@ -112,13 +115,11 @@ def recipes(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterato
             values = table.setting(setting)
             yield f"{depth} Recipes: {values['task.ways']}-way {values['task.shots']}-shot"
             yield ""
-            yield fill(f"{recipe['about']} Changes of the learner's row:", 118)
+            yield fill(f"{recipe['about']} What each has otherwise than the learner's row:", 118)
             yield ""
-            for learner, changed in recipe["learners"].items():
+            for learner, said in recipe["learners"].items():
                 if Line(learner) in groups:
-                    yield fill(
-                        f"- {table.said(Line(learner))['label']}: {_changes(changed)}", 118, subsequent_indent="  "
-                    )
+                    yield fill(f"- {said['label']}: {_changes(said['set'])}", 118, subsequent_indent="  ")
             yield ""
             yield from _rows(table, setting, RECIPE, groups)
             yield ""

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import from_zero, is_head, require_moving_head, with_zero_head
+from metalearn_cli.core.heads import from_zero, is_head, require_zero_head, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop, as_learned
 from metalearn_cli.core.meta import Learner, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
@@ -39,13 +39,13 @@ def build(config: Config, problem: Problem) -> Learner:
     the meta-gradient (its second-order part too) goes through them once. This is exact, not an approximation.
     """
     if config.zero_head:
-        require_moving_head(problem.network, "anil", config.inner_steps)
+        require_zero_head(problem.network, "anil", config.inner_steps)
     loop = InnerLoop(
         problem,
         fixed_rate(config.inner_lr),
         config.second_order,
         moves=is_head,
-        begin=from_zero if config.zero_head else as_learned,
+        begin=from_zero(problem) if config.zero_head else as_learned,
         head_reads=lambda features: features,
     )
     traits = Traits(config.inner_steps, config.second_order, None if config.zero_head else problem.ways)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner, mixed_mode
-from metalearn_cli.core.heads import from_zero, pulls_the_head_first, require_moving_head, with_zero_head
+from metalearn_cli.core.heads import after_the_head, from_zero, require_zero_head, with_zero_head
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Adapted, Learner, Problem, Scores, Traits, scores
 from metalearn_cli.core.rules import fixed_rate
@@ -41,10 +41,10 @@ class Config(Choice):
 def build(config: Config, problem: Problem) -> Learner:
     """MAML with its first- or second-order meta-gradient."""
     if config.zero_head:
-        require_moving_head(problem.network, "maml", config.inner_steps)
+        require_zero_head(problem.network, "maml", config.inner_steps)
     loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order)
     if config.zero_head:
-        loop = loop._replace(begin=from_zero, pulls=pulls_the_head_first)
+        loop = loop._replace(begin=from_zero(problem), pulls=after_the_head)
     traits = Traits(config.inner_steps, config.second_order, None if config.zero_head else problem.ways)
     # The stored head is zero too, so that a checkpoint shows the head that every task starts from.
     start = with_zero_head(problem.network.initial()) if config.zero_head else None

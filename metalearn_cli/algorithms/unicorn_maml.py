@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
-from metalearn_cli.core.heads import is_head, pulls_the_head_first, require_body, require_classes
+from metalearn_cli.core.heads import after_the_head, is_head, require_body, require_classes, require_moving_head
 from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Meta, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
@@ -37,8 +37,9 @@ def build(config: Config, problem: Problem) -> Learner:
     """MAML with a head of equal rows: each task copies one learned row for each of its classes (section 5)."""
     require_classes(problem.objective, "unicorn_maml")
     require_body(problem.network, "algorithm.name: unicorn_maml")
+    require_moving_head(problem.network, "algorithm.name: unicorn_maml")
     rule = fixed_rate(config.inner_lr)
-    loop = InnerLoop(problem, rule, config.second_order, begin=_copied, pulls=pulls_the_head_first)
+    loop = InnerLoop(problem, rule, config.second_order, begin=_copied, pulls=after_the_head)
     # Meta holds a single head row; its gradient is the sum of those of all copies.
     one_row = {name: value[:1] if is_head(name) else value for name, value in problem.network.initial().items()}
     return gradient_learner(loop, Traits(config.inner_steps, config.second_order), params=one_row)

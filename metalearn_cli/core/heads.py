@@ -3,6 +3,8 @@
 Legend: T tasks, N examples, W ways, F features.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -85,27 +87,31 @@ def is_body(name: str) -> bool:
     return not name.startswith(HEAD)
 
 
-def from_zero(_meta: Meta, params: Params, examples: Examples) -> Params:
-    """A `begin` for InnerLoop: every task starts with a head of zeros and the meta-learned body.
+def from_zero(problem: Problem) -> Callable[[Meta, Params, Examples], Params]:
+    """The `begin` for InnerLoop with which every task starts with a head of zeros and the meta-learned body.
 
     This is the zeroing trick (Kao et al. 2022, https://arxiv.org/abs/2106.15367, section 3): a meta-learned head fits
-    the classes of other tasks, and the first inner steps would have to unlearn it. The head has a row for each class
-    of the task, however many they are; in a regression it has those of the network's outputs.
+    the classes of other tasks, and the first inner steps would have to unlearn it. A head of zeros has a row for each
+    class of the task, however many they are; in a regression it has the size of the meta-learned one.
     """
-    if examples.targets.is_floating_point():
-        return with_zero_head(params)
-    ways = ways_of(examples)
+    if problem.objective is not classification:
+        return lambda _meta, params, _support: with_zero_head(params)
+    return _zeros_for_each_class
+
+
+def _zeros_for_each_class(_meta: Meta, params: Params, support: Examples) -> Params:
+    ways = ways_of(support)
     zeros = {name: at.new_zeros(len(at), ways, *at.shape[2:]) for name, at in params.items() if is_head(name)}
     return {**params, **zeros}
 
 
-def pulls_the_head_first(name: str, step: int) -> bool:
-    """A `pulls` for InnerLoop with a head that begins with equal rows, such as zeros: in the first step it moves alone.
+def after_the_head(name: str, step: int) -> bool:
+    """A `pulls` for InnerLoop with a head that begins with equal rows, such as zeros: the body waits for one step.
 
     The gradient for the features is the sum, over the classes, of a row times (its probability - its target). These
     differences sum to zero, so with equal rows the gradient is zero; with zeros it is under any loss.
     """
-    return step > 0 or is_head(name)
+    return step > 0 or not name.startswith("body.")
 
 
 def with_zero_head(params: Params) -> Params:
@@ -145,26 +151,34 @@ def require_body(network: Network, learner: str, instead: str = "algorithm.name=
         )
 
 
-def require_moving_head(network: Network, name: str, inner_steps: int) -> None:
+def require_zero_head(network: Network, name: str, inner_steps: int) -> None:
     """Raise ConfigError if the algorithm `name` could learn nothing from a head of zeros.
 
-    So it is without inner steps, with several layers in the head, with a head that is fixed (requires_grad=False), and
-    without a body.
+    It could not without inner steps, without a body, with several layers in the head, or with a weight of the head that
+    is fixed (requires_grad=False).
     """
     if inner_steps == 0:
         raise ConfigError("algorithm.inner_steps: found 0, but a zero head learns nothing without inner steps")
-    head = {parameter for parameter in network.initial() if is_head(parameter)}
-    if not head <= {f"{HEAD}weight", f"{HEAD}bias"}:
-        raise ConfigError(
-            f"algorithm.zero_head: no gradient passes several layers of zeros; expected a head of one linear layer, "
-            f"found the parameters {some_of(sorted(head), 4)}, or zero_head=false"
-        )
-    if head <= network.fixed:
-        raise ConfigError(
-            "algorithm.zero_head: the head of this backbone is fixed (requires_grad=False), so a zero head would stay "
-            "zero in every task; expected a head that moves, or zero_head=false"
-        )
     require_body(network, f"algorithm.zero_head: from a zero head {name}", "zero_head=false")
+    require_moving_head(network, f"algorithm.zero_head: from a zero head {name}", "zero_head=false")
+
+
+def require_moving_head(network: Network, learner: str, instead: str = "algorithm.name=maml") -> None:
+    """Raise ConfigError if the head is not one linear layer whose weight moves, so that all its rows would stay equal.
+
+    The message begins with `learner` and ends with `instead`, as that of `require_body`.
+    """
+    head = sorted(filter(is_head, network.initial()))
+    if not {*head} <= {f"{HEAD}weight", f"{HEAD}bias"}:
+        raise ConfigError(
+            f"{learner} learns nothing through several layers; expected a head of one linear layer, or {instead}; "
+            f"found the parameters {some_of(head, 4)}"
+        )
+    if f"{HEAD}weight" in network.fixed:
+        raise ConfigError(
+            f"{learner} learns through the last layer, and that of this backbone is fixed (requires_grad=False); "
+            f"expected a head that moves, or {instead}"
+        )
 
 
 def require_classes(objective: Objective, name: str) -> None:

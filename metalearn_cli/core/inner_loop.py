@@ -55,13 +55,13 @@ class InnerLoop(NamedTuple):
         for T tasks, `examples` those that the inner loss reads.
     `shown(params, step)`: the parameters that the network gets during and after inner step `step`. By default they are
         `params` (others only for MAML++'s norms, CAVIA's context and baseline++'s directions).
-    `pulls(name, step)`: whether the support loss may have a gradient other than zero for the parameter in inner step
-        `step`, whatever the meta-parameters are. What cannot is not differentiated (only the body in the first step,
-        under a head of equal rows).
     `batches(examples, step)`: the batches that one inner step goes through. By default there is one, the support set
         (more only for the baselines, whose step is a pass over the support set in batches).
     `head_reads(features)`: the head's inputs, made from features [T, N, F]. If it is given, the head alone moves: the
         features are computed once, and inner steps and predictions run only the head (only ANIL and the baselines).
+    `pulls(name, step)`: whether the gradient of the support loss for the parameter can differ from zero in inner step
+        `step`. A parameter for which it cannot is left out of the backward pass (only the body in the first step, under
+        a head of equal rows). With several `batches` it speaks for all of a step.
 
     >>> from metalearn_cli.core.objectives import classification
     >>> from metalearn_cli.testing.problems import smooth_network
@@ -77,9 +77,9 @@ class InnerLoop(NamedTuple):
     moves: Callable[[str], bool] = everything
     begin: Callable[[Meta, Params, Examples], Params] = as_learned
     shown: Callable[[Params, int], Params] = unchanged
-    pulls: Callable[[str, int], bool] = always
     batches: Callable[[Examples, int], list[Examples]] = all_at_once
     head_reads: Callable[[Tensor], Tensor] | None = None
+    pulls: Callable[[str, int], bool] = always
 
     def split(self, params: Params) -> tuple[Params, Params]:
         """(fast, slow): the parameters that move within a task, and all others.
@@ -185,8 +185,8 @@ def support_gradient(loop: InnerLoop, fast: Params, slow: Params, support: Suppo
         grads = torch.autograd.grad(
             losses.sum(), list(at.values()), create_graph=through, allow_unused=True, materialize_grads=True
         )
-    found = dict(zip(at, grads, strict=True))
-    return {name: found[name] if name in found else torch.zeros_like(value) for name, value in fast.items()}
+    gradient = dict(zip(at, grads, strict=True))
+    return {name: gradient[name] if name in at else torch.zeros_like(value) for name, value in fast.items()}
 
 
 def predict(

@@ -65,7 +65,8 @@ FAMILY = [
     *(reptile, nearest, protonet, prototypes, metaqda, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus),
 ]
 ANY_ORDER = [nearest, protonet, prototypes, metaqda, proto_maml, unicorn_maml, r2d2, baseline, baseline_plus_plus]
-ANY_WAYS = [(module, {}) for module in ANY_ORDER] + [(module, {"zero_head": True}) for module in (maml, anil)]
+EQUAL_ROWS = [(maml, {"zero_head": True}), (anil, {"zero_head": True}), (unicorn_maml, {})]
+ANY_WAYS = [(module, {}) for module in ANY_ORDER] + EQUAL_ROWS[:2]
 
 
 def built(module, **settings) -> Learner:
@@ -134,19 +135,32 @@ def test_what_does_not_move_is_the_meta_learned_value_itself():
                 assert torch.equal(state.params[name], meta.params[name].expand_as(state.params[name]))
 
 
-@pytest.mark.parametrize("module", [maml, anil])
-def test_from_a_zero_head_it_is_the_plain_learner_at_a_head_of_zeros_which_stays(module):
+@pytest.mark.parametrize("kept", [6, 5], ids=["balanced", "unbalanced"])
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        (maml, {}),
+        (maml, {"second_order": False}),
+        (maml, {"gradient": "mixed"}),
+        (anil, {}),
+        (anil, {"second_order": False}),
+    ],
+)
+def test_from_a_zero_head_it_is_the_plain_learner_at_a_head_of_zeros_which_stays(module, settings, kept):
     tasks = problems.picture_tasks(3)
-    learner, plain = built(module, inner_steps=2, zero_head=True), built(module, inner_steps=2)
+    support = Examples(tasks.support.inputs[:, :kept], tasks.support.targets[:, :kept], problems.WAYS)
+    tasks = tasks._replace(support=support)
+    learner, plain = built(module, inner_steps=2, zero_head=True, **settings), built(module, inner_steps=2, **settings)
     meta = problems.double(plain.init())
     zero = Meta({n: torch.zeros_like(v) if n.startswith("head.") else v for n, v in meta.params.items()}, {})
     assert all(not value.any() for name, value in learner.init().params.items() if name.startswith("head."))
-    for ours, theirs in zip(learner.adapt(meta, tasks.support, 2), plain.adapt(zero, tasks.support, 2), strict=True):
-        torch.testing.assert_close(ours.params, theirs.params, rtol=0, atol=0)
+    for ours, theirs in zip(learner.adapt(meta, support, 2), plain.adapt(zero, support, 2), strict=True):
+        torch.testing.assert_close(ours.params, theirs.params, rtol=1e-12, atol=1e-15)
     found, expected = (one.meta_gradient(at, tasks) for one, at in ((learner, meta), (plain, zero)))
-    torch.testing.assert_close(found[1], expected[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-12, atol=1e-15)
     for name, value in found[0].params.items():
-        assert torch.equal(value, torch.zeros_like(value) if name.startswith("head.") else expected[0].params[name])
+        whole = torch.zeros_like(value) if name.startswith("head.") else expected[0].params[name]
+        torch.testing.assert_close(value, whole, rtol=1e-11, atol=1e-14)
 
 
 def test_mamls_first_step_from_a_zero_head_is_that_of_anil():
@@ -632,22 +646,35 @@ def test_norms_of_groups_and_layers_are_norms_too(module):
     assert abs(float(problems.flat(gradient) @ problems.flat(along)) - slope) / abs(slope) < 1e-6
 
 
-@pytest.mark.parametrize("module", [maml, anil])
-def test_zeros_in_several_layers_of_a_head_would_learn_nothing_and_are_refused(module):
+@pytest.mark.parametrize(("module", "settings"), EQUAL_ROWS)
+def test_several_layers_of_a_head_whose_rows_begin_equal_would_learn_nothing_and_are_refused(module, settings):
     deep = problems.smooth_module()
     deep.head = nn.Sequential(nn.Linear(16, 4), nn.Linear(4, problems.WAYS))
     problem = Problem(Network(deep), classification, "transductive", problems.WAYS)
-    with pytest.raises(ConfigError, match=r"^algorithm\.zero_head: .* found the parameters head\.0\.bias, "):
-        module.build(module.Config(zero_head=True), problem)
+    with pytest.raises(ConfigError, match=r"learns nothing through several layers; .*parameters head\.0\.bias, "):
+        module.build(module.Config(**settings), problem)
+
+
+@pytest.mark.parametrize(("module", "settings"), EQUAL_ROWS)
+def test_a_fixed_head_whose_rows_begin_equal_would_learn_nothing_and_is_refused(module, settings):
+    fixed = problems.smooth_module()
+    fixed.head.weight.requires_grad_(False)
+    problem = Problem(Network(fixed), classification, "transductive", problems.WAYS)
+    with pytest.raises(ConfigError, match=r"that of this backbone is fixed"):
+        module.build(module.Config(**settings), problem)
 
 
 @pytest.mark.parametrize("module", [maml, anil])
-def test_a_fixed_head_of_zeros_would_learn_nothing_and_is_refused(module):
-    fixed = problems.smooth_module()
-    fixed.head.requires_grad_(False)
-    problem = Problem(Network(fixed), classification, "transductive", problems.WAYS)
-    with pytest.raises(ConfigError, match=r"^algorithm\.zero_head: the head of this backbone is fixed"):
-        module.build(module.Config(zero_head=True), problem)
+def test_a_regression_learns_from_a_zero_head_as_from_a_learned_one_of_zeros_whole_numbers_too(module):
+    network = Network(nn.Sequential(OrderedDict(body=nn.Sequential(nn.Linear(2, 5), nn.Tanh()), head=nn.Linear(5, 1))))
+    zero, plain = (
+        module.build(module.Config(inner_steps=2, zero_head=at), Problem(network, regression, "transductive", None))
+        for at in (True, False)
+    )
+    support = Examples(torch.randn(2, 4, 2, dtype=torch.float64), torch.tensor([[[7], [1], [2], [3]]] * 2))
+    meta = problems.double(zero.init())
+    found, expected = (one.adapt(meta, support, 2)[-1].params for one in (zero, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("module", [maml, anil])

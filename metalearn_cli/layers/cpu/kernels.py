@@ -20,6 +20,8 @@ from torch import Tensor
 _ALONE_BELOW = 1 << 20
 """Values below which one thread does the work, as starting another would take a good part of the time."""
 
+_NO_MEMORY = 1  # status_of in cpp/kernels.cpp
+
 _KINDS = {torch.float32: "float", torch.float64: "double"}
 
 _THREADS: ContextVar[int | None] = ContextVar("threads of the kernels; None: as many as torch has", default=None)
@@ -89,7 +91,8 @@ class Kernels:
         An int is passed as long, a float as double, a tensor as the address of its values, None as no address. The
         number of threads is that of `threads_of_kernels`, else torch's, or one for a little work.
 
-        Raises MemoryError if there is not enough memory for what the function keeps beside its arguments.
+        Raises MemoryError if there is not enough memory for what the function keeps beside its arguments, and
+        RuntimeError if it fails in another way.
         """
         kind, passed = "", list[Any]()
         for argument in arguments:
@@ -104,8 +107,10 @@ class Kernels:
         found = self._functions.get(name) or self._found(name, arguments)
         # The first six sizes are those of maps and pool, or of pictures and kernel: their product is near the work.
         threads = (_THREADS.get() or torch.get_num_threads()) if math.prod(sizes[:6]) >= _ALONE_BELOW else 1
-        if found(_dense(sizes), *passed, threads):
-            raise MemoryError(f"out of memory in the kernel {name}")
+        if status := found(_dense(sizes), *passed, threads):
+            if status == _NO_MEMORY:
+                raise MemoryError(f"out of memory in the kernel {name}")
+            raise RuntimeError(f"the kernel {name} failed with sizes {sizes}")
 
     def _found(self, name: str, arguments: Sequence[Any]) -> Callable[..., int]:
         """The function of this name in the library, with the types of its arguments, which are always the same."""

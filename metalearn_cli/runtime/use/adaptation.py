@@ -157,7 +157,7 @@ class Adaptable:
             raise ConfigError(
                 f"the support set has {len(classes)} classes, the checkpoint was trained for {ways}: "
                 f"give {ways} classes, train with --set task.ways={len(classes)}, or train a learner of any number "
-                "of classes, such as protonet"
+                "of classes, such as protonet, or maml with zero_head=true"
             )
         interface, inputs = self._based(inputs)
         shown, known = (values.to(device).unsqueeze(0) for values in (inputs, targets))

@@ -23,14 +23,17 @@ template <class Work> void by_tasks(const long* sizes, long tasks, int threads, 
     each(Parts(tasks, 1), whole ? threads : 1, [&](long task, long, long) { work(task, s, whole ? 1 : threads); });
 }
 
-// Calls work(); 0 if it is done, 1 if there was no memory for it. No exception may reach the caller, which is no C++.
-template <class Work> int done(Work work) {
+// Calls work() and returns 0; 1 if there was no memory for it, 2 after any other exception. None may leave a function
+// that C calls.
+template <class Work> int status_of(Work work) {
     try {
         work();
+        return 0;
     } catch (const std::bad_alloc&) {
         return 1;
+    } catch (...) {
+        return 2;
     }
-    return 0;
 }
 
 }  // namespace
@@ -39,7 +42,7 @@ template <class Work> int done(Work work) {
 #define CONVOLUTION(WAY, NAME, R)                                                                                      \
     extern "C" int WAY##_##NAME(const long* s, long tasks, const R* x, const R* weight, long o, long add, R* out,      \
                                 int threads) {                                                                         \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                 \
                 WAY<R>(one, x + task * one.pixels(), weight + task * o * one.values(), o,                              \
                        out + task * one.places() * o, add, share);                                                     \
@@ -48,7 +51,7 @@ template <class Work> int done(Work work) {
     }                                                                                                                  \
     extern "C" int WAY##_to_weight_##NAME(const long* s, long tasks, const R* x, const R* gradient, long o,            \
                                           R* of_weight, int threads) {                                                 \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                 \
                 WAY##_to_weight<R>(one, x + task * one.pixels(), gradient + task * one.places() * o, o,                \
                                    of_weight + task * o * one.values(), share);                                        \
@@ -57,7 +60,7 @@ template <class Work> int done(Work work) {
     }                                                                                                                  \
     extern "C" int WAY##_to_inputs_##NAME(const long* s, long tasks, const R* gradient, const R* weight, long o,       \
                                           R* of_x, int threads) {                                                      \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             by_tasks(s, tasks, threads, [&](long task, const Window& one, int share) {                                 \
                 WAY##_to_inputs<R>(one, gradient + task * one.places() * o, weight + task * o * one.values(), o,       \
                                    of_x + task * one.pixels(), share);                                                 \
@@ -69,14 +72,14 @@ template <class Work> int done(Work work) {
 #define FOR(NAME, R)                                                                                                   \
     extern "C" int forward_##NAME(const long* s, long known, const R* x, const R* weight, const R* bias, double eps,   \
                                   double slope, R* mean, R* root, R* out, R* chosen, uint8_t* index, int threads) {    \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             forward<R>(maps_of(s), known, x, weight, bias, eps, R(slope), mean, root, out, chosen, index, threads);    \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int gradients_##NAME(const long* s, const R* gradient, const R* out, const R* chosen,                   \
                                     const uint8_t* index, double slope, const R* x, const R* mean, const R* root,      \
                                     const R* weight, const R* more, R* of_x, R* of_weight, R* of_bias, int threads) {  \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             gradients<R>(maps_of(s), gradient, out, chosen, index, R(slope), x, mean, root, weight, more, of_x,        \
                          of_weight, of_bias, threads);                                                                 \
         });                                                                                                            \
@@ -85,41 +88,41 @@ template <class Work> int done(Work work) {
         const long* s, const R* u, const R* v, const R* z, const R* gradient, const R* out, const R* chosen,           \
         const uint8_t* index, double slope, const R* x, const R* mean, const R* root, const R* weight,                 \
         const R* of_weight, const R* of_bias, R* of_gradient, R* of_x, R* again, int threads) {                        \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             second_gradients<R>(maps_of(s), u, v, z, gradient, out, chosen, index, R(slope), x, mean, root, weight,    \
                                 of_weight, of_bias, of_gradient, of_x, again, threads);                                \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int patches_##NAME(const long* s, const R* x, R* to, int threads) {                                     \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             patches<R>(window_of(s), x, to, threads);                                                                  \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int put_back_##NAME(const long* s, const R* from, R* x, int threads) {                                  \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             put_back<R>(window_of(s), from, x, threads);                                                               \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int patch_products_##NAME(const long* s, const R* x, long wide, double* sums, int threads) {            \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             patch_products<R>(window_of(s), x, wide, sums, threads);                                                   \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int first_forward_##NAME(const long* s, long p, const R* x, const R* kernel, long o, double slope,      \
                                         R* out, uint8_t* index, int threads) {                                         \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             first_forward<R>(First(window_of(s), p), x, kernel, o, R(slope), out, index, threads);                     \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int first_to_kernel_##NAME(const long* s, long p, const R* x, const R* gradient, const R* out,          \
                                           const uint8_t* index, long o, double slope, R* of_kernel, int threads) {     \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             first_to_kernel<R>(First(window_of(s), p), x, gradient, out, index, o, R(slope), of_kernel, threads);      \
         });                                                                                                            \
     }                                                                                                                  \
     extern "C" int first_let_through_##NAME(const long* s, long p, const R* x, const R* kernel, const R* out,          \
                                             const uint8_t* index, long o, double slope, R* to, int threads) {          \
-        return done([&] {                                                                                              \
+        return status_of([&] {                                                                                         \
             first_let_through<R>(First(window_of(s), p), x, kernel, out, index, o, R(slope), to, threads);             \
         });                                                                                                            \
     }                                                                                                                  \

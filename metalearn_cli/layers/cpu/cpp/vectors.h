@@ -9,7 +9,6 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -96,7 +95,7 @@ struct Parts {
 };
 
 // Calls work(first, last, part) for every part, on up to `threads` threads; fewer if the machine has no more to give.
-// What a part throws is thrown here, when all threads have ended.
+// An exception of a part is thrown again when all threads have ended.
 template <class Work> void each(const Parts& parts, int threads, Work work) {
     const long workers = std::max(1L, std::min<long>(threads, parts.count));
     std::exception_ptr thrown;
@@ -111,12 +110,14 @@ template <class Work> void each(const Parts& parts, int threads, Work work) {
         }
     };
     std::vector<std::thread> others;
-    others.reserve(workers);
-    for (long worker = 1; worker < workers; worker++) try {
+    others.reserve(workers - 1);
+    for (long worker = 1; worker < workers; worker++) {
+        try {
             others.emplace_back(share, worker);
-        } catch (const std::system_error&) {
+        } catch (...) {  // no thread to be had, or no memory for one
             share(worker);
         }
+    }
     share(0);
     for (auto& other : others) other.join();
     if (thrown) std::rethrow_exception(thrown);
