@@ -14,6 +14,7 @@ from metalearn_cli.errors import ConfigError
 from metalearn_cli.runtime.machine import compiled
 from metalearn_cli.runtime.machine.execution import Plan
 from metalearn_cli.runtime.machine.numerics import differences, ground
+from tests.commands import ROOT
 
 needs_a_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in compiled._COMPILERS), reason="this machine has no C++ compiler"
@@ -153,5 +154,6 @@ print(float(out[0, 29, 0]))
 @pytest.mark.parametrize(("room", "first"), [(1, "out of memory in the kernel winograd_float"), (6, "1728.0")])
 def test_without_memory_a_kernel_raises_an_error_and_without_threads_it_does_the_work_alone(room, first):
     words = [sys.executable, "-c", FULL_MEMORY.replace("ROOM", str(room))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    package = os.environ | {"PYTHONPATH": str(ROOT)}  # the one whose kernels are compiled, not one that was installed
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=package)
     assert (done.stderr, done.stdout.splitlines()) == ("", [first, "1728.0"])
