@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from benchmarks.accuracy.results import Result
-from benchmarks.accuracy.rows import RECIPE, Line, Row, Table
+from benchmarks.accuracy.rows import Line, Row, Table
 
 LEVELS = (95, 97, 98)
 _NOTE = """Core-minutes of training until a validation first reached an accuracy: {val_episodes} tasks of validation
@@ -27,7 +27,7 @@ def best(result: Result) -> float:
 
 def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     """The section of a page, without its heading; photos, which no run brings to the lowest level, are left out."""
-    runs = {row: result for row, result in measured.items() if row.variant in ("", RECIPE) and _drawings(table, row)}
+    runs = {row: result for row, result in measured.items() if not row.searched and _drawings(table, row)}
     there = {row: result for row, result in runs.items() if reached(result, LEVELS[0]) is not None}
     validation = table.source["domains"]["omniglot"]["set"]["eval"]
     yield from (_NOTE.format(**validation, times=table.source["validations"]), "")
@@ -60,5 +60,4 @@ def _name(table: Table, row: Row, result: Result) -> str:
     """Setting and learner; with the shots of its validations if they are not those of the setting."""
     shots = result["experiment"]["task"]["shots"]
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
-    label = (table.recipe(row.setting, row.learner) if row.variant else table.said(Line(row.learner)))["label"]
-    return f"{row.setting}: {label}{other}"
+    return f"{row.setting}: {table.label(Line(row.learner), row.setting, row.variant)}{other}"

@@ -29,6 +29,11 @@ class Row(NamedTuple):
         return "-".join(word for word in (self.learner, self.setting, self.variant, str(self.seed)) if word)
 
     @property
+    def searched(self) -> bool:
+        """Whether this is a variant of the search."""
+        return self.variant not in ("", RECIPE)
+
+    @property
     def result(self) -> Path:
         """The file that keeps what was measured."""
         return RESULTS / f"{self.name}.json"
@@ -66,6 +71,11 @@ class Table(NamedTuple):
         """What rows.yaml says of a learner's recipe for a setting."""
         found: Values = self.source["recipes"][setting]["learners"][learner]
         return found
+
+    def label(self, line: Line, setting: str, variant: str) -> str:
+        """The name that a line, or the recipe of its learner, has on the pages."""
+        label: str = (self.recipe(setting, line.learner) if variant == RECIPE else self.said(line))["label"]
+        return label
 
     def lines(self, learner: str) -> list[Line]:
         """The lines that a learner's runs fill."""

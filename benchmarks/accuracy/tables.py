@@ -57,7 +57,7 @@ def _rows(table: Table, setting: str, variant: str, groups: Mapping[Line, Sequen
 def _label(table: Table, line: Line, place: tuple[str, str], runs: Sequence[Result]) -> str:
     setting, variant = place
     said = table.said(Line(line.learner)).get("departs")
-    name = (table.recipe(setting, line.learner) if variant == RECIPE else table.said(line))["label"]
+    name = table.label(line, setting, variant)
     ran = {one for run in runs for one in departures(table, Row(line.learner, setting, run["seed"], variant), run)}
     notes = [said] * bool(said) + [f"run with {', '.join(sorted(ran))}"] * bool(ran)
     return f"{name} ({'; '.join(notes)})" if notes else name
@@ -77,7 +77,7 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
     """The section about the search, if any of its variants was measured."""
     source = table.source["search"]
     line, setting = Line(source["learner"]), source["setting"]
-    found = {row: result for row, result in measured.items() if row.variant not in ("", RECIPE)}
+    found = {row: result for row, result in measured.items() if row.searched}
     if not found:
         return
     values, base = table.setting(setting), table.experiment(Row(line.learner, setting, 0, "base"))

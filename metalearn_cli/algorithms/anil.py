@@ -9,7 +9,7 @@ from pydantic import Field
 
 from metalearn_cli.core.gradient import gradient_learner
 from metalearn_cli.core.heads import from_zero, is_head, require_zero_head, with_zero_head
-from metalearn_cli.core.inner_loop import InnerLoop, as_learned
+from metalearn_cli.core.inner_loop import InnerLoop
 from metalearn_cli.core.meta import Learner, Problem, Traits
 from metalearn_cli.core.rules import fixed_rate
 from metalearn_cli.settings import Choice, Steps
@@ -38,16 +38,10 @@ def build(config: Config, problem: Problem) -> Learner:
     The body does not move within a task, so the features of a support set are computed once for all inner steps, and
     the meta-gradient (its second-order part too) goes through them once. This is exact, not an approximation.
     """
+    rule, ways, start = fixed_rate(config.inner_lr), problem.ways, None
+    loop = InnerLoop(problem, rule, config.second_order, moves=is_head, head_reads=lambda features: features)
     if config.zero_head:
         require_zero_head(problem.network, "anil", config.inner_steps)
-    loop = InnerLoop(
-        problem,
-        fixed_rate(config.inner_lr),
-        config.second_order,
-        moves=is_head,
-        begin=from_zero(problem) if config.zero_head else as_learned,
-        head_reads=lambda features: features,
-    )
-    traits = Traits(config.inner_steps, config.second_order, None if config.zero_head else problem.ways)
-    start = with_zero_head(problem.network.initial()) if config.zero_head else None
-    return gradient_learner(loop, traits, params=start)
+        loop, ways = loop._replace(begin=from_zero(problem)), None
+        start = with_zero_head(problem.network.initial())
+    return gradient_learner(loop, Traits(config.inner_steps, config.second_order, ways), params=start)

@@ -40,15 +40,13 @@ class Config(Choice):
 
 def build(config: Config, problem: Problem) -> Learner:
     """MAML with its first- or second-order meta-gradient."""
+    loop, ways, start = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order), problem.ways, None
     if config.zero_head:
         require_zero_head(problem.network, "maml", config.inner_steps)
-    loop = InnerLoop(problem, fixed_rate(config.inner_lr), config.second_order)
-    if config.zero_head:
-        loop = loop._replace(begin=from_zero(problem), pulls=after_the_head)
-    traits = Traits(config.inner_steps, config.second_order, None if config.zero_head else problem.ways)
-    # The stored head is zero too, so that a checkpoint shows the head that every task starts from.
-    start = with_zero_head(problem.network.initial()) if config.zero_head else None
-    learner = gradient_learner(loop, traits, params=start)
+        loop, ways = loop._replace(begin=from_zero(problem), pulls=after_the_head), None
+        # The stored head is zero too, so that a checkpoint shows the head that every task starts from.
+        start = with_zero_head(problem.network.initial())
+    learner = gradient_learner(loop, Traits(config.inner_steps, config.second_order, ways), params=start)
     if config.gradient == "reverse":
         return learner
 
