@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from benchmarks.accuracy.results import Result
-from benchmarks.accuracy.rows import Line, Row, Table
+from benchmarks.accuracy.rows import Row, Table
 
 LEVELS = (95, 97, 98)
 _NOTE = """Core-minutes of training until a validation first reached an accuracy: {val_episodes} tasks of validation
@@ -60,4 +60,4 @@ def _name(table: Table, row: Row, result: Result) -> str:
     """Setting and learner; with the shots of its validations if they are not those of the setting."""
     shots = result["experiment"]["task"]["shots"]
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
-    return f"{row.setting}: {table.label(Line(row.learner), row.setting, row.variant)}{other}"
+    return f"{row.setting}: {table.label(table.lines(row)[0], row.setting)}{other}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.accuracy.curves import times
 from benchmarks.accuracy.results import Result, compute
-from benchmarks.accuracy.rows import FOLDER, Line, Row, Table
+from benchmarks.accuracy.rows import FOLDER, Row, Table
 from benchmarks.accuracy.tables import counts, recipes, search, settings
 
 PAGE = FOLDER / "ACCURACY.md"
@@ -48,8 +48,8 @@ def _missing(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     missing: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in table.rows:
         if row not in measured:
-            group = "search" if row.searched else f"{row.setting} recipes" if row.variant else row.setting
-            name = row.variant if row.searched else table.said(Line(row.learner))["label"]
+            group = "search" if row.searched else f"{row.setting} recipes" if row.recipe else row.setting
+            name = row.variant if row.searched else table.label(table.lines(row)[0], row.setting)
             missing[group][name].append(row.seed)
     for setting, names in missing.items():
         yield f"- {setting}: {'; '.join(name + _seeds(seeds) for name, seeds in names.items())}"

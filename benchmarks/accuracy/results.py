@@ -46,12 +46,14 @@ def results(folder: Path = RESULTS) -> dict[Row, Result]:
     return {Row(one["learner"], one["setting"], one["seed"], one.get("variant", "")): one for one in found}
 
 
-def grouped(table: Table, measured: Mapping[Row, Result], setting: str, variant: str = "") -> dict[Line, list[Result]]:
-    """The runs of a setting and a variant by line; a line under `also` has the runs that fill it."""
+def grouped(
+    table: Table, measured: Mapping[Row, Result], setting: str, recipes: bool = False
+) -> dict[Line, list[Result]]:
+    """The runs of a setting, or of its recipes, by line; a line under `also` has the runs that fill it."""
     groups: dict[Line, list[Result]] = {}
     for row, result in sorted(measured.items()):
-        if (row.setting, row.variant) == (setting, variant):
-            for line in table.lines(row.learner):
+        if row.setting == setting and not row.searched and row.recipe == recipes:
+            for line in table.lines(row):
                 if _measured(result, line):
                     groups.setdefault(line, []).append(result)
     return groups

@@ -15,7 +15,8 @@ Values = Mapping[str, Any]
 class Row(NamedTuple):
     """One learner in one setting with one training seed: one run, and one result file.
 
-    `variant` names a variant of the search, or is RECIPE; it is empty for the learner as the table has it.
+    `variant` names a variant of the search, or a recipe if it begins with RECIPE; it is empty for the learner as the
+    table has it.
     """
 
     learner: str
@@ -29,9 +30,14 @@ class Row(NamedTuple):
         return "-".join(word for word in (self.learner, self.setting, self.variant, str(self.seed)) if word)
 
     @property
+    def recipe(self) -> bool:
+        """Whether this is a recipe."""
+        return self.variant.startswith(RECIPE)
+
+    @property
     def searched(self) -> bool:
         """Whether this is a variant of the search."""
-        return self.variant not in ("", RECIPE)
+        return self.variant != "" and not self.recipe
 
     @property
     def result(self) -> Path:
@@ -40,10 +46,11 @@ class Row(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One way to measure the runs of a learner: its own, or one of those under `also`."""
+    """One way to measure the runs of a learner or of its `recipe`: its own, or one of those under `also`."""
 
     learner: str
     also: str = ""
+    recipe: str = ""
 
 
 class Table(NamedTuple):
@@ -67,19 +74,20 @@ class Table(NamedTuple):
         learner: Values = self.source["learners"][line.learner]
         return learner["also"][line.also] if line.also else learner
 
-    def recipe(self, setting: str, learner: str) -> Values:
-        """What rows.yaml says of a learner's recipe for a setting."""
-        found: Values = self.source["recipes"][setting]["learners"][learner]
+    def recipe(self, setting: str, line: Line) -> Values:
+        """What rows.yaml says of the recipe of a line."""
+        found: Values = self.source["recipes"][setting]["learners"][line.learner][line.recipe]
         return found
 
-    def label(self, line: Line, setting: str, variant: str) -> str:
-        """The name that a line, or the recipe of its learner, has on the pages."""
-        label: str = (self.recipe(setting, line.learner) if variant == RECIPE else self.said(line))["label"]
+    def label(self, line: Line, setting: str) -> str:
+        """The name that a line of a setting has on the pages."""
+        label: str = (self.recipe(setting, line) if line.recipe else self.said(line))["label"]
         return label
 
-    def lines(self, learner: str) -> list[Line]:
-        """The lines that a learner's runs fill."""
-        return [Line(learner), *(Line(learner, also) for also in self.source["learners"][learner].get("also", ()))]
+    def lines(self, row: Row) -> list[Line]:
+        """The lines that a run fills."""
+        also = ("", *self.source["learners"][row.learner].get("also", ()))
+        return [Line(row.learner, one, row.variant if row.recipe else "") for one in also]
 
     def columns(self, setting: str, line: Line) -> list[str]:
         """The names of the columns in which a line of a setting is measured, each a way to measure."""
@@ -112,8 +120,8 @@ class Table(NamedTuple):
         return [f"{key}={shots if value == 'K' else value}" for key, value in values.items()]
 
     def _variant(self, row: Row) -> list[Values]:
-        if row.variant == RECIPE:
-            return [self.recipe(row.setting, row.learner)["set"]]
+        if row.recipe:
+            return [self.recipe(row.setting, self.lines(row)[0])["set"]]
         search = self.source["search"]
         return [search["set"], search["variants"][row.variant]] if row.variant else []
 
@@ -142,7 +150,10 @@ def _rows(source: Values) -> Iterator[Row]:
             named = search["variants"] if row["variants"] == "every" else row["variants"]
             yield from (Row(search["learner"], search["setting"], 0, variant) for variant in named)
             continue
-        variant, named = (RECIPE, row["recipe"]) if "recipe" in row else ("", row["learner"])
-        learners = source["learners"] if named == "every" else [named]
+        if "recipe" in row:
+            setting, learner = row["setting"], row["recipe"]
+            yield from (Row(learner, setting, 0, recipe) for recipe in source["recipes"][setting]["learners"][learner])
+            continue
+        learners = source["learners"] if row["learner"] == "every" else [row["learner"]]
         for learner in learners:
-            yield from (Row(learner, row["setting"], seed, variant) for seed in row.get("seeds", [0]))
+            yield from (Row(learner, row["setting"], seed) for seed in row.get("seeds", [0]))

@@ -35,7 +35,7 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
         core, "train", str(file), "--run-dir", str(folder), "--resume", "--json", "--quiet", spent=spent
     )
     best = trained["best"]
-    own, *also = table.lines(row.learner)
+    own, *also = table.lines(row)
     experiment = table.experiment(row)
     result = {
         **{key: value for key, value in row._asdict().items() if value != ""},

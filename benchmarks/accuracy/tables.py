@@ -7,7 +7,7 @@ from textwrap import fill
 
 from benchmarks.accuracy.curves import best
 from benchmarks.accuracy.results import VERDICTS, Result, core_hours, departures, flat, grouped, score, verdicts
-from benchmarks.accuracy.rows import RECIPE, Line, Row, Table, Values
+from benchmarks.accuracy.rows import Line, Row, Table, Values
 
 
 def counts(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
@@ -36,11 +36,11 @@ def settings(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterat
                     yield from (fill(domain["about"], 118), "")
                 tasks = table.experiment(Row("maml", setting, 0))["outer"]["meta_batch_size"]
                 yield from (f"Meta-batches of {tasks} tasks.", "")
-                yield from _rows(table, setting, "", groups)
+                yield from _rows(table, setting, groups)
                 yield ""
 
 
-def _rows(table: Table, setting: str, variant: str, groups: Mapping[Line, Sequence[Result]]) -> Iterator[str]:
+def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -> Iterator[str]:
     columns = list(table.domain(setting)["columns"])
     # The column that every line of the setting has decides the order.
     shared = next(column for column in columns if all(column in table.columns(setting, line) for line in groups))
@@ -51,14 +51,14 @@ def _rows(table: Table, setting: str, variant: str, groups: Mapping[Line, Sequen
         cells = [score(runs, line, column).cell if column in own else "" for column in columns]
         hours = "the same runs" if line.also else f"{core_hours(runs) / len(runs):.2f}"
         cells += [_published(table, line, setting, runs), str(len(runs)), f"{runs[0]['tasks']:,}", hours]
-        yield f"| {_label(table, line, (setting, variant), runs)} | {' | '.join(cells)} |"
+        yield f"| {_label(table, line, setting, runs)} | {' | '.join(cells)} |"
 
 
-def _label(table: Table, line: Line, place: tuple[str, str], runs: Sequence[Result]) -> str:
-    setting, variant = place
+def _label(table: Table, line: Line, setting: str, runs: Sequence[Result]) -> str:
     said = table.said(Line(line.learner)).get("departs")
-    name = table.label(line, setting, variant)
-    ran = {one for run in runs for one in departures(table, Row(line.learner, setting, run["seed"], variant), run)}
+    name = table.label(line, setting)
+    rows = (Row(line.learner, setting, run["seed"], line.recipe) for run in runs)
+    ran = {one for row, run in zip(rows, runs, strict=True) for one in departures(table, row, run)}
     notes = [said] * bool(said) + [f"run with {', '.join(sorted(ran))}"] * bool(ran)
     return f"{name} ({'; '.join(notes)})" if notes else name
 
@@ -111,17 +111,16 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
 def recipes(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator[str]:
     """A section for each setting of which a recipe was measured."""
     for setting, recipe in table.source["recipes"].items():
-        if groups := grouped(table, measured, setting, RECIPE):
+        if groups := grouped(table, measured, setting, recipes=True):
             values = table.setting(setting)
             yield f"{depth} Recipes: {values['task.ways']}-way {values['task.shots']}-shot"
             yield ""
             yield fill(f"{recipe['about']} What each has otherwise than the learner's row:", 118)
             yield ""
-            for learner, said in recipe["learners"].items():
-                if Line(learner) in groups:
-                    yield fill(f"- {said['label']}: {_changes(said['set'])}", 118, subsequent_indent="  ")
+            for said in [table.recipe(setting, line) for line in groups if not line.also]:
+                yield fill(f"- {said['label']}: {_changes(said['set'])}", 118, subsequent_indent="  ")
             yield ""
-            yield from _rows(table, setting, RECIPE, groups)
+            yield from _rows(table, setting, groups)
             yield ""
 
 

@@ -29,7 +29,7 @@ Split = Mapping[str, Sequence[str]]
 
 
 Rotations = Literal["none", "classes", "task"]
-Augmentation = Literal["crop", "flip", "jitter"]
+Augmentation = Literal["crop", "flip", "affine", "jitter"]
 Normalisation = Literal["dataset", "imagenet", "none"]
 
 
@@ -39,7 +39,8 @@ class Pictures(Choice):
     `normalisation`: "dataset": as the dataset's own file defines it; "imagenet": by the mean and standard deviation of
         ImageNet; "none": pixels from 0 to 1.
     `augmentation`: in training only and anew for every picture of a task: "crop" moves it by up to an eighth, "flip"
-        mirrors it left to right half of the time, "jitter" changes brightness, contrast and saturation by up to 40 %.
+        mirrors it left to right half of the time, "affine" turns it by up to 15 degrees, stretches each side by up to
+        15 % and slants it by up to a fifth, "jitter" changes brightness, contrast and saturation by up to 40 %.
     `features`: a pretrained network. Its features are stored beside the pictures, and learners read them in place of
         pixels. With it `normalisation` and rotations have no effect, and `augmentation` needs 2 `views` or more.
     """

@@ -33,7 +33,7 @@ def result(row: Row, accuracy: float, **more) -> dict:
     def columns(line: Line) -> dict:
         return {column: {"accuracy": accuracy, "ci95": 0.001} for column in TABLE.columns(row.setting, line)}
 
-    own, *also = TABLE.lines(row.learner)
+    own, *also = TABLE.lines(row)
     return {
         **row._asdict(), "experiment": TABLE.experiment(row), "iterations": 100, "tasks": 1600, "core_seconds": 3600,
         "curve": [[50, accuracy - 0.01], [100, accuracy]], "processor": "one", "columns": columns(own),
@@ -101,7 +101,7 @@ def test_all_runs_of_a_setting_were_measured_on_the_same_episodes():
 def test_every_row_is_an_experiment_that_loads_with_its_columns(row):
     experiment = from_mapping(TABLE.experiment(row), row.name)
     assert experiment.seed == row.seed
-    for line in TABLE.lines(row.learner):
+    for line in TABLE.lines(row):
         for column in TABLE.columns(row.setting, line):
             measured = with_overrides(experiment, TABLE.measure(row, column, line))
             values = TABLE.setting(row.setting)
@@ -198,20 +198,25 @@ def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
 
 
 def test_a_recipe_is_measured_against_its_published_figure_in_a_table_of_its_own():
-    told, recipe = page(0.97, 0.971, 0.969, variant=RECIPE), TABLE.recipe("20w1s", "maml")
+    told, recipe = page(0.97, 0.971, 0.969, variant=RECIPE), TABLE.recipe("20w1s", Line("maml", recipe=RECIPE))
     [line] = [line for line in told.splitlines() if line.startswith(f"| {recipe['label']} | 97.00, std 0.10")]
     assert "A 95.8: above" in line
     assert f"- {recipe['label']}: task.ways {recipe['set']['task.ways']}, " in told
     assert "| all | 0 | 0 | 0 | 0 | 0 | 0 |" in told  # other recipes than those of the figures
     missing = [line for text in (told, page(0.97)) for line in text.splitlines() if line.startswith("- 20w1s recipes")]
-    assert ["MAML, second order" in line for line in missing] == [False, True]
+    assert [re.search(rf"{recipe['label']}[;\n]", line + "\n") is None for line in missing] == [True, False]
 
 
-def test_every_recipe_is_planned():
-    planned = {(row.setting, row.learner) for row in TABLE.rows if row.variant == RECIPE}
+def test_every_recipe_is_planned_and_no_variant_of_the_search_is_called_as_one():
+    planned = {(row.setting, row.learner, row.variant) for row in TABLE.rows if row.recipe}
+    every = TABLE.source["recipes"].items()
     assert planned == {
-        (setting, one) for setting, recipe in TABLE.source["recipes"].items() for one in recipe["learners"]
+        (setting, learner, name)
+        for setting, said in every
+        for learner, recipes in said["learners"].items()
+        for name in recipes
     }
+    assert not any(name.startswith(RECIPE) for name in TABLE.source["search"]["variants"])
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_validation_that_reached_it():

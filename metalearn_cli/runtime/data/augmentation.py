@@ -3,28 +3,39 @@
 Legend: N pictures, C channels, H height, W width.
 """
 
+import math
 from collections.abc import Collection
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-
-CHANCES = 6
-"""The number of random numbers that the changes of one picture need."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 _STRENGTH = 0.4
 _REACH = 8  # a picture moves by up to 1 / 8 of its side
+_TURN = math.radians(15)
+_STRETCH = 0.15
+_SLANT = 0.2
+
+
+def chances_for(kinds: Collection[str]) -> int:
+    """The number of random numbers that the changes of one picture need."""
+    return 10 if "affine" in kinds else 6
 
 
 def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tensor:
-    """Pictures [N, C, H, W] with values 0..1, changed by the random numbers `chances` [N, CHANCES] (uniform in 0..1).
+    """Pictures [N, C, H, W] with values 0..1, changed by random numbers [N, chances(kinds)], uniform in 0..1.
 
-    Kinds: "crop" moves a picture by up to an eighth each way, its edge repeated; "flip" mirrors half of them left to
-    right; "jitter" multiplies brightness, contrast and saturation by 0.6 to 1.4 each, within 0..1.
+    Kinds: "crop" moves a picture by up to an eighth each way; "flip" mirrors half of them left to right; "affine" turns
+    a picture by up to 15 degrees, stretches each side by a factor of 0.85 to 1.15 and slants it by up to a fifth of its
+    height; "jitter" multiplies brightness, contrast and saturation by 0.6 to 1.4 each, within 0..1. What a picture does
+    not cover is filled by its edge.
     """
     if "jitter" in kinds:
         pictures = _jittered(pictures, 1 + _STRENGTH * (2 * chances[:, 3:6] - 1))
+    if "affine" in kinds:
+        pictures = _transformed(pictures, 2 * chances[:, 6:10] - 1)
     if {"crop", "flip"} & {*kinds}:
         pictures = _moved(pictures, chances, crop="crop" in kinds, flip="flip" in kinds)
     return pictures
@@ -42,9 +53,7 @@ def resized_to(pictures: Tensor, shape: tuple[int, int, int]) -> Tensor:
         pictures = pictures.expand(-1, 3, -1, -1)
     if pictures.shape[2:] == (height, width):
         return pictures
-    return torch.nn.functional.interpolate(
-        pictures, (height, width), mode="bilinear", antialias=True, align_corners=False
-    )
+    return F.interpolate(pictures, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -69,6 +78,19 @@ def _jittered(pictures: Tensor, factors: Tensor) -> Tensor:
         plain = grey(pictures)
         pictures = (plain + (pictures - plain) * saturation).clamp(0, 1)
     return pictures
+
+
+def _transformed(pictures: Tensor, strengths: Tensor) -> Tensor:
+    """Pictures turned, stretched and slanted by `strengths` [N, 4] in -1..1, about their middle; bilinear."""
+    turn, wide, high, slant = strengths.mul(strengths.new_tensor([_TURN, _STRETCH, _STRETCH, _SLANT])).unbind(1)
+    cosine, sine, wide, high = turn.cos(), turn.sin(), 1 + wide, 1 + high
+    # For each pixel of the result, the place in the picture from which it comes: in units of half a picture's width and
+    # height, as torch has it, so what mixes the two is scaled by their ratio.
+    ratio, still = pictures.shape[2] / pictures.shape[3], torch.zeros_like(turn)
+    across = torch.stack([cosine * wide, (slant * cosine - sine) * high * ratio, still], 1)
+    down = torch.stack([sine * wide / ratio, (slant * sine + cosine) * high, still], 1)
+    places = F.affine_grid(torch.stack([across, down], 1), list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, places, padding_mode="border", align_corners=False)
 
 
 def _moved(pictures: Tensor, chances: Tensor, crop: bool, flip: bool) -> Tensor:

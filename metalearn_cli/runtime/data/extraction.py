@@ -14,7 +14,7 @@ from torch import Tensor
 from metalearn_cli.errors import ConfigError
 from metalearn_cli.experiment.registry import EXTRACTED, module_of
 from metalearn_cli.extractors import Extractor
-from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, per_channel
+from metalearn_cli.runtime.data.augmentation import augmented, chances_for, per_channel
 from metalearn_cli.runtime.data.pixels import CPU
 from metalearn_cli.runtime.data.random_streams import generator_for
 from metalearn_cli.runtime.data.torch_threads import torch_alone
@@ -94,8 +94,9 @@ def views_of(pictures: NDArray[np.uint8], numbers: range, views: int, augmentati
     plain = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(torch.float32) / 255
     versions = [plain]
     for view in range(1, views):
-        chances = [generator_for(view, "views", 0, number).random(CHANCES, dtype=np.float32) for number in numbers]
-        versions.append(augmented(plain, torch.from_numpy(np.stack(chances)), augmentation))
+        generators = [generator_for(view, "views", 0, number) for number in numbers]
+        changes = np.stack([one.random(chances_for(augmentation), dtype=np.float32) for one in generators])
+        versions.append(augmented(plain, torch.from_numpy(changes), augmentation))
     changed = torch.stack(versions, 1).flatten(0, 1).mul(255).round().clamp(0, 255).to(torch.uint8)
     stored: NDArray[np.uint8] = changed.permute(0, 2, 3, 1).contiguous().numpy()
     return stored

@@ -16,7 +16,7 @@ from torch import Tensor
 from metalearn_cli.core.tasks import Examples, Task, keyed
 from metalearn_cli.datasets import Part, Preprocessing, Sampling
 from metalearn_cli.errors import ConfigError, DataError
-from metalearn_cli.runtime.data.augmentation import CHANCES, augmented, per_channel, resized_to
+from metalearn_cli.runtime.data.augmentation import augmented, chances_for, per_channel, resized_to
 from metalearn_cli.runtime.data.pixels import Pixels, normalised, sent, turned
 from metalearn_cli.runtime.data.random_streams import generator_for, keys_for
 from metalearn_cli.storage.prepared.dataset import Prepared
@@ -68,7 +68,7 @@ class Pool(NamedTuple):
 class Draw(NamedTuple):
     """The pictures of one task: image numbers [W, E] (shots first), and turns [W] in units of 90 degrees.
 
-    `chances` [W, E, CHANCES]: random numbers for the augmentation of each image. `view` [W, E] (only for features): the
+    `chances` [W, E, R]: R random numbers for the augmentation of each image. `view` [W, E] (only for features): the
     stored version to take of each image; None takes the first.
     """
 
@@ -141,10 +141,11 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     images = [pool.starts[c] + generator.choice(pool.counts[c], examples, replace=False) for c in classes]
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
     # These are drawn last, so that a task has the same pictures with and without augmentation.
-    chances = generator.random((spec.ways, examples, CHANCES), dtype=np.float32) if pool.augmentation else None
+    each = (spec.ways, examples, chances_for(pool.augmentation))
+    changes = generator.random(each, dtype=np.float32) if pool.augmentation else None
     several = pool.views > 1 and pool.part == "train"
     view = generator.integers(0, pool.views, (spec.ways, examples)) if several else None
-    return Draw(np.stack(images), turns, chances, view)
+    return Draw(np.stack(images), turns, changes, view)
 
 
 def classes_of(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -174,8 +175,8 @@ def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
     plain = normalised(pixels, (0.0,) * stored[0], (1.0,) * stored[0])
     pictures = resized_to(plain.flatten(0, 2), (pool.shape[0], height, width))
     if pool.augmentation:
-        chances = torch.from_numpy(np.stack([task.chances for task in draws if task.chances is not None]))
-        pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)
+        changes = torch.from_numpy(np.stack([task.chances for task in draws if task.chances is not None]))
+        pictures = augmented(pictures, sent(changes, pixels.device).flatten(0, 2), pool.augmentation)
     mean, std = (per_channel(tuple(values), pixels.device) for values in (pool.mean, pool.std))
     return ((pictures - mean) / std).reshape(*plain.shape[:3], *pool.shape)
 
