@@ -72,7 +72,7 @@ def drawn(table: Table, measured: Mapping[Row, Result]) -> str:
             panel = axes[settings.index(setting)][_COLUMNS.index(column)]
             for point in shown:
                 style = _style(learners.index(point.learner))
-                name = table.said(Line(point.learner))["label"]
+                name = table.said(Line(point.learner), setting)["label"]
                 panel.errorbar(point.hours, point.mean, point.half, label=name, markersize=5, **style)
             values = table.setting(setting)
             panel.set_title(f"{values['task.ways']}-way {values['task.shots']}-shot, column {column}")

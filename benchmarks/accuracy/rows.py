@@ -69,35 +69,30 @@ class Table(NamedTuple):
         values: Values = self.domain(setting)["settings"][setting]
         return values
 
-    def said(self, line: Line) -> Values:
-        """What rows.yaml says of a line: its label, its published figures."""
-        learner: Values = self.source["learners"][line.learner]
-        return learner["also"][line.also] if line.also else learner
+    def said(self, line: Line, setting: str) -> Values:
+        """What rows.yaml says of a line of a setting: its label, its published figures.
 
-    def recipe(self, setting: str, line: Line) -> Values:
-        """What rows.yaml says of the recipe of a line."""
-        found: Values = self.source["recipes"][setting]["learners"][line.learner][line.recipe]
-        return found
-
-    def label(self, line: Line, setting: str) -> str:
-        """The name that a line of a setting has on the pages."""
-        label: str = (self.recipe(setting, line) if line.recipe else self.said(line))["label"]
-        return label
+        A recipe has its own words and values, and for the rest those of its learner.
+        """
+        found: Values = self.source["learners"][line.learner]
+        if line.recipe:
+            found = {**found, **self.source["recipes"][setting]["learners"][line.learner][line.recipe]}
+        return found["also"][line.also] if line.also else found
 
     def lines(self, row: Row) -> list[Line]:
         """The lines that a run fills."""
-        also = ("", *self.source["learners"][row.learner].get("also", ()))
-        return [Line(row.learner, one, row.variant if row.recipe else "") for one in also]
+        own = Line(row.learner, recipe=row.variant if row.recipe else "")
+        return [own, *(own._replace(also=also) for also in self.said(own, row.setting).get("also", ()))]
 
     def columns(self, setting: str, line: Line) -> list[str]:
         """The names of the columns in which a line of a setting is measured, each a way to measure."""
         every = list(self.domain(setting)["columns"])
-        named = self.said(line).get("columns", every)
+        named = self.said(line, setting).get("columns", every)
         return [column for column in every if column in named]
 
     def published(self, line: Line, setting: str, column: str) -> float | None:
         """The published accuracy in percent in the same protocol, if there is one."""
-        value = self.said(line).get("published", {}).get(column, {}).get(setting)
+        value = self.said(line, setting).get("published", {}).get(column, {}).get(setting)
         return None if value is None else float(value)
 
     def experiment(self, row: Row) -> dict[str, Any]:
@@ -116,12 +111,12 @@ class Table(NamedTuple):
         shots = self.setting(row.setting)["task.shots"]
         values = {"task.shots": "K"} | self.domain(row.setting)["columns"][column]
         if line.also:
-            values |= self.said(line).get("set", {})
+            values |= self.said(line, row.setting).get("set", {})
         return [f"{key}={shots if value == 'K' else value}" for key, value in values.items()]
 
     def _variant(self, row: Row) -> list[Values]:
         if row.recipe:
-            return [self.recipe(row.setting, self.lines(row)[0])["set"]]
+            return [self.said(self.lines(row)[0], row.setting)["set"]]
         search = self.source["search"]
         return [search["set"], search["variants"][row.variant]] if row.variant else []
 

@@ -80,7 +80,7 @@ def _columns(table: Table, row: Row, line: Line, folder: Path, core: int) -> dic
 
 def _measured(table: Table, row: Row, column: str, line: Line, folder: Path, core: int) -> dict[str, Any]:
     sets = [word for override in table.measure(row, column, line) for word in ("--set", override)]
-    every = table.said(line).get("checkpoint") == "all"
+    every = table.said(line, row.setting).get("checkpoint") == "all"
     checkpoint, episodes = folder if every else folder / "checkpoints/best.pt", table.domain(row.setting)["episodes"]
     words = ["eval", "--checkpoint", str(checkpoint), "--episodes", str(episodes), *sets]
     found = _metalearn(core, *words)

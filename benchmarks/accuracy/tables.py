@@ -55,8 +55,8 @@ def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -
 
 
 def _label(table: Table, line: Line, setting: str, runs: Sequence[Result]) -> str:
-    said = table.said(Line(line.learner)).get("departs")
-    name = table.label(line, setting)
+    said = table.said(line._replace(also=""), setting).get("departs")
+    name = table.said(line, setting)["label"]
     rows = (Row(line.learner, setting, run["seed"], line.recipe) for run in runs)
     ran = {one for row, run in zip(rows, runs, strict=True) for one in departures(table, row, run)}
     notes = [said] * bool(said) + [f"run with {', '.join(sorted(ran))}"] * bool(ran)
@@ -69,7 +69,7 @@ def _published(table: Table, line: Line, setting: str, runs: Sequence[Result]) -
         figure = table.published(line, setting, column)
         if figure is not None:
             said.append(f"{column} {figure:g}: {score(runs, line, column).verdict(figure)}")
-    source = table.said(line).get("published", {}).get("source", "")
+    source = table.said(line, setting).get("published", {}).get("source", "")
     return f"{', '.join(said)} ({source})" if said else ""
 
 
@@ -82,9 +82,9 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
         return
     values, base = table.setting(setting), table.experiment(Row(line.learner, setting, 0, "base"))
     algorithm, outer = base["algorithm"], base["outer"]
-    yield f"{depth} Search: {table.said(line)['label']}, {values['task.ways']}-way {values['task.shots']}-shot"
+    yield f"{depth} Search: {table.said(line, setting)['label']}, {values['task.ways']}-way {values['task.shots']}-shot"
     yield ""
-    figure, paper = table.published(line, setting, "A"), table.said(line)["published"]["source"]
+    figure, paper = table.published(line, setting, "A"), table.said(line, setting)["published"]["source"]
     yield fill(
         f"Published: A {figure:g} ({paper}). Each variant changes something in this base: "
         f"inner rate {algorithm['inner_lr']:g}, inner steps {algorithm['inner_steps']}, "
@@ -117,7 +117,7 @@ def recipes(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterato
             yield ""
             yield fill(f"{recipe['about']} What each has otherwise than the learner's row:", 118)
             yield ""
-            for said in [table.recipe(setting, line) for line in groups if not line.also]:
+            for said in [table.said(line, setting) for line in groups if not line.also]:
                 yield fill(f"- {said['label']}: {_changes(said['set'])}", 118, subsequent_indent="  ")
             yield ""
             yield from _rows(table, setting, groups)

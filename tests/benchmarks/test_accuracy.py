@@ -198,13 +198,24 @@ def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
 
 
 def test_a_recipe_is_measured_against_its_published_figure_in_a_table_of_its_own():
-    told, recipe = page(0.97, 0.971, 0.969, variant=RECIPE), TABLE.recipe("20w1s", Line("maml", recipe=RECIPE))
+    told, recipe = page(0.97, 0.971, 0.969, variant=RECIPE), TABLE.said(Line("maml", recipe=RECIPE), "20w1s")
     [line] = [line for line in told.splitlines() if line.startswith(f"| {recipe['label']} | 97.00, std 0.10")]
     assert "A 95.8: above" in line
     assert f"- {recipe['label']}: task.ways {recipe['set']['task.ways']}, " in told
     assert "| all | 0 | 0 | 0 | 0 | 0 | 0 |" in told  # other recipes than those of the figures
     missing = [line for text in (told, page(0.97)) for line in text.splitlines() if line.startswith("- 20w1s recipes")]
     assert [re.search(rf"{recipe['label']}[;\n]", line + "\n") is None for line in missing] == [True, False]
+
+
+def test_what_a_recipe_does_not_say_is_said_by_its_learner():
+    own, recipe = (TABLE.said(Line("protonet", recipe=name), "20w1s") for name in ("", RECIPE))
+    assert recipe["published"] == own["published"]
+    assert recipe["label"] != own["label"]
+    row = Row("protonet", "20w1s", 0, "recipe_augmented")
+    *_, ensemble = TABLE.lines(row)
+    assert "ensemble" in TABLE.said(ensemble, "20w1s")["label"]
+    assert TABLE.published(ensemble, "20w1s", "C") is None
+    assert TABLE.experiment(row)["checkpoint"]["keep_best"] > 1
 
 
 def test_every_recipe_is_planned_and_no_variant_of_the_search_is_called_as_one():

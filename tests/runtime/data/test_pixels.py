@@ -18,7 +18,7 @@ SPEC = TaskSpec(ways=3, shots=2, queries=3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
 
 
-def pool(images: Pixels, shape=(3, 6, 6), augmentation=("crop", "flip", "jitter")) -> Pool:
+def pool(images: Pixels, shape=(3, 6, 6), augmentation=("crop", "flip", "affine", "jitter")) -> Pool:
     starts = np.tile(np.arange(4) * 5, 4)
     turns = np.repeat(np.arange(4), 4)
     return Pool("train", images, starts, np.full(16, 5), turns, False, augmentation, shape, (0.4,) * 3, (0.2,) * 3)
@@ -37,7 +37,7 @@ def test_what_is_taken_can_be_written_to_and_the_store_stays():
 
 
 @pytest.mark.parametrize("resident", [True, False])
-@pytest.mark.parametrize("augmentation", [(), ("crop", "flip", "jitter")])
+@pytest.mark.parametrize("augmentation", [(), ("crop", "flip", "affine", "jitter")])
 @pytest.mark.parametrize("shape", [(3, 6, 6), (1, 4, 4)])
 def test_a_task_is_made_on_the_device_and_nothing_waits_for_it(resident, augmentation, shape):
     stored = torch.from_numpy(IMAGES)

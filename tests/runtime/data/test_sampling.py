@@ -191,7 +191,7 @@ def test_augmentation_changes_pixels_but_not_which_pictures_are_drawn():
 
 
 def test_augmented_tasks_are_functions_of_their_numbers_too():
-    sampler = sampling.picture_sampler(augmenting(("crop", "flip", "jitter")), SPEC, 0)
+    sampler = sampling.picture_sampler(augmenting(("crop", "flip", "affine", "jitter")), SPEC, 0)
     assert torch.equal(sampler(2, [5]).query.inputs[0], sampler(2, range(8)).query.inputs[5])
 
 
