@@ -17,7 +17,7 @@ def counts(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
         "Of the papers, only ProtoNet's tested on the characters of `vinyals`, turned ones too: most of their "
         "alphabets are in no training. The others follow the paper of MAML, whose test characters were drawn at random "
         "from all alphabets, as in the split `maml1200`; no list of them exists. What that is worth can be seen in "
-        "recipes of both splits.",
+        "rows of both splits.",
         118,
     )
     yield ""
