@@ -92,7 +92,8 @@ class Table(NamedTuple):
 
     def published(self, line: Line, setting: str, column: str) -> float | None:
         """The published accuracy in percent in the same protocol, if there is one."""
-        value = self.said(line, setting).get("published", {}).get(column, {}).get(setting)
+        of = self.domain(setting).get("published", {}).get(setting, setting)
+        value = self.said(line, setting).get("published", {}).get(column, {}).get(of)
         return None if value is None else float(value)
 
     def experiment(self, row: Row) -> dict[str, Any]:

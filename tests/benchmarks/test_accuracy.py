@@ -207,6 +207,12 @@ def test_a_recipe_is_measured_against_its_published_figure_in_a_table_of_its_own
     assert [re.search(rf"{recipe['label']}[;\n]", line + "\n") is None for line in missing] == [True, False]
 
 
+def test_a_setting_of_another_split_is_compared_with_the_same_published_figures():
+    assert (
+        TABLE.published(Line("maml"), "maml1200-20w1s", "A") == TABLE.published(Line("maml"), "20w1s", "A") is not None
+    )
+
+
 def test_what_a_recipe_does_not_say_is_said_by_its_learner():
     own, recipe = (TABLE.said(Line("protonet", recipe=name), "20w1s") for name in ("", RECIPE))
     assert recipe["published"] == own["published"]
