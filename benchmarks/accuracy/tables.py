@@ -120,10 +120,11 @@ def recipes(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterato
     """A section for each setting of which a recipe was measured."""
     for setting, recipe in table.source["recipes"].items():
         if groups := grouped(table, measured, setting, recipes=True):
-            values = table.setting(setting)
-            yield f"{depth} Recipes: {values['task.ways']}-way {values['task.shots']}-shot"
+            domain, values = table.domain(setting), table.setting(setting)
+            yield f"{depth} Recipes: {domain['title']}, {values['task.ways']}-way {values['task.shots']}-shot"
             yield ""
-            yield fill(f"{recipe['about']} What each has otherwise than the learner's row:", 118)
+            about = (domain.get("about"), recipe["about"], "What each has otherwise than the learner's row:")
+            yield fill(" ".join(filter(None, about)), 118)
             yield ""
             for said in [table.said(line, setting) for line in groups if not line.also]:
                 yield fill(f"- {said['label']}: {_changes(said['set'])}", 118, subsequent_indent="  ")
