@@ -60,4 +60,4 @@ def _name(table: Table, row: Row, result: Result) -> str:
     """Setting and learner; with the shots of its validations if they are not those of the setting."""
     shots = result["experiment"]["task"]["shots"]
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
-    return f"{row.setting}: {table.said(table.lines(row)[0], row.setting)['label']}{other}"
+    return f"{row.setting}: {table.said(row.line, row.setting)['label']}{other}"

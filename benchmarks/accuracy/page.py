@@ -49,7 +49,7 @@ def _missing(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     for row in table.rows:
         if row not in measured:
             group = "search" if row.searched else f"{row.setting} recipes" if row.recipe else row.setting
-            name = row.variant if row.searched else table.said(table.lines(row)[0], row.setting)["label"]
+            name = row.variant if row.searched else table.said(row.line, row.setting)["label"]
             missing[group][name].append(row.seed)
     for setting, names in missing.items():
         yield f"- {setting}: {'; '.join(name + _seeds(seeds) for name, seeds in names.items())}"

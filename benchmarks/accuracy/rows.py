@@ -40,6 +40,11 @@ class Row(NamedTuple):
         return self.variant != "" and not self.recipe
 
     @property
+    def line(self) -> "Line":
+        """The line that the run fills by itself."""
+        return Line(self.learner, recipe=self.variant if self.recipe else "")
+
+    @property
     def result(self) -> Path:
         """The file that keeps what was measured."""
         return RESULTS / f"{self.name}.json"
@@ -81,8 +86,8 @@ class Table(NamedTuple):
 
     def lines(self, row: Row) -> list[Line]:
         """The lines that a run fills."""
-        own = Line(row.learner, recipe=row.variant if row.recipe else "")
-        return [own, *(own._replace(also=also) for also in self.said(own, row.setting).get("also", ()))]
+        also = self.said(row.line, row.setting).get("also", ())
+        return [row.line, *(row.line._replace(also=one) for one in also)]
 
     def columns(self, setting: str, line: Line) -> list[str]:
         """The names of the columns in which a line of a setting is measured, each a way to measure."""
@@ -92,7 +97,7 @@ class Table(NamedTuple):
 
     def published(self, line: Line, setting: str, column: str) -> float | None:
         """The published accuracy in percent in the same protocol, if there is one."""
-        of = self.domain(setting).get("published", {}).get(setting, setting)
+        of = self.domain(setting).get("compared_as", {}).get(setting, setting)
         value = self.said(line, setting).get("published", {}).get(column, {}).get(of)
         return None if value is None else float(value)
 
@@ -117,7 +122,7 @@ class Table(NamedTuple):
 
     def _variant(self, row: Row) -> list[Values]:
         if row.recipe:
-            return [self.said(self.lines(row)[0], row.setting)["set"]]
+            return [self.said(row.line, row.setting)["set"]]
         search = self.source["search"]
         return [search["set"], search["variants"][row.variant]] if row.variant else []
 

@@ -40,7 +40,8 @@ class Pictures(Choice):
         ImageNet; "none": pixels from 0 to 1.
     `augmentation`: in training only and anew for every picture of a task: "crop" moves it by up to an eighth, "flip"
         mirrors it left to right half of the time, "affine" turns it by up to 15 degrees, stretches each side by up to
-        15 % and slants it by up to a fifth, "jitter" changes brightness, contrast and saturation by up to 40 %.
+        15 % and slants it by up to a fifth of its height, "jitter" changes brightness, contrast and saturation by up to
+        40 %.
     `features`: a pretrained network. Its features are stored beside the pictures, and learners read them in place of
         pixels. With it `normalisation` and rotations have no effect, and `augmentation` needs 2 `views` or more.
     """

@@ -25,7 +25,7 @@ def chances_for(kinds: Collection[str]) -> int:
 
 
 def augmented(pictures: Tensor, chances: Tensor, kinds: Collection[str]) -> Tensor:
-    """Pictures [N, C, H, W] with values 0..1, changed by random numbers [N, chances(kinds)], uniform in 0..1.
+    """Pictures [N, C, H, W] with values 0..1, changed by `chances` [N, chances_for(kinds)], uniform in 0..1.
 
     Kinds: "crop" moves a picture by up to an eighth each way; "flip" mirrors half of them left to right; "affine" turns
     a picture by up to 15 degrees, stretches each side by a factor of 0.85 to 1.15 and slants it by up to a fifth of its
@@ -82,8 +82,10 @@ def _jittered(pictures: Tensor, factors: Tensor) -> Tensor:
 
 def _transformed(pictures: Tensor, strengths: Tensor) -> Tensor:
     """Pictures turned, stretched and slanted by `strengths` [N, 4] in -1..1, about their middle; bilinear."""
-    turn, wide, high, slant = strengths.mul(strengths.new_tensor([_TURN, _STRETCH, _STRETCH, _SLANT])).unbind(1)
-    cosine, sine, wide, high = turn.cos(), turn.sin(), 1 + wide, 1 + high
+    turn, wide, high, slant = strengths.unbind(1)
+    # Numbers and no tensor of them, which would have to be sent to a GPU for every task.
+    cosine, sine, slant = (turn * _TURN).cos(), (turn * _TURN).sin(), slant * _SLANT
+    wide, high = 1 + wide * _STRETCH, 1 + high * _STRETCH
     # For each pixel of the result, the place in the picture from which it comes: in units of half a picture's width and
     # height, as torch has it, so what mixes the two is scaled by their ratio.
     ratio, still = pictures.shape[2] / pictures.shape[3], torch.zeros_like(turn)

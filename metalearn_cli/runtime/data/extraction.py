@@ -95,8 +95,8 @@ def views_of(pictures: NDArray[np.uint8], numbers: range, views: int, augmentati
     versions = [plain]
     for view in range(1, views):
         generators = [generator_for(view, "views", 0, number) for number in numbers]
-        changes = np.stack([one.random(chances_for(augmentation), dtype=np.float32) for one in generators])
-        versions.append(augmented(plain, torch.from_numpy(changes), augmentation))
+        chances = np.stack([one.random(chances_for(augmentation), dtype=np.float32) for one in generators])
+        versions.append(augmented(plain, torch.from_numpy(chances), augmentation))
     changed = torch.stack(versions, 1).flatten(0, 1).mul(255).round().clamp(0, 255).to(torch.uint8)
     stored: NDArray[np.uint8] = changed.permute(0, 2, 3, 1).contiguous().numpy()
     return stored

@@ -142,10 +142,10 @@ def draw(pool: Pool, spec: TaskSpec, seed: int, step: int, number: int) -> Draw:
     turns = generator.integers(0, 4, spec.ways) if pool.turn_per_task else pool.turns[classes]
     # These are drawn last, so that a task has the same pictures with and without augmentation.
     each = (spec.ways, examples, chances_for(pool.augmentation))
-    changes = generator.random(each, dtype=np.float32) if pool.augmentation else None
+    chances = generator.random(each, dtype=np.float32) if pool.augmentation else None
     several = pool.views > 1 and pool.part == "train"
     view = generator.integers(0, pool.views, (spec.ways, examples)) if several else None
-    return Draw(np.stack(images), turns, changes, view)
+    return Draw(np.stack(images), turns, chances, view)
 
 
 def classes_of(pool: Pool, spec: TaskSpec, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -175,8 +175,8 @@ def _seen(pool: Pool, pixels: Tensor, draws: Sequence[Draw]) -> Tensor:
     plain = normalised(pixels, (0.0,) * stored[0], (1.0,) * stored[0])
     pictures = resized_to(plain.flatten(0, 2), (pool.shape[0], height, width))
     if pool.augmentation:
-        changes = torch.from_numpy(np.stack([task.chances for task in draws if task.chances is not None]))
-        pictures = augmented(pictures, sent(changes, pixels.device).flatten(0, 2), pool.augmentation)
+        chances = torch.from_numpy(np.stack([task.chances for task in draws if task.chances is not None]))
+        pictures = augmented(pictures, sent(chances, pixels.device).flatten(0, 2), pool.augmentation)
     mean, std = (per_channel(tuple(values), pixels.device) for values in (pool.mean, pool.std))
     return ((pictures - mean) / std).reshape(*plain.shape[:3], *pool.shape)
 

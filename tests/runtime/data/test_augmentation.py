@@ -9,6 +9,7 @@ from PIL import Image
 from metalearn_cli.runtime.data.augmentation import augmented, chances_for, grey, resized_to
 
 KINDS = ("crop", "flip", "affine", "jitter")
+COSINE, SINE = math.cos(math.radians(15)), math.sin(math.radians(15))
 
 
 def pictures(number=6, channels=3, size=16) -> torch.Tensor:
@@ -56,13 +57,7 @@ def test_each_picture_has_a_change_of_its_own():
 @pytest.mark.parametrize(
     ("place", "matrix"),
     [
-        (
-            6,
-            [
-                [math.cos(math.radians(15)), -math.sin(math.radians(15))],
-                [math.sin(math.radians(15)), math.cos(math.radians(15))],
-            ],
-        ),
+        (6, [[COSINE, -SINE], [SINE, COSINE]]),
         (7, [[1.15, 0], [0, 1]]),
         (8, [[1, 0], [0, 1.15]]),
         (9, [[1, 0.2], [0, 1]]),
