@@ -60,6 +60,6 @@ def _lines(fields: dict[str, Any]) -> list[str]:
         rows.append(("device", f"{device['name']}, {device['memory_bytes'] / 2**30:.0f} GiB, {device['capability']}"))
     rows.append(("data", data["folder"] or "unknown"))
     for row in data["datasets"]:
-        count = f"{row['classes']:,} classes, {row['pictures']:,} pictures"
+        count = f"{row['classes']:,} {row['groups']}, {row['pictures']:,} {row['examples']}"
         rows.append(("", f"{row['name']}: {row['state']}" + (f", {count}" if row["classes"] else "")))
     return [f"{name:<13} {value}" for name, value in rows]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metalearn_cli.datasets import Archive, Generated
     from metalearn_cli.datasets.tabular import Tabular
     from metalearn_cli.settings import Choice
+    from metalearn_cli.storage.catalogue import Entry
     from metalearn_cli.storage.prepared.dataset import Manifest
 
 
@@ -206,6 +207,15 @@ def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: b
         out.print(f"sha256 {manifest.sha256}\nsource {manifest.source}")
 
 
+def _sizes(row: "Entry") -> tuple[str, str, str]:
+    """The numbers of classes and pictures, and the MB; what else a table has is named beside its number."""
+    groups, examples = (
+        f"{count:,}" + (f" {word}" if word != column else "")
+        for count, word, column in ((row.classes, row.groups, "classes"), (row.pictures, row.examples, "pictures"))
+    )
+    return groups, examples, f"{row.bytes / 1e6:,.0f}"
+
+
 def _list(data_dir: Path, json: bool) -> None:
     from metalearn_cli.storage.catalogue import catalogue
 
@@ -222,7 +232,7 @@ def _list(data_dir: Path, json: bool) -> None:
         right = column in ("classes", "pictures", "MB")
         table.add_column(column, justify="right" if right else "left", no_wrap=column != "from", overflow="ellipsis")
     for row in rows:
-        counts = (f"{row.classes:,}", f"{row.pictures:,}", f"{row.bytes / 1e6:,.0f}") if row.classes else ("", "", "")
+        counts = _sizes(row) if row.classes else ("", "", "")
         state = "yes" if row.state == "prepared" else row.state
         cells = dict(zip(_LISTED, (row.name, state, *counts, row.origin, row.licence), strict=True))
         table.add_row(*(cells[column] for column in shown))

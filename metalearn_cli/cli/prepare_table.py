@@ -60,11 +60,10 @@ def _fields(name: str, manifest: "TableManifest", folder: Path, seconds: float) 
 
     encoding = manifest.encoding
     rows = {group: sum(counts) for group, counts in zip(manifest.groups, manifest.counts, strict=True)}
-    groups = "classes" if encoding.kind == "classes" else "tasks"
     return {
         "dataset": name, "path": str(folder), "kind": encoding.kind,
         "splits": {
-            part: {groups: len(names), "rows": sum(rows[one] for one in names)}
+            part: {encoding.groups: len(names), "rows": sum(rows[one] for one in names)}
             for part, names in manifest.parts.items()
         },
         "input_shape": list(encoding.input_shape), "classes": encoding.classes, "targets": encoding.targets,
@@ -74,7 +73,7 @@ def _fields(name: str, manifest: "TableManifest", folder: Path, seconds: float) 
 
 
 def _print(fields: dict[str, Any], manifest: "TableManifest", wanted: Wanted) -> None:
-    groups = "classes" if manifest.encoding.kind == "classes" else "tasks"
+    groups = manifest.encoding.groups
     table = Table(title=f"{wanted.name}, {_learned(manifest)}", title_justify="left", title_style="bold")
     for column in ("part", groups, manifest.encoding.noun.many):
         table.add_column(column, justify="left" if column == "part" else "right")

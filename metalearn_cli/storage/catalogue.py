@@ -19,7 +19,8 @@ class Entry(NamedTuple):
     """A dataset: its name (and title), state, size, origin and licence.
 
     The state is "prepared"; "partial" (an incomplete copy is prepared); "interrupted" (`prepare` can continue); "no";
-    or "on use" (metalearn draws it when it is needed).
+    or "on use" (metalearn draws it when it is needed). Of a table, `classes` and `pictures` count what the words
+    `groups` and `examples` say: its tasks and rows, say.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Entry(NamedTuple):
     bytes: int
     origin: str
     licence: str
+    groups: str = "classes"
+    examples: str = "pictures"
 
 
 def catalogue(data_dir: Path) -> Sequence[Entry]:
@@ -82,7 +85,7 @@ def _manifests(data_dir: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def _tables(name: str, dataset: Tabular, data_dir: Path) -> Iterator[Entry]:
-    """The prepared tables of a dataset, whose groups count as classes and whose rows as pictures."""
+    """The prepared tables of a dataset, with the words for their groups and rows."""
     tables = []
     for path in sorted(data_dir.glob(f"*/{MANIFEST}")):
         with suppress(DataError):
@@ -91,7 +94,10 @@ def _tables(name: str, dataset: Tabular, data_dir: Path) -> Iterator[Entry]:
     for table in tables:
         origin, called = table.source.split(" sha256 ")[0], f"{name} {table.settings.get('title', '')}".strip()
         licence = "" if dataset.made else "your own"
-        yield Entry(called, "prepared", len(table.groups), table.rows, table.bytes, origin=origin, licence=licence)
+        yield Entry(
+            called, "prepared", len(table.groups), table.rows, table.bytes, origin=origin, licence=licence,
+            groups=table.encoding.groups, examples=table.encoding.noun.many,
+        )  # fmt: skip
     if not tables:
         state, origin, licence = ("on use", "drawn", "") if dataset.made else ("no", "--source", "your own")
         yield Entry(name, state, 0, 0, 0, origin=origin, licence=licence)

@@ -72,6 +72,7 @@ def test_a_table_is_prepared_listed_and_verified_and_training_is_proposed(cli, t
     assert [
         (one["name"], one["state"], one["classes"], one["pictures"]) for one in listed if "table" in one["name"]
     ] == [("table m", "prepared", 10, 90)]
+    assert {"10 tasks", "90 rows"} <= set(re.split(r" {2,}", cli("prepare", "--list", *data).out))
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,11 @@ class Encoding(Settings):
         return ROW if self.series is None else SERIES
 
     @property
+    def groups(self) -> str:
+        """The word for the groups of its rows that make up the parts of the table: classes or tasks."""
+        return "classes" if self.kind == "classes" else "tasks"
+
+    @property
     def raw_shape(self) -> tuple[int, ...]:
         """The shape of a row before encoding: `series`, or (V,) with one value for each column."""
         return self.input_shape if self.series is not None else (len(self.numeric) + len(self.categorical),)

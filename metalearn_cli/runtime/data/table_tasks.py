@@ -78,8 +78,7 @@ class TableData(NamedTuple):
         """A line on the groups that `usable` leaves out of a part; "" if it leaves out none."""
         bins, needed, rows = self.bins(part), spec.shots + spec.queries, self.encoding.noun.many
         small = [name for name, counts in zip(bins.names, bins.counts, strict=True) if counts.min() < needed]
-        kind = "classes" if self.encoding.kind == "classes" else "tasks"
-        some = f"{kind} of part '{part}' ({', '.join(small[:3])}{', ...' if len(small) > 3 else ''})"
+        some = f"{self.encoding.groups} of part '{part}' ({', '.join(small[:3])}{', ...' if len(small) > 3 else ''})"
         return f"left out: {len(small)} of {len(bins.names)} {some}: fewer than {needed} {rows}" if small else ""
 
     def usable(self, part: Part, spec: TaskSpec) -> Bins:
@@ -100,11 +99,10 @@ class TableData(NamedTuple):
 
     def _require_left_out(self, bins: Bins, large: NDArray[np.bool_], spec: TaskSpec) -> None:
         small, rows = np.flatnonzero(~large), self.encoding.noun.many
-        kind = "classes" if self.encoding.kind == "classes" else "tasks"
         rows += " of each class" if self.encoding.kind == "labelled" else ""
         worst = int(small[bins.counts[small].min(1).argmin()])
-        told = f"{len(small)} of {len(large)} {kind} of part '{bins.part}' have fewer than {spec.shots + spec.queries} "
-        told += f"{rows} ({spec.shots} shots + {spec.queries} queries)"
+        told = f"{len(small)} of {len(large)} {self.encoding.groups} of part '{bins.part}' have fewer than "
+        told += f"{spec.shots + spec.queries} {rows} ({spec.shots} shots + {spec.queries} queries)"
         some = f"the smallest is {bins.names[worst]!r} with {int(bins.counts[worst].min())}"
         if not self.leave_out_small:
             cure = "take smaller tasks, or leave such out: --set dataset.small=leave_out"

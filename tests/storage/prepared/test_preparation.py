@@ -348,6 +348,8 @@ def test_the_catalogue_tells_what_is_there(pictures, store):
         128 + 8 * 192,
         "folder pictures (8 files)",
         "your own",
+        "classes",
+        "pictures",
     )
     assert (entries["glyphs"].state, entries["glyphs"].classes) == ("prepared", 12)
     assert (entries["miniimagenet"].state, entries["miniimagenet"].origin) == ("no", "download")
