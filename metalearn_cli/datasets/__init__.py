@@ -42,12 +42,16 @@ class Pictures(Choice):
         mirrors it left to right half of the time, "affine" turns it by up to 15 degrees, stretches each side by up to
         15 % and slants it by up to a fifth of its height, "jitter" changes brightness, contrast and saturation by up to
         40 %.
+    `trainval`: training takes the classes of the part val too, as some papers do for the figures that they publish
+        (ProtoNet, MetaOptNet). Validation is then on classes that are trained on, so it says nothing about new ones,
+        and probabilities are not calibrated; the test is as ever.
     `features`: a pretrained network. Its features are stored beside the pictures, and learners read them in place of
         pixels. With it `normalisation` and rotations have no effect, and `augmentation` needs 2 `views` or more.
     """
 
     normalisation: Normalisation = "dataset"
     augmentation: list[Augmentation] = Field(default=[])
+    trainval: bool = False
     features: Choice | None = None
 
     @model_validator(mode="after")
@@ -57,6 +61,11 @@ class Pictures(Choice):
             found = f"found {views} with augmentation [{', '.join(self.augmentation)}]"
             raise ValueError(f"features.views: {found}; expected 2 or more (copies) with an augmentation, 1 without")
         return self
+
+
+def trains_on_val(settings: Choice) -> bool:
+    """Whether training takes the classes of the part val too, in the dataset or in one of a mixture."""
+    return getattr(settings, "trainval", False) or any(map(trains_on_val, getattr(settings, "of", ())))
 
 
 class Files(Pictures):

@@ -24,6 +24,8 @@ _OF_TABLES = {
     "labelled": "Learning a new task's own classifier from a few of its rows",
     "regression": "Predicting the values of a new task from a few of its rows",
 }
+_PICKED_BY_NEW = "The validation classes picked this checkpoint, so expect somewhat less on others"
+_PICKED_BY_TRAINED = "Training had the validation classes too (`dataset.trainval`), so expect less on others"
 _USE_OF_ROWS = """```sh
 metalearn eval --checkpoint best.pt
 metalearn finetune --checkpoint best.pt --support few.csv --query new.csv --csv answers.csv --output mine.pt2
@@ -75,7 +77,7 @@ A few-shot learner: {experiment.algorithm.name}{order} with the backbone {experi
 |---|---|
 {rows}
 
-The validation classes picked this checkpoint, so expect somewhat less on others; `metalearn eval` measures it on test
+{_PICKED_BY_TRAINED if session.measured.trained_on else _PICKED_BY_NEW}; `metalearn eval` measures it on test
 classes, which training has never seen.
 {_ensemble(session)}
 ## What it is good for
@@ -121,7 +123,11 @@ def _head(session: "Session", best: Mapping[str, Any]) -> dict[str, Any]:
     task, metric = (f"{kind}-classification", "accuracy") if accuracy else ("tabular-regression", "mse")
     result = {
         "task": {"type": task, "name": _size(session)},
-        "dataset": {"type": experiment.dataset.name, "name": experiment.dataset.name, "split": "validation"},
+        "dataset": {
+            "type": experiment.dataset.name,
+            "name": experiment.dataset.name,
+            "split": "validation, trained on" if session.measured.trained_on else "validation",
+        },
         "metrics": [{"type": metric, "value": round(best["val"][-1]["score"], 4)}],
     }
     return {

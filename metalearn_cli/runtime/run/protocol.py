@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from metalearn_cli.core.meta import Learner
-from metalearn_cli.datasets import Mixture, Part
+from metalearn_cli.datasets import Mixture, Part, trains_on_val
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.opening import dataset_of
@@ -16,7 +16,8 @@ class Protocol(NamedTuple):
     """The tasks of a measurement, the way in which they were learned, and their number.
 
     `episodes` is None for training, whose tasks never repeat. `accuracy` is true for classification and false for
-    regression. `augmentation` lists the random changes of the pictures.
+    regression. `augmentation` lists the random changes of the pictures. `trained_on`: the classes of a validation were
+    trained on (dataset.trainval).
     """
 
     dataset: str
@@ -29,6 +30,7 @@ class Protocol(NamedTuple):
     episodes: int | None
     accuracy: bool
     augmentation: tuple[str, ...] = ()
+    trained_on: bool = False
 
     @property
     def spec(self) -> TaskSpec:
@@ -44,7 +46,8 @@ class Protocol(NamedTuple):
     def tasks(self) -> str:
         """The tasks in words: dataset, part and size."""
         augmented = f", augmented ({', '.join(self.augmentation)})" if self.augmentation else ""
-        return f"{self.dataset} {self.part}, {self.size}, {self.queries} queries{augmented}"
+        part = f"{self.part} (trained on)" if self.trained_on else self.part
+        return f"{self.dataset} {part}, {self.size}, {self.queries} queries{augmented}"
 
     @property
     def how(self) -> str:
@@ -84,6 +87,7 @@ def evaluation_protocol(
         episodes=episodes,
         accuracy=interface.tells_classes_apart,
         augmentation=_augmentation(experiment.dataset, part),
+        trained_on=part == "val" and trains_on_val(experiment.dataset),
     )
 
 

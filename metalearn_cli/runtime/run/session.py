@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from metalearn_cli.core.meta import Learner
+from metalearn_cli.datasets import trains_on_val
 from metalearn_cli.errors import ConfigError, RunError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.data.interface import Data
@@ -74,6 +75,11 @@ def open_session(
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     for line in filter(None, (data.left_out("train", spec), data.left_out("val", evaluation_spec(experiment)))):
         say(line)
+    if trains_on_val(experiment.dataset):
+        say(
+            "dataset.trainval: validation is on classes that are trained on, so its accuracy says nothing about new "
+            "classes; `metalearn eval` tests on those"
+        )
     compiling = say if device.type == "cpu" else None
     validator = learner_for(experiment, interface, evaluation_statistics(experiment), compiling)
     training_sampler(experiment, data, validator)  # for its errors alone, too

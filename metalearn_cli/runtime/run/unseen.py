@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part, TaskSource
+from metalearn_cli.datasets import PREPARATION_ONLY, Mixture, Part, TaskSource, trains_on_val
 from metalearn_cli.errors import CheckpointError, ConfigError
 from metalearn_cli.experiment.yaml_lines import brief
 from metalearn_cli.runtime.data import opening
@@ -18,6 +18,10 @@ def require_unseen(
 
     `trained` is the dataset block of the checkpoint, `asked` that of the test. Members of a mixture are checked alone.
     """
+    if part == "val" and asked.name == trained.name and trains_on_val(trained):
+        raise ConfigError(
+            f"dataset.trainval: {path} was trained on the classes of part 'val'; it can be tested on 'test'"
+        )
     suspicion = "it may have been trained on the classes that it would be tested on"
     if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
         for member in mixture.of:

@@ -86,6 +86,12 @@ class Manifest(Settings):
         without |= {"checksum": True, "preprocessing": {"ink"}}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
+    def with_trainval(self, split: str) -> "Manifest":
+        """The same manifest with the classes of the part val of a split in its part train too."""
+        parts = self.splits.get(split, {})
+        joined = {**parts, "train": [*parts.get("train", ()), *parts.get("val", ())]}
+        return self.model_copy(update={"splits": {**self.splits, split: joined}})
+
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
         """The preprocessing with the moments that `normalisation` names, for `channels` (default: its own)."""
         named = {"imagenet": _IMAGENET, "none": _NONE}.get(normalisation)
