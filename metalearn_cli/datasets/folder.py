@@ -12,6 +12,7 @@ from metalearn_cli.datasets import (
     Arrangement,
     Files,
     Part,
+    Pictures,
     Preprocessing,
     Resize,
     Rotations,
@@ -68,7 +69,7 @@ class Config(Files):
 def build(config: Config) -> Archive:
     """The description of the collection called `config.title`; no file is read."""
     size = config.image_size
-    elsewhere = {"name", "rotations", "normalisation", "augmentation", "features", "skip_damaged"}
+    elsewhere = {*Pictures.model_fields, "rotations", "skip_damaged"}
     if config.parts == "use":
         elsewhere.add("parts")  # collections from before there was a choice used them too
     return Archive(

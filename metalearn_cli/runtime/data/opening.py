@@ -10,17 +10,7 @@ import torch
 
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.tasks import Examples
-from metalearn_cli.datasets import (
-    Archive,
-    Dataset,
-    Generated,
-    Mixture,
-    Part,
-    Preprocessing,
-    Sampling,
-    TaskSource,
-    trains_on_val,
-)
+from metalearn_cli.datasets import Archive, Dataset, Generated, Mixture, Part, Preprocessing, Sampling, TaskSource
 from metalearn_cli.datasets.tabular import Tabular
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
@@ -146,7 +136,7 @@ def _stored(settings: Choice, data_dir: Path | None, progress: Progress) -> _Sto
     folder = data_folder(data_dir)
     prepared = open_or_explain(settings.name, dataset, folder, progress)
     sampling = dataset.sampling
-    if trains_on_val(settings):
+    if getattr(settings, "trainval", False):
         prepared = prepared._replace(manifest=prepared.manifest.with_trainval(sampling.split))
     manifest = prepared.manifest
     preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from metalearn_cli.datasets import folder
 from metalearn_cli.errors import ConfigError, DataError
+from metalearn_cli.experiment import from_mapping
+from metalearn_cli.runtime.data.opening import open_data
+from metalearn_cli.runtime.data.sampling import TaskSpec
 from metalearn_cli.runtime.use import measurement
 from metalearn_cli.storage.prepared.preparation import prepare
 from tests.commands import TINY
@@ -96,3 +100,53 @@ def test_what_matters_to_prepare_alone_may_differ(tested, data_dir, run_cli, tmp
     assert run_cli("train", tmp_path / "x.yaml", "--run-dir", tmp_path / "run").code == 0
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     assert tested("dataset.skip_damaged=false", path=last).protocol.episodes == 8
+
+
+TRAINVAL = {"name": "folder", "title": "both", "image_size": 40, "trainval": True}
+
+
+@pytest.fixture
+def trained_on_both(run_cli, data_dir, tmp_path):
+    """Two checkpoints of runs on the classes a and b of `both`, alone and in a mixture, and what the commands said."""
+    collection(data_dir, tmp_path, "both")
+    told = []
+    for name, dataset in (("alone", TRAINVAL), ("mixed", {"name": "mixture", "of": [TRAINVAL], "image_size": 40})):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(TINY | {"dataset": dataset}))
+        outcome = run_cli("train", tmp_path / f"{name}.yaml", "--run-dir", tmp_path / name)
+        assert outcome.code == 0, outcome.err
+        told.append(outcome.err)
+    return [tmp_path / name / "checkpoints" / "best.pt" for name in ("alone", "mixed")], told
+
+
+def test_a_run_on_validation_classes_too_says_so_wherever_it_names_a_validation(trained_on_both):
+    for path, told in zip(*trained_on_both, strict=True):
+        assert "dataset.trainval: validation is on classes that are trained on" in told
+        card = path.with_name("MODEL_CARD.md").read_text()
+        assert "val (trained on), 2-way 1-shot" in card
+        assert "split: 'validation, trained on'" in card
+        assert "Training had the validation classes too" in card
+        assert "Its probabilities are not calibrated" in card
+
+
+def test_a_run_on_validation_classes_too_is_tested_on_new_ones_alone(tested, trained_on_both, data_dir, tmp_path):
+    for path in trained_on_both[0]:
+        assert tested(path=path).protocol.part == "test"
+        with pytest.raises(ConfigError, match=r"dataset\.trainval: .* was trained on the classes of part 'val'"):
+            measurement.evaluate(path, (), split="val", episodes=8, device="cpu")
+    collection(data_dir, tmp_path, "other", names="xyb")
+    with pytest.raises(ConfigError, match=r"was trained on 2 classes of part 'test' of folder, such as 'b0'"):
+        tested("dataset.title=other", path=trained_on_both[0][0])
+
+
+def test_training_draws_the_classes_of_both_parts_and_nothing_else_changes(data_dir, tmp_path):
+    collection(data_dir, tmp_path, "both")
+    both, without = (
+        open_data(from_mapping(TINY | {"dataset": TRAINVAL | {"trainval": also}}, "test"), data_dir, silent)
+        for also in (True, False)
+    )
+    spec = TaskSpec(2, 1, 2)
+    drawn = [{name for i in range(60) for name in data.names("train", spec, 0)(0, i)} for data in (both, without)]
+    assert drawn == [{"a0", "a1", "b0", "b1"}, {"a0", "a1"}]
+    for part in ("val", "test"):
+        one, other = (data.sampler(part, spec, 3)(0, range(8)) for data in (both, without))
+        assert torch.equal(one.query.inputs, other.query.inputs)

@@ -61,7 +61,7 @@ def test_the_page_says_that_the_tasks_of_training_are_augmented_and_those_of_val
 def test_json_has_the_protocol_as_fields(run):
     assert run[2]["protocol"] == {
         "dataset": "glyphs", "part": "val", "ways": 3, "shots": 1, "queries": 4, "statistics": "support",
-        "inner_steps": 0, "episodes": 6, "accuracy": True, "augmentation": [],
+        "inner_steps": 0, "episodes": 6, "accuracy": True, "augmentation": [], "trained_on": False,
     }  # fmt: skip
 
 
