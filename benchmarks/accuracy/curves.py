@@ -9,7 +9,7 @@ LEVELS = (95, 97, 98)
 _NOTE = """Core-minutes of training until a validation first reached an accuracy: {val_episodes} tasks of validation
 classes, {queries} queries of each class, transductive statistics. A run was validated {times} times, evenly, so it may
 have been there up to one part in {times} of its length earlier; its core-minutes are spread evenly over its iterations,
-validations included."""
+validations included. Runs that were trained on the validation classes too are left out."""
 
 
 def reached(result: Result, level: float) -> float | None:
@@ -26,8 +26,15 @@ def best(result: Result) -> float:
 
 
 def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
-    """The section of a page, without its heading; photos, which no run brings to the lowest level, are left out."""
-    runs = {row: result for row, result in measured.items() if not row.searched and _drawings(table, row)}
+    """The section of a page, without its heading.
+
+    Left out are photos, which no run brings to the lowest level, and runs whose validation is on trained classes.
+    """
+    runs = {
+        row: result
+        for row, result in measured.items()
+        if not row.searched and _drawings(table, row) and not result["experiment"]["dataset"].get("trainval")
+    }
     there = {row: result for row, result in runs.items() if reached(result, LEVELS[0]) is not None}
     validation = table.source["domains"]["omniglot"]["set"]["eval"]
     yield from (_NOTE.format(**validation, times=table.source["validations"]), "")
