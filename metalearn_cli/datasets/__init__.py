@@ -43,8 +43,8 @@ class Pictures(Choice):
         15 % and slants it by up to a fifth of its height, "jitter" changes brightness, contrast and saturation by up to
         40 %.
     `trainval`: training takes the classes of the part val too, as some papers do for the figures that they publish
-        (ProtoNet, MetaOptNet). Validation is then on classes that are trained on, so it says nothing about new ones,
-        and probabilities are not calibrated; the test is as ever.
+        (ProtoNet, MetaOptNet). Validation is then on classes that are trained on, so it says nothing about new ones;
+        probabilities are not calibrated, and `folder` is not compared with simpler learners. The test is as ever.
     `features`: a pretrained network. Its features are stored beside the pictures, and learners read them in place of
         pixels. With it `normalisation` and rotations have no effect, and `augmentation` needs 2 `views` or more.
     """

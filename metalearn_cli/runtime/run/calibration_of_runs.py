@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metalearn_cli.core.meta import Answering, Meta, device_of
 from metalearn_cli.core.tasks import Examples, Task
-from metalearn_cli.datasets import Part
+from metalearn_cli.datasets import Part, trains_on_val
 from metalearn_cli.errors import ConfigError, DataError
 from metalearn_cli.experiment import Experiment
 from metalearn_cli.runtime.data.interface import Data
@@ -60,8 +60,11 @@ def _possible(data: Data, spec: TaskSpec, experiment: Experiment) -> TaskSpec | 
 def calibrations(
     experiment: Experiment, data: Data, judge: Judge, tick: Tick = lambda _done, _all: None
 ) -> list[Calibration]:
-    """A Calibration for each of the `sizes`, from `eval.val_episodes` validation tasks; [] for a regression."""
-    if not data.interface.tells_classes_apart:
+    """A Calibration for each of the `sizes`, from `eval.val_episodes` validation tasks.
+
+    [] for a regression, and if training had the classes of validation.
+    """
+    if not data.interface.tells_classes_apart or trains_on_val(experiment.dataset):
         return []
     found, count = [], experiment.eval.val_episodes
     every = sizes(experiment, data)

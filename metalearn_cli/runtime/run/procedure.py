@@ -100,12 +100,8 @@ def _in_group(
 
 
 def _calibrated(session: Session, state: State, watch: Watch) -> Sequence[Calibration]:
-    """The Calibrations of the best checkpoint of a finished run.
-
-    [] if the run is not finished, its time is over, or it was trained on the classes of validation.
-    """
-    unfinished = state.reported < session.experiment.outer.iterations
-    if unfinished or watch.stop() or session.measured.trained_on:
+    """The Calibrations of the best checkpoint of a finished run; [] if the run is not finished or its time is over."""
+    if state.reported < session.experiment.outer.iterations or watch.stop():
         return []
     begun = time.monotonic()
     try:

@@ -155,9 +155,12 @@ def against_others(
 
 
 def of_best(session: Session, progress: Progress = lambda *_moved: None) -> list[Compared]:
-    """Compare the best checkpoint of a run on validation tasks; [] without a best checkpoint, or for other datasets."""
+    """Compare the best checkpoint of a run on validation tasks.
+
+    [] without a best checkpoint, for other datasets, and if training had the classes of validation.
+    """
     experiment, data, best = session.experiment, session.data, session.folder.best
-    if not compares(experiment) or not best.exists():
+    if not compares(experiment) or not best.exists() or session.measured.trained_on:
         return []
     learner = learner_for(experiment, data.interface, "support")
     meta, episodes = meta_of(read_checkpoint(best), best, learner, session.device), experiment.eval.val_episodes

@@ -112,8 +112,9 @@ def trained_on_both(run_cli, data_dir, tmp_path):
     told = []
     for name, dataset in (("alone", TRAINVAL), ("mixed", {"name": "mixture", "of": [TRAINVAL], "image_size": 40})):
         (tmp_path / f"{name}.yaml").write_text(json.dumps(TINY | {"dataset": dataset}))
-        outcome = run_cli("train", tmp_path / f"{name}.yaml", "--run-dir", tmp_path / name)
+        outcome = run_cli("train", tmp_path / f"{name}.yaml", "--run-dir", tmp_path / name, "--json")
         assert outcome.code == 0, outcome.err
+        assert outcome.fields["worth"] == []
         told.append(outcome.err)
     return [tmp_path / name / "checkpoints" / "best.pt" for name in ("alone", "mixed")], told
 
@@ -130,7 +131,8 @@ def test_a_run_on_validation_classes_too_says_so_wherever_it_names_a_validation(
 
 def test_a_run_on_validation_classes_too_is_tested_on_new_ones_alone(tested, trained_on_both, data_dir, tmp_path):
     for path in trained_on_both[0]:
-        assert tested(path=path).protocol.part == "test"
+        found = tested(path=path)
+        assert (found.protocol.part, found.promises) == ("test", [])
         with pytest.raises(ConfigError, match=r"dataset\.trainval: .* was trained on the classes of part 'val'"):
             measurement.evaluate(path, (), split="val", episodes=8, device="cpu")
     collection(data_dir, tmp_path, "other", names="xyb")
