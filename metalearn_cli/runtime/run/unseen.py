@@ -18,10 +18,6 @@ def require_unseen(
 
     `trained` is the dataset block of the checkpoint, `asked` that of the test. Members of a mixture are checked alone.
     """
-    if part == "val" and asked.name == trained.name and trains_on_val(trained):
-        raise ConfigError(
-            f"dataset.trainval: {path} was trained on the classes of part 'val'; it can be tested on 'test'"
-        )
     suspicion = "it may have been trained on the classes that it would be tested on"
     if isinstance(mixture := opening.dataset_of(trained), Mixture) and asked.name != trained.name:
         for member in mixture.of:
@@ -36,6 +32,10 @@ def require_unseen(
                 f"such as {common[0]!r}; it cannot be tested on them"
             )
         return
+    if part == "val" and trains_on_val(trained):
+        raise ConfigError(
+            f"dataset.trainval: {path} was trained on the classes of part 'val'; it can be tested on 'test'"
+        )
     if isinstance(opening.dataset_of(asked), TaskSource):  # its tasks are drawn anew, so none was trained on
         return
     before, after = trained.model_dump(), asked.model_dump()

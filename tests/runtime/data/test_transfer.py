@@ -138,6 +138,8 @@ def test_a_run_on_validation_classes_too_is_tested_on_new_ones_alone(tested, tra
     collection(data_dir, tmp_path, "other", names="xyb")
     with pytest.raises(ConfigError, match=r"was trained on 2 classes of part 'test' of folder, such as 'b0'"):
         tested("dataset.title=other", path=trained_on_both[0][0])
+    alone = trained_on_both[0][0]
+    assert measurement.evaluate(alone, ["dataset.title=other"], split="val", episodes=8, device="cpu").episodes == 8
 
 
 def test_training_draws_the_classes_of_both_parts_and_nothing_else_changes(data_dir, tmp_path):
