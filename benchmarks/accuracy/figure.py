@@ -16,7 +16,7 @@ FIGURE = FOLDER.parent / "docs/images/accuracy.svg"
 _COLUMNS = ("A", "C")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666", "#b58900")  # told apart by most eyes
 _MARKERS = "os^DvP"
-_TICKS = (20, 40, 60, 80, 90, 95, 97, 98, 99, 99.5, 99.8)
+_TICKS = (20, 40, 60, 70, 80, 85, 90, 93, 95, 97, 98, 99, 99.5, 99.8)
 _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "metalearn", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.2, "axes.titlesize": 9.5,
