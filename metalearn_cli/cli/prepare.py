@@ -208,7 +208,7 @@ def _print(fields: dict[str, Any], split: str, manifest: "Manifest", verified: b
 
 
 def _sizes(row: "Entry") -> tuple[str, str, str]:
-    """The numbers of classes and pictures, and the MB; what else a table has is named beside its number."""
+    """The numbers of classes, pictures and MB; tasks and rows of a table have their words beside the numbers."""
     groups, examples = (
         f"{count:,}" + (f" {word}" if word != column else "")
         for count, word, column in ((row.classes, row.groups, "classes"), (row.pictures, row.examples, "pictures"))

@@ -19,8 +19,8 @@ class Entry(NamedTuple):
     """A dataset: its name (and title), state, size, origin and licence.
 
     The state is "prepared"; "partial" (an incomplete copy is prepared); "interrupted" (`prepare` can continue); "no";
-    or "on use" (metalearn draws it when it is needed). Of a table, `classes` and `pictures` count what the words
-    `groups` and `examples` say: its tasks and rows, say.
+    or "on use" (metalearn draws it when it is needed). `groups` and `examples` are words for what `classes` and
+    `pictures` are numbers of: for a table its tasks and rows, for example.
     """
 
     name: str

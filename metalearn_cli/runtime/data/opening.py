@@ -118,7 +118,7 @@ class _Stored(NamedTuple):
 
     def classes(self, part: Part) -> frozenset[str]:
         """The names of a part's classes."""
-        return frozenset(self.prepared.manifest.splits.get(self.sampling.split, {}).get(part, ()))
+        return frozenset(self.prepared.manifest.class_names(self.sampling.split, part))
 
 
 def class_names(settings: Choice, data_dir: Path | None, part: Part) -> frozenset[str]:
@@ -140,7 +140,7 @@ def _stored(settings: Choice, data_dir: Path | None, progress: Progress) -> _Sto
         prepared = prepared._replace(manifest=prepared.manifest.with_trainval(sampling.split))
     manifest = prepared.manifest
     preprocessing = manifest.preprocessing_for(sampling.split, sampling.normalisation)
-    trained_on = manifest.splits.get(sampling.split, {}).get("train", ())
+    trained_on = manifest.class_names(sampling.split, "train")
     ink = brightness.ink(prepared.images.picture, manifest.classes, trained_on)
     seen = preprocessing.model_copy(update={"ink": ink})
     return _Stored(settings, folder / dataset.store, sampling, prepared, seen)

@@ -90,7 +90,7 @@ def pool_of(prepared: Prepared, images: Pixels, sampling: Sampling, part: Part, 
     Raises DataError if the prepared dataset has no such split.
     """
     manifest = prepared.manifest
-    names = manifest.splits.get(sampling.split, {}).get(part)
+    names = manifest.class_names(sampling.split, part)
     if not names:
         raise DataError(
             f"{manifest.dataset} has no part '{part}' of split '{sampling.split}'; prepare it again with --force"

@@ -90,7 +90,7 @@ def view_of(settings: Choice, stored: Stored, prepared: Prepared, split: str) ->
 
 
 def _typical(stored: Stored, prepared: Prepared, split: str) -> Typical | None:
-    entries, trained_on = prepared.manifest.classes, prepared.manifest.splits.get(split, {}).get("train", ())
+    entries, trained_on = prepared.manifest.classes, prepared.manifest.class_names(split, "train")
     ends = list(accumulate(entry.count for entry in entries))
     own = {entry.name: range(end - entry.count, end) for entry, end in zip(entries, ends, strict=True)}
     numbers = [number for name in trained_on for number in own[name]]

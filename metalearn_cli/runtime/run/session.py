@@ -73,13 +73,8 @@ def open_session(
     # These samplers are made only for their errors, so that a mistake is known before hours of training.
     data.sampler("train", spec, experiment.seed)
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
-    for line in filter(None, (data.left_out("train", spec), data.left_out("val", evaluation_spec(experiment)))):
+    for line in _remarks(experiment, data):
         say(line)
-    if trains_on_val(experiment.dataset):
-        say(
-            "dataset.trainval: validation is on classes that are trained on, so its accuracy says nothing about new "
-            "classes; `metalearn eval` tests on those"
-        )
     compiling = say if device.type == "cpu" else None
     validator = learner_for(experiment, interface, evaluation_statistics(experiment), compiling)
     training_sampler(experiment, data, validator)  # for its errors alone, too
@@ -97,6 +92,17 @@ def open_session(
         trained=training_protocol(experiment, interface, learner),
         measured=measured,
     )  # fmt: skip
+
+
+def _remarks(experiment: Experiment, data: Data) -> Iterator[str]:
+    """Lines on groups that tasks leave out, and on a validation of classes that are trained on."""
+    left_out = data.left_out("train", training_spec(experiment)), data.left_out("val", evaluation_spec(experiment))
+    yield from filter(None, left_out)
+    if trains_on_val(experiment.dataset):
+        yield (
+            "dataset.trainval: validation is on classes that are trained on, so its accuracy says nothing about new "
+            "classes; `metalearn eval` tests on those"
+        )
 
 
 def _require_shares(experiment: Experiment, group: Group) -> None:

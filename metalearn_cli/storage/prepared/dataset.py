@@ -5,13 +5,13 @@ Legend: N pictures, H height, W width, C channels.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from metalearn_cli.datasets import Normalisation, Preprocessing, Split
+from metalearn_cli.datasets import Normalisation, Part, Preprocessing, Split
 from metalearn_cli.errors import DataError
 from metalearn_cli.omissions import Omission
 from metalearn_cli.settings import Settings
@@ -86,11 +86,14 @@ class Manifest(Settings):
         without |= {"checksum": True, "preprocessing": {"ink"}}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
+    def class_names(self, split: str, part: Part) -> Sequence[str]:
+        """The names of the classes in a part of a split; empty if there is no such split."""
+        return self.splits.get(split, {}).get(part, ())
+
     def with_trainval(self, split: str) -> "Manifest":
         """The same manifest with the classes of the part val of a split in its part train too."""
-        parts = self.splits.get(split, {})
-        joined = {**parts, "train": [*parts.get("train", ()), *parts.get("val", ())]}
-        return self.model_copy(update={"splits": {**self.splits, split: joined}})
+        both = [*self.class_names(split, "train"), *self.class_names(split, "val")]
+        return self.model_copy(update={"splits": {**self.splits, split: {**self.splits.get(split, {}), "train": both}}})
 
     def preprocessing_for(self, split: str, normalisation: Normalisation, channels: int | None = None) -> Preprocessing:
         """The preprocessing with the moments that `normalisation` names, for `channels` (default: its own)."""
