@@ -13,6 +13,12 @@ from tests import commands
 from tests.commands import ROOT, TINY, Cli
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Every test draws the same weights, whichever tests its worker ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")

@@ -93,6 +93,8 @@ class Table(NamedTuple):
         """The names of the columns in which a line of a setting is measured, each a way to measure."""
         every = list(self.domain(setting)["columns"])
         named = self.said(line, setting).get("columns", every)
+        if isinstance(named, dict):
+            named = named.get(setting, every)
         return [column for column in every if column in named]
 
     def published(self, line: Line, setting: str, column: str) -> float | None:

@@ -183,7 +183,6 @@ def test_the_real_library_reads_a_tiny_model_from_a_local_folder(tmp_path):
     config = transformers.ViTConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=SIDE, patch_size=8
     )
-    torch.manual_seed(0)
     transformers.ViTModel(config).save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(FACTS))
     found = of_transformers.build(of_transformers.Config(model=str(tmp_path), pool="mean"))
@@ -197,7 +196,6 @@ def test_the_real_library_reads_a_tiny_model_from_a_local_folder(tmp_path):
 def test_the_real_timm_reads_weights_from_a_file(tmp_path):
     import timm
 
-    torch.manual_seed(0)
     network = timm.create_model("resnet10t", pretrained=False)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "weights.safetensors")
     found = of_timm.build(of_timm.Config(model="resnet10t", weights=str(tmp_path / "weights.safetensors")))

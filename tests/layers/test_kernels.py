@@ -284,7 +284,6 @@ def test_a_third_derivative_is_refused():
 
 
 def test_series_take_the_kernels_too():
-    torch.manual_seed(0)
     layers = nn.Sequential(TaskConv1d(3, 20, 5, 2, 1, bias=False), TaskNorm(20), nn.ReLU())
     params = {"0.weight": torch.randn(2, 20, 3, 5), "1.weight": torch.randn(2, 20), "1.bias": torch.randn(2, 20)}
     params = {name: value.double() for name, value in params.items()}

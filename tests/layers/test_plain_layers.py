@@ -76,7 +76,6 @@ def outcomes(network: Network, params: dict[str, Tensor], inputs: Tensor, how: P
 @pytest.mark.parametrize("how", [Pass(), Pass(reference=4)], ids=["of the batch", "of the support set"])
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=", ".join)
 def test_two_tasks_at_once_equal_one_at_a_time(combination, how):
-    torch.manual_seed(0)
     network, generator = Network(built(*combination)), torch.Generator().manual_seed(1)
     params = {
         name: value + 0.1 * torch.randn(2, *value.shape, generator=generator, dtype=torch.float64)
