@@ -51,9 +51,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 def warn_once(text: str) -> None:
     """Print a line on stderr, once in this process.
 
-    A program that configures the logger `metalearn` gets it as a warning there instead.
+    A program that configures the logger `metalearn_cli` gets it as a warning there instead.
     """
-    logging.getLogger("metalearn").warning("warning: %s", text)
+    logging.getLogger("metalearn_cli").warning("warning: %s", text)
 
 
 def open_to_write(path: Path, flags: int) -> int:
