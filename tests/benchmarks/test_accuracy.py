@@ -111,6 +111,20 @@ def test_every_row_is_an_experiment_that_loads_with_its_columns(row):
             assert measured.eval.queries == (values["task.shots"] if column == "A" else 15)
 
 
+def test_a_mistyped_column_or_setting_is_not_left_out_in_silence():
+    """Columns and published figures are named by setting, and a name that no setting has would have no effect."""
+    domains = TABLE.source["domains"].values()
+    columns, settings = ({name for domain in domains for name in domain[key]} for key in ("columns", "settings"))
+    for line, setting in {(line, row.setting) for row in TABLE.rows for line in TABLE.lines(row)}:
+        said = TABLE.said(line, setting)
+        chosen = named if isinstance(named := said.get("columns", {}), dict) else {setting: named}
+        assert chosen.keys() <= settings
+        assert {column for some in chosen.values() for column in some} <= columns
+        published = said.get("published", {})
+        assert published.keys() - {"source", "tasks"} <= columns
+        assert {name for found in published.values() if isinstance(found, dict) for name in found} <= settings
+
+
 def test_every_learner_is_planned_in_every_setting_of_omniglot_and_some_with_three_seeds():
     planned = {(row.learner, row.setting, row.seed) for row in TABLE.rows if not row.variant}
     assert {
