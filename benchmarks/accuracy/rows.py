@@ -150,8 +150,7 @@ def _rows(source: Values) -> Iterator[Row]:
     search = source["search"]
     for row in source["rows"]:
         if "variants" in row:
-            named = search["variants"] if row["variants"] == "every" else row["variants"]
-            yield from (Row(search["learner"], search["setting"], 0, variant) for variant in named)
+            yield from (Row(search["learner"], search["setting"], 0, variant) for variant in search["variants"])
             continue
         if "recipe" in row:
             setting, learner = row["setting"], row["recipe"]
