@@ -53,6 +53,12 @@ class Config(Choice):
 _UNDAMPED = {"cg_damping": 0.0, "strength_damping": 0.0}
 _SETTLED = {"strength": 1e4, "inner_lr": 1e-4, "inner_steps": 15, "cg_steps": 6, **_UNDAMPED}
 """A pull so strong that a few steps solve the inner problem to rounding, whatever the network."""
+_LEAST = 0.1
+"""The least curvature of a direction that conjugate gradients take, as a share of that of a flat support loss.
+
+A pull that the support loss all but cancels holds nothing in place: next to zero curvature, one task would have a
+meta-gradient a thousand times as long as its query gradient, and drown the others of its meta-batch.
+"""
 
 
 def build(config: Config, problem: Problem) -> Learner:
@@ -83,7 +89,7 @@ def build(config: Config, problem: Problem) -> Learner:
         def product(vector: Tensor) -> Tensor:
             return whole * vector + _gradient(support, at, _as_in(at, vector)) / pull
 
-        return at, result, conjugate_gradients(product, query, config.cg_steps)
+        return at, result, conjugate_gradients(product, query, config.cg_steps, _LEAST * whole)
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
         at, result, found = solved(meta, tasks)

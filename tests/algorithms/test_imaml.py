@@ -57,6 +57,31 @@ def test_a_direction_of_negative_curvature_ends_the_task_that_has_it_and_no_othe
     torch.testing.assert_close(found[1], torch.linalg.solve(matrices[1], right[1]), rtol=1e-9, atol=1e-12)
 
 
+def test_a_product_that_is_not_finite_is_not_hidden_and_spoils_no_other_task():
+    matrices, right = positive_systems(2, 4)
+    matrices[0] = torch.nan
+    found, cut_short = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 4)
+    assert found[0].isnan().all()
+    assert not cut_short.any()
+    torch.testing.assert_close(found[1], torch.linalg.solve(matrices[1], right[1]), rtol=1e-9, atol=1e-12)
+
+
+def test_no_step_is_longer_than_the_least_curvature_allows():
+    # 4,000 systems whose curvatures cross zero, so that some directions have next to none.
+    matrices, right = positive_systems(4000, 5)
+    matrices -= torch.linspace(0, 8, 4000).double()[:, None, None] * torch.eye(5).double()
+
+    def solved(steps):
+        return conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, steps, least=0.5)
+
+    for steps in range(5):
+        before, after = solved(steps), solved(steps + 1)
+        residual = right - (matrices @ before.x.unsqueeze(-1)).squeeze(-1)
+        assert ((after.x - before.x).norm(dim=1) <= 2 * residual.norm(dim=1) * (1 + 1e-9)).all()
+        assert torch.equal(before.x[before.cut_short], after.x[before.cut_short])
+        assert 0 < after.cut_short.sum() < 4000
+
+
 def test_linear_regression_has_the_closed_form_of_the_paper():
     strength, task = 0.5, problems.value_tasks(1, inputs=3)
     config = imaml.Config(strength=strength, inner_lr=0.2, inner_steps=400, cg_steps=3, **UNDAMPED)
@@ -201,3 +226,17 @@ def test_the_tasks_that_negative_curvature_cuts_short_are_told(settings, cut):
     lowest = torch.linalg.eigvalsh(hessian_at(learner, meta, task, 1)[0])[0]
     assert 1 + lowest / 0.05 < 0 < 2 + lowest / 10.05
     assert learner.implicit.cut_short(meta, task).tolist() == [cut]
+
+
+def test_a_pull_that_the_support_loss_all_but_cancels_makes_no_task_drown_the_others():
+    settings = {"inner_lr": 0.3, "inner_steps": 1, "cg_steps": 100, **UNDAMPED}
+    task = problems.picture_tasks(1)
+    meta = problems.double(built(**settings).init())
+    hessian, query = hessian_at(built(**settings), meta, task, 1)  # the first inner step starts where nothing pulls
+    strength = -float(torch.linalg.eigvalsh(hessian)[0]) * (1 + 1e-5)
+    learner = built(strength=strength, **settings)
+    exact = torch.linalg.solve(torch.eye(len(query)).double() + hessian / strength, query)
+    found = problems.flat(learner.meta_gradient(meta, task)[0])
+    assert exact.norm() > 100 * query.norm()
+    assert found.norm() < 10 * query.norm()
+    assert learner.implicit.cut_short(meta, task).tolist() == [True]
