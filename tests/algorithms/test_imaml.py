@@ -57,13 +57,14 @@ def test_a_direction_of_negative_curvature_ends_the_task_that_has_it_and_no_othe
     torch.testing.assert_close(found[1], torch.linalg.solve(matrices[1], right[1]), rtol=1e-9, atol=1e-12)
 
 
-def test_a_product_that_is_not_finite_is_not_hidden_and_spoils_no_other_task():
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_product_that_is_not_finite_is_not_hidden_and_spoils_no_other_task(steps):
     matrices, right = positive_systems(2, 4)
     matrices[0] = torch.nan
-    found, cut_short = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, 4)
+    found, cut_short = conjugate_gradients(lambda v: (matrices @ v.unsqueeze(-1)).squeeze(-1), right, steps)
     assert found[0].isnan().all()
+    assert found[1].isfinite().all()
     assert not cut_short.any()
-    torch.testing.assert_close(found[1], torch.linalg.solve(matrices[1], right[1]), rtol=1e-9, atol=1e-12)
 
 
 def test_no_step_is_longer_than_the_least_curvature_allows():
