@@ -149,7 +149,7 @@ def load() -> Table:
 def _rows(source: Values) -> Iterator[Row]:
     search = source["search"]
     for row in source["rows"]:
-        if "variants" in row:
+        if row == "search":
             yield from (Row(search["learner"], search["setting"], 0, variant) for variant in search["variants"])
             continue
         if "recipe" in row:

@@ -80,16 +80,9 @@ def build(config: Config, problem: Problem) -> Learner:
         query = _gradient([result.loss.sum()], at)
         if not config.cg_steps:
             return at, result, Solution(query, torch.zeros_like(result.loss, dtype=torch.bool))
-        # H v for any v is the derivative of the support gradient, weighted by v. So the graph of one support gradient
-        # serves all products; the graph of the inner steps was never kept.
         _, read = begun(loop, meta, tasks.support)
         support = list(support_gradient(loop._replace(second_order=True), at, {}, read, 0).values())
-        whole, pull = 1 + config.cg_damping, config.strength + config.strength_damping
-
-        def product(vector: Tensor) -> Tensor:
-            return whole * vector + _gradient(support, at, _as_in(at, vector)) / pull
-
-        return at, result, conjugate_gradients(product, query, config.cg_steps, _LEAST * whole)
+        return at, result, _solution(config, at, support, query)
 
     def meta_gradient(meta: Meta, tasks: Task, iteration: int = LAST) -> tuple[Meta, Scores]:  # noqa: ARG001
         at, result, found = solved(meta, tasks)
@@ -105,6 +98,18 @@ def build(config: Config, problem: Problem) -> Learner:
         return learner
     settled = None if config == limit else build(limit, problem)
     return learner._replace(implicit=Implicit(settled, lambda meta, tasks: solved(meta, tasks)[2].cut_short))
+
+
+def _solution(config: Config, at: Params, support: list[Tensor], query: Tensor) -> Solution:
+    """The solution of the system, from the support gradient at the parameters `at` and the query gradient [T, D]."""
+    whole, pull = 1 + config.cg_damping, config.strength + config.strength_damping
+
+    # H v for any v is the derivative of the support gradient, weighted by v. So the graph of one support gradient
+    # serves all products; the graph of the inner steps was never kept.
+    def product(vector: Tensor) -> Tensor:
+        return whole * vector + _gradient(support, at, _as_in(at, vector)) / pull
+
+    return conjugate_gradients(product, query, config.cg_steps, _LEAST * whole)
 
 
 def _gradient(outputs: list[Tensor], at: Params, cotangents: list[Tensor] | None = None) -> Tensor:
