@@ -30,7 +30,8 @@ further: the table compares learners at one budget, and is no record for any of 
 those of one training, with its validations. A row is *above* its published figure only if mean - 1.96 std / sqrt(seeds)
 is above it, which takes three seeds, and *below* it in the same way; it *meets* a figure that lies within its own 95 %
 interval, over seeds if there are three and else over episodes. Outside of that interval, a row with fewer seeds is
-*higher* or *lower*. An empty cell of A to D was not measured.
+*higher* or *lower*. An empty cell of A to D was not measured. The learners of a table are in the order of C, and
+another measurement of the same runs is below its learner.
 """
 
 

@@ -36,7 +36,8 @@ other data. Columns:
 Core-hours are those of one training with its validations, in time of the processor. A row is *above* a published
 figure, or *below* it, if the 95 % interval over its seeds (1.96 std / sqrt(seeds)) says so, for which it takes three
 seeds; it *meets* a figure within its interval, which is that over episodes if there are fewer than three seeds.
-Otherwise a row is *higher* or *lower*. An empty cell of A to D was not measured.
+Otherwise a row is *higher* or *lower*. An empty cell of A to D was not measured. The learners of a table are in the
+order of C, and another measurement of the same runs is below its learner.
 """
 _CITE = """## How to cite
 

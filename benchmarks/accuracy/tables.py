@@ -49,16 +49,24 @@ def settings(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterat
 
 def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -> Iterator[str]:
     columns = list(table.domain(setting)["columns"])
-    # The column that every line of the setting has decides the order.
-    shared = next(column for column in columns if all(column in table.columns(setting, line) for line in groups))
     yield f"| learner | {', % | '.join(columns)}, % | published | seeds | tasks | core-hours |"
     yield "|---" * (len(columns) + 5) + "|"
-    for line in sorted(groups, key=lambda line: -score(groups[line], line, shared).mean):
+    for line in _ordered(groups):
         runs, own = groups[line], table.columns(setting, line)
         cells = [score(runs, line, column).cell if column in own else "" for column in columns]
         hours = "the same runs" if line.also else f"{core_hours(runs) / len(runs):.2f}"
         cells += [_published(table, line, setting, runs), str(len(runs)), f"{runs[0]['tasks']:,}", hours]
         yield f"| {_label(table, line, setting, runs)} | {' | '.join(cells)} |"
+
+
+def _ordered(groups: Mapping[Line, Sequence[Result]]) -> list[Line]:
+    """The best in column C first, which every learner has; each line under `also` below the learner of its runs."""
+
+    def place(line: Line) -> tuple[float, Line, str]:
+        own = line._replace(also="")
+        return -score(groups[own], own, "C").mean, own, line.also
+
+    return sorted(groups, key=place)
 
 
 def _label(table: Table, line: Line, setting: str, runs: Sequence[Result]) -> str:

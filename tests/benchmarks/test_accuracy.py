@@ -7,6 +7,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Iterator
 from threading import Event, Thread, Timer
 
 import pytest
@@ -191,6 +192,42 @@ def test_an_ensemble_is_a_further_line_of_the_same_runs():
     assert "the same runs" in line
     assert "1 runs, 1.0 core-hours" in written
     assert "ensemble" not in page(0.9765, learner="maml_plus_plus", also={})
+
+
+def plans() -> Iterator[list[Row]]:
+    """No row; each row alone; each setting with and without its recipes and search; every row."""
+    yield []
+    yield from ([row] for row in TABLE.rows)
+    for setting in {row.setting for row in TABLE.rows}:
+        rows = [row for row in TABLE.rows if row.setting == setting]
+        yield from (rows, [row for row in rows if not row.variant])
+    yield list(TABLE.rows)
+
+
+def test_both_pages_can_be_written_whichever_rows_have_been_run():
+    for rows in plans():
+        measured = {row: result(row, 0.9 + 0.001 * place) for place, row in enumerate(rows)}
+        for text in (written(TABLE, measured), summary(TABLE, measured)):
+            shown = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+            for row in rows:
+                for line in () if row.searched else TABLE.lines(row):
+                    assert any(cells[0].startswith("| " + TABLE.said(line, row.setting)["label"]) for cells in shown)
+
+
+def test_learners_are_in_the_order_of_c_with_other_measurements_of_their_runs_below_them():
+    rows = [Row(learner, "20w1s", 0) for learner in ("baseline", "maml_plus_plus", "protonet", "baseline_plus_plus")]
+    found = {row: result(row, 0.9 + 0.01 * place) for place, row in enumerate(rows)}
+    for one in found.values():  # other lines and columns than C of the learners' own would order otherwise
+        for lines in one["also"].values():
+            lines |= {column: {"accuracy": 0.99, "ci95": 0.001} for column in lines}
+        one["columns"]["A"] = {"accuracy": 1.8 - one["columns"]["C"]["accuracy"], "ci95": 0.001}
+    for text in (written(TABLE, found), summary(TABLE, found)):
+        [table] = re.findall(r"^#+ Omniglot, 20-way 1-shot$(.*?)(?=^#)", text, re.DOTALL | re.MULTILINE)
+        shown = [re.split(r" \(| \|", line)[0].removeprefix("| ") for line in table.splitlines() if "±" in line]
+        assert shown == [
+            "Baseline++", "Baseline++, running statistics", "ProtoNet", "MAML++",
+            "MAML++, ensemble of its 5 best checkpoints", "Baseline", "Baseline, running statistics",
+        ]  # fmt: skip
 
 
 def test_a_run_that_rows_yaml_has_otherwise_now_says_what_it_was_run_with():
