@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from benchmarks.accuracy.results import Result
+from benchmarks.accuracy.results import Result, elsewhere
 from benchmarks.accuracy.rows import Row, Table
 
 LEVELS = (95, 97, 98)
@@ -64,7 +64,8 @@ def _drawings(table: Table, row: Row) -> bool:
 
 
 def _name(table: Table, row: Row, result: Result) -> str:
-    """Setting and learner; with the shots of its validations if they are not those of the setting."""
-    shots = result["experiment"]["task"]["shots"]
+    """Setting and learner; with what the row has otherwise: the shots of its validations, the processor."""
+    shots, processor = result["experiment"]["task"]["shots"], elsewhere(table, result)
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
+    other += f", on {processor}" if processor else ""
     return f"{row.setting}: {table.said(row.line, row.setting)['label']}{other}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.results import Result, core_hours, grouped, score
+from benchmarks.accuracy.results import Hours, Result, core_hours, grouped, score
 from benchmarks.accuracy.rows import FOLDER, Line, Row, Table
 from metalearn_cli.report.charts import matplotlib_alone
 
@@ -28,7 +28,7 @@ class Point(NamedTuple):
     """A learner in a panel: core-hours of one of its runs, accuracy and half of its 95 % interval, in percent."""
 
     learner: str
-    hours: float
+    hours: Hours
     mean: float
     half: float
 
@@ -41,14 +41,14 @@ def points(table: Table, measured: Mapping[Row, Result]) -> dict[tuple[str, str]
         for column in _COLUMNS if groups else ():
             # What is measured once more from the same run is no learner of its own.
             own = {line: runs for line, runs in groups.items() if not line.also}
-            found[setting, column] = [_point(line, runs, column) for line, runs in own.items()]
+            found[setting, column] = [_point(table, line, runs, column) for line, runs in own.items()]
     return found
 
 
 def described(panels: Mapping[tuple[str, str], Sequence[Point]]) -> str:
     """The numbers of the figure in words, which stand in its file too: it can be held to them without being drawn."""
     return "; ".join(
-        f"{setting} {column}: {', '.join(f'{one.learner} {one.hours:.2f} h {one.mean:.2f} %' for one in shown)}"
+        f"{setting} {column}: {', '.join(f'{one.learner} {one.hours.cell} h {one.mean:.2f} %' for one in shown)}"
         for (setting, column), shown in panels.items()
     )
 
@@ -73,7 +73,10 @@ def drawn(table: Table, measured: Mapping[Row, Result]) -> str:
             for point in shown:
                 style = _style(learners.index(point.learner))
                 name = table.said(Line(point.learner), setting)["label"]
-                panel.errorbar(point.hours, point.mean, point.half, label=name, markersize=5, **style)
+                fill = "white" if point.hours.elsewhere else style["color"]
+                panel.errorbar(
+                    point.hours.each, point.mean, point.half, label=name, markersize=5, markerfacecolor=fill, **style
+                )
             values = table.setting(setting)
             panel.set_title(f"{values['task.ways']}-way {values['task.shots']}-shot, column {column}")
         for row in axes:
@@ -97,9 +100,9 @@ def drawn(table: Table, measured: Mapping[Row, Result]) -> str:
     return re.sub(r"[ \t]+$", "", rounded, flags=re.MULTILINE)
 
 
-def _point(line: Line, runs: Sequence[Result], column: str) -> Point:
+def _point(table: Table, line: Line, runs: Sequence[Result], column: str) -> Point:
     found = score(runs, line, column)
-    return Point(line.learner, core_hours(runs) / len(runs), found.mean, found.half)
+    return Point(line.learner, core_hours(table, runs), found.mean, found.half)
 
 
 def _spread(percent: NDArray[np.float64]) -> NDArray[np.float64]:

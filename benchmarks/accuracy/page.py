@@ -27,11 +27,12 @@ further: the table compares learners at one budget, and is no record for any of 
   runs on `glyphs`.
 
 ± is the 95 % interval over episodes; with several seeds, the mean and the standard deviation over seeds. Core-hours are
-those of one training, with its validations. A row is *above* its published figure only if mean - 1.96 std / sqrt(seeds)
-is above it, which takes three seeds, and *below* it in the same way; it *meets* a figure that lies within its own 95 %
-interval, over seeds if there are three and else over episodes. Outside of that interval, a row with fewer seeds is
-*higher* or *lower*. An empty cell of A to D was not measured. The learners of a table are in the order of C, and
-another measurement of the same runs is below its learner.
+those of one training, with its validations; where they name a processor, it is another than that of most runs, and they
+do not compare. A row is *above* its published figure only if mean - 1.96 std / sqrt(seeds) is above it, which takes
+three seeds, and *below* it in the same way; it *meets* a figure that lies within its own 95 % interval, over seeds if
+there are three and else over episodes. Outside of that interval, a row with fewer seeds is *higher* or *lower*. An
+empty cell of A to D was not measured. The learners of a table are in the order of C, and another measurement of the
+same runs is below its learner.
 """
 
 

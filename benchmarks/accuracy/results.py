@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,16 +82,40 @@ def verdicts(table: Table, measured: Mapping[Row, Result]) -> Iterator[tuple[str
                         yield setting, score(runs, line, column).verdict(figure)
 
 
-def core_hours(found: Sequence[Result]) -> float:
-    """The core-hours of all these runs together, without their measurements."""
-    return sum(float(result["core_seconds"]) for result in found) / 3600
+class Hours(NamedTuple):
+    """The core-hours of one training, in the mean of the runs whose core-hours can be compared.
+
+    `elsewhere`: the processors of the runs where there is no such run; empty otherwise.
+    """
+
+    each: float
+    elsewhere: str
+
+    @property
+    def cell(self) -> str:
+        """As it stands in a table."""
+        return f"{self.each:.2f}" + (f" ({self.elsewhere})" if self.elsewhere else "")
+
+
+def core_hours(table: Table, runs: Sequence[Result]) -> Hours:
+    """What one of these runs took, without its measurements."""
+    compared = [run for run in runs if not elsewhere(table, run)]
+    hours = [run["core_seconds"] / 3600 for run in compared or runs]
+    return Hours(statistics.fmean(hours), "" if compared else ", ".join(sorted({run["processor"] for run in runs})))
+
+
+def elsewhere(table: Table, run: Result) -> str:
+    """The processor of a run if its core-hours cannot be compared with those of most; empty otherwise."""
+    return "" if run["processor"] in table.source["processors"] else str(run["processor"])
 
 
 def compute(measured: Mapping[Row, Result]) -> str:
-    """How many runs there are, and what they took, as a sentence."""
-    processors = sorted({result["processor"] for result in measured.values()})
-    where = f", on {', '.join(processors)}" if processors else ""
-    return f"{len(measured)} runs, {core_hours(list(measured.values())):.1f} core-hours{where}."
+    """How many runs there are, and what they took on each processor, as a sentence."""
+    spent: Counter[str] = Counter()
+    for run in measured.values():
+        spent[run["processor"]] += run["core_seconds"] / 3600
+    said = [f"{len(measured)} runs", *(f"{hours:.1f} core-hours on {name}" for name, hours in sorted(spent.items()))]
+    return "; ".join(said) + "."
 
 
 def departures(table: Table, row: Row, result: Result) -> list[str]:

@@ -33,11 +33,12 @@ other data. Columns:
   and Omniglot for runs on `glyphs`.
 
 ± is half of the 95 % interval over test episodes; with several seeds, the mean and the standard deviation over seeds.
-Core-hours are those of one training with its validations, in time of the processor. A row is *above* a published
-figure, or *below* it, if the 95 % interval over its seeds (1.96 std / sqrt(seeds)) says so, for which it takes three
-seeds; it *meets* a figure within its interval, which is that over episodes if there are fewer than three seeds.
-Otherwise a row is *higher* or *lower*. An empty cell of A to D was not measured. The learners of a table are in the
-order of C, and another measurement of the same runs is below its learner.
+Core-hours are those of one training with its validations, in time of the processor; where they name a processor, it is
+another than that of most runs, and they do not compare. A row is *above* a published figure, or *below* it, if the 95 %
+interval over its seeds (1.96 std / sqrt(seeds)) says so, for which it takes three seeds; it *meets* a figure within its
+interval, which is that over episodes if there are fewer than three seeds. Otherwise a row is *higher* or *lower*. An
+empty cell of A to D was not measured. The learners of a table are in the order of C, and another measurement of the
+same runs is below its learner.
 """
 _CITE = """## How to cite
 
@@ -73,9 +74,9 @@ photos are read from the folder that `METALEARN_TEST_DATA` names.
 _FIGURE = """![Test accuracy against core-hours, for each learner, in columns A and C](images/accuracy.svg)
 
 Errors are on a logarithmic scale: from 98 to 99 % is as far as from 96 to 98 %. Bars are 95 % intervals, over seeds
-from three seeds on. The further to the right a learner stands, the more core-hours one of its trainings took. The
-package became faster while the runs went on, and later files name the commit: of two rows of different commits the
-earlier one has too many core-hours."""
+from three seeds on. The further to the right a learner stands, the more core-hours one of its trainings took. Hollow
+points are of another processor than most runs, and compare in height alone. The package became faster while the runs
+went on, and later files name the commit: of two rows of different commits the earlier one has too many core-hours."""
 
 
 def summary(table: Table, measured: Mapping[Row, Result]) -> str:

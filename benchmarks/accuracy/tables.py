@@ -54,7 +54,7 @@ def _rows(table: Table, setting: str, groups: Mapping[Line, Sequence[Result]]) -
     for line in _ordered(groups):
         runs, own = groups[line], table.columns(setting, line)
         cells = [score(runs, line, column).cell if column in own else "" for column in columns]
-        hours = "the same runs" if line.also else f"{core_hours(runs) / len(runs):.2f}"
+        hours = "the same runs" if line.also else core_hours(table, runs).cell
         cells += [_published(table, line, setting, runs), str(len(runs)), f"{runs[0]['tasks']:,}", hours]
         yield f"| {_label(table, line, setting, runs)} | {' | '.join(cells)} |"
 
@@ -118,7 +118,7 @@ def search(table: Table, measured: Mapping[Row, Result], depth: str) -> Iterator
         ran = departures(table, row, result) if row.variant in source["variants"] else []
         changes += f" (run with {', '.join(ran)})" if ran else ""
         cells = [score([result], line, column).cell for column in "AC"]
-        hours = f"{result['tasks']:,} | {core_hours([result]):.2f}"
+        hours = f"{result['tasks']:,} | {core_hours(table, [result]).cell}"
         yield f"| {row.variant} | {changes or 'nothing'} | {best(result):.2f} | {' | '.join(cells)} | {hours} |"
     yield ""
 

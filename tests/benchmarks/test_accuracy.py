@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from threading import Event, Thread, Timer
 
 import pytest
+import torch
 
 from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy import running
 from benchmarks.accuracy.curves import LEVELS, reached
 from benchmarks.accuracy.figure import FIGURE, described, drawn, points
 from benchmarks.accuracy.page import PAGE, written
-from benchmarks.accuracy.results import results
+from benchmarks.accuracy.results import compute, core_hours, results
 from benchmarks.accuracy.rows import RECIPE, Line, Row, load
 from benchmarks.accuracy.summary import SUMMARY, summary
 from metalearn_cli.datasets.glyphs import Config as Glyphs
@@ -37,7 +38,8 @@ def result(row: Row, accuracy: float, **more) -> dict:
     own, *also = TABLE.lines(row)
     return {
         **row._asdict(), "experiment": TABLE.experiment(row), "iterations": 100, "tasks": 1600, "core_seconds": 3600,
-        "curve": [[50, accuracy - 0.01], [100, accuracy]], "processor": "one", "columns": columns(own),
+        "processor": TABLE.source["processors"][0],
+        "curve": [[50, accuracy - 0.01], [100, accuracy]], "columns": columns(own),
         "also": {line.also: columns(line) for line in also},
     } | more  # fmt: skip
 
@@ -190,7 +192,7 @@ def test_an_ensemble_is_a_further_line_of_the_same_runs():
     [line] = [line for line in written.splitlines() if line.startswith("| MAML++, ensemble")]
     assert "A 97.65: meets" in line
     assert "the same runs" in line
-    assert "1 runs, 1.0 core-hours" in written
+    assert "1 runs; 1.0 core-hours on AMD EPYC." in written
     assert "ensemble" not in page(0.9765, learner="maml_plus_plus", also={})
 
 
@@ -235,6 +237,25 @@ def test_a_run_that_rows_yaml_has_otherwise_now_says_what_it_was_run_with():
     other = TABLE.experiment(Row("maml", "20w1s", 0))
     other["outer"]["lr"] = 0.5
     assert "MAML, second order (run with outer.lr 0.5)" in page(0.97, experiment=other)
+
+
+def test_core_hours_of_another_processor_name_it_and_are_left_out_where_others_compare():
+    other, rows = {"processor": "slow", "core_seconds": 36_000}, [Row("maml", "5w1s", seed) for seed in range(3)]
+    runs = [result(row, 0.96, **(other if row.seed else {})) for row in rows]
+    assert core_hours(TABLE, runs) == (1.0, "")
+    assert core_hours(TABLE, runs[1:]) == (10.0, "slow")
+    assert "| 3 | 1,600 | 1.00 |" in written(TABLE, dict(zip(rows, runs, strict=True)))
+    alone = {rows[1]: runs[1]}
+    for text in (written(TABLE, alone), summary(TABLE, alone)):
+        assert "| 1 | 1,600 | 10.00 (slow) |" in text
+    assert "| 5w1s: MAML, second order, on slow | 1 | 300.0 |" in written(TABLE, alone)
+    assert "maml 10.00 (slow) h 96.00 %" in described(points(TABLE, alone))
+    both = {rows[0]: runs[0], rows[1]: runs[1]}
+    assert compute(both) == "2 runs; 1.0 core-hours on AMD EPYC; 10.0 core-hours on slow."
+
+
+def test_a_result_names_the_vectors_of_its_processor():
+    assert running._processor().endswith(f", {torch.backends.cpu.get_cpu_capability()}")
 
 
 def test_a_search_is_a_table_of_its_own_in_the_order_of_validation():
