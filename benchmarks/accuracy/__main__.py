@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Queue
 from threading import Event, Lock
 
-from benchmarks.accuracy.figure import FIGURE, drawn
+from benchmarks.accuracy import curves_figure, hours_figure
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import results
 from benchmarks.accuracy.rows import Row, Table, load
@@ -55,12 +55,13 @@ def main() -> int:
 
 
 def _write(table: Table) -> None:
-    """Write ACCURACY.md, docs/results.md and its figure from the result files; one thread at a time."""
+    """Write ACCURACY.md, docs/results.md and its figures from the result files; one thread at a time."""
     with _WRITING:
         measured = results()
         PAGE.write_text(written(table, measured))
         SUMMARY.write_text(summary(table, measured))
-        FIGURE.write_text(drawn(table, measured))
+        for figure in (hours_figure, curves_figure):
+            figure.FIGURE.write_text(figure.drawn(table, measured))
 
 
 def _stop(_number: int, _frame: object) -> None:

@@ -14,10 +14,13 @@ validations included. Runs that were trained on the validation classes too are l
 
 def reached(result: Result, level: float) -> float | None:
     """Core-minutes until the first validation with at least `level` percent; None if there was none."""
-    for iteration, accuracy in result["curve"]:
-        if 100 * accuracy >= level:
-            return float(result["core_seconds"]) * iteration / result["iterations"] / 60
-    return None
+    there = (at_minute(result, iteration) for iteration, accuracy in result["curve"] if 100 * accuracy >= level)
+    return next(there, None)
+
+
+def at_minute(result: Result, iteration: int) -> float:
+    """Core-minutes from the beginning to an iteration, as if all took the same time."""
+    return float(result["core_seconds"]) * iteration / result["iterations"] / 60
 
 
 def best(result: Result) -> float:
@@ -25,16 +28,21 @@ def best(result: Result) -> float:
     return 100 * max(accuracy for _, accuracy in result["curve"])
 
 
-def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
-    """The section of a page, without its heading.
+def compared(table: Table, measured: Mapping[Row, Result]) -> dict[Row, Result]:
+    """The runs whose times to an accuracy are compared.
 
     Left out are photos, which no run brings to the lowest level, and runs whose validation is on trained classes.
     """
-    runs = {
+    return {
         row: result
         for row, result in measured.items()
         if not row.searched and _drawings(table, row) and not result["experiment"]["dataset"].get("trainval")
     }
+
+
+def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
+    """The section of a page, without its heading."""
+    runs = compared(table, measured)
     there = {row: result for row, result in runs.items() if reached(result, LEVELS[0]) is not None}
     validation = table.source["domains"]["omniglot"]["set"]["eval"]
     yield from (_NOTE.format(**validation, times=table.source["validations"]), "")
@@ -43,12 +51,12 @@ def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
     places = {setting: place for place, setting in enumerate(_settings(table))}
     for row in sorted(there, key=lambda row: (places[row.setting], row.variant, reached(there[row], LEVELS[0]), row)):
         result = there[row]
-        minutes = [reached(result, level) for level in LEVELS]
-        cells = ["-" if spent is None else f"{spent:.1f}" for spent in minutes]
+        spent = [reached(result, level) for level in LEVELS]
+        cells = ["-" if until is None else f"{until:.1f}" for until in spent]
         whole = f"{result['core_seconds'] / 60:.1f} | {best(result):.2f}"
-        yield f"| {_name(table, row, result)} | {row.seed} | {' | '.join(cells)} | {whole} |"
+        yield f"| {called(table, row, result)} | {row.seed} | {' | '.join(cells)} | {whole} |"
     never = [
-        f"{_name(table, row, runs[row])}, seed {row.seed} ({best(runs[row]):.1f})" for row in runs if row not in there
+        f"{called(table, row, runs[row])}, seed {row.seed} ({best(runs[row]):.1f})" for row in runs if row not in there
     ]
     if never:
         yield ""
@@ -63,9 +71,9 @@ def _drawings(table: Table, row: Row) -> bool:
     return "prepare" not in table.domain(row.setting)
 
 
-def _name(table: Table, row: Row, result: Result) -> str:
+def called(table: Table, row: Row, result: Result, of_setting: bool = True) -> str:
     """Setting and learner; with what the row has otherwise: the shots of its validations, the processor."""
     shots, processor = result["experiment"]["task"]["shots"], elsewhere(table, result)
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
     other += f", on {processor}" if processor else ""
-    return f"{row.setting}: {table.said(row.line, row.setting)['label']}{other}"
+    return (f"{row.setting}: " if of_setting else "") + table.said(row.line, row.setting)["label"] + other

@@ -8,15 +8,16 @@ import sys
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event, Thread, Timer
 
 import pytest
 import torch
+import yaml
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import running
+from benchmarks.accuracy import curves_figure, hours_figure, running
 from benchmarks.accuracy.curves import LEVELS, reached
-from benchmarks.accuracy.figure import FIGURE, described, drawn, points
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import compute, core_hours, results
 from benchmarks.accuracy.rows import RECIPE, Line, Row, load
@@ -55,29 +56,54 @@ def test_the_pages_are_what_the_result_files_say():
     assert SUMMARY.read_text() == summary(TABLE, results())
 
 
-def test_the_figure_has_the_numbers_of_the_result_files():
+@pytest.mark.parametrize("figure", [hours_figure, curves_figure])
+def test_a_figure_has_the_numbers_of_the_result_files(figure):
     # In words, because another matplotlib draws other bytes.
-    [words] = re.findall(r"<dc:description>(.*?)</dc:description>", FIGURE.read_text(), re.DOTALL)
-    assert words == described(points(TABLE, results()))
+    [words] = re.findall(r"<dc:description>(.*?)</dc:description>", figure.FIGURE.read_text(), re.DOTALL)
+    shown = {hours_figure: hours_figure.points, curves_figure: curves_figure.curves}[figure]
+    assert words == figure.described(shown(TABLE, results()))
 
 
-def test_the_figure_is_drawn_again_in_the_same_bytes():
+@pytest.mark.parametrize("figure", [hours_figure, curves_figure])
+def test_a_figure_is_drawn_again_in_the_same_bytes(figure):
     mpl = pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
-    figure = FIGURE.read_text()
-    if f"matplotlib {mpl.__version__}<" not in figure:
-        pytest.skip("docs/images/accuracy.svg was drawn by another matplotlib")
-    assert figure == drawn(TABLE, results())
+    kept = figure.FIGURE.read_text()
+    if f"matplotlib {mpl.__version__}<" not in kept:
+        pytest.skip(f"{figure.FIGURE.name} was drawn by another matplotlib")
+    assert kept == figure.drawn(TABLE, results())
 
 
 def test_a_full_figure_has_a_point_for_every_learner_and_stays_small():
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
     full = {row: result(row, 0.9 + 0.01 * row.seed) for row in TABLE.rows}
-    panels = points(TABLE, full)
+    panels = hours_figure.points(TABLE, full)
     assert list(panels) == [(setting, column) for setting in OMNIGLOT["settings"] for column in "AC"]
     assert all([point.learner for point in shown] == sorted(TABLE.source["learners"]) for shown in panels.values())
-    text = drawn(TABLE, full)
+    text = hours_figure.drawn(TABLE, full)
     assert all(f">{learner['label']}</text>" in text for learner in TABLE.source["learners"].values())
     assert len(text) < 200_000
+
+
+def test_a_curve_has_the_minutes_of_its_validations_and_one_with_other_shots_is_left_out():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    rows = [
+        Row("maml", "5w1s", 0), Row("maml", "5w1s", 1), Row("maml", "20w1s", 0), Row("reptile", "5w1s", 0),
+        Row("protonet", "5w1s", 0, "recipe_fast"),
+    ]  # fmt: skip
+    found = {row: result(row, 0.95) for row in rows}
+    shown = curves_figure.curves(TABLE, found)
+    assert [curve.row for curve in shown] == [rows[0], rows[4]]
+    assert curves_figure.described(shown[:1]) == "MAML, second order: 30.0 min 94.00 %, 60.0 min 95.00 %"
+    assert "stroke-dasharray" in (text := curves_figure.drawn(TABLE, found))
+    assert all(f">{curve.name}</text>" in text for curve in shown)
+
+
+def test_the_fast_recipe_is_the_config_that_users_train():
+    path = Path(__file__).parents[2] / "configs/omniglot/5way1shot-fast.yaml"
+    row, config = Row("protonet", "5w1s", 0, "recipe_fast"), yaml.safe_load(path.read_text())
+    experiment = TABLE.experiment(row)
+    assert row in TABLE.rows
+    assert all(experiment[block] == config[block] for block in ("dataset", "task", "backbone", "algorithm", "outer"))
 
 
 def test_the_conclusions_have_their_figures_from_the_result_files():
@@ -249,7 +275,7 @@ def test_core_hours_of_another_processor_name_it_and_are_left_out_where_others_c
     for text in (written(TABLE, alone), summary(TABLE, alone)):
         assert "| 1 | 1,600 | 10.00 (slow) |" in text
     assert "| 5w1s: MAML, second order, on slow | 1 | 300.0 |" in written(TABLE, alone)
-    assert "maml 10.00 (slow) h 96.00 %" in described(points(TABLE, alone))
+    assert "maml 10.00 (slow) h 96.00 %" in hours_figure.described(hours_figure.points(TABLE, alone))
     both = {rows[0]: runs[0], rows[1]: runs[1]}
     assert compute(both) == "2 runs; 1.0 core-hours on AMD EPYC; 10.0 core-hours on slow."
 
