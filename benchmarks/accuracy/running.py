@@ -27,6 +27,7 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
     `work` keeps the run folders, so that an interrupted run is resumed. Seconds of the processor add up over the calls
     that one run took.
     """
+    commit = _commit()  # of the training, also if this checkout moves on during it
     _prepare(table, row, core)
     folder, spent = work / row.name, work / f"{row.name}.seconds"
     work.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def run(table: Table, row: Row, work: Path, core: int) -> dict[str, Any]:
         **({"also": {line.also: _columns(table, row, line, folder, core) for line in also}} if also else {}),
         "versions": {
             "metalearn": own_version(),
-            "commit": _commit(),
+            "commit": commit,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
