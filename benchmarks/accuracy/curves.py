@@ -54,9 +54,9 @@ def times(table: Table, measured: Mapping[Row, Result]) -> Iterator[str]:
         spent = [reached(result, level) for level in LEVELS]
         cells = ["-" if until is None else f"{until:.1f}" for until in spent]
         whole = f"{result['core_seconds'] / 60:.1f} | {best(result):.2f}"
-        yield f"| {called(table, row, result)} | {row.seed} | {' | '.join(cells)} | {whole} |"
+        yield f"| {_called(table, row, result)} | {row.seed} | {' | '.join(cells)} | {whole} |"
     never = [
-        f"{called(table, row, runs[row])}, seed {row.seed} ({best(runs[row]):.1f})" for row in runs if row not in there
+        f"{_called(table, row, runs[row])}, seed {row.seed} ({best(runs[row]):.1f})" for row in runs if row not in there
     ]
     if never:
         yield ""
@@ -71,9 +71,9 @@ def _drawings(table: Table, row: Row) -> bool:
     return "prepare" not in table.domain(row.setting)
 
 
-def called(table: Table, row: Row, result: Result, of_setting: bool = True) -> str:
+def _called(table: Table, row: Row, result: Result) -> str:
     """Setting and learner; with what the row has otherwise: the shots of its validations, the processor."""
     shots, processor = result["experiment"]["task"]["shots"], elsewhere(table, result)
     other = "" if shots == table.setting(row.setting)["task.shots"] else f", validated with {shots} shots"
     other += f", on {processor}" if processor else ""
-    return (f"{row.setting}: " if of_setting else "") + table.said(row.line, row.setting)["label"] + other
+    return f"{row.setting}: {table.said(row.line, row.setting)['label']}{other}"

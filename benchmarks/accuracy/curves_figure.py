@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from benchmarks.accuracy.curves import at_minute, called, compared
+from benchmarks.accuracy.curves import at_minute, compared
 from benchmarks.accuracy.drawing import as_svg, blank, by_errors, by_powers, legend, style
 from benchmarks.accuracy.results import Result, elsewhere
 from benchmarks.accuracy.rows import FOLDER, Row, Table
@@ -24,7 +24,7 @@ class Curve(NamedTuple):
 def curves(table: Table, measured: Mapping[Row, Result]) -> list[Curve]:
     """The curves of the setting: of runs with seed 0 that were validated on its tasks, recipes among them."""
     return [
-        Curve(row, called(table, row, run, of_setting=False), *zip(*_validations(run), strict=True))
+        Curve(row, table.said(row.line, SETTING)["label"], *zip(*_validations(run), strict=True))
         for row, run in compared(table, measured).items()
         if row.setting == SETTING and row.seed == 0
         if run["experiment"]["task"]["shots"] == table.setting(SETTING)["task.shots"]

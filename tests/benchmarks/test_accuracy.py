@@ -18,6 +18,7 @@ import yaml
 from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy import curves_figure, hours_figure, running
 from benchmarks.accuracy.curves import LEVELS, reached
+from benchmarks.accuracy.drawing import as_svg
 from benchmarks.accuracy.page import PAGE, written
 from benchmarks.accuracy.results import compute, core_hours, results
 from benchmarks.accuracy.rows import RECIPE, Line, Row, load
@@ -82,6 +83,18 @@ def test_a_full_figure_has_a_point_for_every_learner_and_stays_small():
     text = hours_figure.drawn(TABLE, full)
     assert all(f">{learner['label']}</text>" in text for learner in TABLE.source["learners"].values())
     assert len(text) < 200_000
+
+
+@pytest.mark.parametrize("figure", [hours_figure, curves_figure])
+def test_the_legend_of_a_full_figure_is_inside_of_it(figure, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra metalearn-cli[report])")
+    drawn = []
+    monkeypatch.setattr(figure, "as_svg", lambda shown, described: drawn.append(shown) or as_svg(shown, described))
+    figure.drawn(TABLE, {row: result(row, 0.9 + 0.01 * row.seed) for row in TABLE.rows})
+    [legend] = drawn[0].legends
+    inside, whole = legend.get_window_extent(), drawn[0].bbox
+    assert whole.x0 <= inside.x0 < inside.x1 <= whole.x1
+    assert whole.y0 <= inside.y0 < inside.y1 <= whole.y1
 
 
 def test_a_curve_has_the_minutes_of_its_validations_and_one_with_other_shots_is_left_out():
