@@ -1,4 +1,4 @@
-"""The figure of docs/results.md: accuracy against core-hours, a panel for each setting of Omniglot and two columns."""
+"""The first figure of docs/results.md: accuracy against core-hours, a panel for each setting of Omniglot and column."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
