@@ -110,13 +110,12 @@ def first_names(module: nn.Module) -> dict[str, str]:
 
 
 def pooled_first(sequence: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children of an nn.Sequential by name, but a max-pool that follows a ReLU or leaky ReLU comes before it.
+    """The layers of an nn.Sequential by name, but a max-pool that follows a ReLU or leaky ReLU comes before it.
 
     Both orders give the same values and gradients, because these activations never decrease; the activation then has
-    fewer values to work on.
+    fewer values to work on. Sequences within the sequence are taken apart, so that it does not matter where they end.
     """
-    # named_children() leaves out a layer that comes a second time.
-    children = [(name, child) for name, child in sequence._modules.items() if child is not None]
+    children = list(_apart(sequence))
     order = list(children)
     # Swapping places in a copy: `children` keeps the order of the network while pairs are read from it.
     for place, ((_, layer), (_, after)) in enumerate(itertools.pairwise(children)):
@@ -124,3 +123,11 @@ def pooled_first(sequence: nn.Module) -> list[tuple[str, nn.Module]]:
         if rises and type(after) is nn.MaxPool2d and not (after.return_indices or has_hooks(layer) or has_hooks(after)):
             order[place : place + 2] = children[place + 1], children[place]
     return order
+
+
+def _apart(sequence: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in sequence._modules.items():  # named_children() leaves out a layer that comes a second time
+        if child is not None and is_sequence(child):
+            yield from ((f"{name}.{inner}", layer) for inner, layer in _apart(child))
+        elif child is not None:
+            yield name, child

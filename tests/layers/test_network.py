@@ -1,5 +1,7 @@
 import threading
+from collections import OrderedDict
 
+import pytest
 import torch
 from torch import nn
 
@@ -7,7 +9,10 @@ from metalearn_cli.algorithms import maml
 from metalearn_cli.core.meta import Problem
 from metalearn_cli.core.objectives import classification
 from metalearn_cli.core.shared_parameters import for_tasks
+from metalearn_cli.layers.convolution import TaskConv2d
 from metalearn_cli.layers.network import Network
+from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.runtime.machine.compiled import loaded
 from metalearn_cli.testing import problems
 
 
@@ -94,3 +99,27 @@ def test_a_maximum_before_its_activation_gives_what_the_layers_in_their_order_gi
     together, alone = found(False), found(True)
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kernels", [None, loaded()], ids=["torch", "kernels"])
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_it_changes_no_bit_where_a_sequence_within_a_sequence_ends(tasks, kernels):
+    layers = [
+        TaskConv2d(2, 19, 3, padding=1, bias=False), TaskNorm(19), nn.LeakyReLU(0.1), nn.MaxPool2d(2),
+        TaskConv2d(19, 8, 3, padding=1, bias=False), TaskNorm(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    head, inputs = nn.Linear(72, 5), torch.randn(tasks, 6, 2, 14, 12)
+    drawn = [torch.randn(tasks, *value.shape) for value in nn.Sequential(*layers, head).parameters()]
+
+    def found(*parts: list[nn.Module]) -> list[torch.Tensor]:
+        body = nn.Sequential(*parts[0]) if len(parts) == 1 else nn.Sequential(*(nn.Sequential(*one) for one in parts))
+        network = Network(nn.Sequential(OrderedDict(body=body, head=head)), kernels=kernels)
+        at = {name: value.clone().requires_grad_() for name, value in zip(network.initial(), drawn, strict=True)}
+        outputs = network(at, inputs)
+        return [outputs, *torch.autograd.grad(outputs.square().sum(), list(at.values()))]
+
+    whole = found(layers)
+    for end in range(1, len(layers)):
+        apart = found(layers[:end], layers[end:])
+        assert all(torch.equal(one, other) for one, other in zip(whole, apart, strict=True)), end
