@@ -32,7 +32,7 @@ def curves(table: Table, measured: Mapping[Row, Result]) -> list[Curve]:
 
 
 def described(shown: Sequence[Curve]) -> str:
-    """The numbers of the figure in words, as in the other."""
+    """The numbers of the figure in words, which stand in its file too."""
     return "; ".join(
         f"{one.name}: {', '.join(f'{at:.1f} min {accuracy:.2f} %' for at, accuracy in zip(*one[2:], strict=True))}"
         for one in shown

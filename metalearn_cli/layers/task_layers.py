@@ -77,9 +77,8 @@ def foreign_layers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Modul
     name, the prefix of theirs.
     """
     if is_sequence(module):
-        for own, child in module._modules.items():
-            if child is not None:
-                yield from foreign_layers(child, f"{name}.{own}".lstrip("."))  # the root's own name is ""
+        for own, layer in _apart(module):
+            yield from foreign_layers(layer, f"{name}.{own}".lstrip("."))  # the root's own name is ""
     elif isinstance(module, TaskLayer) and not has_hooks(module):
         if not type(module).__module__.startswith(_OWN_LAYERS):
             yield name, module
@@ -126,6 +125,7 @@ def pooled_first(sequence: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _apart(sequence: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield (name, layer) in their order; a layer of a sequence within has both names, as in `0.1`."""
     for name, child in sequence._modules.items():  # named_children() leaves out a layer that comes a second time
         if child is not None and is_sequence(child):
             yield from ((f"{name}.{inner}", layer) for inner, layer in _apart(child))
