@@ -32,6 +32,18 @@ def folders(tmp_path, monkeypatch):
     compiled._library.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def library():
+    """The file that was compiled before the tests began."""
+    return next(file for folder in compiled._folders() if (file := folder / compiled._name()).exists())
+
+
+@pytest.fixture
+def quick_compiler(library, monkeypatch):
+    """A compiler whose work is done already: the tests that are not about compiling need not wait for it."""
+    monkeypatch.setattr(compiled, "_compiled_by", lambda path: shutil.copy(library, path).name)
+
+
 @pytest.fixture
 def no_compiler(monkeypatch):
     monkeypatch.setattr(compiled.shutil, "which", lambda _name: None)
@@ -49,6 +61,7 @@ def test_they_are_compiled_once_by_a_command_that_trains(folders):
 
 
 @needs_a_compiler
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_folder_that_cannot_be_written_is_passed_over(folders):
     folders[0].write_text("a file has its name")
     compiled.compile_kernels()
@@ -56,6 +69,7 @@ def test_a_folder_that_cannot_be_written_is_passed_over(folders):
 
 
 @needs_a_compiler
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_file_that_others_may_write_is_not_loaded(folders):
     compiled.compile_kernels()
     (file,) = folders[0].iterdir()
@@ -70,6 +84,7 @@ def test_a_damaged_file_is_as_if_it_were_not_there(folders):
 
 
 @needs_a_compiler
+@pytest.mark.usefixtures("quick_compiler")
 def test_what_computes_wrongly_is_not_kept(folders, monkeypatch):
     monkeypatch.setattr(torch, "allclose", lambda *_values, **_tolerance: False)
     with pytest.raises(compiled.CompileError, match="wrongly"):
