@@ -58,8 +58,15 @@ def _lines(fields: dict[str, Any]) -> list[str]:
     rows += [("cores", f"{cpu['cores']} usable, {cpu['threads']} threads"), ("cuda", cuda["version"] or "none")]
     for device in cuda["devices"]:
         rows.append(("device", f"{device['name']}, {device['memory_bytes'] / 2**30:.0f} GiB, {device['capability']}"))
+    rows.append(("kernels", _kernels(**fields["kernels"])))
     rows.append(("data", data["folder"] or "unknown"))
     for row in data["datasets"]:
         count = f"{row['classes']:,} {row['groups']}, {row['pictures']:,} {row['examples']}"
         rows.append(("", f"{row['name']}: {row['state']}" + (f", {count}" if row["classes"] else "")))
     return [f"{name:<13} {value}" for name, value in rows]
+
+
+def _kernels(file: str | None, compiler: str | None) -> str:
+    if file:
+        return f"compiled, in {Path(file).parent}"
+    return f"not compiled yet; the first training does it by {compiler}" if compiler else "none: no C++ compiler found"

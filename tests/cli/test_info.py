@@ -13,7 +13,7 @@ def test_what_is_here_is_told_in_lines_that_can_be_pasted(cli, tiny_run):
 
 def test_json_tells_the_same(cli, tiny_run):
     fields = cli("info", "--json").fields
-    assert set(fields) == {"schema", "versions", "platform", "cpu", "cuda", "data"}
+    assert set(fields) == {"schema", "versions", "platform", "cpu", "cuda", "kernels", "data"}
     assert fields["versions"]["torch"].startswith("2.")
     assert "glyphs" in [row["name"] for row in fields["data"]["datasets"]]
 

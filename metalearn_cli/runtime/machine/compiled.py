@@ -1,8 +1,8 @@
 """Finds, compiles and loads the kernels of layers/cpu/cpp.
 
 They are compiled once for a version of the source, a compiler and a processor, by the C++ compiler of this machine, in
-about ten seconds, and kept beside the source as Python keeps its own compiled files (`__pycache__`), or in the user's
-cache folder where that cannot be written. Without a compiler the layers compute with torch alone.
+ten seconds to half a minute, and kept beside the source as Python keeps its own compiled files (`__pycache__`), or in
+the user's cache folder where that cannot be written. Without a compiler the layers compute with torch alone.
 """
 
 import ctypes
@@ -11,11 +11,10 @@ import hashlib
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -25,10 +24,10 @@ from metalearn_cli.layers.convolution import TaskConv1d, TaskConv2d
 from metalearn_cli.layers.cpu import kernels as kernels_module
 from metalearn_cli.layers.cpu.kernels import Kernels, Maps
 from metalearn_cli.layers.norm import TaskNorm
+from metalearn_cli.storage.inputs.downloads import Progress
 from metalearn_cli.storage.prepared.preparation import caches
 
 Setting = Literal["auto", "torch", "compiled"]
-Say = Callable[[str], None]
 
 SOURCES = Path(kernels_module.__file__).parent / "cpp"
 _COMPILERS = ("c++", "g++", "clang++")
@@ -42,25 +41,33 @@ class CompileError(Exception):
     """The kernels cannot be compiled here; the message says why."""
 
 
-def kernels_for(module: nn.Module, setting: Setting, say: Say | None) -> Kernels | None:
+class Compiling(NamedTuple):
+    """The functions that hear about compiling: `progress`, that it goes on; `say`, a line if it is not possible."""
+
+    progress: Progress
+    say: Callable[[str], None]
+
+
+def kernels_for(module: nn.Module, setting: Setting, compiling: Compiling | None) -> Kernels | None:
     """The kernels that a network's module may use: None if `setting` is "torch", or if it has nothing for them to do.
 
-    They are compiled if they are not there and `say` is given, which then gets a line about it; training gives it.
-    Without kernels the results are the same up to rounding, and networks with norms after convolutions slower.
+    They are compiled if they are not there and `compiling` is given, as training does. Without kernels the results are
+    the same up to rounding, and networks with norms after convolutions slower.
 
     Raises ConfigError if `setting` is "compiled" and they cannot be compiled.
     """
     if setting == "torch" or not kernels_help(module) or os.name != "posix":
         return None
     found = loaded()
-    if found is not None or say is None:
+    if found is not None or compiling is None:
         return found
+    compiling.progress("compiling kernels, once for this machine", 0, 1)
     try:
-        say(compile_kernels())
+        compile_kernels()
     except CompileError as error:
         if setting == "compiled":
             raise ConfigError(f"execution.kernels: {error}; expected a C++ compiler, or auto or torch") from error
-        say(
+        compiling.say(
             f"kernels: {error}, so convolutions and norms run in torch alone, which takes up to twice as long "
             "(execution.kernels=torch says that this is meant)"
         )
@@ -80,27 +87,38 @@ def _library(path: Path) -> Kernels:
 
 def loaded() -> Kernels | None:
     """The kernels, if they have been compiled for this source and this processor."""
+    found = library_file()
+    return _library(found) if found else None
+
+
+def library_file() -> Path | None:
+    """The file of the kernels that `loaded` returns."""
     for folder in _folders():
         path = folder / _name()
         if _is_ours(path):
-            try:
-                return _library(path)
-            except OSError:  # damaged, or of another system: as if it were not there
-                continue
+            with suppress(OSError):  # damaged, or of another system: as if it were not there
+                _library(path)
+                return path
     return None
 
 
-def compile_kernels() -> str:
-    """Compile the kernels, compare them with torch once, and put them where `loaded` finds them; return a line to say.
+def compilers() -> list[str]:
+    """The paths of the C++ compilers of this machine that may compile the kernels, the first choice first."""
+    found = [shutil.which(name) for name in _COMPILERS] if os.name == "posix" else []
+    return [path for path in found if path and Path(path).is_absolute()]
+
+
+def compile_kernels() -> None:
+    """Compile the kernels, compare them with torch once, and put them where `loaded` finds them.
 
     Raises CompileError if there is no compiler, or if what it makes is wrong or cannot be written.
     """
-    begun, failures = time.monotonic(), []
+    failures = []
     for folder in _folders():
         draft = folder / f"{_name()}.{os.getpid()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            compiler = _compiled_by(draft)
+            _compile(draft)
             _compare(Kernels(ctypes.CDLL(str(draft))))
             draft.replace(folder / _name())  # other processes see the whole file or none
         except OSError as error:
@@ -109,17 +127,14 @@ def compile_kernels() -> str:
         finally:
             with suppress(OSError):
                 draft.unlink()
-        return f"kernels: compiled by {compiler} in {time.monotonic() - begun:.0f} s, kept in {folder}"
+        return
     raise CompileError(f"cannot be kept ({'; '.join(failures)})")
 
 
-def _compiled_by(path: Path) -> str:
-    """Compile the source into `path`; return the name of the compiler."""
-    compilers = [found for name in _COMPILERS if (found := shutil.which(name)) and Path(found).is_absolute()]
-    if not compilers:
-        raise CompileError(f"no C++ compiler found ({', '.join(_COMPILERS)})")
+def _compile(path: Path) -> None:
+    """Compile the source into `path`."""
     said = ""
-    for compiler in compilers:
+    for compiler in compilers():
         for processor in (*_FOR_THIS_PROCESSOR, None):
             words = [compiler, *_FLAGS, *filter(None, [processor]), str(SOURCES / "kernels.cpp"), "-o", str(path)]
             try:
@@ -128,9 +143,9 @@ def _compiled_by(path: Path) -> str:
                 said = f"{compiler} took more than {_LONGEST:.0f} s"
                 break
             if done.returncode == 0:
-                return Path(compiler).name
+                return
             said = f"{compiler}: {(done.stderr.strip().splitlines() or ['failed'])[0]}"
-    raise CompileError(f"do not compile here ({said})")
+    raise CompileError(f"do not compile here ({said})" if said else f"no C++ compiler found ({', '.join(_COMPILERS)})")
 
 
 def _compare(kernels: Kernels) -> None:
@@ -178,6 +193,8 @@ def _processor() -> Iterator[str]:
 
 
 def _folders() -> list[Path]:
+    if os.name != "posix":
+        return []
     found = [SOURCES / "__pycache__"]
     try:
         return [*found, caches() / "metalearn" / "kernels"]

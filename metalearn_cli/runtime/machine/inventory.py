@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from metalearn_cli.runtime.machine import compiled
 from metalearn_cli.runtime.machine.execution import usable_cores
 from metalearn_cli.version import own_version
 
@@ -18,7 +19,11 @@ _LIBRARIES = (
 
 
 def describe_machine() -> dict[str, Any]:
-    """Versions (None: not installed), the platform, the processor, and the CUDA devices that torch can use."""
+    """Versions (None: not installed), the platform, the processor, the CUDA devices that torch can use, and kernels.
+
+    The kernels have the `file` of those that have been compiled and the `compiler` that may compile them (None: none).
+    """
+    kernels = compiled.library_file()
     return {
         "versions": {
             "metalearn": own_version(),
@@ -34,6 +39,7 @@ def describe_machine() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
         "cuda": {"version": torch.version.cuda, "devices": _devices()},
+        "kernels": {"file": kernels and str(kernels), "compiler": next(iter(compiled.compilers()), None)},
     }
 
 

@@ -1,6 +1,6 @@
 """Builds the learner of a run from its experiment and data, and reads the sizes by which it is trained and measured."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from metalearn_cli.experiment.registry import module_of
 from metalearn_cli.layers.network import Network
 from metalearn_cli.runtime.data.interface import Interface
 from metalearn_cli.runtime.data.sampling import TaskSpec
-from metalearn_cli.runtime.machine.compiled import kernels_for
+from metalearn_cli.runtime.machine.compiled import Compiling, kernels_for
 from metalearn_cli.runtime.machine.execution import Plan, plan_for
 from metalearn_cli.runtime.machine.memory import require_memory_for_network
 from metalearn_cli.runtime.run.fixed_parameters import require_movement
@@ -24,13 +24,13 @@ from metalearn_cli.runtime.run.network_trial import Requirements, tried_network
 
 
 def learner_for(
-    experiment: Experiment, interface: Interface, statistics: Statistics, say: Callable[[str], None] | None = None
+    experiment: Experiment, interface: Interface, statistics: Statistics, compiling: Compiling | None = None
 ) -> Learner:
     """The experiment's learner, with initial weights that depend on its seed alone.
 
     With `execution.mode` "loop" its network runs every task alone. A foreign network (only `custom`, or a backbone file
-    of your own) is first tried on two tasks (runtime/run/network_trial.py). `say` is given where kernels may now be
-    compiled if there are none (runtime/machine/compiled.py), and gets a line about it.
+    of your own) is first tried on two tasks (runtime/run/network_trial.py). `compiling` is given where kernels may
+    now be compiled if there are none (runtime/machine/compiled.py).
 
     Raises ConfigError if the network does not fit the inputs, is larger than this machine's memory, or cannot be
     trained as the experiment asks.
@@ -42,7 +42,7 @@ def learner_for(
         require_memory_for_network(experiment.backbone.name, lambda: backbone(experiment.backbone, *shape))
         module: nn.Module = backbone(experiment.backbone, *shape)
         by_itself = experiment.execution.mode == "loop"
-        kernels = None if by_itself else kernels_for(module, experiment.execution.kernels, say)
+        kernels = None if by_itself else kernels_for(module, experiment.execution.kernels, compiling)
         network = Network(module, one_by_one=by_itself, kernels=kernels)
         drawn = torch.get_rng_state()  # the algorithm may draw numbers too, such as those of a head
         problem = Problem(network, interface.objective, statistics, ways)

@@ -86,7 +86,7 @@ def _in_group(
         data = open_data(experiment, None, watch.stages, device=place)
     resume |= ranks.restarted()
     with run_folder.open_run(path, resume) if group.leads else nullcontext(run_folder.RunFolder(path)) as folder:
-        session = open_session(experiment, folder, data, place, group=group, say=say)
+        session = open_session(experiment, folder, data, place, group=group, progress=watch.stages, say=say)
         state = start(session, resume, say)
         if group.leads:
             folder.keep_config(to_yaml(experiment))

@@ -15,6 +15,7 @@ from metalearn_cli.runtime.data.interface import Data
 from metalearn_cli.runtime.data.opening import open_data
 from metalearn_cli.runtime.data.pixels import CPU
 from metalearn_cli.runtime.data.sampling import Sampler
+from metalearn_cli.runtime.machine.compiled import Compiling
 from metalearn_cli.runtime.machine.distributed import ALONE, Group
 from metalearn_cli.runtime.machine.execution import Plan
 from metalearn_cli.runtime.machine.numerics import differences, ground
@@ -61,9 +62,12 @@ def open_session(
     data: Data,
     device: torch.device,
     group: Group = ALONE,
+    progress: Progress = lambda *_moved: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Session:
     """The session of a run of the experiment; `say` gets remarks on the learner and on data that are left out.
+
+    `progress` hears it if kernels are compiled, which takes some seconds.
 
     Raises ConfigError or DataError if tasks cannot be drawn, or not be shared out to the processes of the group.
     """
@@ -75,7 +79,7 @@ def open_session(
     data.sampler("val", evaluation_spec(experiment), experiment.eval.seed)
     for line in _remarks(experiment, data):
         say(line)
-    compiling = say if device.type == "cpu" else None
+    compiling = Compiling(progress, say) if device.type == "cpu" else None
     validator = learner_for(experiment, interface, evaluation_statistics(experiment), compiling)
     training_sampler(experiment, data, validator)  # for its errors alone, too
     measured = evaluation_protocol(experiment, interface, validator, "val", experiment.eval.val_episodes)
@@ -132,7 +136,7 @@ def session_for(
 ) -> Session:
     """The session of a run into `path` by this process alone, with its data opened; no file is written there."""
     data = open_data(experiment, data_dir, progress, device=device)
-    return open_session(experiment, RunFolder(path), data, device, say=say)
+    return open_session(experiment, RunFolder(path), data, device, progress=progress, say=say)
 
 
 def training_sampler(experiment: Experiment, data: Data, learner: Learner) -> Sampler:

@@ -35,13 +35,13 @@ def folders(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def library():
     """The file that was compiled before the tests began."""
-    return next(file for folder in compiled._folders() if (file := folder / compiled._name()).exists())
+    return compiled.library_file()
 
 
 @pytest.fixture
 def quick_compiler(library, monkeypatch):
     """A compiler whose work is done already: the tests that are not about compiling need not wait for it."""
-    monkeypatch.setattr(compiled, "_compiled_by", lambda path: shutil.copy(library, path).name)
+    monkeypatch.setattr(compiled, "_compile", lambda path: shutil.copy(library, path))
 
 
 @pytest.fixture
@@ -49,15 +49,20 @@ def no_compiler(monkeypatch):
     monkeypatch.setattr(compiled.shutil, "which", lambda _name: None)
 
 
+def heard(said, told):
+    """What a run gives: its lines go into the list `said`, and its progress into `told`."""
+    return compiled.Compiling(lambda *moved: told.append(moved), said.append)
+
+
 @needs_a_compiler
 def test_they_are_compiled_once_by_a_command_that_trains(folders):
-    said = []
+    told, said = [], []
     assert compiled.kernels_for(CONV, "auto", None) is None
-    assert compiled.kernels_for(CONV, "auto", said.append) is not None
-    assert [file.suffix for file in folders[0].iterdir()] == [".so"]
-    assert said[0].startswith("kernels: compiled by")
-    assert compiled.kernels_for(CONV, "auto", said.append) is compiled.kernels_for(CONV, "compiled", None)
-    assert len(said) == 1
+    assert compiled.library_file() is None
+    assert compiled.kernels_for(CONV, "auto", heard(said, told)) is not None
+    assert [*folders[0].iterdir()] == [compiled.library_file()]
+    assert compiled.kernels_for(CONV, "auto", heard(said, told)) is compiled.kernels_for(CONV, "compiled", None)
+    assert (told, said) == ([("compiling kernels, once for this machine", 0, 1)], [])
 
 
 @needs_a_compiler
@@ -115,23 +120,23 @@ def test_a_compiler_in_the_working_folder_is_not_run(folders, monkeypatch, tmp_p
 @pytest.mark.usefixtures("folders", "no_compiler")
 def test_without_a_compiler_one_line_says_that_torch_takes_longer():
     said = []
-    assert compiled.kernels_for(CONV, "auto", said.append) is None
+    assert compiled.kernels_for(CONV, "auto", heard(said, [])) is None
     assert len(said) == 1
     assert "no C++ compiler found" in said[0]
     with pytest.raises(ConfigError, match=r"execution\.kernels: no C"):
-        compiled.kernels_for(CONV, "compiled", said.append)
+        compiled.kernels_for(CONV, "compiled", heard(said, []))
 
 
 @pytest.mark.usefixtures("folders", "no_compiler")
 @pytest.mark.parametrize("module", [mlp.build(mlp.Config(), (4,), 5), nn.Linear(2, 2)], ids=["mlp", "linear"])
 def test_a_network_without_such_layers_needs_none(module):
-    said = []
-    assert compiled.kernels_for(module, "auto", said.append) is None
-    assert said == []
+    said, told = [], []
+    assert compiled.kernels_for(module, "auto", heard(said, told)) is None
+    assert said == told == []
 
 
 def test_torch_alone_can_be_asked_for():
-    assert compiled.kernels_for(CONV, "torch", print) is None
+    assert compiled.kernels_for(CONV, "torch", heard([], [])) is None
 
 
 def test_a_resumed_run_can_name_a_change_of_kernels():
