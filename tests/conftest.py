@@ -64,8 +64,10 @@ def test_data() -> Path:
 def pytest_configure() -> None:
     """Workers side by side take a core each: two that want all cores get in each other's way.
 
-    Kernels are compiled before they begin, so that no command of a test does it and says so.
+    Kernels are compiled before they begin, so that no command of a test does it. Python's bytecode is kept, also where
+    the environment forbids it: without it every command compiles the package, in a third of a small training's time.
     """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
     elif loaded() is None:
