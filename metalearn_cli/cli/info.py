@@ -69,4 +69,6 @@ def _lines(fields: dict[str, Any]) -> list[str]:
 def _kernels(file: str | None, compiler: str | None) -> str:
     if file:
         return f"compiled, in {Path(file).parent}"
-    return f"not compiled yet; the first training does it by {compiler}" if compiler else "none: no C++ compiler found"
+    if compiler:
+        return f"not compiled yet; the first training does that with {compiler}"
+    return "none: no C++ compiler found"
